@@ -1,0 +1,40 @@
+"""To add a method, add a file here: one file in `attacks/`, `defenses/`, `architectures/`, `datasets/` or `protocols/`.
+
+`contract.py` says what each kind must look like, `catalog.py` finds entries by name, ours and other packages'.
+Importing this package never imports torch: planning and reporting stay light.
+"""
+
+from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS
+from registry.contract import (
+    Attack,
+    Budget,
+    DataInfo,
+    Defense,
+    EntryError,
+    ImageSet,
+    Job,
+    MissingDataError,
+    NotApplicable,
+    Paper,
+    Protocol,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "ATTACKS",
+    "CATALOGS",
+    "DATASETS",
+    "DEFENSES",
+    "PROTOCOLS",
+    "Attack",
+    "Budget",
+    "DataInfo",
+    "Defense",
+    "EntryError",
+    "ImageSet",
+    "Job",
+    "MissingDataError",
+    "NotApplicable",
+    "Paper",
+    "Protocol",
+]

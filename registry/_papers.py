@@ -1,0 +1,11 @@
+"""Papers that several entries cite."""
+
+from registry.contract import Paper
+
+ISS = Paper(
+    "Image Shortcut Squeezing: Countering Perturbative Availability Poisons with Compression",
+    venue="ICML 2023",
+    url="https://arxiv.org/abs/2301.13838",
+    authors="Zhuoran Liu, Zhengyu Zhao, Martha Larson",
+    year=2023,
+)

@@ -1,0 +1,499 @@
+"""Finds entries by name, ours and other packages', and resolves items to all their fields, without importing any.
+
+Names, fields, defaults, versions, docstrings and papers are read from the source with `ast`; an entry whose source cannot
+be read that way (defaults that are not literals, a base class from another file) is imported instead. Built-in entries are
+the files of a folder; other packages' entries are found through the entry-point groups `bench.attacks`, `bench.defenses`,
+`bench.architectures`, `bench.datasets` and `bench.protocols`, whose values are `module:class` or `module:function`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from registry import _papers, contract
+from registry.contract import EntryError, Paper
+from registry.item import Named, parse, write
+
+T = TypeVar("T")
+
+FACTS = ("version", "small", "identity", "needs", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder")
+"""What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
+
+COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_class": 0}}
+"""Fields that every entry of a kind has: 0 means all images of a class."""
+
+CALLED_WITH = {"datasets": ("root",), "architectures": ("num_classes", "in_channels", "image_size")}
+"""Arguments of entries that are functions which the caller gives; the others are fields."""
+
+
+class _UnreadableError(Exception):
+    """The source does not tell; import the entry."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A parameter of an entry: `kind` is the annotation as written, `comment` what stands behind it in the source."""
+
+    name: str
+    kind: str
+    default: Any
+    comment: str = ""
+    hidden: bool = False
+
+    def accept(self, owner: str, value: Any) -> Any:
+        """Return `value` in the field's type. EntryError if it is of another."""
+        kind = self.kind.replace(" ", "")
+        optional = kind.endswith("|None")
+        kind = kind.removesuffix("|None")
+        if optional and value == "none":
+            return None
+        if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if kind == "bool" and isinstance(value, bool):
+            return value
+        if kind == "str" and isinstance(value, str):
+            return value
+        if kind.startswith("Literal["):
+            choices = ast.literal_eval(kind.removeprefix("Literal"))
+            if value in choices:
+                return value
+            raise EntryError(f"{owner}: {self.name}={value} is none of {', '.join(map(str, choices))}")
+        if kind not in ("float", "int", "bool", "str"):
+            raise EntryError(f"{owner}: {self.name} is a {self.kind} and cannot be given in an item")
+        names = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
+        raise EntryError(f"{owner}: {self.name}={value} is not {names[kind]}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an entry without importing it."""
+
+    kind: str
+    name: str
+    source: str  # built-in, or the distribution it comes from, with its version
+    module: str
+    attribute: str
+    doc: str = ""
+    paper: Paper | None = None
+    fields: tuple[Field, ...] = ()
+    hooks: frozenset[str] = frozenset()  # methods that it overrides
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    path: Path | None = None
+
+    @property
+    def summary(self) -> str:
+        return self.doc.strip().partition("\n")[0]
+
+    @property
+    def version(self) -> int:
+        return int(self.facts.get("version", 1))
+
+    def load(self) -> Any:
+        """Import the entry. EntryError if that fails."""
+        from registry import _vision
+
+        if self.error:
+            raise EntryError(f"{self.kind[:-1]} {self.name!r} of {self.source} is broken: {self.error}")
+        _vision.prepare()
+        try:
+            found: Any = importlib.import_module(self.module)
+            for part in self.attribute.split("."):
+                found = getattr(found, part)
+        except Exception as error:
+            text = f"{self.kind[:-1]} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
+            raise EntryError(text) from error
+        return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of an item with all its fields: the defaults and what was given."""
+
+    entry: Entry
+    name: str  # the entry's; of a folder of images: folder-<base name>-<8 digits of its fingerprint>
+    fields: Mapping[str, Any]
+    root: Path | None = None  # of a folder of images, on this machine
+
+    @property
+    def text(self) -> str:
+        """The item with the fields that differ from the defaults."""
+        known = {f.name: f.default for f in self.entry.fields} | COMMON.get(self.entry.kind, {})
+        given = {k: v for k, v in self.fields.items() if k != "scale" and (k not in known or known[k] != v)}
+        scale = self.fields.get("scale", 1.0)
+        return write(self.name + (f"@{scale:g}" if scale != 1.0 else ""), given)
+
+    def build(self) -> Any:
+        """Import the entry and make it with these fields (attacks, defenses, protocols)."""
+        known = {f.name for f in self.entry.fields}
+        return self.entry.load()(**{key: value for key, value in self.fields.items() if key in known})
+
+
+class Catalog(Mapping[str, Any]):
+    """The entries of one kind. As a mapping: names to the imported class or function."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.noun = {"datasets": "data set"}.get(kind, kind[:-1])
+
+    def register(self, name: str, **facts: Any) -> Callable[[T], T]:
+        """Mark a class or function of this package as the entry `name`; `facts` are attributes that it gets."""
+
+        def mark(found: T) -> T:
+            for key, value in facts.items():
+                setattr(found, key, value)
+            return found
+
+        return mark
+
+    @cached_property
+    def rows(self) -> tuple[Entry, ...]:
+        """All entries, built-in ones first; two of one name are both there."""
+        return (*sorted(self._built_in(), key=lambda e: e.name), *sorted(self._plugged_in(), key=lambda e: e.name))
+
+    def _built_in(self) -> Iterator[Entry]:
+        for path in sorted((Path(__file__).parent / self.kind).glob("[!_]*.py")):
+            module = f"registry.{self.kind}.{path.stem}"
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in tree.body:
+                name = _registered(node)
+                if name:
+                    assert isinstance(node, ast.ClassDef | ast.FunctionDef)
+                    yield describe(self.kind, name, "built-in", module, node.name, path)
+
+    def _plugged_in(self) -> Iterator[Entry]:
+        for point in importlib.metadata.entry_points(group=f"bench.{self.kind}"):
+            source = f"{point.dist.name} {point.dist.version}" if point.dist else point.module
+            name, attribute = point.name, point.attr
+            try:
+                if not attribute:
+                    raise EntryError(f"the entry point names {point.value!r}, expected module:class or module:function")
+                yield describe(self.kind, name, source, point.module, attribute, _locate(point.module))
+            except Exception as error:  # a plug-in of somebody else must never be in the way of the others
+                text = str(error) if isinstance(error, EntryError) else f"{type(error).__name__}: {error}"
+                yield Entry(self.kind, name, source, point.module, attribute, error=text)
+
+    def entry(self, name: str) -> Entry:
+        """Find an entry. EntryError: unknown (with the nearest name), two of that name, or broken."""
+        found = [row for row in self.rows if row.name == name]
+        if len(found) > 1:
+            sources = " and ".join(row.source for row in found)
+            raise EntryError(f"two {self.kind} are called {name!r}, from {sources}; uninstall one of the packages")
+        if not found:
+            raise EntryError(unknown(self.noun, name, [row.name for row in self.rows], f"`bench list {self.kind}` shows all"))
+        if found[0].error:
+            raise EntryError(f"{self.noun} {name!r} of {found[0].source} is broken: {found[0].error}")
+        return found[0]
+
+    def __getitem__(self, name: str) -> Any:
+        if not any(row.name == name for row in self.rows):
+            raise KeyError(name)
+        return self.entry(name).load()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(row.name for row in self.rows if not row.error))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def resolve(self, item: str) -> tuple[Part, ...]:
+        """Return the parts of an item with all their fields. EntryError says what is wrong with it.
+
+        Chains (`a+b`) are for defenses; elsewhere an item is one part.
+        """
+        named = parse(item)
+        if len(named) > 1 and self.kind != "defenses":
+            raise EntryError(f"{item!r}: only defenses can be chained by '+'")
+        return tuple(self._part(one) for one in named)
+
+    def _part(self, named: Named) -> Part:
+        name, root = named.name, None
+        if self.kind == "datasets" and name.startswith("folder:"):
+            from registry import data
+
+            root = Path(name.removeprefix("folder:")).expanduser().absolute()
+            named = dataclasses.replace(named, name="folder")
+            name = data.folder_name(root)
+        entry = self.entry(named.name)
+        owner = f"{self.noun} {named.name}"
+        if named.scale != 1.0 and self.kind != "protocols":
+            raise EntryError(f"{owner}: only a protocol can be scaled by '@'")
+        fields: dict[str, Any] = {f.name: f.default for f in entry.fields} | COMMON.get(self.kind, {})
+        known = {f.name: f for f in entry.fields if not f.hidden}
+        known |= {key: Field(key, "int", value) for key, value in COMMON.get(self.kind, {}).items()}
+        if self.kind == "attacks":
+            known["seed"] = Field("seed", "int", None)
+        for key, value in named.given.items():
+            if key not in known:
+                raise EntryError(unknown(f"{owner} has no parameter", key, list(known), "", prefix=""))
+            fields[key] = known[key].accept(owner, value)
+        if self.kind == "protocols":
+            fields["scale"] = named.scale
+        for key, value in fields.items():
+            if isinstance(value, int) and not isinstance(value, bool) and key in COMMON.get(self.kind, {}) and value < 0:
+                raise EntryError(f"{owner}: {key}={value} is negative; 0 means all images")
+        return Part(entry, name if root else named.name, fields, root)
+
+
+def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "unknown ") -> str:
+    """One sentence for a name that nobody has, with the nearest one that somebody has."""
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    shown = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(set(known))) or 'none'}"
+    return f"{prefix}{noun} {name!r}{shown}" + (f" ({hint})" if hint and not near else "")
+
+
+# Reading entries from their source
+
+
+def describe(kind: str, name: str, source: str, module: str, attribute: str, path: Path | None) -> Entry:
+    """Read an entry from the source of its module; import it where that does not tell."""
+    try:
+        if path is None or path.suffix != ".py":
+            raise _UnreadableError
+        text = path.read_text(encoding="utf-8")
+        try:
+            tree = ast.parse(text)
+        except SyntaxError as error:
+            raise EntryError(f"SyntaxError in {path.name}, line {error.lineno}: {error.msg}") from None
+        return _read(Entry(kind, name, source, module, attribute, path=path), tree, text.splitlines())
+    except _UnreadableError:
+        return _imported(Entry(kind, name, source, module, attribute, path=path))
+
+
+def _read(entry: Entry, tree: ast.Module, lines: list[str]) -> Entry:
+    tops = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    node = tops.get(entry.attribute)
+    constants = _constants(tree)
+    doc = (ast.get_docstring(node) if node else "") or ast.get_docstring(tree) or ""
+    if isinstance(node, ast.ClassDef):
+        fields, facts, hooks, paper = _class(node, tops, constants, lines)
+    elif isinstance(node, ast.FunctionDef):
+        fields, facts = _function(entry.kind, node, tree, constants, lines)
+        hooks, paper = set(), None
+    else:
+        raise _UnreadableError
+    return dataclasses.replace(
+        entry, doc=doc, paper=paper, fields=tuple(fields.values()), hooks=frozenset(hooks), facts=facts
+    )
+
+
+def _class(
+    node: ast.ClassDef, tops: Mapping[str, ast.AST], constants: Mapping[str, Any], lines: list[str]
+) -> tuple[dict[str, Field], dict[str, Any], set[str], Paper | None]:
+    fields: dict[str, Field] = {}
+    facts: dict[str, Any] = {}
+    hooks: set[str] = set()
+    paper = None
+    for base in node.bases:
+        if not isinstance(base, ast.Name):
+            raise _UnreadableError
+        parent = tops.get(base.id)
+        if isinstance(parent, ast.ClassDef):
+            f, a, h, paper = _class(parent, tops, constants, lines)
+            fields, facts, hooks = fields | f, facts | a, hooks | h
+        elif base.id in ("Attack", "Defense", "Protocol"):
+            shared = getattr(contract, base.id)
+            fields |= {f.name: f for f in _dataclass_fields(shared)}
+        else:
+            raise _UnreadableError
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef):
+            hooks.add(statement.name)
+            continue
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            name, kind, value = statement.target.id, ast.unparse(statement.annotation), statement.value
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            name, kind, value = statement.targets[0].id, "ClassVar", statement.value
+        else:
+            continue
+        if name == "paper" and value is not None:
+            paper = _paper(value, constants)
+        elif name in FACTS and value is not None:
+            facts[name] = _value(value, constants)
+        elif "ClassVar" not in kind:
+            if value is None:
+                raise EntryError(f"the field {name!r} has no default; every field of an entry needs one")
+            fields[name] = Field(name, kind, _value(value, constants), _comment(lines, statement.lineno))
+    return fields, facts, hooks, paper
+
+
+def _paper(node: ast.expr, constants: Mapping[str, Any]) -> Paper:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Paper":
+        return Paper(*(_value(a, constants) for a in node.args), **_keywords(node, constants))
+    if isinstance(node, ast.Name) and hasattr(_papers, node.id):
+        found: Paper = getattr(_papers, node.id)
+        return found
+    raise _UnreadableError
+
+
+def _function(
+    kind: str, node: ast.FunctionDef, tree: ast.Module, constants: Mapping[str, Any], lines: list[str]
+) -> tuple[dict[str, Field], dict[str, Any]]:
+    facts: dict[str, Any] = {}
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call):
+            facts |= {k: v for k, v in _keywords(decorator, constants, strict=False).items() if k in FACTS}
+    for statement in tree.body:  # other packages' functions: `function.version = 2` below it
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == node.name:
+            assert isinstance(statement, ast.Assign)
+            if target.attr in FACTS:
+                facts[target.attr] = _value(statement.value, constants)
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    padding: list[ast.expr | None] = [None] * (len(node.args.args) - len(node.args.defaults))
+    defaults = [*padding, *node.args.defaults, *node.args.kw_defaults]
+    fields: dict[str, Field] = {}
+    for argument, default in zip(arguments, defaults, strict=True):
+        if argument.arg in CALLED_WITH.get(kind, ()):
+            continue
+        if default is None:
+            raise EntryError(f"the argument {argument.arg!r} has no default; every field of an entry needs one")
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "str"
+        comment = _comment(lines, argument.lineno)
+        fields[argument.arg] = Field(argument.arg, annotation, _value(default, constants), comment)
+    return fields, facts
+
+
+def _imported(entry: Entry) -> Entry:
+    found = entry.load()
+    doc = inspect.getdoc(found) or importlib.import_module(entry.module).__doc__ or ""
+    facts = {key: getattr(found, key) for key in FACTS if hasattr(found, key)}
+    fields: tuple[Field, ...]
+    if inspect.isclass(found) and dataclasses.is_dataclass(found):
+        fields = _dataclass_fields(found)
+        base = next(b for b in found.__mro__ if b.__module__ == "registry.contract")
+        hooks = frozenset(n for n in dir(base) if callable(getattr(base, n)) and getattr(base, n) is not getattr(found, n))
+        paper = getattr(found, "paper", None)
+        return dataclasses.replace(entry, doc=doc, paper=paper, fields=fields, hooks=hooks, facts=facts)
+    if not inspect.isfunction(found):
+        raise EntryError(f"{entry.module}:{entry.attribute} is neither a dataclass nor a function")
+    parameters = inspect.signature(found).parameters.values()
+    fields = tuple(
+        Field(p.name, getattr(p.annotation, "__name__", str(p.annotation)), p.default)
+        for p in parameters
+        if p.name not in CALLED_WITH.get(entry.kind, ())
+    )
+    return dataclasses.replace(entry, doc=doc, fields=fields, facts=facts)
+
+
+def _dataclass_fields(found: Any) -> tuple[Field, ...]:
+    result = []
+    for f in dataclasses.fields(found):
+        kind = f.type if isinstance(f.type, str) else getattr(f.type, "__name__", str(f.type))
+        if f.default is dataclasses.MISSING:
+            raise EntryError(f"the field {f.name!r} has no default; every field of an entry needs one")
+        result.append(Field(f.name, kind, f.default, _inherited_comment(found, f.name), bool(f.metadata.get("hidden"))))
+    return tuple(result)
+
+
+@cache
+def _inherited_comment(found: type, name: str) -> str:
+    try:
+        lines = inspect.getsource(found).splitlines()
+    except (OSError, TypeError):
+        return ""
+    for number, line in enumerate(lines, 1):
+        if line.strip().startswith(f"{name}:"):
+            return _comment(lines, number)
+    return ""
+
+
+def _registered(node: ast.stmt) -> str:
+    """Return the name under which a class or function of a built-in file is registered, or ''."""
+    for decorator in getattr(node, "decorator_list", []):
+        function = decorator.func if isinstance(decorator, ast.Call) else None
+        if isinstance(function, ast.Attribute) and function.attr == "register":
+            return str(ast.literal_eval(decorator.args[0]))
+    return ""
+
+
+def _comment(lines: list[str], number: int) -> str:
+    return lines[number - 1].partition("  # ")[2].strip()
+
+
+def _keywords(call: ast.Call, constants: Mapping[str, Any], strict: bool = True) -> dict[str, Any]:
+    found = {}
+    for keyword in call.keywords:
+        try:
+            found[str(keyword.arg)] = _value(keyword.value, constants)
+        except _UnreadableError:
+            if strict:
+                raise
+    return found
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    """Return the upper-case names of a module that are literals."""
+    found: dict[str, Any] = {}
+    for statement in tree.body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if isinstance(target, ast.Name) and target.id.isupper():
+            assert isinstance(statement, ast.Assign)
+            try:
+                found[target.id] = _value(statement.value, found)
+            except _UnreadableError:
+                continue
+    return found
+
+
+_OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Pow: lambda a, b: a**b,
+}
+
+
+def _value(node: ast.expr, constants: Mapping[str, Any]) -> Any:
+    """Evaluate literals and arithmetic of literals."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in constants:
+        return constants[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, constants)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+        return _OPERATIONS[type(node.op)](_value(node.left, constants), _value(node.right, constants))
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(_value(element, constants) for element in node.elts)
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_value(k, constants): _value(v, constants) for k, v in zip(node.keys, node.values, strict=True) if k}
+    raise _UnreadableError
+
+
+def _locate(module: str) -> Path | None:
+    """Find a module's source without importing its package. EntryError if there is no such module."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        raise EntryError(f"there is no module {top!r}")
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for folder in spec.submodule_search_locations or ():
+        base = Path(folder, *rest)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.exists():
+                return path
+    raise EntryError(f"there is no module {module!r}")
+
+
+ATTACKS = Catalog("attacks")
+DEFENSES = Catalog("defenses")
+ARCHITECTURES = Catalog("architectures")
+DATASETS = Catalog("datasets")
+PROTOCOLS = Catalog("protocols")
+CATALOGS = {c.kind: c for c in (ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, PROTOCOLS)}

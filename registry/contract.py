@@ -1,0 +1,309 @@
+"""What an entry is: the classes that attacks, defenses and protocols derive from, and the data they are handed.
+
+Architectures and data sets are functions; their signatures are `Architecture` and `Dataset` at the end of this file.
+Everybody works in pixel units, images scaled to [0, 1]; the training loop alone wraps the network with a mean and a
+standard deviation. Entries never seed, pick a device or print: the `Job` has a device and a seeded generator.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+CHUNK = 4096  # images looked at together when a whole set is measured; bounds memory for large sets
+
+
+class EntryError(ValueError):
+    """An entry, or a parameter of one, that cannot be used as asked; the text says what to do."""
+
+
+class MissingDataError(EntryError):
+    """A data set that is not on this machine, or not whole; the text says how to get it."""
+
+
+class NotApplicable(Exception):  # noqa: N818  (a finding that tables print, not a fault)
+    """Raised by an entry that cannot run on a data set; the table prints the reason."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published; printed beside its numbers."""
+
+    title: str
+    venue: str
+    url: str
+    authors: str = ""
+    year: int = 0
+    bibtex: str = ""
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set without its images: `shape` is (C, H, W), `size` the number of training images."""
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    size: int
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """`images` (N, C, H, W), `labels` int64 (N,).
+
+    Images are uint8; or float32 in [0, 1] units, possibly outside the box, where a purifier must not round. They may be
+    a read-only memory map larger than the memory: never convert a whole set to float.
+    """
+
+    images: Tensor
+    labels: Tensor
+    num_classes: int
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def info(self) -> DataInfo:
+        channels, height, width = self.images.shape[1:]
+        return DataInfo((channels, height, width), self.num_classes, len(self.labels), self.classes)
+
+    def batches(self, size: int = CHUNK) -> Iterator[slice]:
+        """Yield slices that cover the set in order, `size` images at a time."""
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+
+    def pixels(self, where: Any, device: torch.device | str = "cpu") -> Tensor:
+        """Return the images at `where` (slice or indices) as float32 in [0, 1] units on `device`."""
+        chosen = self.images[where].to(device)
+        return chosen.float().div_(255) if chosen.dtype.itemsize == 1 else chosen.float()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Norm and radius that an attack promises to keep for every image, in pixel units.
+
+    linf: largest absolute difference. l2: Euclidean norm over all values of an image. l0: number of changed pixel
+    positions. none: no promise; the linf difference is measured all the same.
+    """
+
+    norm: str
+    epsilon: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2", "l0", "none"):
+            raise EntryError(f"unknown norm {self.norm!r} of a budget; norms are linf, l2, l0, none")
+
+    def allowed(self, shape: tuple[int, ...]) -> float | None:
+        """Return the largest `measure` that passes for images of `shape` (C, H, W), the rounding to 8 bits allowed for."""
+        if self.norm == "none":
+            return None
+        if self.norm == "linf":
+            return round(255 * self.epsilon) / 255
+        if self.norm == "l2":  # rounding moves every value by up to half a level
+            return self.epsilon + 0.5 / 255 * math.sqrt(math.prod(shape))
+        return self.epsilon
+
+    def measure(self, clean: Tensor, poisoned: Tensor) -> float:
+        """Return the largest spending of any image; both arguments uint8 (N, C, H, W). Units as in the class's text."""
+        largest = 0.0
+        for start in range(0, len(clean), CHUNK):
+            part = slice(start, start + CHUNK)
+            levels = poisoned[part].int() - clean[part].int()  # (n, C, H, W), 8-bit levels
+            if self.norm == "l2":
+                spent = float(levels.double().flatten(1).norm(dim=1).max()) / 255
+            elif self.norm == "l0":
+                spent = float(levels.ne(0).any(1).flatten(1).sum(1).max())
+            else:
+                spent = float(levels.abs().max()) / 255
+            largest = max(largest, spent)
+        return largest
+
+    def holds(self, clean: Tensor, poisoned: Tensor) -> bool:
+        """Say whether `poisoned` (uint8, as published) keeps the promise."""
+        allowed = self.allowed(tuple(clean.shape[1:]))
+        return allowed is None or self.measure(clean, poisoned) <= allowed + 1e-9
+
+
+class Job:
+    """What an entry is handed beside the data. `Job()` works in tests.
+
+    `device` and `generator` (a seeded CPU generator: draw on the CPU, then move, and every device sees the same draws).
+    torch's global generator is seeded too before an entry runs, so that layers initialise the same way each time.
+    """
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        seed: int = 0,
+        on_progress: Callable[[int, int], None] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
+        self.notes: dict[str, float] = {}
+        self.kept: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device(self._device)
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        import torch
+
+        return torch.Generator().manual_seed(self._seed)
+
+    def progress(self, done: int, total: int) -> None:
+        """Report that `done` of `total` steps are over."""
+        if self._on_progress is not None:
+            self._on_progress(done, total)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep tensors and numbers from which `load` continues if the process dies."""
+        import torch
+
+        if self._folder is not None:
+            scratch = self._folder / "checkpoint.tmp"
+            torch.save(state, scratch)
+            scratch.replace(self._folder / "checkpoint.pt")
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what `save` kept last, or None."""
+        import torch
+
+        path = self._folder / "checkpoint.pt" if self._folder is not None else None
+        if path is None or not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+        return state
+
+    def note(self, **figures: float) -> None:
+        """Put figures such as `passes` (forward passes per image) into the manifest."""
+        self.notes.update(figures)
+
+    def keep(self, name: str, array: np.ndarray) -> None:
+        """Keep a side product beside the manifest as `name`.npy."""
+        self.kept[name] = array
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """A recipe that turns a clean training set into a poison.
+
+    Its fields are its hyperparameters; the field `epsilon`, where there is one, is the radius in the norm of `budget`.
+    """
+
+    paper: ClassVar[Paper]
+    version: ClassVar[int] = 1  # raise it when the poison changes: it is in the poison's key
+    small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
+    identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
+
+    @property
+    @abstractmethod
+    def budget(self) -> Budget:
+        """The promise that the store checks after rounding to 8 bits."""
+
+    @abstractmethod
+    def craft(self, clean: ImageSet, job: Job) -> Tensor | Iterator[tuple[slice, Tensor]]:
+        """Return delta, float32 (N, C, H, W), pixel units; or yield (slice, delta of these images) for large sets."""
+
+    def applies(self, info: DataInfo) -> None:
+        """Raise `NotApplicable("why")` where the method cannot run; asked while planning."""
+
+
+@dataclass(frozen=True)
+class Defense:
+    """What is done about a poison. An entry overrides the one or two hooks that it needs.
+
+    In a chain `a+b`, purifiers run left to right once before training; per batch come the protocol's augmentation,
+    `augment` left to right, normalisation and `loss`. Two parts that override the same one of `loss` and `model` clash.
+    """
+
+    version: ClassVar[int] = 1
+    small: ClassVar[Mapping[str, Any]] = {}
+    paper: ClassVar[Paper | None] = None
+    needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
+    per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
+
+    def purify(self, train: ImageSet, job: Job) -> ImageSet:
+        """Return the training set to learn from; labels, order and size stay. Never sees the test set."""
+        return train
+
+    def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a batch: x float32 (B, C, H, W) in [0, 1] units, y int64 (B,) or float (B, K)."""
+        return x, y
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
+        """Return the loss of a batch, a scalar. `progress` is the part of training that is over, 0..1."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(model(x), y)
+
+    def configure(self, protocol: Protocol) -> Protocol:
+        """Return the recipe to train by, where the defense brings its own length or optimiser."""
+        return protocol
+
+    def model(self, net: nn.Module) -> nn.Module:
+        """Return the network to train, where the defense changes it."""
+        return net
+
+    def applies(self, info: DataInfo) -> None:
+        """Raise `NotApplicable("why")` where the method cannot run; asked while planning."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named, versioned recipe for training and judging a victim: data only, `benchmark/train.py` has the loop.
+
+    Results of different protocols are never ranked together. `name@0.1` is the same recipe with a tenth of the epochs,
+    and another protocol.
+    """
+
+    epochs: int = 60  # passes over the training set
+    batch: int = 128  # images
+    drop_last: bool = False  # leave out an incomplete last batch
+    optimizer: str = "sgd"  # sgd or adamw
+    lr: float = 0.1  # peak learning rate
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"  # cosine or onecycle, both per step
+    warmup: float = 0.0  # part of training over which onecycle climbs to its peak, 0..1
+    clip: float = 0.0  # largest gradient norm; 0: no clipping
+    augmentation: tuple[str, ...] = ()  # of crop (4 pixels of black border) and flip
+    mean: tuple[float, ...] = ()  # per channel, pixel units; empty: the network sees [0, 1]
+    std: tuple[float, ...] = ()
+    precision: str = "fp32"  # fp32 or bf16
+    threads: int = 0  # CPU threads of one training, they change the result; 0: all cores of the machine
+
+    version: ClassVar[int] = 1
+    paper: ClassVar[Paper | None] = None
+    adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
+    per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
+    scale: float = field(default=1.0, metadata={"hidden": True})  # factor on the epochs, written name@factor
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs after scaling, at least one."""
+        return max(1, round(self.epochs * self.scale))
+
+
+Architecture: TypeAlias = "Callable[..., nn.Module]"
+"""`f(num_classes, in_channels=3, image_size=32)`: a network from float32 (B, C, H, W) to logits (B, num_classes), with
+`features(x) -> (B, D)`, `head` (the last linear layer) and `layers()` (its parts in order from input to output)."""
+
+Dataset: TypeAlias = "Callable[..., tuple[ImageSet, ImageSet]]"
+"""`f(root, **fields)` returns (train, test), uint8, read from the folder `root` of this data set.
+
+Raises `MissingDataError`. The fields `per_class` and `test_per_class` are not its business: they work for every set."""

@@ -1,0 +1,217 @@
+"""Loads a data set by its item: decodes it once, keeps the arrays with a fingerprint, takes part of each class if asked.
+
+Data sets lie under `$BENCH_DATA` (default: the user's cache directory), each in a folder of its name; decoded arrays lie
+beside them in `.decoded/`, and are memory-mapped when they are large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from registry import _images
+from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
+
+if TYPE_CHECKING:
+    from registry.catalog import Part
+
+MAP_FROM = 1 << 30  # bytes; larger arrays are mapped, not read
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set as cells use it. `fingerprint` is a sha256 over images and labels of both parts."""
+
+    train: ImageSet
+    test: ImageSet
+    fingerprint: str
+
+
+def data_root() -> Path:
+    """Where data sets lie."""
+    given = os.environ.get("BENCH_DATA")
+    return Path(given).expanduser().absolute() if given else cache_root() / "data"
+
+
+def cache_root() -> Path:
+    """The user's cache directory for this program."""
+    return platformdirs.user_cache_path("unlearnable-bench")
+
+
+def root_of(part: Part) -> Path:
+    """The folder that a data set is read from."""
+    return part.root or data_root() / part.entry.name
+
+
+def folder_name(root: Path) -> str:
+    """Return `folder-<base name>-<8 digits of the fingerprint of its files>`, the name of a folder of images.
+
+    The file contents are hashed once and remembered as long as names, sizes and times stay. MissingDataError if there is
+    no such folder, EntryError if it is not a tree of images.
+    """
+    if not root.is_dir():
+        raise MissingDataError(f"no folder {root}; expected a tree {root}/train/<class>/* and {root}/test/<class>/*")
+    files = [path for classes in _images.tree(root).values() for paths in classes.values() for path in paths]
+    stamp = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        stamp.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    note = cache_root() / "folders" / stamp.hexdigest()
+    try:
+        print_ = note.read_text().strip()
+    except OSError:
+        content = hashlib.sha256()
+        for path in files:
+            content.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            content.update(hashlib.sha256(path.read_bytes()).digest())
+        print_ = content.hexdigest()
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(print_)
+        except OSError:  # nothing to remember it in: hashed again next time
+            pass
+    base = "".join(c if c.isalnum() or c in "._" else "-" for c in root.name.lower()) or "root"
+    return f"folder-{base}-{print_[:8]}"
+
+
+def load(part: Part) -> Data:
+    """Return the data set of a resolved item. MissingDataError, EntryError."""
+    folder = decoded(part)
+    meta = json.loads((folder / "meta.json").read_text())
+    arrays = {name: _open(folder / f"{name}.npy") for name in ARRAYS}
+    classes = tuple(meta["classes"])
+    sets = [
+        ImageSet(arrays[f"{half}_images"], arrays[f"{half}_labels"], meta["num_classes"], classes)
+        for half in _images.PARTS
+    ]
+    limits = int(part.fields["per_class"]), int(part.fields["test_per_class"])
+    if not any(limits):
+        return Data(sets[0], sets[1], meta["fingerprint"])
+    owner = f"data set {part.name}"
+    train, test = (_some(s, n, owner, p) for s, n, p in zip(sets, limits, ("training", "test"), strict=True))
+    return Data(train, test, hashlib.sha256(f"{meta['fingerprint']} {limits}".encode()).hexdigest())
+
+
+def info(part: Part) -> DataInfo | None:
+    """Return what is known of the training set without opening it; None if it was never decoded."""
+    meta_file = _folder(part) / "meta.json"
+    if not meta_file.exists():
+        return None
+    meta = json.loads(meta_file.read_text())
+    limit = int(part.fields["per_class"]) * meta["num_classes"]
+    return DataInfo(tuple(meta["shape"]), meta["num_classes"], limit or meta["size"], tuple(meta["classes"]))
+
+
+def missing(part: Part) -> str:
+    """Say in a sentence that a data set is not on this machine, or return ''. Needs no torch."""
+    folder = part.entry.facts.get("folder", "")
+    if part.root is not None or not folder or root_of(part).exists():
+        return ""
+    return f"data set {part.entry.name} is not at {root_of(part)}; `bench data get {part.entry.name}` gets it or says how"
+
+
+def _key(part: Part) -> str:
+    own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
+    text = json.dumps([part.name, part.entry.version, own], sort_keys=True)
+    return f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _folder(part: Part) -> Path:
+    return data_root() / ".decoded" / _key(part)
+
+
+def decoded(part: Part) -> Path:
+    """Return the folder of the decoded arrays, made if it is not there yet."""
+    folder = _folder(part)
+    if (folder / "meta.json").exists():
+        return folder
+    if sentence := missing(part):
+        raise MissingDataError(sentence)
+    own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
+    train, test = part.entry.load()(root_of(part), **own)
+    return _keep(folder, train, test)
+
+
+def _keep(folder: Path, train: ImageSet, test: ImageSet) -> Path:
+    import numpy as np
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
+    except OSError as error:
+        raise EntryError(f"cannot write decoded images to {folder.parent}: {error.strerror}; set BENCH_DATA") from None
+    try:
+        arrays = dict(zip(ARRAYS, (train.images, train.labels, test.images, test.labels), strict=True))
+        for name, tensor in arrays.items():
+            np.save(scratch / f"{name}.npy", tensor.numpy())
+        meta = {
+            "fingerprint": fingerprint(train, test),
+            "classes": list(train.classes),
+            "num_classes": train.num_classes,
+            "shape": list(train.images.shape[1:]),
+            "size": len(train),
+            "test_size": len(test),
+        }
+        (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+        try:
+            scratch.rename(folder)
+        except OSError:  # another process was faster; its arrays are the same
+            if not (folder / "meta.json").exists():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def fingerprint(train: ImageSet, test: ImageSet) -> str:
+    """Return the sha256 over images and labels of both parts."""
+    whole = hashlib.sha256()
+    for part in (train, test):
+        whole.update(str(tuple(part.images.shape)).encode())
+        for where in part.batches():
+            whole.update(part.images[where].contiguous().numpy().tobytes())
+        whole.update(part.labels.numpy().tobytes())
+    return whole.hexdigest()
+
+
+def forget(part: Part) -> None:
+    """Remove the decoded arrays; the next use decodes again."""
+    shutil.rmtree(_folder(part), ignore_errors=True)
+
+
+def _open(path: Path) -> Any:
+    import numpy as np
+    import torch
+
+    mode = "c" if path.stat().st_size >= MAP_FROM else None  # copy on write: torch wants writable memory
+    return torch.from_numpy(np.load(path, mmap_mode=mode, allow_pickle=False))
+
+
+def _some(whole: ImageSet, per_class: int, owner: str, part: str) -> ImageSet:
+    """Keep a seeded choice of `per_class` images of each class, in the order of the set; 0 keeps all."""
+    import numpy as np
+    import torch
+
+    if not per_class:
+        return whole
+    labels = whole.labels.numpy()
+    draw = np.random.default_rng(0)
+    chosen = []
+    for label in range(whole.num_classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < per_class:
+            name = whole.classes[label] if whole.classes else str(label)
+            text = f"{owner}: {per_class} images per class were asked for, class {name} has {len(members)} {part} images"
+            raise EntryError(text)
+        chosen.append(draw.permutation(members)[:per_class])
+    rows = torch.from_numpy(np.sort(np.concatenate(chosen)))
+    return replace(whole, images=whole.images[rows], labels=whole.labels[rows])

@@ -1,0 +1,1 @@
+"""One file per data set; the catalog finds it by its `register` decorator."""

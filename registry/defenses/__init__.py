@@ -1,0 +1,1 @@
+"""One file per defense; the catalog finds it by its `register` decorator."""

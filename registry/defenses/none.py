@@ -1,0 +1,11 @@
+"""No defense: plain training on the poison."""
+
+from dataclasses import dataclass
+
+from registry import DEFENSES, Defense
+
+
+@DEFENSES.register("none")
+@dataclass(frozen=True)
+class Nothing(Defense):
+    """Plain training, the reference column."""

@@ -1,0 +1,76 @@
+"""A cell: one number of a table, described by plain strings and numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+Plain = bool | int | FiniteFloat | str | None | list[bool | int | FiniteFloat | str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(_Strict):
+    """One entry with all its fields, defaults included. `text` is how people write it, short; it is not in the id."""
+
+    name: str
+    fields: dict[str, Plain] = {}
+    text: str = ""
+
+
+class Cell(_Strict):
+    """Protocol x data set x attack x ratio x part x defense x architecture x seed, and what is measured."""
+
+    protocol: Part
+    dataset: Part
+    attack: tuple[Part, ...] = Field(min_length=1)
+    ratio: float = Field(1.0, ge=0, le=1)  # fraction of the training images that is poisoned
+    part: str = "all"  # train on all images, or on the clean rest alone
+    defense: tuple[Part, ...] = Field(min_length=1)
+    architecture: Part
+    seed: int = 0
+    measure: str = "accuracy"
+
+    @property
+    def id(self) -> str:
+        """Hash of all resolved fields: 16 hexadecimal digits."""
+        return digest(self.resolved())
+
+    def resolved(self) -> dict[str, Any]:
+        """All fields without the short texts, as JSON values."""
+        plain = self.model_dump(mode="json")
+        for part in (plain["protocol"], plain["dataset"], plain["architecture"], *plain["attack"], *plain["defense"]):
+            del part["text"]
+        return plain
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Every axis as people write it."""
+        return {
+            "protocol": self.protocol.text,
+            "dataset": self.dataset.text,
+            "attack": "+".join(part.text for part in self.attack),
+            "ratio": f"{self.ratio:g}",
+            "part": self.part,
+            "defense": "+".join(part.text for part in self.defense),
+            "architecture": self.architecture.text,
+            "seed": str(self.seed),
+        }
+
+    @property
+    def label(self) -> str:
+        """A line for logs: digits/lsp/jpeg/small-cnn/s0."""
+        texts = self.texts
+        share = "" if self.ratio == 1 and self.part == "all" else f"/{self.part}-{self.ratio:g}"
+        return f"{texts['dataset']}/{texts['attack']}{share}/{texts['defense']}/{texts['architecture']}/s{self.seed}"
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """Hash a JSON value: sha256 of its canonical text, shortened."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

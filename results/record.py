@@ -1,0 +1,224 @@
+"""Records: what one cell measured, one JSON file each, written once; and where the files of a workspace lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from results.cell import Cell
+
+
+class FileError(ValueError):
+    """A file that cannot be used as it is; the text names it and says what to do."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Curve(_Strict):
+    """Per epoch; accuracies are fractions. Training figures are running means over the batches as they were trained on."""
+
+    train_acc: list[FiniteFloat] = []
+    train_loss: list[FiniteFloat] = []
+    test_acc: list[FiniteFloat] = []
+    test_loss: list[FiniteFloat] = []
+
+
+class Metrics(_Strict):
+    test_acc: float = Field(ge=0, le=1)  # of the last epoch
+    test_acc_best: float = Field(ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
+    curve: Curve = Curve()
+
+
+class PoisonNote(_Strict):
+    """Which training set was used: `checksum` is the sha256 of images and labels."""
+
+    checksum: str
+    norm: str = ""
+    spent: FiniteFloat | None = None
+    allowed: FiniteFloat | None = None
+
+
+class Record(_Strict):
+    """One finished cell: done with its metrics, or not applicable with the reason."""
+
+    format: Literal[1] = 1
+    id: str
+    cell: Cell
+    state: Literal["done", "not-applicable"] = "done"
+    reason: str = ""
+    metrics: Metrics | None = None
+    seconds: dict[str, FiniteFloat] = {}  # craft, purify, train; of the stage, whichever cell ran it
+    peak_memory: int = 0  # bytes
+    device: str = ""
+    numerics: dict[str, str | int | bool] = {}  # dtype, compile, threads
+    versions: dict[str, str] = {}  # python and libraries, and `kind:name` of every entry
+    dataset_fingerprint: str = ""
+    poison: PoisonNote | None = None
+    tree: str = ""  # sha256 over the files of the five packages
+    commit: str = ""  # with -dirty where files differ from it
+    command: str = ""  # that reproduces it
+    finished: str = ""  # UTC, ISO 8601
+
+
+class Failure(_Strict):
+    """Why a cell has no record. Replaced by the next attempt, removed by success."""
+
+    id: str
+    cell: Cell
+    kind: str  # out-of-memory, diverged, plug-in, budget, killed
+    message: str
+    attempts: int = 1
+    log: str = ""  # path of the log with the traceback
+    finished: str = ""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether `bench run` tries again by itself: only what another attempt can change."""
+        return self.kind == "killed" and self.attempts < 3
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that a run reads and writes, each part movable by an environment variable."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, given: Path | None) -> Workspace:
+        chosen = given or Path(os.environ.get("BENCH_WORKSPACE") or ".")
+        return cls(chosen.expanduser().absolute())
+
+    def _part(self, variable: str, default: str) -> Path:
+        moved = os.environ.get(variable)
+        return Path(moved).expanduser().absolute() if moved else self.root / default
+
+    @property
+    def poisons(self) -> Path:
+        return self._part("BENCH_POISONS", "poisons/cache")
+
+    @property
+    def records(self) -> Path:
+        return self._part("BENCH_RESULTS", "results/records")
+
+    @property
+    def site(self) -> Path:
+        return self._part("BENCH_SITE", "leaderboard/site")
+
+    @property
+    def private(self) -> Path:
+        """Plans, logs and leases of runs; never published."""
+        return self.root / ".bench"
+
+    def writable(self) -> None:
+        """Create the folders. FileError if that is not allowed."""
+        for folder in (self.poisons, self.records, self.private):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                sentence = f"cannot write to {folder}: {error.strerror}; choose another folder by --workspace"
+                raise FileError(sentence) from None
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a folder."""
+
+    folder: Path
+
+    def path(self, cell_id: str) -> Path:
+        return self.folder / f"{cell_id}.json"
+
+    def failure_path(self, cell_id: str) -> Path:
+        return self.folder / f"{cell_id}.failed.json"
+
+    def read(self, cell_id: str) -> Record | None:
+        """Return the record of a cell, None if there is none. FileError if the file is no record of it."""
+        path = self.path(cell_id)
+        record = read_record(path) if path.exists() else None
+        if record is not None and record.id != cell_id:
+            raise FileError(f"{path} is the record of cell {record.id}; a record's file is named by its cell, rename it")
+        return record
+
+    def failure(self, cell_id: str) -> Failure | None:
+        path = self.failure_path(cell_id)
+        if not path.exists():
+            return None
+        return Failure.model_validate(_read_json(path, Failure))
+
+    def write(self, record: Record, replace: bool = False) -> bool:
+        """Write a record by rename and remove its failure. False if there was one already and `replace` is not set."""
+        path = self.path(record.id)
+        if path.exists() and not replace:
+            return False
+        write_json(path, record.model_dump(mode="json"))
+        self.failure_path(record.id).unlink(missing_ok=True)
+        return True
+
+    def fail(self, failure: Failure) -> None:
+        write_json(self.failure_path(failure.id), failure.model_dump(mode="json"))
+
+    def ids(self) -> set[str]:
+        """The cells that have a record, whole or not."""
+        if not self.folder.is_dir():
+            return set()
+        names = (entry.name for entry in os.scandir(self.folder))
+        return {n.removesuffix(".json") for n in names if n.endswith(".json") and not n.endswith(".failed.json")}
+
+    def failures(self) -> Iterator[Failure]:
+        for path in sorted(self.folder.glob("*.failed.json")):
+            yield Failure.model_validate(_read_json(path, Failure))
+
+    def __iter__(self) -> Iterator[Record]:
+        for cell_id in sorted(self.ids()):
+            record = self.read(cell_id)
+            if record is not None:
+                yield record
+
+
+def read_record(path: Path) -> Record:
+    """Read a record. FileError if the file is half written, of another kind, or not what its id says."""
+    record = Record.model_validate(_read_json(path, Record))
+    if record.id != record.cell.id:
+        raise FileError(f"{path} was changed: its cell hashes to {record.cell.id}, its id says {record.id}; remove the file")
+    if (record.state == "done") != (record.metrics is not None):
+        raise FileError(f"{path} is no record: a done cell has metrics and no other has; remove the file and run it again")
+    return record
+
+
+def _read_json(path: Path, model: type[BaseModel]) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        model.model_validate(content)
+    except (ValueError, ValidationError) as error:
+        where = ""
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where = f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        raise FileError(f"{path} is not a whole {model.__name__.lower()}{where}; remove the file and run again") from None
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON to a scratch name beside `path`, then rename: readers see all of it or nothing."""
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)

@@ -4,7 +4,7 @@
 Importing this package never imports torch: planning and reporting stay light.
 """
 
-from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS
+from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, resolve
 from registry.contract import (
     Attack,
     Budget,
@@ -37,4 +37,5 @@ __all__ = [
     "NotApplicable",
     "Paper",
     "Protocol",
+    "resolve",
 ]

@@ -248,6 +248,11 @@ class Catalog(Mapping[str, Any]):
         return Part(entry, name if root else named.name, fields, root)
 
 
+def resolve(kind: str, item: str) -> tuple[Part, ...]:
+    """Return the parts of an item of `kind` (attacks, defenses, ...) with all their fields. EntryError, MissingDataError."""
+    return CATALOGS[kind].resolve(item)
+
+
 def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "unknown ") -> str:
     """One sentence for a name that nobody has, with the nearest one that somebody has."""
     near = difflib.get_close_matches(name, known, 1, 0.5)

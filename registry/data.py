@@ -87,7 +87,7 @@ def load(part: Part) -> Data:
     """Return the data set of a resolved item. MissingDataError, EntryError."""
     folder = decoded(part)
     meta = json.loads((folder / "meta.json").read_text())
-    arrays = {name: _open(folder / f"{name}.npy") for name in ARRAYS}
+    arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
     classes = tuple(meta["classes"])
     sets = [
         ImageSet(arrays[f"{half}_images"], arrays[f"{half}_labels"], meta["num_classes"], classes)
@@ -188,7 +188,8 @@ def forget(part: Part) -> None:
     shutil.rmtree(_folder(part), ignore_errors=True)
 
 
-def _open(path: Path) -> Any:
+def open_array(path: Path) -> Any:
+    """Open an array as a tensor: read, or mapped when it is large. Never unpickles."""
     import numpy as np
     import torch
 

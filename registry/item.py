@@ -19,7 +19,7 @@ Value = int | float | bool | str
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _INT = re.compile(r"[+-]?\d+\Z")
-_FRACTION = re.compile(r"([+-]?\d+)/(\d+)\Z")
+_FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)/(\d+)\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]+\Z")
 
 
@@ -104,7 +104,7 @@ def value(raw: str) -> Value:
     if _INT.match(raw):
         return int(raw)
     if match := _FRACTION.match(raw):
-        above, below = int(match[1]), int(match[2])
+        above, below = float(match[1]), int(match[2])
         if below == 0:
             raise EntryError(f"cannot read the value {raw!r}: division by zero")
         return above / below

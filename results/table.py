@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from results.cell import Cell, Part
 from results.record import FileError
 
 AXES = ("protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "seed")
+
+Resolve = Callable[[str, str], Sequence[Any]]
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -61,6 +64,31 @@ class Table(BaseModel):
         """Yield every combination, axis by axis in the order of `AXES`, seeds innermost."""
         for values in itertools.product(*(getattr(self, axis) for axis in AXES)):
             yield dict(zip(AXES, values, strict=True))
+
+    def cells(self, resolve: Resolve) -> list[Cell]:
+        """Return the cells of the grid, each once. `resolve(kind, item)` gives the parts of an item with all fields."""
+        known: dict[tuple[str, str], tuple[Part, ...]] = {}
+
+        def parts(kind: str, item: str) -> tuple[Part, ...]:
+            if (kind, item) not in known:
+                found = resolve(kind, item)
+                known[kind, item] = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in found)
+            return known[kind, item]
+
+        cells: dict[str, Cell] = {}
+        for point in self.expand():
+            cell = Cell(
+                protocol=parts("protocols", point["protocol"])[0],
+                dataset=parts("datasets", point["dataset"])[0],
+                attack=parts("attacks", point["attack"]),
+                ratio=point["ratio"],
+                part=point["part"],
+                defense=parts("defenses", point["defense"]),
+                architecture=parts("architectures", point["architecture"])[0],
+                seed=point["seed"],
+            )
+            cells.setdefault(cell.id, cell)
+        return list(cells.values())
 
     def replaced(self, **axes: list[Any]) -> Table:
         """The same table with other values on some axes."""

@@ -1,0 +1,50 @@
+"""What changes the last digits of a result: threads and precision, chosen from the work and the device alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from registry import ImageSet
+
+SMALL = 1 << 24  # values of a training set up to which one thread does the work of crafting and purifying
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Kept in records and manifests: the same numerics, device type and versions give the same bytes and accuracies."""
+
+    dtype: str = "fp32"
+    compile: bool = False
+    threads: int = 1  # of the CPU
+
+    @classmethod
+    def choose(cls, device: str, precision: str = "fp32", threads: int = 0) -> Numerics:
+        """`threads` 0 means all cores that this process may use."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(precision, False, (threads or cores) if device == "cpu" else 1)
+
+    @classmethod
+    def for_set(cls, device: str, train: ImageSet) -> Numerics:
+        """The numerics of crafting and purifying, which no protocol decides."""
+        return cls.choose(device, threads=1 if train.images.numel() <= SMALL else 0)
+
+
+@contextmanager
+def seeded(seed: int, numerics: Numerics, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators and pin the thread count; put both back afterwards."""
+    threads = torch.get_num_threads()
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        torch.set_num_threads(numerics.threads)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,334 @@
+"""The store: craft, round to 8 bits, check the budget, keep, reuse.
+
+A set is a folder `<slug>-<key>/` with `images.npy`, `labels.npy` and `manifest.json`, published by one rename. It is verified
+when it is read; a damaged one is set aside under another name and made again. A lock makes one process craft while the
+others that want the same set wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from poisons.numerics import Numerics, seeded
+from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
+from registry import Attack, Defense, ImageSet, Job
+from registry.data import Data, open_array
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+class CraftError(ValueError):
+    """An attack or a purifier returned something else than its contract says."""
+
+
+class BudgetError(CraftError):
+    """A poison beyond its budget; the text has the measured and the allowed figure."""
+
+
+class DamagedError(ValueError):
+    """A set whose files are not what its manifest says; the text names the file."""
+
+
+class BusyError(RuntimeError):
+    """Another process is making this set."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A set as it lies in the store."""
+
+    path: Path
+    manifest: dict[str, Any]
+    images: Tensor
+    labels: Tensor
+    cached: bool  # it was there before
+
+    @property
+    def checksum(self) -> str:
+        return str(self.manifest["checksum"])
+
+
+@dataclass(frozen=True)
+class Store:
+    """The sets of a folder."""
+
+    root: Path
+    device: str = "cpu"
+    progress: Progress | None = None
+
+    def has(self, recipe: Recipe) -> bool:
+        """Say whether a set is there, without reading it."""
+        return (self.root / recipe.folder / "manifest.json").exists()
+
+    def poison(self, recipe: PoisonRecipe, data: Data, wait: bool = True) -> Kept:
+        """Return a poison, crafted if it is not there. BudgetError, CraftError; BusyError unless told to `wait`."""
+        return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch), wait)
+
+    def purified(self, recipe: PurifiedRecipe, data: Data, wait: bool = True) -> Kept:
+        """Return a purified training set, made if it is not there; its poison is made first if need be."""
+        return self._get(recipe, data, lambda scratch: self._purify(recipe, data, scratch, wait), wait)
+
+    def training_set(self, recipe: PoisonRecipe, data: Data, ratio: float, part: str, wait: bool = True) -> ImageSet:
+        """Mix: `ratio` of the images from the poison, the others clean; or, for part `clean`, only those others."""
+        clean = data.train
+        if recipe.identity and part == "all":
+            return clean
+        chosen = chosen_images(clean.labels, clean.num_classes, ratio, recipe.cell_seed)
+        if part == "clean":
+            rows = torch.nonzero(~chosen).flatten()
+            return replace(clean, images=clean.images[rows], labels=clean.labels[rows])
+        if ratio == 0:
+            return clean
+        poisoned = self.poison(recipe, data, wait).images
+        if ratio < 1:
+            mixed = clean.images.clone()
+            rows = torch.nonzero(chosen).flatten()
+            mixed[rows] = poisoned[rows]
+            poisoned = mixed
+        return replace(clean, images=poisoned)
+
+    # making
+
+    def _get(self, recipe: Recipe, data: Data, make: Callable[[Path], dict[str, Any]], wait: bool) -> Kept:
+        if (kept := self._read(recipe, data)) is not None:
+            return kept
+        with self._lock(recipe, wait):
+            if (kept := self._read(recipe, data)) is not None:
+                return kept
+            scratch = self.root / f"{recipe.folder}.making"
+            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; we hold its lock
+            scratch.mkdir(parents=True)
+            try:
+                manifest = make(scratch)
+                (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+                scratch.rename(self.root / recipe.folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(self._checkpoints(recipe), ignore_errors=True)
+        made = self._read(recipe, data)
+        assert made is not None, "a set that was just renamed into place is there"
+        return replace(made, cached=False)
+
+    @contextmanager
+    def _lock(self, recipe: Recipe, wait: bool) -> Iterator[None]:
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{recipe.key}.lock")  # the system frees it when its process dies
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise BusyError(f"another process is making {recipe.text}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _checkpoints(self, recipe: Recipe) -> Path:
+        return self.root / ".checkpoints" / recipe.key
+
+    def _job(self, recipe: Recipe) -> Job:
+        folder = self._checkpoints(recipe)
+        folder.mkdir(parents=True, exist_ok=True)
+        return Job(self.device, recipe.stage_seed, self.progress, folder)
+
+    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path) -> dict[str, Any]:
+        attack: Attack = recipe.attack[0].build()
+        clean, job, start = data.train, self._job(recipe), time.perf_counter()
+        attack.applies(clean.info)
+        shape = tuple(clean.images.shape)
+        images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
+        numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
+        with seeded(recipe.stage_seed, numerics, self.device):
+            for where, delta in _slices(attack.craft(clean, job), len(clean)):
+                if where.start != done:
+                    raise CraftError(f"{recipe.text} skipped from image {done} to {where.start}; slices must follow each other")
+                done = where.stop
+                originals = clean.images[where]
+                poisoned = _add(originals, delta.cpu(), recipe.text)
+                spent = max(spent, attack.budget.measure(originals, poisoned))
+                images[where] = poisoned.numpy()
+        if done != len(clean):
+            raise CraftError(f"{recipe.text} returned noise for {done} of {len(clean)} images")
+        allowed = attack.budget.allowed(shape[1:])
+        if allowed is not None and spent > allowed + 1e-9:
+            norm = attack.budget.norm
+            raise BudgetError(f"{recipe.text} spent {_units(spent, norm)} of {norm}, allowed {_units(allowed, norm)}")
+        images.flush()
+        np.save(scratch / "labels.npy", clean.labels.numpy())
+        for name, array in job.kept.items():
+            np.save(scratch / f"{name}.npy", array)
+        budget = {"norm": attack.budget.norm, "allowed": allowed, "spent": spent}
+        return self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": budget}
+
+    def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
+        before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
+        job, start, numerics = self._job(recipe), time.perf_counter(), Numerics.for_set(self.device, before)
+        after = before
+        with seeded(recipe.stage_seed, numerics, self.device):
+            for part in recipe.purifiers:
+                defense: Defense = part.build()
+                defense.applies(after.info)
+                after = defense.purify(after, job)
+                if after.images.shape != before.images.shape or after.images.dtype not in (torch.uint8, torch.float32):
+                    found = f"{after.images.dtype} {tuple(after.images.shape)}"
+                    raise CraftError(f"{part.text} returned {found}, expected uint8 or float32 {tuple(before.images.shape)}")
+                if not torch.equal(after.labels, before.labels):
+                    raise CraftError(f"{part.text} changed the labels or their order")
+        np.save(scratch / "images.npy", after.images.cpu().numpy())
+        np.save(scratch / "labels.npy", after.labels.numpy())
+        return self._manifest(recipe, data, scratch, start, numerics, job)
+
+    def _manifest(
+        self, recipe: Recipe, data: Data, scratch: Path, start: float, numerics: Numerics, job: Job
+    ) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "text": recipe.text,
+            "recipe": recipe.plain(),
+            "dataset_fingerprint": data.fingerprint,
+            "checksum": checksum(scratch),
+            "seconds": time.perf_counter() - start,
+            "notes": job.notes,
+            "device": self.device.partition(":")[0],
+            "numerics": asdict(numerics),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    # reading
+
+    def _read(self, recipe: Recipe, data: Data) -> Kept | None:
+        folder = self.root / recipe.folder
+        if not folder.exists():
+            return None
+        try:
+            manifest = read_manifest(folder)
+            if manifest["dataset_fingerprint"] != data.fingerprint:
+                raise DamagedError(f"{folder} was made from other images than the data set has now")
+            _verify(folder, manifest)
+            images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
+        except DamagedError as error:
+            aside = self.set_aside(folder)
+            log.warning("%s; set aside as %s, making it again", error, aside.name)
+            return None
+        return Kept(folder, manifest, images, labels, cached=True)
+
+    def set_aside(self, folder: Path) -> Path:
+        """Rename a damaged set, so that nothing of it is lost and nobody uses it."""
+        for number in range(1, 1000):
+            aside = folder.with_name(f"{folder.name}.damaged-{number}")
+            if not aside.exists():
+                folder.rename(aside)
+                return aside
+        raise DamagedError(f"{folder} has been damaged a thousand times; look at the disk")
+
+    def folders(self) -> list[Path]:
+        """All folders of sets, damaged and half-made ones too."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a set. DamagedError if it is not whole."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("recipe", "checksum", "dataset_fingerprint", "text", "seconds"):
+            manifest[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DamagedError(f"{path} is not a whole manifest") from None
+    return manifest
+
+
+_VERIFIED: dict[Path, tuple[int, ...]] = {}  # sets that this process has read, by size, time and inode of their files
+
+
+def _verify(folder: Path, manifest: dict[str, Any]) -> None:
+    try:
+        status = [(folder / name).stat() for name in ("images.npy", "labels.npy")]
+        stamp = tuple(v for s in status for v in (s.st_size, s.st_mtime_ns, s.st_ino))
+        if _VERIFIED.get(folder) == stamp:
+            return
+        found = checksum(folder)
+    except OSError as error:
+        raise DamagedError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DamagedError(f"{folder / 'images.npy'} is not a whole array: {error}") from None
+    if found != manifest["checksum"]:
+        raise DamagedError(f"{folder / 'images.npy'} or labels.npy was changed: checksum {found[:12]}, "
+                           f"the manifest says {manifest['checksum'][:12]}")
+    _VERIFIED[folder] = stamp
+
+
+def verify(folder: Path) -> None:
+    """Check a set against its manifest, always reading all of it. DamagedError."""
+    _VERIFIED.pop(folder, None)
+    _verify(folder, read_manifest(folder))
+
+
+def checksum(folder: Path) -> str:
+    """Return the sha256 of images and labels of a set: values alone, without file headers."""
+    whole = hashlib.sha256()
+    for name in ("images.npy", "labels.npy"):
+        array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+        for start in range(0, len(array), 4096):
+            whole.update(np.ascontiguousarray(array[start : start + 4096]).data)
+    return whole.hexdigest()
+
+
+def chosen_images(labels: Tensor, num_classes: int, ratio: float, seed: int) -> Tensor:
+    """Return which images are poisoned at a ratio: bool (N,), stratified, the same for every attack and defense.
+
+    Of each class round(ratio x size) images, the first of a seeded order, so that smaller ratios are contained in larger.
+    """
+    draw = np.random.default_rng([seed, 0x5EED])
+    chosen = np.zeros(len(labels), bool)
+    values = labels.numpy()
+    for label in range(num_classes):
+        members = draw.permutation(np.flatnonzero(values == label))
+        chosen[members[: round(ratio * len(members))]] = True
+    return torch.from_numpy(chosen)
+
+
+def _slices(crafted: Any, size: int) -> Iterator[tuple[slice, Tensor]]:
+    if isinstance(crafted, Tensor):
+        if len(crafted) != size:
+            raise CraftError(f"an attack returned noise for {len(crafted)} of {size} images")
+        for start in range(0, size, 4096):
+            where = slice(start, min(start + 4096, size))
+            yield where, crafted[where]
+    else:
+        yield from crafted
+
+
+def _add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
+    if delta.shape != originals.shape or delta.dtype != torch.float32:
+        found, expected = f"{delta.dtype} {tuple(delta.shape)}", f"float32 {tuple(originals.shape)}"
+        raise CraftError(f"{text} returned noise of {found}, expected {expected}")
+    if not torch.isfinite(delta).all():
+        raise CraftError(f"{text} returned noise that is not finite")
+    return (originals.float() + 255 * delta).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _units(value: float, norm: str) -> str:
+    return f"{value * 255:.0f}/255" if norm == "linf" else f"{value:.4g}"
+

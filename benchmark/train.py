@@ -16,7 +16,7 @@ EVALUATED = 1000  # test images judged at once
 
 
 class DivergedError(RuntimeError):
-    """The training loss is no number any more."""
+    """A loss is no number any more."""
 
 
 @dataclass
@@ -31,6 +31,9 @@ class Curve:
 
 class Victim(nn.Module):
     """A network with the protocol's mean and standard deviation in front, and a memory of its last training output."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -63,8 +66,8 @@ def train(
 ) -> Curve:
     """Train `net` in place on `data` and judge it on `test` after every epoch.
 
-    Call inside `poisons.numerics.seeded`. Per batch: gather, the protocol's augmentation, `augment` of the defenses from left to right,
-    normalisation, loss. DivergedError if a loss is not finite at the end of an epoch.
+    Call inside `poisons.numerics.seeded`. Per batch: gather, the protocol's augmentation, `augment` of the defenses from
+    left to right, normalisation, loss. DivergedError if a mean loss of an epoch is not finite.
     """
     for defense in defenses:
         protocol = defense.configure(protocol)
@@ -106,13 +109,14 @@ def train(
             if model.last is not None and len(model.last) == len(y):
                 right += (model.last.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
             seen += len(rows)
-        if not math.isfinite(float(loss_sum)):
-            raise DivergedError(f"the training loss was {float(loss_sum) / seen} in epoch {epoch + 1} of {epochs}")
+        accuracy, test_loss = evaluate(model, test, device)
+        for part, value in (("training", float(loss_sum) / seen), ("test", test_loss)):
+            if not math.isfinite(value):
+                raise DivergedError(f"the {part} loss was {value} in epoch {epoch + 1} of {epochs}")
         curve.train_loss.append(float(loss_sum) / seen)
         curve.train_acc.append(float(right) / seen)
-        accuracy, loss_value = evaluate(model, test, device)
         curve.test_acc.append(accuracy)
-        curve.test_loss.append(loss_value)
+        curve.test_loss.append(test_loss)
         if report is not None:
             report(epoch + 1, epochs, accuracy)
     return curve
@@ -144,9 +148,7 @@ def _optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
     raise EntryError(f"protocol: unknown optimizer {protocol.optimizer!r}; known are sgd and adamw")
 
 
-def _schedule(
-    optimizer: torch.optim.Optimizer, protocol: Protocol, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def _schedule(optimizer: torch.optim.Optimizer, protocol: Protocol, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     if protocol.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     if protocol.schedule == "onecycle":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from registry import ARCHITECTURES
@@ -24,14 +26,17 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-.")[:60]
 
 
-class _Recipe:
+class _Recipe(ABC):
+    @abstractmethod
     def plain(self) -> dict[str, Any]:
         """All that the set depends on, as JSON values."""
-        raise NotImplementedError
-
-    text: str
 
     @property
+    @abstractmethod
+    def text(self) -> str:
+        """How people write it."""
+
+    @cached_property
     def key(self) -> str:
         """Hash of `plain`: 16 hexadecimal digits."""
         text = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -66,7 +71,7 @@ class PoisonRecipe(_Recipe):
         return all(part.entry.facts.get("identity", False) for part in self.attack)
 
     @property
-    def text(self) -> str:  # type: ignore[override]
+    def text(self) -> str:
         return "+".join(part.text for part in self.attack)
 
     def plain(self) -> dict[str, Any]:
@@ -85,7 +90,7 @@ class PurifiedRecipe(_Recipe):
     cell_seed: int
 
     @property
-    def text(self) -> str:  # type: ignore[override]
+    def text(self) -> str:
         return "+".join([self.poison.text, *(part.text for part in self.purifiers)])
 
     def plain(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from torch import Tensor
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Defense, ImageSet, Job
+from registry.contract import SLACK
 from registry.data import Data, open_array
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ class Store:
         attack: Attack = recipe.attack[0].build()
         clean, job, start = data.train, self._job(recipe), time.perf_counter()
         attack.applies(clean.info)
+        budget = attack.budget  # refuses a wrong radius before any work
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
         numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
@@ -163,20 +165,20 @@ class Store:
                 done = where.stop
                 originals = clean.images[where]
                 poisoned = _add(originals, delta.cpu(), recipe.text)
-                spent = max(spent, attack.budget.measure(originals, poisoned))
+                spent = max(spent, budget.measure(originals, poisoned))
                 images[where] = poisoned.numpy()
         if done != len(clean):
             raise CraftError(f"{recipe.text} returned noise for {done} of {len(clean)} images")
-        allowed = attack.budget.allowed(shape[1:])
-        if allowed is not None and spent > allowed + 1e-9:
-            norm = attack.budget.norm
-            raise BudgetError(f"{recipe.text} spent {_units(spent, norm)} of {norm}, allowed {_units(allowed, norm)}")
+        allowed = budget.allowed(shape[1:])
+        if allowed is not None and spent > allowed + SLACK:
+            figures = f"{_units(spent, budget.norm)} of {budget.norm}, allowed {_units(allowed, budget.norm)}"
+            raise BudgetError(f"{recipe.text} spent {figures}")
         images.flush()
         np.save(scratch / "labels.npy", clean.labels.numpy())
         for name, array in job.kept.items():
             np.save(scratch / f"{name}.npy", array)
-        budget = {"norm": attack.budget.norm, "allowed": allowed, "spent": spent}
-        return self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": budget}
+        measured = {"norm": budget.norm, "allowed": allowed, "spent": spent}
+        return self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
 
     def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
         before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
@@ -271,11 +273,11 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
         found = checksum(folder)
     except OSError as error:
         raise DamagedError(f"{error.filename} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise DamagedError(f"{folder / 'images.npy'} is not a whole array: {error}") from None
     if found != manifest["checksum"]:
-        raise DamagedError(f"{folder / 'images.npy'} or labels.npy was changed: checksum {found[:12]}, "
-                           f"the manifest says {manifest['checksum'][:12]}")
+        raise DamagedError(
+            f"{folder / 'images.npy'} or labels.npy was changed: checksum {found[:12]}, "
+            f"the manifest says {manifest['checksum'][:12]}"
+        )
     _VERIFIED[folder] = stamp
 
 
@@ -286,10 +288,13 @@ def verify(folder: Path) -> None:
 
 
 def checksum(folder: Path) -> str:
-    """Return the sha256 of images and labels of a set: values alone, without file headers."""
+    """Return the sha256 of images and labels of a set: values alone, without file headers. DamagedError, OSError."""
     whole = hashlib.sha256()
     for name in ("images.npy", "labels.npy"):
-        array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+        try:
+            array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DamagedError(f"{folder / name} is not a whole array: {error}") from None
         for start in range(0, len(array), 4096):
             whole.update(np.ascontiguousarray(array[start : start + 4096]).data)
     return whole.hexdigest()
@@ -331,4 +336,3 @@ def _add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
 
 def _units(value: float, norm: str) -> str:
     return f"{value * 255:.0f}/255" if norm == "linf" else f"{value:.4g}"
-

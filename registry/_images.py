@@ -29,7 +29,8 @@ def tree(root: Path) -> dict[str, dict[str, list[Path]]]:
             raise EntryError(f"{folder} holds no class folders; expected {folder}/<class>/*")
         found[part] = {}
         for one in classes:
-            files = sorted(p for p in one.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            names = (p for p in one.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            files = sorted(p for p in names if not p.is_dir())
             if not files:
                 raise EntryError(f"class folder {one} holds no image; add images or remove the folder")
             found[part][one.name] = files

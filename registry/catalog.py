@@ -36,6 +36,9 @@ COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_clas
 CALLED_WITH = {"datasets": ("root",), "architectures": ("num_classes", "in_channels", "image_size")}
 """Arguments of entries that are functions which the caller gives; the others are fields."""
 
+BASES = {"attacks": "Attack", "defenses": "Defense", "protocols": "Protocol"}
+"""Entries that are classes, and what they derive from."""
+
 
 class _UnreadableError(Exception):
     """The source does not tell; import the entry."""
@@ -113,7 +116,7 @@ class Entry:
             found: Any = importlib.import_module(self.module)
             for part in self.attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = f"{self.kind[:-1]} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
             raise EntryError(text) from error
         return found
@@ -176,15 +179,17 @@ class Catalog(Mapping[str, Any]):
 
     def _plugged_in(self) -> Iterator[Entry]:
         for point in importlib.metadata.entry_points(group=f"bench.{self.kind}"):
-            source = f"{point.dist.name} {point.dist.version}" if point.dist else point.module
-            name, attribute = point.name, point.attr
+            source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            name, (module, _, attribute) = point.name, point.value.partition(":")
             try:
-                if not attribute:
+                if not point.pattern.match(point.value) or not attribute:
                     raise EntryError(f"the entry point names {point.value!r}, expected module:class or module:function")
-                yield describe(self.kind, name, source, point.module, attribute, _locate(point.module))
+                module, attribute = point.module, point.attr
+                yield describe(self.kind, name, source, module, attribute, _locate(module))
             except Exception as error:  # a plug-in of somebody else must never be in the way of the others
-                text = str(error) if isinstance(error, EntryError) else f"{type(error).__name__}: {error}"
-                yield Entry(self.kind, name, source, point.module, attribute, error=text)
+                cause = error.__cause__ or error
+                text = str(cause) if isinstance(cause, EntryError) else f"{type(cause).__name__}: {cause}"
+                yield Entry(self.kind, name, source, module, attribute, error=text)
 
     def entry(self, name: str) -> Entry:
         """Find an entry. EntryError: unknown (with the nearest name), two of that name, or broken."""
@@ -283,20 +288,18 @@ def _read(entry: Entry, tree: ast.Module, lines: list[str]) -> Entry:
     node = tops.get(entry.attribute)
     constants = _constants(tree)
     doc = (ast.get_docstring(node) if node else "") or ast.get_docstring(tree) or ""
-    if isinstance(node, ast.ClassDef):
-        fields, facts, hooks, paper = _class(node, tops, constants, lines)
-    elif isinstance(node, ast.FunctionDef):
+    if isinstance(node, ast.ClassDef) and node.bases and entry.kind in BASES:
+        fields, facts, hooks, paper = _class(node, BASES[entry.kind], tops, constants, lines)
+    elif isinstance(node, ast.FunctionDef) and entry.kind not in BASES:
         fields, facts = _function(entry.kind, node, tree, constants, lines)
         hooks, paper = set(), None
     else:
         raise _UnreadableError
-    return dataclasses.replace(
-        entry, doc=doc, paper=paper, fields=tuple(fields.values()), hooks=frozenset(hooks), facts=facts
-    )
+    return dataclasses.replace(entry, doc=doc, paper=paper, fields=tuple(fields.values()), hooks=frozenset(hooks), facts=facts)
 
 
 def _class(
-    node: ast.ClassDef, tops: Mapping[str, ast.AST], constants: Mapping[str, Any], lines: list[str]
+    node: ast.ClassDef, root: str, tops: Mapping[str, ast.AST], constants: Mapping[str, Any], lines: list[str]
 ) -> tuple[dict[str, Field], dict[str, Any], set[str], Paper | None]:
     fields: dict[str, Field] = {}
     facts: dict[str, Any] = {}
@@ -307,11 +310,10 @@ def _class(
             raise _UnreadableError
         parent = tops.get(base.id)
         if isinstance(parent, ast.ClassDef):
-            f, a, h, paper = _class(parent, tops, constants, lines)
+            f, a, h, paper = _class(parent, root, tops, constants, lines)
             fields, facts, hooks = fields | f, facts | a, hooks | h
-        elif base.id in ("Attack", "Defense", "Protocol"):
-            shared = getattr(contract, base.id)
-            fields |= {f.name: f for f in _dataclass_fields(shared)}
+        elif base.id == root:
+            fields |= {f.name: f for f in _dataclass_fields(getattr(contract, root))}
         else:
             raise _UnreadableError
     for statement in node.body:
@@ -376,21 +378,23 @@ def _imported(entry: Entry) -> Entry:
     found = entry.load()
     doc = inspect.getdoc(found) or importlib.import_module(entry.module).__doc__ or ""
     facts = {key: getattr(found, key) for key in FACTS if hasattr(found, key)}
-    fields: tuple[Field, ...]
-    if inspect.isclass(found) and dataclasses.is_dataclass(found):
-        fields = _dataclass_fields(found)
-        base = next(b for b in found.__mro__ if b.__module__ == "registry.contract")
+    if entry.kind in BASES:
+        base = getattr(contract, BASES[entry.kind])
+        if not (inspect.isclass(found) and issubclass(found, base) and dataclasses.is_dataclass(found)):
+            text = f"{entry.module}:{entry.attribute} is no dataclass derived from registry.{base.__name__}"
+            raise EntryError(text)
         hooks = frozenset(n for n in dir(base) if callable(getattr(base, n)) and getattr(base, n) is not getattr(found, n))
         paper = getattr(found, "paper", None)
+        fields = _dataclass_fields(found)
         return dataclasses.replace(entry, doc=doc, paper=paper, fields=fields, hooks=hooks, facts=facts)
     if not inspect.isfunction(found):
-        raise EntryError(f"{entry.module}:{entry.attribute} is neither a dataclass nor a function")
+        raise EntryError(f"{entry.module}:{entry.attribute} is no function; {entry.kind} are functions")
     parameters = inspect.signature(found).parameters.values()
-    fields = tuple(
-        Field(p.name, getattr(p.annotation, "__name__", str(p.annotation)), p.default)
-        for p in parameters
-        if p.name not in CALLED_WITH.get(entry.kind, ())
-    )
+    own = [p for p in parameters if p.name not in CALLED_WITH.get(entry.kind, ())]
+    for p in own:
+        if p.default is p.empty:
+            raise EntryError(f"the argument {p.name!r} has no default; every field of an entry needs one")
+    fields = tuple(Field(p.name, getattr(p.annotation, "__name__", str(p.annotation)), p.default) for p in own)
     return dataclasses.replace(entry, doc=doc, fields=fields, facts=facts)
 
 

@@ -18,48 +18,89 @@ from typing import Any
 
 from registry import data
 from registry.catalog import CATALOGS, Entry, Part
-from registry.contract import DataInfo, NotApplicable
+from registry.contract import DataInfo, EntryError, NotApplicable
 
 
 def failing(entries: Sequence[Entry], fresh: bool = False) -> dict[str, str]:
-    """Import entries, one child per module, and return `kind:name:source` -> what went wrong.
+    """Import entries in a child process and return `kind:name:source` -> what went wrong.
 
     A success is remembered until the module's source changes, unless `fresh`; a failure is tried again each time.
     """
     memory = data.cache_root() / "imports"
-    errors = {f"{e.kind}:{e.name}:{e.source}": e.error for e in entries if e.error}
+    errors = {_name(e): e.error for e in entries if e.error}
     modules: dict[str, list[Entry]] = {}
     for entry in entries:
         if not entry.error:
             modules.setdefault(entry.module, []).append(entry)
+    asked: dict[Path, list[Entry]] = {}
     for module, members in modules.items():
         path = members[0].path
         content = path.read_bytes() if path else module.encode()
         names = " ".join(f"{e.source}:{e.attribute}" for e in members)
         note = memory / hashlib.sha256(content + names.encode() + sys.version.encode()).hexdigest()
-        if note.exists() and not fresh:
-            continue
-        request = {"import": [[e.kind, e.name, e.source, e.module, e.attribute] for e in members]}
-        found = _ask(request, [f"{e.kind}:{e.name}:{e.source}" for e in members])
-        errors |= found
-        if not found:
+        if fresh or not note.exists():
+            asked[note] = members
+    found = _imports(list(asked.values()))
+    for note, members in asked.items():
+        if not any(_name(e) in found for e in members):
             try:
                 memory.mkdir(parents=True, exist_ok=True)
                 note.touch()
             except OSError:
                 pass
-    return errors
+    return errors | found
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.kind}:{entry.name}:{entry.source}"
+
+
+def _imports(modules: list[list[Entry]]) -> dict[str, str]:
+    """Import all in one child, which takes seconds for torch alone; if that dies, look for the culprit by halves."""
+    members = [e for module in modules for e in module]
+    if not members:
+        return {}
+    answer = _ask({"import": [[e.kind, e.name, e.source, e.module, e.attribute] for e in members]})
+    if isinstance(answer, dict):
+        return answer
+    if len(modules) == 1:
+        return {_name(e): f"its import ended the process: {answer}" for e in members}
+    half = len(modules) // 2
+    return _imports(modules[:half]) | _imports(modules[half:])
 
 
 def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
-    """Ask entries whether they apply to data sets: pairs (attack or defense, data set). '' means yes."""
-    asked = [
-        [part.entry.kind, part.entry.name, dict(part.fields), *_dataset(dataset)] for part, dataset in questions
-    ]
-    if not asked:
-        return []
-    answer = _ask({"applies": asked}, [])
-    return [answer.get(str(row), "") for row in range(len(asked))]
+    """Ask entries whether they apply to data sets: pairs (attack or defense, data set). '' means yes.
+
+    Answers are remembered until the entry's source, its fields or the data set's shape change.
+    """
+    memory = data.cache_root() / "applies"
+    notes = [memory / _print(part, dataset) for part, dataset in questions]
+    open_ = [row for row, note in enumerate(notes) if not note.exists()]
+    if open_:
+        asked = [[p.entry.kind, p.entry.name, dict(p.fields), *_dataset(d)] for p, d in (questions[row] for row in open_)]
+        answer = _ask({"applies": asked})
+        if isinstance(answer, str):
+            raise EntryError(f"asking entries whether they apply ended the process: {answer}")
+        if "error" in answer:
+            raise EntryError(answer["error"])
+        answers = {row: answer.get(str(number), "") for number, row in enumerate(open_)}
+    else:
+        answers = {}
+    for row, text in answers.items():
+        try:
+            memory.mkdir(parents=True, exist_ok=True)
+            (memory / _print(*questions[row])).write_text(text, encoding="utf-8")
+        except OSError:
+            break
+    return [answers[row] if row in answers else note.read_text(encoding="utf-8") for row, note in enumerate(notes)]
+
+
+def _print(part: Part, dataset: Part) -> str:
+    """Name the file that remembers an answer."""
+    source = part.entry.path.read_bytes() if part.entry.path else part.entry.source.encode()
+    question = [part.entry.kind, part.entry.name, dict(part.fields), _dataset(dataset)]
+    return hashlib.sha256(source + json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
 def _dataset(part: Part) -> list[Any]:
@@ -67,7 +108,8 @@ def _dataset(part: Part) -> list[Any]:
     return [asdict(known) if known else None, part.entry.name, part.name, dict(part.fields), str(part.root or "")]
 
 
-def _ask(request: dict[str, Any], names: list[str]) -> dict[str, str]:
+def _ask(request: dict[str, Any]) -> dict[str, str] | str:
+    """Return the child's answer, or its last words if it died."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-P", "-m", "registry.child", str(answer)]
@@ -75,8 +117,7 @@ def _ask(request: dict[str, Any], names: list[str]) -> dict[str, str]:
         if answer.exists():
             found: dict[str, str] = json.loads(answer.read_text())
             return found
-    tail = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return {name: f"its import ended the process: {tail}" for name in names} or {"0": tail}
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
 
 
 def _main() -> None:
@@ -89,16 +130,20 @@ def _main() -> None:
             cause = error.__cause__ or error
             answer[f"{kind}:{name}:{source}"] = f"{type(cause).__name__}: {cause}"
     for row, (kind, name, fields, info, *dataset) in enumerate(request.get("applies", ())):
-        if info is None:
-            entry, shown, own, root = dataset
-            part = Part(CATALOGS["datasets"].entry(entry), shown, own, Path(root) if root else None)
-            known = data.load(part).train.info
-        else:
-            known = DataInfo(tuple(info["shape"]), info["num_classes"], info["size"], tuple(info["classes"]))
         try:
+            if info is None:
+                entry, shown, own, root = dataset
+                part = Part(CATALOGS["datasets"].entry(entry), shown, own, Path(root) if root else None)
+                known = data.load(part).train.info
+            else:
+                known = DataInfo(tuple(info["shape"]), info["num_classes"], info["size"], tuple(info["classes"]))
             Part(CATALOGS[kind].entry(name), name, fields).build().applies(known)
         except NotApplicable as why:
             answer[str(row)] = f"{name}: {why}"
+        except EntryError as error:
+            answer["error"] = str(error)
+        except Exception:  # noqa: S110  (a cell of this entry fails the same way, and is the place to say so)
+            pass
     Path(sys.argv[1]).write_text(json.dumps(answer))
 
 

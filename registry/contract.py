@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+SLACK = 1e-6  # pixel units, of the last digits of float32; far below one level
 CHUNK = 4096  # images looked at together when a whole set is measured; bounds memory for large sets
 
 
@@ -88,6 +89,11 @@ class ImageSet:
         chosen = self.images[where].to(device)
         return chosen.float().div_(255) if chosen.dtype.itemsize == 1 else chosen.float()
 
+    def levels(self, where: Any) -> Tensor:
+        """Return the images at `where` as uint8: what a purifier that works on 8-bit files sees of them."""
+        chosen = self.images[where]
+        return chosen if chosen.dtype.itemsize == 1 else chosen.mul(255).round_().clamp_(0, 255).byte()
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -103,13 +109,15 @@ class Budget:
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2", "l0", "none"):
             raise EntryError(f"unknown norm {self.norm!r} of a budget; norms are linf, l2, l0, none")
+        if self.norm != "none" and not 0 <= self.epsilon < math.inf:
+            raise EntryError(f"epsilon={self.epsilon} is no radius of {self.norm}; expected 0 or more")
 
     def allowed(self, shape: tuple[int, ...]) -> float | None:
         """Return the largest `measure` that passes for images of `shape` (C, H, W), the rounding to 8 bits allowed for."""
         if self.norm == "none":
             return None
         if self.norm == "linf":
-            return round(255 * self.epsilon) / 255
+            return math.floor(255 * self.epsilon + 0.5 + 255 * SLACK) / 255  # half a level may round away from zero
         if self.norm == "l2":  # rounding moves every value by up to half a level
             return self.epsilon + 0.5 / 255 * math.sqrt(math.prod(shape))
         return self.epsilon
@@ -132,7 +140,7 @@ class Budget:
     def holds(self, clean: Tensor, poisoned: Tensor) -> bool:
         """Say whether `poisoned` (uint8, as published) keeps the promise."""
         allowed = self.allowed(tuple(clean.shape[1:]))
-        return allowed is None or self.measure(clean, poisoned) <= allowed + 1e-9
+        return allowed is None or self.measure(clean, poisoned) <= allowed + SLACK
 
 
 class Job:
@@ -195,6 +203,8 @@ class Job:
 
     def keep(self, name: str, array: np.ndarray) -> None:
         """Keep a side product beside the manifest as `name`.npy."""
+        if not name.isidentifier() or name in ("images", "labels"):
+            raise ValueError(f"an array cannot be kept under the name {name!r}; expected a word that is not taken")
         self.kept[name] = array
 
 
@@ -219,7 +229,7 @@ class Attack(ABC):
     def craft(self, clean: ImageSet, job: Job) -> Tensor | Iterator[tuple[slice, Tensor]]:
         """Return delta, float32 (N, C, H, W), pixel units; or yield (slice, delta of these images) for large sets."""
 
-    def applies(self, info: DataInfo) -> None:
+    def applies(self, info: DataInfo) -> None:  # noqa: B027  (a default, not a gap)
         """Raise `NotApplicable("why")` where the method cannot run; asked while planning."""
 
 

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 
@@ -61,6 +61,15 @@ def folder_name(root: Path) -> str:
     if not root.is_dir():
         raise MissingDataError(f"no folder {root}; expected a tree {root}/train/<class>/* and {root}/test/<class>/*")
     files = [path for classes in _images.tree(root).values() for paths in classes.values() for path in paths]
+    try:
+        print_ = _fingerprint_of_files(root, files)
+    except OSError as error:
+        raise EntryError(f"cannot read {error.filename}: {error.strerror}") from None
+    base = "".join(c if (c.isascii() and c.isalnum()) or c in "._" else "-" for c in root.name.lower()) or "root"
+    return f"folder-{base}-{print_[:8]}"
+
+
+def _fingerprint_of_files(root: Path, files: list[Path]) -> str:
     stamp = hashlib.sha256()
     for path in files:
         status = path.stat()
@@ -79,8 +88,7 @@ def folder_name(root: Path) -> str:
             note.write_text(print_)
         except OSError:  # nothing to remember it in: hashed again next time
             pass
-    base = "".join(c if c.isalnum() or c in "._" else "-" for c in root.name.lower()) or "root"
-    return f"folder-{base}-{print_[:8]}"
+    return print_
 
 
 def load(part: Part) -> Data:
@@ -90,8 +98,7 @@ def load(part: Part) -> Data:
     arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
     classes = tuple(meta["classes"])
     sets = [
-        ImageSet(arrays[f"{half}_images"], arrays[f"{half}_labels"], meta["num_classes"], classes)
-        for half in _images.PARTS
+        ImageSet(arrays[f"{half}_images"], arrays[f"{half}_labels"], meta["num_classes"], classes) for half in _images.PARTS
     ]
     limits = int(part.fields["per_class"]), int(part.fields["test_per_class"])
     if not any(limits):
@@ -183,6 +190,12 @@ def fingerprint(train: ImageSet, test: ImageSet) -> str:
     return whole.hexdigest()
 
 
+def decoded_fingerprint(part: Part) -> str:
+    """Return the fingerprint of the decoded arrays of the whole set, '' if there are none."""
+    meta_file = _folder(part) / "meta.json"
+    return str(json.loads(meta_file.read_text())["fingerprint"]) if meta_file.exists() else ""
+
+
 def forget(part: Part) -> None:
     """Remove the decoded arrays; the next use decodes again."""
     shutil.rmtree(_folder(part), ignore_errors=True)
@@ -193,7 +206,7 @@ def open_array(path: Path) -> Any:
     import numpy as np
     import torch
 
-    mode = "c" if path.stat().st_size >= MAP_FROM else None  # copy on write: torch wants writable memory
+    mode: Literal["c"] | None = "c" if path.stat().st_size >= MAP_FROM else None  # copy on write: torch wants writable memory
     return torch.from_numpy(np.load(path, mmap_mode=mode, allow_pickle=False))
 
 

@@ -21,6 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _INT = re.compile(r"[+-]?\d+\Z")
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)/(\d+)\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]+\Z")
+_LONGEST = 64  # characters of a value
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def _folder(text: str) -> Named:
         path, _, fields = text[:-1].rpartition("(")
         if fields and "=" not in fields:  # a folder whose own name ends in parentheses
             path, fields = text, ""
+    if path.strip() == "folder:":
+        raise EntryError(f"cannot read {text!r}: expected folder:PATH or folder:PATH(size=32)")
     return Named(path.strip(), _fields(fields, text))
 
 
@@ -99,6 +102,8 @@ def _fields(text: str, whole: str) -> dict[str, Value]:
 
 def value(raw: str) -> Value:
     """Read one value: int, float, fraction, true, false or a bare word."""
+    if len(raw) > _LONGEST:
+        raise EntryError(f"cannot read the value {raw[:20]}...: it has {len(raw)} characters, at most {_LONGEST} are read")
     if raw.lower() in ("true", "false"):
         return raw.lower() == "true"
     if _INT.match(raw):

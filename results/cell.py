@@ -33,7 +33,7 @@ class Cell(_Strict):
     part: str = "all"  # train on all images, or on the clean rest alone
     defense: tuple[Part, ...] = Field(min_length=1)
     architecture: Part
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     measure: str = "accuracy"
 
     @property

@@ -37,8 +37,8 @@ def _several(value: Any) -> Any:
 
 
 Items = Annotated[list[Annotated[str, BeforeValidator(_item)]], BeforeValidator(_several), Field(min_length=1)]
-Numbers = Annotated[list[float], BeforeValidator(_several), Field(min_length=1)]
-Seeds = Annotated[list[int], BeforeValidator(_several), Field(min_length=1)]
+Ratios = Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_several), Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_several), Field(min_length=1)]
 Axis = Literal["protocol", "dataset", "attack", "ratio", "part", "defense", "architecture"]
 
 
@@ -55,7 +55,7 @@ class Table(BaseModel):
     defense: Items
     architecture: Items
     seed: Seeds
-    ratio: Numbers = [1.0]
+    ratio: Ratios = [1.0]
     part: Annotated[list[Literal["all", "clean"]], BeforeValidator(_several)] = ["all"]
     rows: Annotated[list[Axis], BeforeValidator(_several)] = ["attack"]
     columns: Annotated[list[Axis], BeforeValidator(_several)] = ["defense"]
@@ -105,6 +105,8 @@ def read_table(name: str) -> Table:
         raise FileError(f"there is no grid {name!r}; grids are {known}, or a path to a .toml file")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is not a TOML file: {error}") from None
     try:

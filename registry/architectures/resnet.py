@@ -30,7 +30,8 @@ class ResNet(nn.Module):
         return [nn.Sequential(net.conv1, net.bn1), *blocks, net.fc]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x))
+        return logits
 
 
 @ARCHITECTURES.register("resnet18")

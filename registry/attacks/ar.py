@@ -33,7 +33,7 @@ class Autoregressive(Attack):
 
     epsilon: float = 1.0  # l2 norm of every perturbation, pixel units
     norm: Literal["l2"] = "l2"
-    response: float = 0.0  # smallest response of the other filters; 0: 10 up to ten classes, 3 up to a hundred, then less
+    response: float = 0.0  # smallest response of the other filters; 0: 10 for up to ten classes, 3 for a hundred
 
     paper = Paper(
         "Autoregressive Perturbations for Data Poisoning",

@@ -28,7 +28,7 @@ class BitDepthReduction(Defense):
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         kept = (0xFF << (8 - self.bits)) & 0xFF
-        result = torch.empty_like(train.images)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         for where in train.batches():
-            result[where] = train.images[where] & kept
+            result[where] = train.levels(where) & kept
         return replace(train, images=result)

@@ -9,6 +9,7 @@ from registry import DEFENSES, Defense, ImageSet, Job, NotApplicable
 from registry._papers import ISS
 from registry.contract import DataInfo
 
+
 @DEFENSES.register("grayscale")
 @dataclass(frozen=True)
 class Grayscale(Defense):
@@ -26,9 +27,9 @@ class Grayscale(Defense):
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).view(1, 3, 1, 1)  # 601 luma in 1/65536
-        result = torch.empty_like(train.images)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         for where in train.batches():
-            luma = (train.images[where].int() * weights).sum(1, keepdim=True) + 0x8000  # (n, 1, H, W)
+            luma = (train.levels(where).int() * weights).sum(1, keepdim=True) + 0x8000  # (n, 1, H, W)
             result[where] = (luma >> 16).to(torch.uint8)
             job.progress(where.stop, len(train))
         return replace(train, images=result)

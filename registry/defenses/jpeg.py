@@ -36,9 +36,9 @@ class Jpeg(Defense):
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         from PIL import Image
 
-        result = torch.empty_like(train.images)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         for row in range(len(train)):
-            pixels = train.images[row].permute(1, 2, 0).squeeze(2).numpy()  # (H, W, 3) or (H, W)
+            pixels = train.levels(row).permute(1, 2, 0).squeeze(2).numpy()  # (H, W, 3) or (H, W)
             with io.BytesIO() as file:
                 Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)
                 decoded = np.array(Image.open(file))

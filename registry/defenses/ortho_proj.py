@@ -68,4 +68,5 @@ class OrthogonalProjection(Defense):
                 optimizer.step()
             schedule.step()
             job.progress(epoch + 1, self.epochs)
-        return weights.detach().T.contiguous()
+        fitted: Tensor = weights.detach().T.contiguous()
+        return fitted

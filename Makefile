@@ -1,0 +1,30 @@
+# make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
+# make check   what CI runs: ruff, mypy --strict, the tests
+# make docs    writes the generated parts of the documents anew
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quick check docs clean
+
+quick: $(VENV)/installed
+	@$(BIN)/bench run --grid quick --workspace quick-run
+	@echo "page: $$($(BIN)/bench report --workspace quick-run)"
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+docs: $(VENV)/installed
+	$(BIN)/python docs/generate.py
+
+# one environment for all of it: the tested versions, the project itself editable
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) quick-run build *.egg-info

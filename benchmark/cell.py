@@ -1,0 +1,101 @@
+"""The stages of a cell: find or make its training set, train a victim on it, write down what was measured."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, replace
+
+import torch
+
+from benchmark import provenance
+from benchmark.grid import Task
+from benchmark.train import Curve, Report, train
+from poisons.numerics import Numerics, seeded
+from poisons.store import Kept, Store
+from registry import Defense, ImageSet, Protocol, data
+from registry.data import Data
+from results import Record, record
+
+_LOADED: dict[str, Data] = {}
+
+
+def load(task: Task) -> Data:
+    """Return the data set of a task; the last two stay in memory."""
+    key = f"{task.dataset.name} {sorted(task.dataset.fields.items())}"
+    if key not in _LOADED:
+        while len(_LOADED) > 1:
+            _LOADED.pop(next(iter(_LOADED)))
+        _LOADED[key] = data.load(task.dataset)
+    return _LOADED[key]
+
+
+def craft(task: Task, store: Store, wait: bool) -> Kept:
+    """Make the poison of a task if it is not there. BusyError unless told to `wait`."""
+    return store.poison(task.poison, load(task), wait)
+
+
+def purify(task: Task, store: Store, wait: bool) -> Kept:
+    """Make the purified training set of a task if it is not there. BusyError unless told to `wait`."""
+    assert task.purified is not None, "only cells with a purifier are purified"
+    return store.purified(task.purified, load(task), wait)
+
+
+def run(task: Task, store: Store, report: Report | None = None) -> Record:
+    """Run a cell to its record; stages that are there already are read."""
+    whole = load(task)
+    cell, device = task.cell, store.device
+    seconds: dict[str, float] = {}
+    note = None
+    if task.needs_poison:
+        poison = craft(task, store, wait=True)
+        seconds["craft"] = poison.manifest["seconds"]
+        note = record.PoisonNote(checksum=poison.checksum, **poison.manifest["budget"])
+    purified = task.purified
+    if purified is not None:
+        kept = purify(task, store, wait=True)
+        seconds["purify"] = kept.manifest["seconds"]
+        training = ImageSet(kept.images, kept.labels, whole.train.num_classes, whole.train.classes)
+    else:
+        training = store.training_set(task.poison, whole, cell.ratio, cell.part)
+
+    protocol: Protocol = task.protocol.build()
+    protocol = replace(protocol, **protocol.per_dataset.get(task.dataset.name, {}))
+    defenses: list[Defense] = [part.build() for part in task.defense]
+    info = training.info
+    numerics = Numerics.choose(device, protocol.precision, protocol.threads)
+    start = time.perf_counter()
+    with seeded(int(cell.id, 16) >> 1, numerics, device):
+        net = task.architecture.entry.load()(info.num_classes, info.shape[0], info.shape[1], **task.architecture.fields)
+        curve = train(net, training, whole.test, protocol, defenses, device, report)
+    seconds["train"] = time.perf_counter() - start
+    return Record(
+        id=cell.id,
+        cell=cell,
+        metrics=_metrics(curve),
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        peak_memory=_peak_memory(device),
+        device=provenance.device_name(device),
+        numerics=asdict(numerics),
+        versions=provenance.versions() | task.versions(),
+        dataset_fingerprint=whole.fingerprint,
+        poison=note,
+        **provenance.stamp(task),
+    )
+
+
+def _metrics(curve: Curve) -> record.Metrics:
+    plain = {name: [round(value, 6) for value in values] for name, values in asdict(curve).items()}
+    return record.Metrics(test_acc=curve.test_acc[-1], test_acc_best=max(curve.test_acc), curve=record.Curve(**plain))
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes: of the GPU where there is one, else of this process since it started."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,740 @@
+"""The command `bench`: one short function per subcommand; the work is elsewhere. Heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypedDict
+
+import typer
+
+if TYPE_CHECKING:
+    from benchmark.grid import Plan
+    from registry.catalog import Part
+    from results import Cell, Record, Records, Table, Workspace
+
+VERBOSE = ("-v", "--verbose")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Measure availability poisons (unlearnable examples) against the defenses that learn from them anyway. "
+    "Begin with `bench run --grid quick`. -v behind any command shows tracebacks.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: which are there, download, check.")
+poisons_app = typer.Typer(no_args_is_help=True, help="The store of poisons and purified sets.")
+app.add_typer(data_app, name="data")
+app.add_typer(poisons_app, name="poisons")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Where = Annotated[Path | None, typer.Option("--workspace", help="Folder to read and write; else $BENCH_WORKSPACE, else here.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Several = list[str] | None
+
+
+def _axis(text: str) -> Any:  # typer's options have no common type
+    return typer.Option(help=text + " Several by commas or by repeating the option.")
+
+
+AttackAxis = Annotated[Several, _axis("Attacks.")]
+DefenseAxis = Annotated[Several, _axis("Defenses.")]
+DatasetAxis = Annotated[Several, _axis("Data sets.")]
+ArchitectureAxis = Annotated[Several, _axis("Architectures.")]
+ProtocolAxis = Annotated[Several, _axis("Protocols.")]
+SeedAxis = Annotated[Several, _axis("Seeds.")]
+RatioAxis = Annotated[Several, _axis("Fractions of poisoned images, 0..1.")]
+Grid = Annotated[str | None, typer.Option(help="A grid that comes with the program, or a table file (.toml).")]
+
+
+def main() -> NoReturn:
+    """Run the command and turn errors into one sentence and an exit code."""
+    verbose = any(flag in sys.argv[1:] for flag in VERBOSE)
+    arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app(arguments)
+    except BrokenPipeError:  # the reader of our output, `head` for one, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (ValueError, OSError) as error:
+        code = _exit_code(error)
+        if verbose or code is None:
+            raise
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        _stop(text, code)
+    sys.exit(0)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """2 for wrong use or input, 1 for what was examined and found wanting, None for an error of our own."""
+    from registry import EntryError
+    from results import FileError
+
+    if isinstance(error, EntryError | FileError | OSError):
+        return 2
+    name = type(error).__name__
+    return 1 if name in ("CraftError", "BudgetError", "DamagedError") else None
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    print(f"bench: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _wishes(values: Several) -> list[str]:
+    from registry.item import split
+
+    return [wish for value in values or [] for wish in split(value, ",") if wish]
+
+
+# Looking around
+
+
+@app.command("list")
+def list_(kind: str, pattern: str = "*", as_json: Json = False) -> None:
+    """List entries: name, one line, paper, where it comes from.
+
+    KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob.
+
+    Example: `bench list attacks 'l*'`
+    """
+    from benchmark import listing
+
+    rows = listing.listing(kind, pattern)
+    if as_json:
+        return _print_json(rows)
+    _table(
+        ["name", "summary", "paper", "source"], [[r["name"], r["summary"] or r["error"], r["paper"], r["source"]] for r in rows]
+    )
+    for row in rows:
+        if row["error"]:
+            print(f"{row['name']} of {row['source']} is broken: {row['error']}", file=sys.stderr)
+
+
+@app.command()
+def show(entry: str, as_json: Json = False) -> None:
+    """Show an entry: what it does, parameters with defaults and units, paper, budget.
+
+    A bare name shows every kind that has it, `attack:none` one of them.
+
+    Example: `bench show lsp`
+    """
+    from benchmark import listing
+
+    found = [listing.details(e) for e in listing.named(entry)]
+    if as_json:
+        return _print_json(found)
+    for one in found:
+        print(listing.page(one))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which devices and data there are, and which plug-ins fail.
+
+    Example: `bench doctor`
+    """
+    from benchmark import listing
+
+    checks = listing.doctor()
+    if as_json:
+        return _print_json({"checks": checks})
+    for check in checks:
+        print(f"{'ok ' if check['ok'] else 'BAD'}  {check['name']}: {check['detail']}")
+
+
+@app.command()
+def check(entry: str, as_json: Json = False) -> None:
+    """Run the conformance tests on one entry, also a third-party one, in under a minute on a CPU.
+
+    Example: `bench check attack:lsp`
+    """
+    from benchmark import conformance, listing
+
+    results = [finding for e in listing.named(entry) for finding in conformance.check(e)]
+    if as_json:
+        _print_json({"checks": results})
+    else:
+        for finding in results:
+            print(f"{'ok ' if finding['ok'] else 'BAD'}  {finding['entry']}: {finding['name']}  {finding['detail']}".rstrip())
+    if not all(finding["ok"] for finding in results):
+        raise typer.Exit(1)
+
+
+# Data sets
+
+
+@data_app.command("ls")
+def data_ls(as_json: Json = False) -> None:
+    """List data sets and whether they are on this machine.
+
+    Example: `bench data ls`
+    """
+    from registry import DATASETS, data
+
+    rows: list[dict[str, Any]] = []
+    for entry in DATASETS.rows:
+        if entry.name != "folder" and not entry.error:
+            part = DATASETS.resolve(entry.name)[0]
+            sentence = data.missing(part)
+            needs = entry.facts.get("folder", "")
+            path = str(data.root_of(part)) if needs else "comes with the program"
+            rows.append({"name": entry.name, "there": not sentence, "path": path, "summary": entry.summary})
+    if as_json:
+        return _print_json(rows)
+    _table(
+        ["name", "there", "path", "summary"],
+        [[r["name"], "yes" if r["there"] else "no", r["path"], r["summary"]] for r in rows],
+    )
+
+
+@data_app.command("get")
+def data_get(name: str, as_json: Json = False) -> None:
+    """Download a data set and check its checksums. The only command that uses the network.
+
+    Example: `bench data get cifar10`
+    """
+    from registry import DATASETS, data
+
+    part = DATASETS.resolve(name)[0]
+    download = getattr(part.entry.load(), "download", None)
+    if download is not None and data.missing(part):
+        data.root_of(part).parent.mkdir(parents=True, exist_ok=True)
+        download(data.root_of(part))
+    _print_data([_verified(part)], as_json)
+
+
+@data_app.command("verify")
+def data_verify(item: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """Read data sets anew from their files and compare with what was decoded before.
+
+    Example: `bench data verify digits`
+    """
+    from registry import DATASETS, data
+
+    names = [item] if item else [e.name for e in DATASETS.rows if e.name != "folder" and not e.error]
+    parts = [DATASETS.resolve(name)[0] for name in names]
+    rows = [_verified(part) for part in parts if item or not data.missing(part)]
+    _print_data(rows, as_json)
+    if any(row["changed"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _verified(part: Part) -> dict[str, Any]:
+    from registry import data
+
+    before = data.decoded_fingerprint(part)
+    data.forget(part)
+    loaded = data.load(part)
+    row = {"name": part.name, "train": len(loaded.train), "test": len(loaded.test), "classes": loaded.train.num_classes}
+    after = data.decoded_fingerprint(part)
+    return row | {"fingerprint": after, "changed": before not in ("", after)}
+
+
+def _print_data(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        return _print_json(rows)
+    for row in rows:
+        state = "CHANGED since it was decoded" if row["changed"] else "ok"
+        size = f"{row['train']} training and {row['test']} test images, {row['classes']} classes"
+        print(f"{row['name']}: {state}, {size}, fingerprint {row['fingerprint'][:12]}")
+
+
+# Poisons
+
+
+@app.command()
+def craft(
+    item: str,
+    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    set_: Annotated[Several, typer.Option("--set", help="key=value, a parameter of the attack.")] = None,
+    ratio: Annotated[float, typer.Option(help="Fraction of poisoned images.", min=0, max=1)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Craft (or find) a poison; print path, checksum, budget spent and seconds.
+
+    Example: `bench craft lsp --dataset digits --set epsilon=2.0`
+    """
+    from benchmark import schedule
+    from poisons.recipe import PoisonRecipe, PurifiedRecipe
+    from registry import ATTACKS, DATASETS, MissingDataError, data
+    from registry.item import parse, write
+
+    named = parse(item)[0]
+    given = dict(named.given) | {
+        key: value for pair in set_ or [] for key, value in parse(f"{named.name}({pair})")[0].given.items()
+    }
+    attack = ATTACKS.resolve(write(named.name, given))
+    part = DATASETS.resolve(dataset)[0]
+    chosen = schedule.choose_device(device)
+    space = _workspace(workspace)
+    space.writable()
+    if sentence := data.missing(part):
+        raise MissingDataError(sentence)
+    from poisons.store import Store
+
+    store, loaded = Store(space.poisons, chosen), data.load(part)
+    recipe = PoisonRecipe(part, attack, seed)
+    kept = store.poison(recipe, loaded)
+    budget = kept.manifest["budget"]
+    if ratio < 1:
+        kept = store.purified(PurifiedRecipe(recipe, ratio, "all", (), seed), loaded)
+    answer = {
+        "attack": recipe.text,
+        "path": str(kept.path),
+        "checksum": kept.checksum,
+        "seconds": kept.manifest["seconds"],
+        "cached": kept.cached,
+        "budget": budget,
+    }
+    if as_json:
+        return _print_json(answer)
+    how = "found" if kept.cached else f"crafted in {kept.manifest['seconds']:.1f} s"
+    allowed = "no bound" if budget["allowed"] is None else f"allowed {budget['allowed']:.4g}"
+    print(f"{recipe.text} on {part.text}: {how}\npath      {kept.path}\nchecksum  {kept.checksum}")
+    print(f"budget    {budget['norm']}: spent {budget['spent']:.4g}, {allowed} (pixel units)")
+
+
+@poisons_app.command("ls")
+def poisons_ls(workspace: Where = None, as_json: Json = False) -> None:
+    """List the sets in the store.
+
+    Example: `bench poisons ls`
+    """
+    from poisons import shelf
+
+    rows = shelf.stored(_workspace(workspace).poisons)
+    if as_json:
+        return _print_json(rows)
+    shown = [
+        [r["attack"], r["dataset"], r["defense"], r["checksum"][:12] or r["state"], f"{r['bytes'] / 1e6:.1f} MB"] for r in rows
+    ]
+    _table(["attack", "dataset", "defense", "checksum", "size"], shown)
+
+
+@poisons_app.command("verify")
+def poisons_verify(workspace: Where = None, as_json: Json = False) -> None:
+    """Read every set and compare it with its manifest.
+
+    Example: `bench poisons verify`
+    """
+    from poisons import shelf
+
+    rows = shelf.verified(_workspace(workspace).poisons)
+    bad = [row for row in rows if row["error"]]
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in bad:
+            print(row["error"])
+        print(f"{len(rows) - len(bad)} of {len(rows)} sets are as their manifests say")
+    if bad:
+        raise typer.Exit(1)
+
+
+@poisons_app.command("prune")
+def poisons_prune(
+    all_: Annotated[bool, typer.Option("--all", help="Remove every set, whole ones too.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be removed.")] = False,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Remove sets that nobody will use again: damaged, half made, or of an older version of their attack or defense.
+
+    Example: `bench poisons prune --dry-run`
+    """
+    from poisons import shelf
+
+    rows = shelf.prune(_workspace(workspace).poisons, everything=all_, dry_run=dry_run)
+    if as_json:
+        return _print_json(rows)
+    for row in rows:
+        print(f"{'would remove' if dry_run else 'removed'} {row['path']}: {row['why']}, {row['bytes'] / 1e6:.1f} MB")
+    print(f"{len(rows)} sets, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB")
+
+
+# Running
+
+
+@app.command()
+def run(
+    grid: Grid = None,
+    cell: Annotated[str | None, typer.Option(help="Run one cell again: its id, or a record file.")] = None,
+    dataset: DatasetAxis = None,
+    attack: AttackAxis = None,
+    defense: DefenseAxis = None,
+    architecture: ArchitectureAxis = None,
+    protocol: ProtocolAxis = None,
+    seed: SeedAxis = None,
+    ratio: RatioAxis = None,
+    executor: Annotated[str, typer.Option(help="local or inline.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, run nothing.")] = False,
+    force: Annotated[bool, typer.Option(help="Run finished cells again and replace their records.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Run at most so many cells.", min=1)] = None,
+    scale: Annotated[float | None, typer.Option(help="Factor on the epochs; makes another protocol.")] = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Plan and run the cells of a grid that have no record yet, then print its table.
+
+    With --grid, a value or glob on an axis keeps the cells that match and old=new replaces; without --grid the axes are what
+    you give (defaults: protocol quick, data set digits, attack and defense none, architecture small-cnn, seed 0).
+
+    Examples: `bench run --grid quick`, `bench run --attack lsp,none --defense 'none,jpeg(quality=10)' --seed 0,1`
+    """
+    space = _workspace(workspace)
+    axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
+    axes |= {"protocol": protocol, "seed": seed, "ratio": ratio}
+    wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    options: Options = {
+        "executor": executor,
+        "workers": workers,
+        "device": device,
+        "force": force,
+        "limit": limit,
+        "retry": False,
+    }
+    if cell is not None:
+        if grid or any(wishes.values()) or scale:
+            raise _usage("--cell names one whole cell; leave --grid, --scale and the selectors out")
+        return _run_cell(cell, space, dry_run, as_json, options)
+    name, table = _chosen(grid, wishes, scale)
+    _run(name, table, space, dry_run, as_json, options)
+
+
+@app.command()
+def retry(
+    grid: Grid = "quick", workers: int | None = None, device: Device = "auto", workspace: Where = None, as_json: Json = False
+) -> None:
+    """Run the failed cells of a grid again, those too that `bench run` leaves alone, and the missing ones.
+
+    Example: `bench retry --grid quick`
+    """
+    name, table = _chosen(grid, {}, None)
+    options = Options(executor="local", workers=workers, device=device, force=False, limit=None, retry=True)
+    _run(name, table, _workspace(workspace), False, as_json, options)
+
+
+@app.command()
+def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Say how far a grid is, from its files alone.
+
+    Example: `bench status --grid quick`
+    """
+    from benchmark import grid as grids
+    from benchmark import schedule
+
+    space = _workspace(workspace)
+    name, table = _chosen(grid, {}, None)
+    plan = grids.plan(name, *grids.expand(table), _records(space), ask=False)
+    schedule.mark_running(plan, _records(space))
+    if as_json:
+        return _print_json(plan.counts())
+    counts = {key.replace("_", " "): n for key, n in plan.counts().items() if n and key not in ("grid", "cells", "ran")}
+    print(f"{name}: {len(plan.tasks)} cells, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    for task in plan.tasks:
+        if plan.states[task.cell.id] in ("failed", "stale"):
+            print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
+
+
+@app.command()
+def logs(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Print why cells of a grid failed, with their tracebacks.
+
+    Example: `bench logs --grid quick`
+    """
+    from benchmark import grid as grids
+
+    space = _workspace(workspace)
+    _, table = _chosen(grid, {}, None)
+    wanted = {cell.id for cell in grids.expand(table)[0]}
+    found = [failure for failure in _records(space).failures() if failure.id in wanted]
+    rows = [
+        {"cell": f.cell.label, "id": f.id, "kind": f.kind, "message": f.message, "attempts": f.attempts, "log": f.log}
+        for f in found
+    ]
+    if as_json:
+        return _print_json(rows)
+    print("no failed cells" if not rows else "", end="\n" if not rows else "")
+    for row in rows:
+        print(f"{row['cell']}: {row['kind']}: {row['message']} (attempt {row['attempts']}, {row['log']})")
+        path = Path(str(row["log"]))
+        if path.is_file():
+            print(path.read_text(encoding="utf-8"))
+
+
+class Options(TypedDict):
+    """The flags of a run."""
+
+    executor: str
+    workers: int | None
+    device: str
+    force: bool
+    limit: int | None
+    retry: bool
+
+
+def _run(name: str, table: Table, space: Workspace, dry_run: bool, as_json: bool, options: Options) -> None:
+    from benchmark import grid as grids
+    from benchmark.display import since
+
+    start = time.monotonic()
+    cells, roots = grids.expand(table)
+    plan = _planned(name, cells, roots, space, dry_run, options)
+    if dry_run:
+        return _print_plan(plan, as_json)
+    ran = _execute(plan, space, _records(space), as_json, options)
+    after = grids.plan(name, cells, roots, _records(space), ask=False)
+    counts = after.counts() | {"ran": ran}
+    if as_json:
+        _print_json(counts)
+    else:
+        _print_table(name, table, _records(space))
+        said = f"ran {ran} cells in {since(start)}" if plan.to_run else "nothing to run"
+        print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
+        for task in after.tasks:
+            if after.states[task.cell.id] == "failed":
+                print(f"failed: {task.cell.label}: {after.reasons[task.cell.id]} (bench logs, bench retry)", file=sys.stderr)
+    if counts["failed"]:
+        raise typer.Exit(3)
+
+
+def _run_cell(wish: str, space: Workspace, dry_run: bool, as_json: bool, options: Options) -> None:
+    """Run one cell again beside its record, which stays unless --force is given, and compare."""
+    import dataclasses
+
+    from benchmark import schedule
+    from results import Records
+
+    before = _record_of(wish, space)
+    there = _records(space).path(before.id).exists()
+    records = Records(space.private / "again") if there and not options["force"] else _records(space)
+    plan = _planned(before.cell.label, [before.cell], schedule.remembered(space), space, dry_run, {**options, "force": True})
+    if dry_run:
+        return _print_plan(plan, as_json)
+    records.folder.mkdir(parents=True, exist_ok=True)
+    if records.folder != space.records:
+        records.path(before.id).unlink(missing_ok=True)
+        plan = dataclasses.replace(plan, states={before.id: "missing"})
+    ran = _execute(plan, space, records, as_json, options)
+    after = records.read(before.id)
+    then, now = (r.metrics.test_acc if r and r.metrics else None for r in (before, after))
+    if as_json:
+        _print_json(plan.counts() | {"ran": ran, "failed": 1 - ran, "recorded": then, "measured": now})
+    elif now is not None and then is not None:
+        verdict = "the same" if now == then else f"{100 * (now - then):+.1f} points"
+        print(f"{before.cell.label}: recorded {100 * then:.1f}%, now {100 * now:.1f}%: {verdict}")
+    if not ran:
+        raise typer.Exit(3)
+
+
+def _planned(name: str, cells: list[Cell], roots: dict[str, str], space: Workspace, dry_run: bool, options: Options) -> Plan:
+    from benchmark import grid as grids
+    from benchmark import schedule
+
+    if options["executor"] not in schedule.EXECUTORS:
+        raise _usage(f"unknown executor {options['executor']!r}; executors are {', '.join(schedule.EXECUTORS)}")
+    schedule.choose_device(options["device"])
+    if not dry_run:
+        space.writable()
+    workers = options["workers"] or schedule.cores()
+    flags = {"force": options["force"], "retry": options["retry"]}
+    return grids.plan(name, cells, roots, _records(space), limit=options["limit"], workers=workers, **flags)
+
+
+def _execute(plan: Plan, space: Workspace, records: Records, quiet: bool, options: Options) -> int:
+    """Run a plan and return how many of its cells have a record now."""
+    from benchmark import schedule
+    from benchmark.display import Display, duration
+
+    device = schedule.choose_device(options["device"])
+    workers = options["workers"] or schedule.default_workers(plan, device)
+    schedule.write_not_applicable(plan, records)
+    if not plan.to_run:
+        return 0
+    run = schedule.Run.create(space, records, plan, device, options["force"])
+    if not quiet:
+        estimate = "" if plan.seconds_estimate is None else f", about {duration(plan.seconds_estimate)}"
+        print(
+            f"{plan.name}: running {len(plan.to_run)} of {len(plan.tasks)} cells on {workers} x {device}{estimate}",
+            file=sys.stderr,
+        )
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Display(len(plan.to_run), quiet) as display:
+            schedule.EXECUTORS[options["executor"]](run, workers, display)
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on where this one stopped", 130)
+    return display.done
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    from benchmark.display import duration
+
+    stages, to_run = plan.stages(), len(plan.to_run)
+    cached = sum(state == "done" for state in plan.states.values())
+    if as_json:
+        return _print_json(
+            plan.counts() | {"to_run": to_run, "cached": cached, "stages": stages, "seconds_estimate": plan.seconds_estimate}
+        )
+    estimate = (
+        "unknown, no record of such cells yet" if plan.seconds_estimate is None else f"about {duration(plan.seconds_estimate)}"
+    )
+    print(f"{plan.name}: {len(plan.tasks)} cells, {cached} done, {to_run} to run; time {estimate}")
+    print(f"stages: {stages['craft']} poisons to craft, {stages['purify']} sets to purify, {stages['train']} trainings")
+    for task in plan.tasks:
+        if plan.states[task.cell.id] != "done":
+            reason = plan.reasons[task.cell.id]
+            print(f"  {plan.states[task.cell.id]:15} {task.cell.id}  {task.cell.label}" + (f"  ({reason})" if reason else ""))
+
+
+# Reporting
+
+
+@app.command()
+def report(
+    grid: Annotated[
+        str | None, typer.Option("--grid", "--table", help="One grid or table file; default: the whole site.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="html, markdown, csv, latex, json; several by commas.")] = "html",
+    output: Annotated[Path | None, typer.Option(help="Folder of the site, or of the files.")] = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Render the leaderboard from the records: the whole site as HTML, or one table.
+
+    One table as csv, latex, markdown or json goes to standard output unless --output names a folder.
+
+    Examples: `bench report`, `bench report --grid quick --format markdown`
+    """
+    from leaderboard import render
+
+    space = _workspace(workspace)
+    formats = _wishes([format_])
+    if wrong := [f for f in formats if f not in render.FORMATS]:
+        raise _usage(f"unknown format {wrong[0]!r}; formats are {', '.join(render.FORMATS)}")
+    boards = _boards(grid, _records(space))
+    if "html" in formats or output is not None:
+        paths = render.write(boards, output or space.site, formats)
+        if as_json:
+            return _print_json([str(path) for path in paths])
+        print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
+    else:
+        for board in boards:
+            for one in formats:
+                print(render.FORMATS[one](board), end="")
+
+
+def _boards(grid: str | None, records: Records) -> list[Any]:
+    from leaderboard import table as boards
+    from registry import resolve
+    from results import read_table
+    from results.table import table_names
+
+    names = [grid] if grid else table_names()
+    tables = [(name, read_table(name)) for name in names]
+    made = [boards.board(table, records, name, resolve) for name, table in tables]
+    if grid:
+        return made
+    shown = {cell.id for _, table in tables for cell in table.cells(resolve)}
+    return made + boards.others(records, shown)
+
+
+def _print_table(name: str, table: Table, records: Records) -> None:
+    from rich.console import Console
+
+    from leaderboard import render
+    from leaderboard import table as boards
+    from registry import resolve
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(render.terminal(boards.board(table, records, name, resolve)))
+
+
+# Shared
+
+
+def _usage(sentence: str) -> ValueError:
+    from registry import EntryError
+
+    return EntryError(sentence)
+
+
+def _workspace(given: Path | None) -> Workspace:
+    from results import Workspace
+
+    space = Workspace.find(given)
+    here = Path(__file__).parent.parent
+    if space.root == here and (here / "pyproject.toml").exists() and "BENCH_RESULTS" not in os.environ:
+        print("bench: warning: working inside the source checkout; --workspace DIR keeps results apart", file=sys.stderr)
+    return space
+
+
+def _records(space: Workspace) -> Records:
+    from results import Records
+
+    return Records(space.records)
+
+
+def _chosen(grid: str | None, selectors: dict[str, list[str]], scale: float | None) -> tuple[str, Table]:
+    from benchmark import grid as grids
+    from results import read_table
+
+    if grid is None:
+        name, table = "selection", grids.adhoc(selectors)
+    else:
+        name, table = grid, grids.select(read_table(grid), selectors)
+    if scale is not None:
+        if not 0 < scale < 1e6:
+            raise _usage(f"--scale {scale}: expected a factor above 0")
+        table = grids.scaled(table, scale)
+    return name, table
+
+
+def _record_of(cell: str, space: Workspace) -> Record:
+    from results.record import read_record
+
+    if cell.endswith(".json"):
+        if not Path(cell).exists():
+            raise FileNotFoundError(2, "there is no such record", cell)
+        return read_record(Path(cell))
+    record = _records(space).read(cell)
+    if record is None:
+        raise _usage(f"there is no record of cell {cell!r} in {space.records}; name a record file instead")
+    return record
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    shown = RichTable(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold", no_wrap=column == "name")
+    for row in rows:
+        shown.add_row(*row)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(shown)

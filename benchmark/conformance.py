@@ -1,0 +1,241 @@
+"""The conformance tests that `bench check` runs on one entry, ours or anybody's, with its `small` fields on tiny data."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.train import evaluate, train
+from poisons.numerics import Numerics, seeded
+from poisons.recipe import PoisonRecipe
+from poisons.store import Store
+from registry import DATASETS, ImageSet, Job, Protocol
+from registry.catalog import Entry, Part
+from registry.data import Data, fingerprint
+
+SECONDS = 5.0  # that an entry may take with its `small` fields
+
+
+class _BrokenPromiseError(AssertionError):
+    """An entry does not do what its kind promises; the text says what was found and what was expected."""
+
+
+def tiny(size: int = 64, classes: int = 4, side: int = 32, channels: int = 3) -> ImageSet:
+    """Return a small training set, every class there: uint8, smooth random images, a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(size, channels, 4, 4, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear").mul(255).round().to(torch.uint8)
+    return ImageSet(images, torch.arange(size) % classes, classes, tuple(f"class{k}" for k in range(classes)))
+
+
+def check(entry: Entry) -> list[dict[str, Any]]:
+    """Run every promise of the entry's kind; return findings (entry, name, ok, detail)."""
+    findings = []
+    for name, promise in PROMISES[entry.kind].items():
+        start = time.perf_counter()
+        try:
+            detail, ok = promise(entry) or "", True
+        except Exception as error:  # whatever an entry raises is the finding
+            kind = "" if isinstance(error, _BrokenPromiseError) else f"{type(error).__name__}: "
+            detail, ok = f"{kind}{error}", False
+        seconds = time.perf_counter() - start
+        findings.append(
+            {"entry": f"{entry.kind[:-1]}:{entry.name}", "name": name, "ok": ok, "detail": detail, "seconds": seconds}
+        )
+    return findings
+
+
+def _must(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise _BrokenPromiseError(sentence)
+
+
+def _part(entry: Entry) -> Part:
+    fields = {f.name: f.default for f in entry.fields} | dict(entry.facts.get("small", {}))
+    return Part(entry, entry.name, fields)
+
+
+def _documented(entry: Entry) -> str:
+    _must(bool(entry.doc.strip()), "it has no docstring; say in two lines what it does and where it was published")
+    if entry.kind == "attacks":
+        _must(entry.paper is not None, "an attack needs `paper = Paper(...)`")
+    return ""
+
+
+def _plain_dataclass(entry: Entry) -> str:
+    found = entry.load()
+    _must(dataclasses.is_dataclass(found), "it is no dataclass")
+    _must(found.__dataclass_params__.frozen, "its dataclass is not frozen")
+    made = _part(entry).build()
+    _must(pickle.loads(pickle.dumps(made)) == made, "it is not the same after pickling")  # noqa: S301  (our own bytes)
+    return repr(made)
+
+
+def _poison(entry: Entry, clean: ImageSet, folder: Path, seed: int) -> ImageSet:
+    digits = DATASETS.resolve("digits")[0]
+    made = Store(folder).poison(PoisonRecipe(digits, (_part(entry),), seed), Data(clean, clean, fingerprint(clean, clean)))
+    return dataclasses.replace(clean, images=made.images, labels=made.labels)
+
+
+def _keeps_budget(entry: Entry) -> str:
+    clean, attack = tiny(), _part(entry).build()
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        poisoned = _poison(entry, clean, Path(folder), seed=0)  # the store refuses a poison beyond its budget
+        seconds = time.perf_counter() - start
+    _must(seconds < SECONDS * 4, f"crafting 64 images took {seconds:.0f} s; give smaller fields in `small`")
+    spent = attack.budget.measure(clean.images, poisoned.images)
+    return f"{attack.budget.norm} {spent:.4g}, allowed {attack.budget.allowed(tuple(clean.images.shape[1:]))}, {seconds:.1f} s"
+
+
+def _repeats(entry: Entry) -> str:
+    clean = tiny()
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        first, second = _poison(entry, clean, Path(one), seed=0), _poison(entry, clean, Path(two), seed=0)
+    _must(torch.equal(first.images, second.images), "two runs with one seed gave different poisons; draw from job.generator")
+    return ""
+
+
+def _leaves_input(entry: Entry) -> str:
+    clean = tiny()
+    before = copy.deepcopy(clean)
+    with tempfile.TemporaryDirectory() as folder:
+        _poison(entry, clean, Path(folder), seed=0)
+    _must(
+        torch.equal(clean.images, before.images) and torch.equal(clean.labels, before.labels), "it changed the set it was given"
+    )
+    return ""
+
+
+def _other_shapes(entry: Entry) -> str:
+    from registry import NotApplicable
+
+    clean = tiny(size=48, classes=3, side=24)
+    try:
+        _part(entry).build().applies(clean.info)
+    except NotApplicable as why:
+        return f"not applicable to 24x24 images of 3 classes: {why}"
+    with tempfile.TemporaryDirectory() as folder:
+        _poison(entry, clean, Path(folder), seed=1)
+    return "24x24, 3 classes"
+
+
+def _purifies(entry: Entry) -> str:
+    clean = tiny()
+    before = copy.deepcopy(clean)
+    results = []
+    for _ in range(2):
+        with seeded(0, Numerics()):
+            results.append(_part(entry).build().purify(clean, Job(seed=0)))
+    first, second = results
+    _must(torch.equal(clean.images, before.images), "purify changed the set it was given; write into a new tensor")
+    _must(first.images.shape == clean.images.shape, f"purify returned {tuple(first.images.shape)}")
+    _must(
+        first.images.dtype in (torch.uint8, torch.float32), f"purify returned {first.images.dtype}, expected uint8 or float32"
+    )
+    _must(torch.equal(first.labels, clean.labels), "purify changed labels or their order")
+    _must(torch.equal(first.images, second.images), "two runs with one seed gave different images; draw from job.generator")
+    return str(first.images.dtype).removeprefix("torch.")
+
+
+def _augments(entry: Entry) -> str:
+    clean = tiny()
+    x, y = clean.pixels(slice(0, 16)), clean.labels[:16]
+    with seeded(0, Numerics()):
+        new_x, new_y = _part(entry).build().augment(x.clone(), y.clone())
+    _must(new_x.shape == x.shape and new_x.dtype == x.dtype, f"augment returned {new_x.dtype} {tuple(new_x.shape)}")
+    _must(len(new_y) == len(y), f"augment returned {len(new_y)} labels for {len(y)} images")
+    return ""
+
+
+def _trains(entry: Entry) -> str:
+    from registry import ARCHITECTURES
+
+    clean, defense = tiny(), _part(entry).build()
+    protocol = Protocol(epochs=2, batch=16, lr=0.05)
+    with seeded(0, Numerics()):
+        start = time.perf_counter()
+        curve = train(ARCHITECTURES["small-cnn"](4), defense.purify(clean, Job()), clean, protocol, [defense])
+    _must(len(curve.test_acc) >= 1, "training under it recorded no epoch")
+    return f"loss {curve.train_loss[-1]:.3g}, {time.perf_counter() - start:.1f} s"
+
+
+def _network(entry: Entry) -> str:
+    with seeded(0, Numerics()):
+        net = entry.load()(4)
+    x = torch.rand(2, 3, 32, 32)
+    net.eval()
+    with torch.no_grad():
+        logits, features = net(x), net.features(x)
+        again = net.head(features)
+    _must(tuple(logits.shape) == (2, 4), f"logits are {tuple(logits.shape)}, expected (2, 4)")
+    _must(torch.allclose(logits, again, atol=1e-5), "head(features(x)) is not the network's output")
+    layers = net.layers()
+    _must(len(layers) > 1, "layers() needs at least two parts in order")
+    held = {id(p) for layer in layers for p in layer.parameters()}
+    _must({id(p) for p in net.parameters()} == held, "layers() does not cover all parameters")
+    return f"{sum(p.numel() for p in net.parameters()):,} parameters for 4 classes, features {features.shape[1]}"
+
+
+def _loads(entry: Entry) -> str:
+    from registry import data
+
+    if entry.name == "folder":
+        return "reads what you name; nothing to load here"
+    part = DATASETS.resolve(entry.name)[0]
+    if sentence := data.missing(part):
+        return f"not checked: {sentence}"
+    loaded = data.load(part)
+    for half in (loaded.train, loaded.test):
+        _must(
+            half.images.dtype == torch.uint8 and half.images.ndim == 4,
+            f"images are {half.images.dtype} {tuple(half.images.shape)}",
+        )
+        _must(half.labels.dtype == torch.int64, f"labels are {half.labels.dtype}, expected int64")
+        _must(sorted(half.labels.unique().tolist()) == list(range(half.num_classes)), "a class has no images")
+    return f"{len(loaded.train)} + {len(loaded.test)} images {loaded.train.info.shape}, {loaded.train.num_classes} classes"
+
+
+def _protocol(entry: Entry) -> str:
+    from registry import ARCHITECTURES
+
+    protocol: Protocol = _part(entry).build()
+    clean = tiny()
+    short = dataclasses.replace(protocol, epochs=1, scale=1.0)
+    with seeded(0, Numerics()):
+        net = ARCHITECTURES["small-cnn"](4)
+        train(net, clean, clean, short)
+        evaluate(net, clean)
+    return f"{protocol.total_epochs} epochs, batch {protocol.batch}, {protocol.optimizer} {protocol.lr}"
+
+
+Promise = Callable[[Entry], str]
+
+PROMISES: dict[str, dict[str, Promise]] = {
+    "attacks": {
+        "is documented and names its paper": _documented,
+        "is a frozen dataclass that pickles": _plain_dataclass,
+        "keeps its budget after rounding to 8 bits": _keeps_budget,
+        "gives the same poison for the same seed": _repeats,
+        "leaves the clean set as it was": _leaves_input,
+        "runs on other sizes and class counts, or says why not": _other_shapes,
+    },
+    "defenses": {
+        "is documented": _documented,
+        "is a frozen dataclass that pickles": _plain_dataclass,
+        "purifies without touching labels, order or input, the same for a seed": _purifies,
+        "keeps the shape of a batch": _augments,
+        "trains a victim": _trains,
+    },
+    "architectures": {"is documented": _documented, "is a network with features, head and layers": _network},
+    "datasets": {"is documented": _documented, "loads": _loads},
+    "protocols": {"is documented": _documented, "is a frozen dataclass that pickles": _plain_dataclass, "trains": _protocol},
+}

@@ -1,0 +1,337 @@
+"""From a table to a plan: its cells, what each needs, and what of it is there already. Needs no torch."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import ValidationError
+
+from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
+from registry import CATALOGS, EntryError, MissingDataError, child, data
+from registry import catalog as entries
+from registry.catalog import Part
+from registry.item import split
+from results import Cell, Record, Records, Table
+from results import cell as cells_
+
+KINDS = {
+    "protocol": "protocols",
+    "dataset": "datasets",
+    "attack": "attacks",
+    "defense": "defenses",
+    "architecture": "architectures",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell with its entries found, and the recipes of the stages before its training."""
+
+    cell: Cell
+    protocol: Part
+    dataset: Part
+    attack: tuple[Part, ...]
+    defense: tuple[Part, ...]
+    architecture: Part
+
+    @classmethod
+    def of(cls, cell: Cell, roots: Mapping[str, str]) -> Task:
+        """Find a cell's entries again. `roots` has the paths of folders of images by their names. EntryError."""
+
+        def found(kind: str, part: cells_.Part) -> Part:
+            name = "folder" if kind == "datasets" and part.name.startswith("folder-") else part.name
+            root = None
+            if name != part.name:
+                if part.name not in roots:
+                    raise EntryError(f"the path of {part.name} is not known here; name it by --dataset 'folder:PATH'")
+                root = Path(roots[part.name])
+            return Part(CATALOGS[kind].entry(name), part.name, part.fields, root)
+
+        task = cls(
+            cell,
+            found("protocols", cell.protocol),
+            found("datasets", cell.dataset),
+            tuple(found("attacks", part) for part in cell.attack),
+            tuple(found("defenses", part) for part in cell.defense),
+            found("architectures", cell.architecture),
+        )
+        for hook in ("loss", "model"):
+            both = [part.text for part in task.defense if hook in part.entry.hooks]
+            if len(both) > 1:
+                raise EntryError(f"{both[0]} and {both[1]} cannot be chained: both bring their own {hook}")
+        return task
+
+    @property
+    def poison(self) -> PoisonRecipe:
+        return PoisonRecipe(self.dataset, self.attack, self.cell.seed)
+
+    @property
+    def purified(self) -> PurifiedRecipe | None:
+        purifiers = tuple(part for part in self.defense if "purify" in part.entry.hooks)
+        if not purifiers:
+            return None
+        return PurifiedRecipe(self.poison, self.cell.ratio, self.cell.part, purifiers, self.cell.seed)
+
+    @property
+    def needs_poison(self) -> bool:
+        return not self.poison.identity and self.cell.part == "all" and self.cell.ratio > 0
+
+    def versions(self) -> dict[str, str]:
+        """`kind:name` -> version of every entry that the cell uses, with the package of those that are not ours."""
+        parts = {"protocol": [self.protocol], "dataset": [self.dataset], "attack": self.attack}
+        parts |= {"defense": self.defense, "architecture": [self.architecture]}
+        return {
+            f"{kind}:{part.name}": str(part.entry.version)
+            + ("" if part.entry.source == "built-in" else f" of {part.entry.source}")
+            for kind, several in parts.items()
+            for part in several
+        }
+
+    def outdated(self, record: Record) -> str:
+        """Say which entry has another version now than when the record was written, or ''."""
+        for key, now in self.versions().items():
+            then = record.versions.get(key, now)
+            if then.partition(" ")[0] != now.partition(" ")[0]:
+                return f"{key} was version {then}, now it is {now}"
+        return ""
+
+
+@dataclass
+class Plan:
+    """What a run of a grid means: every cell with its state, and the cells to run."""
+
+    name: str
+    tasks: list[Task]
+    states: dict[str, str]  # cell id -> done, stale, failed, missing, not-applicable
+    reasons: dict[str, str] = field(default_factory=dict)  # why a cell is not applicable, stale or failed
+    to_run: list[Task] = field(default_factory=list)
+    roots: dict[str, str] = field(default_factory=dict)  # folders of images
+    seconds_estimate: float | None = None
+
+    def counts(self) -> dict[str, Any]:
+        """The keys of `bench run --json` and `bench status --json`."""
+        count = Counter(self.states.values())
+        return {
+            "grid": self.name,
+            "cells": len(self.tasks),
+            "done": count["done"],
+            "ran": 0,
+            "failed": count["failed"],
+            "running": count["running"],
+            "queued": 0,
+            "missing": count["missing"],
+            "not_applicable": count["not-applicable"],
+            "not_available": 0,
+            "stale": count["stale"],
+            "lost": 0,
+            "cancelled": 0,
+        }
+
+    def stages(self) -> dict[str, int]:
+        """How many stages the run shares: each poison is crafted once, each (poison, purifier) pair purified once."""
+        return {
+            "craft": len({task.poison.key for task in self.to_run if task.needs_poison}),
+            "purify": len({task.purified.key for task in self.to_run if task.purified}),
+            "train": len(self.to_run),
+        }
+
+
+def expand(table: Table) -> tuple[list[Cell], dict[str, str]]:
+    """Return the cells of a table, and the paths of the folders of images among its data sets, by their names."""
+    roots: dict[str, str] = {}
+
+    def resolve(kind: str, item: str) -> Sequence[Part]:
+        parts = entries.resolve(kind, item)
+        roots.update({part.name: str(part.root) for part in parts if part.root})
+        return parts
+
+    return table.cells(resolve), roots
+
+
+def plan(
+    name: str,
+    cells: Sequence[Cell],
+    roots: dict[str, str],
+    records: Records,
+    *,
+    force: bool = False,
+    retry: bool = False,
+    limit: int | None = None,
+    workers: int = 1,
+    ask: bool = True,
+) -> Plan:
+    """Say what of some cells is to be run. EntryError, FileError, MissingDataError for what cannot be.
+
+    `force` runs finished cells too, `retry` failed ones of every kind; `ask` asks entries whether they apply.
+    """
+    tasks = [Task.of(cell, roots) for cell in cells]
+    result = Plan(name, tasks, {}, roots=roots)
+    there = records.ids()
+    past = [record for record in (records.read(i) for i in sorted(there)) if record is not None and record.metrics]
+    for task in tasks:
+        state, reason = _state(task, records, there)
+        if state == "failed":
+            failure = records.failure(task.cell.id)
+            again = retry or (failure is not None and failure.retryable)
+        else:
+            again = state in ("missing", "stale")
+        result.states[task.cell.id] = state
+        result.reasons[task.cell.id] = reason
+        if (again or force) and state != "not-applicable":
+            result.to_run.append(task)
+    if result.to_run:
+        for part in {task.dataset.name: task.dataset for task in result.to_run}.values():
+            if sentence := data.missing(part):
+                raise MissingDataError(sentence)
+    if ask:
+        _ask(result)
+    if limit is not None:
+        result.to_run = result.to_run[:limit]
+    result.seconds_estimate = _estimate(result, past, workers)
+    return result
+
+
+def _state(task: Task, records: Records, there: set[str]) -> tuple[str, str]:
+    cell_id = task.cell.id
+    if cell_id in there and (record := records.read(cell_id)) is not None:
+        if old := task.outdated(record):
+            return "stale", old
+        return (record.state, record.reason)
+    failure = records.failure(cell_id)
+    return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
+
+
+def _ask(result: Plan) -> None:
+    """Move cells whose attack or defense does not apply to their data set from `to_run` to not applicable."""
+    questions: dict[tuple[str, str], tuple[Part, Part]] = {}
+    for task in result.to_run:
+        for part in (*task.attack, *task.defense):
+            if "applies" in part.entry.hooks:
+                questions.setdefault((f"{part.entry.kind}:{part.text}", task.dataset.text), (part, task.dataset))
+    answers = dict(zip(questions, child.reasons(list(questions.values())), strict=True))
+    if not any(answers.values()):
+        return
+    left = []
+    for task in result.to_run:
+        keys = [(f"{part.entry.kind}:{part.text}", task.dataset.text) for part in (*task.attack, *task.defense)]
+        why = next((answers[key] for key in keys if answers.get(key)), "")
+        if why:
+            result.states[task.cell.id], result.reasons[task.cell.id] = "not-applicable", why
+        else:
+            left.append(task)
+    result.to_run = left
+
+
+def _estimate(result: Plan, past: Sequence[Record], workers: int) -> float | None:
+    """Estimate the seconds of a run from records of like cells; None where there are none."""
+    if not result.to_run:
+        return 0.0
+    known: dict[tuple[str, ...], list[float]] = {}
+    crafted: dict[str, float] = {}
+    for record in past:
+        texts = record.cell.texts
+        seconds = record.seconds.get("train", 0.0)
+        for key in _like(texts):
+            known.setdefault(key, []).append(seconds)
+        crafted[texts["dataset"] + texts["attack"]] = record.seconds.get("craft", 0.0)
+    total = 0.0
+    stages: set[str] = set()
+    for task in result.to_run:
+        texts = task.cell.texts
+        like = next((known[key] for key in _like(texts) if key in known), None)
+        if like is None:
+            return None
+        total += fmean(like)
+        if task.needs_poison and task.poison.key not in stages:
+            stages.add(task.poison.key)
+            total += crafted.get(texts["dataset"] + texts["attack"], 0.0)
+    return total / workers
+
+
+def _like(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
+    base = (texts["protocol"], texts["dataset"], texts["architecture"])
+    return [(*base, texts["defense"]), base]
+
+
+def select(table: Table, selectors: Mapping[str, Sequence[str]]) -> Table:
+    """Keep the values of axes that match, or replace them: a value or a glob keeps, `old=new` replaces. EntryError."""
+    changes: dict[str, list[Any]] = {}
+    for axis, wishes in selectors.items():
+        values: list[Any] = list(getattr(table, axis))
+        kept: list[Any] = []
+        for wish in wishes:
+            old, *new = split(wish, "=")
+            if new:
+                hits = [value for value in values if _matches(axis, value, old)]
+                replaced = [_typed(axis, new[0]) if value in hits else value for value in values]
+                kept = kept or replaced
+                values = replaced
+            else:
+                hits = [value for value in values if _matches(axis, value, old)]
+                kept += [value for value in hits if value not in kept]
+            if not hits:
+                shown = ", ".join(map(str, getattr(table, axis)))
+                raise EntryError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}")
+        if wishes:
+            changes[axis] = kept
+    return table.replaced(**changes)
+
+
+def _matches(axis: str, value: Any, wish: str) -> bool:
+    if axis in ("seed", "ratio"):
+        return float(value) == float(_typed(axis, wish))
+    names = {str(value), str(value).partition("(")[0]}
+    if axis in KINDS:
+        names.add("+".join(part.text for part in entries.resolve(KINDS[axis], str(value))))
+        if "(" in wish:
+            wish = "+".join(part.text for part in entries.resolve(KINDS[axis], wish))
+    return any(fnmatch.fnmatchcase(name, wish) for name in names)
+
+
+def _typed(axis: str, text: str) -> Any:
+    try:
+        return int(text) if axis == "seed" else float(text) if axis == "ratio" else text
+    except ValueError:
+        kind = "a whole number" if axis == "seed" else "a number from 0 to 1"
+        raise EntryError(f"--{axis} {text}: expected {kind}") from None
+
+
+def adhoc(selectors: Mapping[str, Sequence[str]]) -> Table:
+    """The grid that selectors alone define."""
+    axes: dict[str, list[Any]] = {
+        "protocol": ["quick"],
+        "dataset": ["digits"],
+        "attack": ["none"],
+        "defense": ["none"],
+        "architecture": ["small-cnn"],
+        "seed": [0],
+    }
+    for axis, wishes in selectors.items():
+        if wishes:
+            axes[axis] = [_typed(axis, wish) for wish in wishes]
+    try:
+        return Table.model_validate({"title": "Cells chosen on the command line", **axes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EntryError(f"--{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from None
+
+
+def scaled(table: Table, factor: float) -> Table:
+    """The same grid with the epochs of its protocols multiplied by `factor`, which makes them other protocols."""
+    return table.replaced(protocol=[f"{item}@{factor:g}" for item in table.protocol])
+
+
+def recipes(tasks: Iterable[Task], kind: Callable[[Task], Recipe | None]) -> list[tuple[Recipe, Task]]:
+    """The distinct recipes of one kind of stage, each with a task that needs it, in the order of the tasks."""
+    found: dict[str, tuple[Recipe, Task]] = {}
+    for task in tasks:
+        recipe = kind(task)
+        if recipe is not None:
+            found.setdefault(recipe.key, (recipe, task))
+    return list(found.values())

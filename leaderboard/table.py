@@ -1,0 +1,403 @@
+"""Records to rows: mean and spread over seeds, drop from clean, rank.
+
+A board is one table: what a grid asks for (`board`), or what lies in a workspace beside the grids (`others`). Everything that
+is printed about a cell comes from its runs, one per seed; a cell without a number always has a sentence that says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Literal
+
+from registry import CATALOGS, EntryError, Paper
+from registry.item import write
+from results import Cell, FileError, Part, Record, Records, Table
+from results.cell import digest
+from results.record import Failure
+from results.table import AXES, Resolve
+
+State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing"]
+Key = tuple[str, str]  # labels of a row and a column
+
+POINT = tuple(axis for axis in AXES if axis != "seed")
+UNREADABLE = (FileError, OSError, RecursionError)  # the last: JSON nested deeper than the parser goes
+LONGEST = 300  # characters of a failure's message
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of one seed of a cell. A stale run has its record too."""
+
+    cell: Cell
+    state: State  # any but partial
+    reason: str = ""
+    record: Record | None = None
+
+    @cached_property
+    def id(self) -> str:
+        return self.cell.id
+
+
+@dataclass(frozen=True)
+class Value:
+    """One place of a board: all seeds of one combination. Accuracies are fractions of the clean test set, last epoch."""
+
+    point: Mapping[str, str]  # every axis but the seed, as people write it
+    runs: tuple[Run, ...] = ()  # one per seed; none where nothing asks for this combination
+    drop: float | None = None  # how far below the clean row of the same column, fraction; None where that is unknown
+
+    @cached_property
+    def used(self) -> tuple[Record, ...]:
+        """The records behind the number: those of today's versions, else the stale ones; never both in one mean."""
+        for state in ("done", "stale"):
+            found = tuple(run.record for run in self.runs if run.state == state and run.record and run.record.metrics)
+            if found:
+                return found
+        return ()
+
+    @cached_property
+    def state(self) -> State:
+        states = {run.state for run in self.runs}
+        if "done" in states:
+            return "done" if len(states) == 1 else "partial"
+        order: tuple[State, ...] = ("stale", "failed", "not-applicable")
+        return next((state for state in order if state in states), "missing")
+
+    @property
+    def reason(self) -> str:
+        """Why there is no number, or what is wrong with it; empty for done."""
+        if self.state == "done":
+            return ""
+        if not self.runs:
+            return "no record"
+        run = next(run for run in self.runs if run.state != "done" and self.state in (run.state, "partial"))
+        if self.state == "partial":
+            state = "" if run.state == "missing" else f"{run.state}: "
+            return f"{self.n} of {len(self.runs)} seeds; seed {run.cell.seed} {state}{run.reason}"
+        return run.reason
+
+    @property
+    def n(self) -> int:
+        return len(self.used)
+
+    @cached_property
+    def accuracies(self) -> tuple[float, ...]:
+        """Test accuracy of every record used, in the order of `records`."""
+        return tuple(record.metrics.test_acc for record in self.used if record.metrics)
+
+    @cached_property
+    def mean(self) -> float | None:
+        return fmean(self.accuracies) if self.used else None
+
+    @cached_property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None for fewer than two."""
+        return stdev(self.accuracies) if self.n > 1 else None
+
+    @property
+    def best(self) -> float | None:
+        """Mean over seeds of the best epoch, chosen on the test set: an oracle."""
+        return fmean(record.metrics.test_acc_best for record in self.used if record.metrics) if self.used else None
+
+    @property
+    def seconds(self) -> float:
+        """Craft, purify and train of all records used, as if no stage were shared with other cells."""
+        return sum(sum(record.seconds.values()) for record in self.used)
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        return tuple(record.id for record in self.used)
+
+    @property
+    def clean(self) -> bool:
+        return self.point["attack"] == "none"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stands behind a label: all fields, defaults included, and where the method comes from."""
+
+    text: str
+    fields: str
+    summary: str = ""
+    needs: tuple[str, ...] = ()
+    papers: tuple[Paper, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row against the others. `mean` and `std` over seeds of the accuracy averaged over the columns compared."""
+
+    best_defense: str  # the column with the highest accuracy; empty where none has a number
+    over: int = 0  # columns compared: those that apply to every attack
+    mean: float | None = None  # fraction; None unless all of these are done
+    std: float | None = None
+    rank: int | None = None  # 1 protects best; rows whose mean +- std overlap share one. Needs two seeds of every attack
+
+
+@dataclass(frozen=True)
+class Board:
+    """A table, ready to print: `values` has every pair of `rows` and `columns`."""
+
+    title: str
+    note: str
+    slug: str  # a-z 0-9 . _ - only: names files and anchors
+    command: str  # that runs what is missing; may be empty
+    fixed: Mapping[str, str]  # the axes that are the same for all cells
+    row_axes: tuple[str, ...]
+    column_axes: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Mapping[Key, Value]
+    settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # axis -> text -> what it means
+
+    @cached_property
+    def coverage(self) -> dict[str, int]:
+        """Number of cells (every seed counts) and how many of them are in each state."""
+        count = Counter(str(run.state) for value in self.values.values() for run in value.runs)
+        states = ("done", "stale", "failed", "not-applicable", "missing")
+        return {"cells": count.total()} | {state: count[state] for state in states}
+
+    @cached_property
+    def seeds(self) -> int:
+        """The usual number of records behind a number, 0 for an empty board."""
+        count = Counter(value.n for value in self.values.values() if value.n)
+        return max(count, key=lambda n: (count[n], n)) if count else 0
+
+    @cached_property
+    def shown(self) -> set[str]:
+        """The ids of all cells of the board."""
+        return {run.id for value in self.values.values() for run in value.runs}
+
+    @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """One per row; empty unless rows are attacks and columns defenses. Rows of two protocols never meet in a ranking.
+
+        Attacks are compared over the columns that apply to all of them, and ranked once all of these are done.
+        """
+        if self.column_axes != ("defense",) or "attack" not in self.row_axes:
+            return {}
+        leagues: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for row in self.rows:
+            point = self.values[row, self.columns[0]].point
+            leagues[tuple(point[axis] for axis in self.row_axes if axis != "attack")].append(row)
+        found: dict[str, Standing] = {}
+        for league in leagues.values():
+            found |= self._league(league)
+        return {row: found[row] for row in self.rows}
+
+    def _league(self, rows: Sequence[str]) -> dict[str, Standing]:
+        def states(row: str) -> list[State]:
+            return [self.values[row, column].state for column in self.columns]
+
+        playing = [row for row in rows if set(states(row)) != {"not-applicable"}]
+        columns = [c for c in self.columns if all(self.values[r, c].state != "not-applicable" for r in playing)]
+        found = {row: self._standing(row, columns if row in playing else []) for row in rows}
+        attacks = [row for row in playing if not self.values[row, self.columns[0]].clean]
+        if any(found[row].std is None for row in attacks):
+            return found
+        reach, rank = -1.0, 0  # the upper end of the spread of the best of a rank
+        for place, row in enumerate(sorted(attacks, key=lambda row: found[row].mean or 0.0), 1):
+            mean, std = found[row].mean or 0.0, found[row].std or 0.0
+            if mean - std > reach:
+                reach, rank = mean + std, place
+            found[row] = replace(found[row], rank=rank)
+        return found
+
+    def _standing(self, row: str, columns: Sequence[str]) -> Standing:
+        values = {column: self.values[row, column] for column in self.columns}
+        numbers = {c: v.mean for c, v in values.items() if v.mean is not None and v.state != "stale"}
+        best = max(numbers, key=lambda column: numbers[column]) if numbers else ""
+        per_seed: dict[int, list[float]] = defaultdict(list)
+        for column in columns:
+            for record, accuracy in zip(values[column].used, values[column].accuracies, strict=True):
+                per_seed[record.cell.seed].append(accuracy)
+        means = [fmean(accuracies) for accuracies in per_seed.values() if len(accuracies) == len(columns)]
+        if any(values[column].state != "done" for column in columns) or not means:
+            return Standing(best, over=len(columns))
+        return Standing(best, len(columns), fmean(means), stdev(means) if len(means) > 1 else None)
+
+
+def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
+    """Return the board of a grid. `name` is what `bench run --grid` takes; `resolve(kind, item)` as for `Table.cells`.
+
+    A record that is damaged is a failed cell here, never an error. EntryError for items that nobody has.
+    """
+    command = f"bench run --grid {shlex.quote(name)}"
+    groups: dict[tuple[str, ...], tuple[dict[str, str], list[Run]]] = {}
+    for cell in table.cells(resolve):
+        point = {axis: cell.texts[axis] for axis in POINT}
+        run = _run(records, cell, f"not run yet: `{command}`")
+        groups.setdefault(tuple(point.values()), (point, []))[1].append(run)
+    values = [Value(point, tuple(runs)) for point, runs in groups.values()]
+    slug = slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
+    return _arrange(table.title, table.note, slug, command, values, table.rows, table.columns)
+
+
+def others(records: Records, shown: set[str]) -> list[Board]:
+    """Return boards, attack x defense, for the records and failures whose ids are not in `shown`.
+
+    One per protocol, data set, architecture, ratio and part. Texts of records are other people's: a text that stands for
+    two different things gets a number, so that nothing is averaged that differs in more than its seed.
+    """
+    runs = []
+    failed = {path.name.removesuffix(".failed.json") for path in records.folder.glob("*.failed.json")}
+    for cell_id in sorted((records.ids() | failed) - shown):
+        try:
+            found: Record | Failure | None = records.read(cell_id) or records.failure(cell_id)
+        except UNREADABLE as error:
+            log.warning("left out: %s", error)
+            continue
+        if found is not None and found.cell.id == cell_id and found.cell.measure == "accuracy":
+            runs.append(_run(records, found.cell, "no record"))
+    meanings: dict[tuple[str, str], list[str]] = defaultdict(list)  # (axis, text) -> what it stands for
+
+    def distinct(axis: str, cell: Cell) -> str:
+        value = getattr(cell, axis)
+        parts = value if isinstance(value, tuple) else (value,)
+        text = "+".join(_honest(part) for part in parts) if isinstance(parts[0], Part) else cell.texts[axis]
+        meaning = digest(cell.resolved()[axis])
+        known = meanings[axis, text]
+        if meaning not in known:
+            known.append(meaning)
+        number = known.index(meaning)
+        return f"{text} [{number + 1}]" if number else text
+
+    boards: dict[tuple[str, ...], dict[Key, Value]] = defaultdict(dict)
+    for run in sorted(runs, key=lambda run: run.cell.seed):
+        point = {axis: distinct(axis, run.cell) for axis in POINT}
+        group = boards[tuple(point[axis] for axis in POINT if axis not in ("attack", "defense"))]
+        key = (point["attack"], point["defense"])
+        group[key] = Value(point, (*group[key].runs, run) if key in group else (run,))
+    result = []
+    for names, group in sorted(boards.items()):
+        place = next(iter(group.values())).point
+        attacks, defenses = (sorted({k[i] for k in group}, key=lambda text: (text != "none", text)) for i in (0, 1))
+        values = [
+            group.get((attack, defense), Value({**place, "attack": attack, "defense": defense}))
+            for attack in attacks
+            for defense in defenses
+        ]
+        share = f", ratio {place['ratio']}, {place['part']} images" if (place["ratio"], place["part"]) != ("1", "all") else ""
+        title = f"Other records: {place['protocol']}, {place['dataset']}, {place['architecture']}{share}"
+        note = "Records of this workspace that belong to none of the grids above."
+        slug = slugged("others." + ".".join(text for text in names if text not in ("1", "all")))
+        result.append(_arrange(title, note, slug, "", values, ["attack"], ["defense"]))
+    return result
+
+
+def _honest(part: Part) -> str:
+    """A part's text, or all its fields where the text speaks of another entry."""
+    rest = part.text.removeprefix(part.name)
+    return part.text if part.text.startswith(part.name) and rest[:1] in ("", "(", "@") else write(part.name, part.fields)
+
+
+def slugged(text: str) -> str:
+    """Return a file name's stem, a-z 0-9 . _ - only, that differs for different texts: 8 hex digits stand for what is lost."""
+    kept = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")
+    return kept if kept == text and 0 < len(kept) <= 60 else f"{kept[:50].strip('-.')}-{digest(text, 8)}".strip("-")
+
+
+def _run(records: Records, cell: Cell, missing: str) -> Run:
+    """Look up one cell. Never raises for what lies in the folder."""
+    try:
+        record = records.read(cell.id)
+        failure = records.failure(cell.id)
+    except UNREADABLE as error:  # pages are published: the place of the workspace is nobody's business
+        hint = "" if isinstance(error, FileError) else "; remove the file and run it again"
+        return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
+    why = f"{failure.kind}: {' '.join(failure.message.split())}"[:LONGEST] if failure else ""
+    if record is not None:
+        if old := outdated(record):
+            return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record)
+        return Run(cell, record.state, record.reason, record)
+    return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
+
+
+def outdated(record: Record) -> str:
+    """Say which entry has another version now than when the record was written, or ''. Unknown entries are not outdated."""
+    for key, then in record.versions.items():
+        kind, _, name = key.partition(":")
+        if not name or f"{kind}s" not in CATALOGS:
+            continue
+        try:
+            now = CATALOGS[f"{kind}s"].entry(_entry_name(kind, name)).version
+        except EntryError:
+            continue
+        if then.partition(" ")[0] != str(now):
+            return f"{key} was version {then}, now it is {now}"
+    return ""
+
+
+def _entry_name(kind: str, name: str) -> str:
+    return "folder" if kind == "dataset" and name.startswith("folder-") else name
+
+
+def _arrange(
+    title: str,
+    note: str,
+    slug: str,
+    command: str,
+    values: Sequence[Value],
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> Board:
+    """Lay values out. An axis that varies and is in neither rows nor columns becomes a row axis: seeds alone are averaged."""
+    seen = {axis: list(dict.fromkeys(value.point[axis] for value in values)) for axis in POINT}
+    row_axes, column_axes = tuple(dict.fromkeys(rows)), tuple(axis for axis in dict.fromkeys(columns) if axis not in rows)
+    row_axes += tuple(axis for axis in POINT if axis not in (*row_axes, *column_axes) and len(seen[axis]) > 1)
+    fixed = {axis: seen[axis][0] for axis in POINT if axis not in (*row_axes, *column_axes)}
+    by_point = {tuple(value.point.values()): value for value in values}
+    places: dict[Key, Value] = {}
+    for value in values:
+        clean = None
+        for change in ({}, {"ratio": "1", "part": "all"}):  # any share of no attack is the clean set
+            clean = clean or by_point.get(tuple((dict(value.point) | change | {"attack": "none"}).values()))
+        trusted = clean is not None and all(v.state in ("done", "partial") for v in (clean, value)) and not value.clean
+        if trusted and clean is not None and clean.mean is not None and value.mean is not None:
+            value = replace(value, drop=clean.mean - value.mean)
+        places[_label(value.point, row_axes), _label(value.point, column_axes)] = value
+    labels = [tuple(dict.fromkeys(key[i] for key in places)) for i in (0, 1)]
+    return Board(title, note, slug, command, fixed, row_axes, column_axes, labels[0], labels[1], places, _settings(values))
+
+
+def _label(point: Mapping[str, str], axes: Sequence[str]) -> str:
+    texts = (f"{axis} {point[axis]}" if axis in ("ratio", "part") else point[axis] for axis in axes)
+    return " / ".join(texts) or "test accuracy"
+
+
+def _settings(values: Iterable[Value]) -> dict[str, dict[str, Setting]]:
+    found: dict[str, dict[str, Setting]] = {axis: {} for axis in ("attack", "defense", "protocol", "dataset", "architecture")}
+    for value in values:
+        for axis, texts in found.items():
+            text = value.point[axis]
+            if value.runs and text not in texts:
+                parts = getattr(value.runs[0].cell, axis)
+                texts[text] = _setting(axis, text, parts if isinstance(parts, tuple) else (parts,))
+    return found
+
+
+def _setting(kind: str, text: str, parts: Sequence[Part]) -> Setting:
+    entries = []
+    for part in parts:
+        try:
+            entries.append(CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name)))
+        except EntryError:  # a record of a method that is not installed here
+            continue
+    return Setting(
+        text,
+        " + ".join(write(part.name, part.fields) for part in parts),
+        " ".join(entry.summary for entry in entries),
+        tuple(need for entry in entries for need in entry.facts.get("needs", ())),
+        tuple(dict.fromkeys(entry.paper for entry in entries if entry.paper and entry.paper.url)),
+    )

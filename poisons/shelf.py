@@ -1,0 +1,78 @@
+"""What lies in a store: list it, verify it, remove what nobody will use again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from poisons.store import DamagedError, Store, read_manifest, verify
+from registry import ATTACKS, CATALOGS, DATASETS, DEFENSES, EntryError
+
+
+def stored(root: Path) -> list[dict[str, Any]]:
+    """List the sets: path, attack, dataset, defense, checksum, bytes, and a state where one is not whole."""
+    rows = []
+    for folder in Store(root).folders():
+        row: dict[str, Any] = {"path": str(folder), "attack": "", "dataset": "", "defense": "", "checksum": "", "state": ""}
+        row["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        state = _state(folder)
+        try:
+            recipe = read_manifest(folder)["recipe"]
+            poison = recipe.get("poison", recipe)
+            row["attack"] = "+".join(part["name"] for part in poison.get("attack", [])) or "none"
+            row["dataset"] = poison["dataset"]["name"]
+            row["defense"] = "+".join(part["name"] for part in recipe.get("defense", []))
+            row["checksum"] = read_manifest(folder)["checksum"]
+        except (DamagedError, KeyError, TypeError, AttributeError):
+            state = state or "damaged"
+        rows.append(row | {"state": state})
+    return rows
+
+
+def _state(folder: Path) -> str:
+    if folder.name.endswith(".making"):
+        return "half made"
+    return "damaged" if ".damaged-" in folder.name else ""
+
+
+def verified(root: Path) -> list[dict[str, Any]]:
+    """Read every whole set and compare it with its manifest; `error` is '' or says what is wrong."""
+    rows = []
+    for folder in Store(root).folders():
+        if not _state(folder):
+            error = ""
+            try:
+                verify(folder)
+            except DamagedError as damage:
+                error = f"{damage}; the next run makes it again"
+            rows.append({"path": str(folder), "error": error})
+    return rows
+
+
+def prune(root: Path, *, everything: bool = False, dry_run: bool = False) -> list[dict[str, Any]]:
+    """Remove damaged and half-made sets and those of older versions of their entries; return what was removed and why."""
+    removed = []
+    for row in stored(root):
+        why = row["state"] or _outdated(Path(row["path"])) or ("all were asked for" if everything else "")
+        if why:
+            removed.append({"path": row["path"], "bytes": row["bytes"], "why": why})
+            if not dry_run:
+                shutil.rmtree(row["path"])
+    return removed
+
+
+def _outdated(folder: Path) -> str:
+    recipe = read_manifest(folder)["recipe"]
+    poison = recipe.get("poison", recipe)
+    attacks, defenses = poison.get("attack", []), recipe.get("defense", [])
+    for catalog, parts in ((ATTACKS, attacks), (DEFENSES, defenses), (DATASETS, [poison["dataset"]])):
+        for part in parts:
+            name = "folder" if part["name"].startswith("folder-") else part["name"]
+            try:
+                now = catalog.entry(name).version
+            except EntryError:
+                return f"no {CATALOGS[catalog.kind].noun} {name!r} any more"
+            if now != part["version"]:
+                return f"made by version {part['version']} of {name}, now it is {now}"
+    return ""

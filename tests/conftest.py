@@ -1,0 +1,127 @@
+"""What all tests share: one thread, no network, a cache and a data folder of their own, and tiny inputs.
+
+Tests import the helpers by name: `from conftest import tiny`.
+"""
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+HOME = Path(tempfile.mkdtemp(prefix="bench-tests-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+# before anything of ours is imported, and inherited by the processes that tests start
+for variable in [name for name in os.environ if name.startswith("BENCH_")]:
+    del os.environ[variable]
+os.environ |= {"BENCH_DATA": str(HOME / "data"), "XDG_CACHE_HOME": str(HOME / "cache"), "OMP_NUM_THREADS": "1"}
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from poisons.recipe import PoisonRecipe  # noqa: E402
+from poisons.store import Kept, Store  # noqa: E402
+from registry import ImageSet, Job, resolve  # noqa: E402
+from registry.data import Data, fingerprint  # noqa: E402
+from registry.item import write  # noqa: E402
+
+torch.set_num_threads(1)
+# the same examples every time: a failure in CI is a failure here
+settings.register_profile("bench", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.load_profile("bench")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    """A test that reaches for the network fails, with a connection or without."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise RuntimeError(f"a test wanted to connect to {address}; tests use no network")
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+def tiny(n: int = 64, classes: int = 4, shape: tuple[int, int, int] = (3, 32, 32), seed: int = 0) -> ImageSet:
+    """Random images whose labels go round the classes, the first class with the most images."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (n, *shape), generator=generator, dtype=torch.uint8)
+    return ImageSet(images, torch.arange(n) % classes, classes, tuple(f"class-{k}" for k in range(classes)))
+
+
+def small(entry, **fields):
+    """An entry with its `small` fields, with which it runs in seconds."""
+    return entry(**{**entry.small, **fields})
+
+
+def whole(crafted, clean: ImageSet) -> torch.Tensor:
+    """The perturbation of all images in one tensor, whichever way the attack returned it."""
+    if isinstance(crafted, torch.Tensor):
+        return crafted
+    return torch.cat([delta for _, delta in crafted]) if len(clean) else torch.empty(0)
+
+
+def craft(attack, clean: ImageSet, seed: int = 0) -> torch.Tensor:
+    """Craft as the store does: torch's global generator seeded too."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return whole(attack.craft(clean, Job(seed=seed)), clean)
+
+
+def as_data(train: ImageSet, test: ImageSet | None = None) -> Data:
+    """What the store wants to know of a data set."""
+    test = test or train
+    return Data(train, test, fingerprint(train, test))
+
+
+def plug_in(site: Path, name: str, source: str, points: str, version: str = "1.0", module: str = "") -> None:
+    """Install a fake distribution into the folder `site`: one module and its entry points, as pip would leave them."""
+    site.mkdir(parents=True, exist_ok=True)
+    (site / f"{module or name.replace('-', '_')}.py").write_text(textwrap.dedent(source))
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(textwrap.dedent(points))
+
+
+def in_process(code: str, *arguments: object, site: Path | None = None, check: bool = True, **environment: str) -> str:
+    """Run Python code in a process of its own, with the distributions of `site`; return what it printed."""
+    done = start(code, *arguments, site=site, **environment)
+    out, err = done.communicate(timeout=120)
+    assert not check or done.returncode == 0, err
+    return out if check else out + err
+
+
+def start(code: str, *arguments: object, site: Path | None = None, **environment: str) -> subprocess.Popen:
+    """Start Python code in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | ({"PYTHONPATH": str(site)} if site else {}) | environment,
+    )
+
+
+def small_item(row) -> str:
+    """The item of an entry with its `small` fields."""
+    return write(row.name, row.facts.get("small", {}))
+
+
+def recipe(attack: str, seed: int = 0, dataset: str = "digits") -> PoisonRecipe:
+    """The recipe of an attack on a data set; tests hand the store other images under the data set's name."""
+    return PoisonRecipe(resolve("datasets", dataset)[0], resolve("attacks", attack), seed)
+
+
+def poison(folder: Path, attack: str, clean: ImageSet, seed: int = 0) -> Kept:
+    """The poison as the store publishes it: rounded to 8 bits, its budget checked."""
+    return Store(folder).poison(recipe(attack, seed), as_data(clean))

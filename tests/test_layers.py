@@ -1,0 +1,64 @@
+"""Who may import whom: the table of ARCHITECTURE.md, kept true by reading the import lines."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "registry": set(),
+    "poisons": {"registry"},
+    "results": set(),
+    "benchmark": {"registry", "poisons", "results"},
+    "leaderboard": {"registry", "results"},
+}
+EXCEPTION = ROOT / "benchmark" / "cli.py"  # the command `bench` puts all five together
+HEAVY = {"torch", "torchvision", "timm"}
+NEEDS_NO_TORCH = ("registry/contract.py", "registry/catalog.py", "registry/item.py", "registry/child.py", "poisons/recipe.py")
+
+
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """Top-level names of what a file imports; with `everywhere` also inside functions and for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_package_may(path):
+    """A change to the victim's recipe must never change a poison, and rendering must need neither."""
+    package = path.relative_to(ROOT).parts[0]
+    allowed = set(MAY_IMPORT) if path == EXCEPTION else MAY_IMPORT[package] | {package}
+    assert imports(path) & set(MAY_IMPORT) <= allowed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if p.relative_to(ROOT).parts[0] in ("results", "leaderboard")] + [ROOT / name for name in NEEDS_NO_TORCH],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_planning_and_reporting_have_no_torch_at_their_top(path):
+    """Records are read and pages rendered on machines without a GPU, and without the seconds that torch takes to load."""
+    assert not imports(path, everywhere=path.relative_to(ROOT).parts[0] in ("results", "leaderboard")) & HEAVY
+
+
+def test_only_one_file_imports_submitit():
+    """Machines are the business of one file."""
+    assert {path.name for path in FILES if "submitit" in imports(path)} <= {"schedule.py"}
+
+
+def test_tests_reach_no_deeper_than_users_do():
+    """No package but the five lies at the top level, where a stray name would shadow another."""
+    names = {p.name for p in ROOT.iterdir() if p.is_dir() and any(p.glob("*.py")) and not p.name.startswith(".")}
+    assert names - {"tests", "examples", "docs", "build"} == set(MAY_IMPORT)
+    assert not list(ROOT.glob("*.py"))

@@ -1,0 +1,297 @@
+"""Running a grid through the command itself: plan, resume, failures, interruption. Real processes, real files."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from results import Records
+from results.record import Failure
+
+BENCH = [str(Path(sys.executable).parent / "bench")]
+TINY = ["--dataset", "digits(per_class=20,test_per_class=5)", "--scale", "0.2"]
+
+
+def bench(*arguments, code=0, workspace=None, environment=None):
+    """Run `bench`, check its exit code, return (standard output, standard error)."""
+    command = [*BENCH, *arguments] + (["--workspace", str(workspace)] if workspace else [])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})}, timeout=300)
+    assert done.returncode == code, f"exit code {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def run_json(*arguments, **options):
+    return json.loads(bench("run", *arguments, "--json", **options)[0])
+
+
+def accuracies(workspace):
+    return {r.cell.label: r.metrics.test_acc for r in Records(Path(workspace) / "results/records") if r.metrics}
+
+
+def poisons(workspace):
+    rows = json.loads(bench("poisons", "ls", "--json", workspace=workspace)[0])
+    return {Path(row["path"]).name: row["checksum"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A finished run of eight cells on the local executor."""
+    workspace = tmp_path_factory.mktemp("small")
+    counts = run_json(*GRID, workspace=workspace)
+    return workspace, counts
+
+
+GRID = [*TINY, "--attack", "none,lsp", "--defense", "none,bdr", "--seed", "0,1"]
+
+
+def test_a_run_makes_a_record_per_cell_and_shares_its_stages(small_run):
+    """Every cell is done, each poison crafted once, each (poison, purifier) pair purified once."""
+    workspace, counts = small_run
+    assert counts["cells"] == counts["done"] == counts["ran"] == 8
+    assert counts["failed"] == counts["missing"] == 0
+    rows = json.loads(bench("poisons", "ls", "--json", workspace=workspace)[0])
+    assert sorted((r["attack"], r["defense"]) for r in rows) == [
+        *[("lsp", "")] * 2,
+        *[("lsp", "bdr")] * 2,
+        *[("none", "bdr")] * 2,
+    ]
+    for record in Records(workspace / "results/records"):
+        assert record.metrics.test_acc == record.metrics.curve.test_acc[-1]
+        assert record.metrics.test_acc_best == max(record.metrics.curve.test_acc)
+        assert len(record.metrics.curve.train_acc) == 2
+        assert record.numerics == {"dtype": "fp32", "compile": False, "threads": 1}
+        assert (record.poison is not None) == (record.cell.texts["attack"] != "none")
+        assert len(record.tree) == 64
+        assert record.versions["protocol:quick"] == "1"
+    assert not list((workspace / "results/records/.leases").glob("*")), "leases of finished cells are removed"
+
+
+def test_running_again_trains_nothing_and_rewrites_nothing(small_run):
+    """A finished record is never touched."""
+    workspace, _ = small_run
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (workspace / "results/records").glob("*.json")}
+    out, _ = bench("run", *GRID, workspace=workspace)
+    assert "8 of 8 cells done; nothing to run" in out
+    assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (workspace / "results/records").glob("*.json")}
+
+
+def test_only_the_missing_cell_runs_and_gives_the_same_number(small_run):
+    """Resume by files alone; and a cell is repeatable to the last digit."""
+    workspace, _ = small_run
+    path = sorted((workspace / "results/records").glob("*.json"))[0]
+    before = json.loads(path.read_text())
+    path.unlink()
+    plan = run_json(*GRID, "--dry-run", workspace=workspace)
+    assert plan["to_run"] == 1
+    assert plan["cached"] == 7
+    assert plan["seconds_estimate"] > 0
+    assert not path.exists(), "a dry run runs nothing"
+    assert run_json(*GRID, workspace=workspace)["ran"] == 1
+    assert json.loads(path.read_text())["metrics"] == before["metrics"]
+
+
+def test_inline_and_local_executors_give_the_same_records(small_run, tmp_path):
+    """How the stages were put onto the machine must not show in a number."""
+    workspace, _ = small_run
+    counts = run_json(*GRID, "--executor", "inline", workspace=tmp_path)
+    assert counts["ran"] == 8
+    assert accuracies(tmp_path) == accuracies(workspace)
+    assert poisons(tmp_path) == poisons(workspace)
+
+
+def test_one_cell_runs_again_beside_its_record(small_run):
+    """The command that a page prints reproduces the number and leaves the record alone."""
+    workspace, _ = small_run
+    record = next(iter(Records(workspace / "results/records")))
+    path = workspace / "results/records" / f"{record.id}.json"
+    before = path.read_bytes()
+    answer = json.loads(bench(*record.command.split()[1:], "--json", workspace=workspace)[0])
+    assert answer["recorded"] == answer["measured"] == record.metrics.test_acc
+    assert path.read_bytes() == before
+    out, _ = bench("run", "--cell", str(path), workspace=workspace)
+    assert re.search(r"recorded [\d.]+%, now [\d.]+%: the same", out)
+
+
+def test_force_runs_finished_cells_and_limit_bounds_them(small_run):
+    """`--force` is the only way to replace a record; `--limit` counts cells to run."""
+    workspace, _ = small_run
+    assert run_json(*GRID, "--force", "--limit", "2", workspace=workspace)["ran"] == 2
+    assert run_json(*GRID, workspace=workspace)["ran"] == 0
+
+
+def test_a_partly_poisoned_run_and_its_ratio_zero(tmp_path):
+    """A ratio mixes the poison with clean images; ratio 0 is clean training whatever the attack."""
+    counts = run_json(*TINY, "--attack", "lsp", "--ratio", "0,0.5,1", workspace=tmp_path)
+    assert counts["done"] == 3
+    assert len(poisons(tmp_path)) == 1
+    records = {r.cell.ratio: r for r in Records(tmp_path / "results/records")}
+    assert records[0.0].poison is None
+    assert records[0.5].poison.checksum == records[1.0].poison.checksum
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+import os, signal
+import torch
+from registry import Attack, Budget, Defense, NotApplicable, Paper
+
+@dataclass(frozen=True)
+class Greedy(Attack):
+    """Spends more than it says."""
+    epsilon: float = 4 / 255  # pixel units
+    paper = Paper("Greedy", venue="test", url="")
+    @property
+    def budget(self): return Budget("linf", self.epsilon)
+    def craft(self, clean, job): return torch.full(clean.images.shape, 9 / 255)
+
+@dataclass(frozen=True)
+class Picky(Defense):
+    """Runs on nothing."""
+    def applies(self, info): raise NotApplicable(f"wants 1000 classes, the data set has {info.num_classes}")
+
+@dataclass(frozen=True)
+class Broken(Defense):
+    """Fails while training."""
+    def augment(self, x, y): raise KeyError("no such thing")
+
+@dataclass(frozen=True)
+class Nan(Defense):
+    """Diverges."""
+    def loss(self, model, x, y, progress): return super().loss(model, x, y, progress) * float("nan")
+
+@dataclass(frozen=True)
+class Deadly(Defense):
+    """Kills its process, as the system does when memory runs out."""
+    def augment(self, x, y):
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    """Environment in which a package with misbehaving entries is installed."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "misbehaving.py").write_text(PLUGIN)
+    info = folder / "misbehaving-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
+    points = "[bench.attacks]\ngreedy = misbehaving:Greedy\n[bench.defenses]\n"
+    points += "".join(f"{name.lower()} = misbehaving:{name}\n" for name in ("Picky", "Broken", "Nan", "Deadly"))
+    (info / "entry_points.txt").write_text(points)
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_every_bad_end_has_a_name_and_the_other_cells_go_on(plugin, tmp_path):
+    """One failing cell costs itself; the kind says what to do; not applicable is no failure."""
+    grid = [*TINY, "--attack", "none,greedy", "--defense", "none,picky,broken,nan"]
+    counts = run_json(*grid, code=3, workspace=tmp_path, environment=plugin)
+    assert counts["done"] == 1
+    assert counts["not_applicable"] == 2
+    assert counts["failed"] == 5
+    failures = {
+        f.cell.texts["attack"] + "/" + f.cell.texts["defense"]: f for f in Records(tmp_path / "results/records").failures()
+    }
+    assert failures["greedy/none"].kind == "budget"
+    assert "spent 9/255 of linf, allowed 4/255" in failures["greedy/none"].message
+    assert failures["none/broken"].kind == "plug-in"
+    assert "KeyError" in failures["none/broken"].message
+    assert failures["none/nan"].kind == "diverged"
+    again = run_json(*grid, workspace=tmp_path, environment=plugin, code=3)
+    assert again["ran"] == 0
+    assert again["failed"] == 5, "what cannot change is not tried again by itself"
+    out, _ = bench("status", "--grid", "quick", "--json", workspace=tmp_path)
+    assert json.loads(out)["missing"] == 84
+
+
+def test_a_killed_worker_costs_its_cell_only_and_is_bounded(plugin, tmp_path):
+    """The other cells are finished, the killed one is named and tried again, three times in all."""
+    grid = [*TINY, "--defense", "deadly,none", "--workers", "1"]
+    counts = run_json(*grid, code=3, workspace=tmp_path, environment=plugin)
+    assert counts["done"] == 1
+    assert counts["failed"] == 1
+    failure = next(Records(tmp_path / "results/records").failures())
+    assert failure.kind == "killed"
+    assert isinstance(failure, Failure)
+    for _ in range(2):
+        run_json(*grid, code=3, workspace=tmp_path, environment=plugin)
+    assert next(Records(tmp_path / "results/records").failures()).attempts == 3
+    start = time.monotonic()
+    run_json(*grid, code=3, workspace=tmp_path, environment=plugin)
+    assert next(Records(tmp_path / "results/records").failures()).attempts == 3
+    assert time.monotonic() - start < 20
+
+
+LONGER = ["--attack", "none,lsp,em(surrogate=small-cnn,noise_steps=2)", "--defense", "none,bdr", "--scale", "0.4"]
+
+
+def processes_of(workspace):
+    """The live processes whose command line names the workspace."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(workspace).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find the workers")
+@pytest.mark.parametrize("victims", ["driver", "all"])
+def test_kill_9_in_the_middle_loses_nothing(victims, tmp_path):
+    """After kill -9 the same command ends with the poisons and the accuracies of an undisturbed run, byte for byte."""
+    calm, harsh = tmp_path / "calm", tmp_path / "harsh"
+    run_json(*LONGER, workspace=calm)
+    driver = subprocess.Popen(
+        [*BENCH, "run", *LONGER, "--workspace", str(harsh)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((harsh / "results/records").glob("*.json")):
+        time.sleep(0.05)
+    for pid in [driver.pid] if victims == "driver" else {driver.pid, *processes_of(harsh)}:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    driver.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and processes_of(harsh):
+        time.sleep(0.1)
+    assert not processes_of(harsh), "workers end by themselves when their driver is gone"
+    assert len(accuracies(harsh)) < len(accuracies(calm)), "the run was killed in the middle"
+    run_json(*LONGER, workspace=harsh)
+    assert accuracies(harsh) == accuracies(calm)
+    assert poisons(harsh) == poisons(calm)
+
+
+def test_two_drivers_at_once_never_run_a_cell_twice(tmp_path):
+    """Leases: both end well, and the records together were written once each."""
+    command = [*BENCH, "run", *GRID, "--workspace", str(tmp_path), "--json", "--workers", "1"]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    answers = [json.loads(driver.communicate(timeout=200)[0]) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0]
+    assert all(answer["done"] == 8 for answer in answers)
+    assert sum(answer["ran"] for answer in answers) == 8
+
+
+def test_ctrl_c_leaves_a_resumable_workspace(tmp_path):
+    """Exit code 130, one sentence, no half-written file."""
+    driver = subprocess.Popen(
+        [*BENCH, "run", *LONGER, "--workspace", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((tmp_path / "results/records").glob("*.json")):
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    _, error = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "interrupted; the same command goes on where this one stopped" in error
+    list(Records(tmp_path / "results/records"))  # every record there is whole
+    assert run_json(*LONGER, "--dry-run", workspace=tmp_path)["to_run"] < 6

@@ -103,7 +103,7 @@ def _wishes(values: Several) -> list[str]:
 
 
 @app.command("list")
-def list_(kind: str, pattern: str = "*", as_json: Json = False) -> None:
+def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", as_json: Json = False) -> None:
     """List entries: name, one line, paper, where it comes from.
 
     KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob.
@@ -272,7 +272,7 @@ def craft(
     """
     from benchmark import schedule
     from poisons.recipe import PoisonRecipe, PurifiedRecipe
-    from registry import ATTACKS, DATASETS, MissingDataError, data
+    from registry import ATTACKS, DATASETS, MissingDataError, child, data
     from registry.item import parse, write
 
     named = parse(item)[0]
@@ -286,6 +286,7 @@ def craft(
     space.writable()
     if sentence := data.missing(part):
         raise MissingDataError(sentence)
+    child.decode([part])
     from poisons.store import Store
 
     store, loaded = Store(space.poisons, chosen), data.load(part)
@@ -555,7 +556,7 @@ def _planned(name: str, cells: list[Cell], roots: dict[str, str], space: Workspa
     if not dry_run:
         space.writable()
     workers = options["workers"] or schedule.cores()
-    flags = {"force": options["force"], "retry": options["retry"]}
+    flags = {"force": options["force"], "retry": options["retry"], "decode": not dry_run}
     return grids.plan(name, cells, roots, _records(space), limit=options["limit"], workers=workers, **flags)
 
 

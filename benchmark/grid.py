@@ -165,10 +165,12 @@ def plan(
     limit: int | None = None,
     workers: int = 1,
     ask: bool = True,
+    decode: bool = False,
 ) -> Plan:
     """Say what of some cells is to be run. EntryError, FileError, MissingDataError for what cannot be.
 
-    `force` runs finished cells too, `retry` failed ones of every kind; `ask` asks entries whether they apply.
+    `force` runs finished cells too, `retry` failed ones of every kind; `ask` asks entries whether they apply;
+    `decode` decodes data sets that never were, so that a fault of theirs is found before any work.
     """
     tasks = [Task.of(cell, roots) for cell in cells]
     result = Plan(name, tasks, {}, roots=roots)
@@ -186,10 +188,12 @@ def plan(
         if (again or force) and state != "not-applicable":
             result.to_run.append(task)
     if result.to_run:
-        for part in {task.dataset.name: task.dataset for task in result.to_run}.values():
-            if sentence := data.missing(part):
+        for part in {task.dataset.text: task.dataset for task in result.to_run}.values():
+            if sentence := data.missing(part) or data.complaint(part):
                 raise MissingDataError(sentence)
     if ask:
+        if decode:
+            child.decode(list({task.dataset.text: task.dataset for task in result.to_run}.values()))
         _ask(result)
     if limit is not None:
         result.to_run = result.to_run[:limit]

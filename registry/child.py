@@ -96,6 +96,19 @@ def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
     return [answers[row] if row in answers else note.read_text(encoding="utf-8") for row, note in enumerate(notes)]
 
 
+def decode(datasets: Sequence[Part]) -> None:
+    """Decode data sets that never were, before any work begins. EntryError, MissingDataError with what is wrong."""
+    open_ = [part for part in datasets if data.info(part) is None]
+    if open_:
+        answer = _ask({"decode": [_dataset(part)[1:] for part in open_]})
+        sentence = answer if isinstance(answer, str) else answer.get("error", "")
+        if sentence:
+            raise EntryError(sentence)
+    for part in datasets:
+        if sentence := data.complaint(part):
+            raise EntryError(sentence)
+
+
 def _print(part: Part, dataset: Part) -> str:
     """Name the file that remembers an answer."""
     source = part.entry.path.read_bytes() if part.entry.path else part.entry.source.encode()
@@ -120,6 +133,10 @@ def _ask(request: dict[str, Any]) -> dict[str, str] | str:
     return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
 
 
+def _found(entry: str, name: str, fields: dict[str, Any], root: str) -> Part:
+    return Part(CATALOGS["datasets"].entry(entry), name, fields, Path(root) if root else None)
+
+
 def _main() -> None:
     request = json.load(sys.stdin)
     answer: dict[str, str] = {}
@@ -132,9 +149,7 @@ def _main() -> None:
     for row, (kind, name, fields, info, *dataset) in enumerate(request.get("applies", ())):
         try:
             if info is None:
-                entry, shown, own, root = dataset
-                part = Part(CATALOGS["datasets"].entry(entry), shown, own, Path(root) if root else None)
-                known = data.load(part).train.info
+                known = data.load(_found(*dataset)).train.info
             else:
                 known = DataInfo(tuple(info["shape"]), info["num_classes"], info["size"], tuple(info["classes"]))
             Part(CATALOGS[kind].entry(name), name, fields).build().applies(known)
@@ -144,6 +159,13 @@ def _main() -> None:
             answer["error"] = str(error)
         except Exception:  # noqa: S110  (a cell of this entry fails the same way, and is the place to say so)
             pass
+    for dataset in request.get("decode", ()):
+        try:
+            data.decoded(_found(*dataset))
+        except EntryError as error:
+            answer["error"] = str(error)
+        except Exception as error:  # a data set of somebody else may raise anything; the asker says it in one sentence
+            answer["error"] = f"data set {dataset[1]}: {type(error).__name__}: {error}"
     Path(sys.argv[1]).write_text(json.dumps(answer))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from registry.catalog import Part
 
 MAP_FROM = 1 << 30  # bytes; larger arrays are mapped, not read
+FORMAT = 1  # of the decoded folder; another number decodes again
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -118,6 +119,19 @@ def info(part: Part) -> DataInfo | None:
     return DataInfo(tuple(meta["shape"]), meta["num_classes"], limit or meta["size"], tuple(meta["classes"]))
 
 
+def complaint(part: Part) -> str:
+    """Say in a sentence that a decoded data set has fewer images per class than an item asks for, or return ''."""
+    meta_file = _folder(part) / "meta.json"
+    if not meta_file.exists():
+        return ""
+    halves = json.loads(meta_file.read_text())["smallest"]
+    for field, half, there in zip(("per_class", "test_per_class"), ("training", "test"), halves, strict=True):
+        if part.fields[field] > there:
+            asked = f"{field}={part.fields[field]} asks for more {half} images than the smallest class has, which is {there}"
+            return f"data set {part.name}: {asked}"
+    return ""
+
+
 def missing(part: Part) -> str:
     """Say in a sentence that a data set is not on this machine, or return ''. Needs no torch."""
     folder = part.entry.facts.get("folder", "")
@@ -128,7 +142,7 @@ def missing(part: Part) -> str:
 
 def _key(part: Part) -> str:
     own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
-    text = json.dumps([part.name, part.entry.version, own], sort_keys=True)
+    text = json.dumps([FORMAT, part.name, part.entry.version, own], sort_keys=True)
     return f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -166,7 +180,7 @@ def _keep(folder: Path, train: ImageSet, test: ImageSet) -> Path:
             "num_classes": train.num_classes,
             "shape": list(train.images.shape[1:]),
             "size": len(train),
-            "test_size": len(test),
+            "smallest": [int(part.labels.bincount(minlength=1).min()) for part in (train, test)],
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
         try:

@@ -147,9 +147,7 @@ class Records:
         path = self.path(cell_id)
         record = read_record(path) if path.exists() else None
         if record is not None and record.id != cell_id:
-            raise FileError(
-                f"{path} is the record of cell {record.id}; a record's file is named by its cell, rename it"
-            )
+            raise FileError(f"{path} is the record of cell {record.id}; a record's file is named by its cell, rename it")
         return record
 
     def failure(self, cell_id: str) -> Failure | None:
@@ -192,13 +190,9 @@ def read_record(path: Path) -> Record:
     """Read a record. FileError if the file is half written, of another kind, or not what its id says."""
     record = Record.model_validate(_read_json(path, Record))
     if record.id != record.cell.id:
-        raise FileError(
-            f"{path} was changed: its cell hashes to {record.cell.id}, its id says {record.id}; remove the file"
-        )
+        raise FileError(f"{path} was changed: its cell hashes to {record.cell.id}, its id says {record.id}; remove the file")
     if (record.state == "done") != (record.metrics is not None):
-        raise FileError(
-            f"{path} is no record: a done cell has metrics and no other has; remove the file and run it again"
-        )
+        raise FileError(f"{path} is no record: a done cell has metrics and no other has; remove the file and run it again")
     return record
 
 
@@ -206,14 +200,12 @@ def _read_json(path: Path, model: type[BaseModel]) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         model.model_validate(content)
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         where = ""
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             where = f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
-        raise FileError(
-            f"{path} is not a whole {model.__name__.lower()}{where}; remove the file and run again"
-        ) from None
+        raise FileError(f"{path} is not a whole {model.__name__.lower()}{where}; remove the file and run again") from None
     return content
 
 

@@ -133,7 +133,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run", "--attack", "lps"], "unknown attack 'lps'; did you mean 'lsp'?"),
+        (["run", "--attack", "lspp"], "unknown attack 'lspp'; did you mean 'lsp'?"),
         (["run", "--attack", "lsp(epsilonn=1)"], "attack lsp has no parameter 'epsilonn'; did you mean 'epsilon'?"),
         (["run", "--attack", "lsp(epsilon=big)"], "attack lsp: epsilon=big is not a number"),
         (["run", "--attack", "lsp("], "cannot read 'lsp(': a '(' without its ')'"),
@@ -142,7 +142,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
         (["run", "--attack", "lsp+ops"], "only defenses can be chained"),
         (["run", "--dataset", "cifar10"], "`bench data get cifar10` gets it or says how"),
         (["run", "--dataset", "folder:/no/such/place"], "no folder /no/such/place"),
-        (["run", "--dataset", "digits(per_class=100000)"], "100000 images per class were asked for"),
+        (["run", "--dataset", "digits(per_class=100000)"], "per_class=100000 asks for more training images than the smallest class has, which is 129"),
         (["run", "--dataset", "digits(per_class=-1)"], "per_class=-1 is negative"),
         (["run", "--grid", "quik"], "there is no grid 'quik'; grids are quick"),
         (["run", "--grid", "nowhere.toml"], "there is no table file nowhere.toml"),
@@ -167,7 +167,7 @@ def test_wrong_use_is_one_sentence_that_says_what_to_do(arguments, expected, tmp
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["show", "lps"], "did you mean 'lsp'?"),
+        (["show", "lspp"], "did you mean 'lsp'?"),
         (["show", "colour:lsp"], "unknown kind 'colour'"),
         (["check", "atack:lsp"], "unknown kind 'atack'"),
         (["list", "atacks"], "unknown kind 'atacks'; kinds are attacks"),

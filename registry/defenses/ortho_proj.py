@@ -57,7 +57,7 @@ class OrthogonalProjection(Defense):
         weights = (weights / len(mean) ** 0.5).to(job.device).requires_grad_(True)  # as torch initialises a linear layer
         optimizer = torch.optim.SGD([weights], self.lr, self.momentum, weight_decay=self.weight_decay)
         drops = [self.epochs // 2, self.epochs * 3 // 4]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops if not self.center else [])
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops)
         for epoch in range(self.epochs):
             order = torch.randperm(len(train), generator=job.generator)
             for rows in order.split(batch):

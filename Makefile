@@ -3,13 +3,14 @@
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
 VENV ?= .venv
+WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
 .PHONY: quick check docs clean
 
 quick: $(VENV)/installed
-	@$(BIN)/bench run --grid quick --workspace quick-run
-	@echo "page: $$($(BIN)/bench report --workspace quick-run)"
+	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
+	@echo "page: $$($(BIN)/bench report --workspace $(WORKSPACE))"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -142,7 +142,10 @@ def test_doctor_exits_0_and_names_what_it_finds():
         (["run", "--attack", "lsp+ops"], "only defenses can be chained"),
         (["run", "--dataset", "cifar10"], "`bench data get cifar10` gets it or says how"),
         (["run", "--dataset", "folder:/no/such/place"], "no folder /no/such/place"),
-        (["run", "--dataset", "digits(per_class=100000)"], "per_class=100000 asks for more training images than the smallest class has, which is 129"),
+        (
+            ["run", "--dataset", "digits(per_class=100000)"],
+            "per_class=100000 asks for more training images than the smallest class has, which is 129",
+        ),
         (["run", "--dataset", "digits(per_class=-1)"], "per_class=-1 is negative"),
         (["run", "--grid", "quik"], "there is no grid 'quik'; grids are quick"),
         (["run", "--grid", "nowhere.toml"], "there is no table file nowhere.toml"),

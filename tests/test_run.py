@@ -228,7 +228,8 @@ def test_a_killed_worker_costs_its_cell_only_and_is_bounded(plugin, tmp_path):
     assert time.monotonic() - start < 20
 
 
-LONGER = ["--attack", "none,lsp,em(surrogate=small-cnn,noise_steps=2)", "--defense", "none,bdr", "--scale", "0.4"]
+LONGER = ["--dataset", "digits(per_class=60,test_per_class=10)", "--defense", "none,bdr", "--scale", "0.5"]
+LONGER += ["--attack", "none,lsp,em(surrogate=small-cnn,weight_steps=5,batch=64,noise_steps=2,max_rounds=3)"]
 
 
 def processes_of(workspace):

@@ -1,0 +1,123 @@
+"""What the documents say is true: links lead somewhere, tables are generated, commands exist, entries are documented."""
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from test_run import bench
+
+from registry import CATALOGS
+from results import Records
+
+ROOT = Path(__file__).parent.parent
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"), run_name="generate")
+DOCUMENTS = GENERATE["documents"]()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path):
+    """Relative links are files of the repository."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if not target.startswith("http"):
+            assert (path.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_generated_parts_are_what_the_program_prints(path):
+    """No number in a document was typed by hand; `make docs` mends a failure."""
+    text = path.read_text(encoding="utf-8")
+    assert GENERATE["generated"](text) == text
+
+
+def commands(path):
+    blocks = re.findall(r"```\w*\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    inline = re.findall(r"`(bench [^`\n]+)`", path.read_text(encoding="utf-8"))
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in [*lines, *inline] if line.startswith("bench ")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_in_a_document_exists_with_its_options(path):
+    """A reader copies commands; a renamed option must not stay behind in a document."""
+    known = {}
+    for line in commands(path):
+        words = shlex.split(line)[1:]
+        name = words[:2] if words[0] in ("data", "poisons") else words[:1]
+        if name[0].isupper() or "..." in line:
+            continue
+        if tuple(name) not in known:
+            known[tuple(name)] = bench(*name, "--help", environment={"COLUMNS": "200"})[0]
+        for option in (word for word in words if word.startswith("--")):
+            assert option in known[tuple(name)], line
+
+
+def test_every_command_has_help_with_an_example():
+    """`--help` alone must be enough to use a command."""
+    from typer.main import get_command
+
+    from benchmark.cli import app
+
+    def walk(command, path):
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, [*path, name])
+        if not getattr(command, "commands", {}):
+            yield path, command
+
+    found = list(walk(get_command(app), ["bench"]))
+    assert len(found) > 12
+    for path, command in found:
+        assert "Example" in command.help, path
+        assert " ".join(path) in command.help, path
+        assert any("--json" in parameter.opts for parameter in command.params), path
+
+
+@pytest.mark.parametrize("kind", CATALOGS)
+def test_every_entry_says_what_it_does_and_where_it_is_from(kind):
+    """A row without a source cannot be trusted."""
+    for row in CATALOGS[kind].rows:
+        assert len(row.summary) > 10, row.name
+        if kind == "attacks":
+            assert row.paper, row.name
+
+
+def test_requirements_are_ranges_and_the_constraints_pin_each_of_them():
+    """Users get ranges, CI gets the tested set."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    for requirement in wanted:
+        name = re.split(r"[<>=!~]", requirement)[0].lower()
+        assert ">=" in requirement
+        assert "==" not in requirement
+        assert name in pinned, name
+
+
+def test_published_records_are_whole_and_from_a_clean_tree():
+    """A number in results/records/ was written by the program, from a commit, and never edited."""
+    for record in Records(ROOT / "results" / "records"):
+        assert record.commit, record.id
+        assert not record.commit.endswith("-dirty"), record.id
+
+
+def test_the_wheel_holds_the_five_packages_with_tables_and_templates_and_no_records(tmp_path):
+    """An installed wheel works in an empty folder."""
+    source = tmp_path / "source"  # a copy: building leaves files behind, and finds files that earlier builds left
+    skipped = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "quick-run")
+    shutil.copytree(ROOT, source, ignore=skipped)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+    assert "results/tables/quick.toml" in names
+    assert "leaderboard/templates/page.html" in names
+    assert {f"{package}/py.typed" for package in ("benchmark", "registry", "poisons", "results", "leaderboard")} <= set(names)
+    assert not [name for name in names if "/records/" in name or "/cache/" in name or name.startswith("tests")]

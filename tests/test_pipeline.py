@@ -1,0 +1,113 @@
+"""The README's first command, whole: the quick grid on real images, its table, its page, and what the numbers must show."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_run import bench
+
+from leaderboard.table import board
+from registry import resolve
+from results import Records, read_table
+
+ROOT = Path(__file__).parent.parent
+
+
+def make_quick(workspace):
+    stamp = f"{sys.prefix}/installed"  # this environment is the one to use, however it was made
+    command = ["make", "--no-print-directory", "-o", stamp, "quick", f"VENV={sys.prefix}", f"WORKSPACE={workspace}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=1500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The workspace of a finished quick grid, and what the command printed."""
+    workspace = tmp_path_factory.mktemp("quick")
+    return workspace, make_quick(workspace)
+
+
+@pytest.fixture(scope="module")
+def accuracy(quick):
+    """Mean accuracy in percent by the names of attack and defense."""
+    made = board(read_table("quick"), Records(quick[0] / "results/records"), "quick", resolve)
+    return {(row[0].split("(")[0], column[0].split("(")[0]): 100 * v.mean for (row, column), v in made.values.items()}
+
+
+def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
+    """What the README promises a newcomer."""
+    workspace, out = quick
+    assert "84 of 84 cells done; ran 84 cells" in out
+    page = workspace / "leaderboard/site/index.html"
+    assert f"page: {page}" in out
+    assert "Quick look on handwritten digits" in page.read_text()
+    for name in ("random-noise", "lsp", "ops", "ar", "em", "grayscale", "jpeg", "bdr", "cutout", "ortho-proj"):
+        assert name in out
+
+
+def test_running_it_again_trains_nothing_and_takes_seconds(quick):
+    """A cached result is not loaded, not trained, not rewritten."""
+    workspace, _ = quick
+    before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
+    start = time.monotonic()
+    assert "84 of 84 cells done; nothing to run" in make_quick(workspace)
+    assert time.monotonic() - start < 10
+    assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
+
+
+def test_a_deleted_record_runs_one_cell_and_comes_back_the_same(quick):
+    """Resume by files alone, with poisons found in the store."""
+    workspace, _ = quick
+    path = sorted((workspace / "results/records").glob("*.json"))[-1]
+    before = Records(path.parent).read(path.stem)
+    path.unlink()
+    out, _ = bench("run", "--grid", "quick", workspace=workspace)
+    assert "84 of 84 cells done; ran 1 cells" in out
+    assert Records(path.parent).read(path.stem).metrics == before.metrics
+
+
+POISONS = ("random-noise", "lsp", "ops", "ar", "em")
+
+
+def test_clean_training_learns(accuracy):
+    """A victim that cannot learn would show every poison at work."""
+    assert accuracy["none", "none"] >= 95
+
+
+@pytest.mark.parametrize("attack", POISONS)
+def test_every_poison_breaks_plain_training(accuracy, attack):
+    """As in every published table."""
+    assert accuracy[attack, "none"] <= 45
+
+
+@pytest.mark.parametrize("attack", ["random-noise", "ops", "ar", "em"])
+def test_jpeg_repairs_most_poisons(accuracy, attack):
+    """As image shortcut squeezing reports; it weakens on strong lsp."""
+    assert accuracy[attack, "jpeg"] >= 70
+
+
+@pytest.mark.parametrize("attack", ["none", "random-noise", "lsp", "ops"])
+def test_projection_repairs_what_is_linear(accuracy, attack):
+    """As Sandoval-Segura et al. report, and it must not cost clean training its accuracy."""
+    assert accuracy[attack, "ortho-proj"] >= 90
+
+
+def test_projection_does_not_repair_autoregressive_noise(accuracy):
+    """No linear direction carries it."""
+    assert accuracy["ar", "ortho-proj"] <= 45
+
+
+def test_adversarial_training_repairs_lsp_and_fails_on_ops(accuracy):
+    """A pixel outside the ball stays a shortcut inside it."""
+    assert accuracy["lsp", "at"] >= 75
+    assert accuracy["ops", "at"] <= 45
+
+
+@pytest.mark.parametrize("attack", POISONS)
+def test_cutout_helps_nobody(accuracy, attack):
+    """A shortcut that is everywhere survives a hole."""
+    assert accuracy[attack, "cutout"] <= 30

@@ -207,6 +207,8 @@ def _state(task: Task, records: Records, there: set[str]) -> tuple[str, str]:
         if old := task.outdated(record):
             return "stale", old
         return (record.state, record.reason)
+    if task.cell.part == "clean" and task.cell.ratio == 1:
+        return "not-applicable", "at ratio 1 no clean images are left to train on"
     failure = records.failure(cell_id)
     return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
 
@@ -216,7 +218,7 @@ def _ask(result: Plan) -> None:
     questions: dict[tuple[str, str], tuple[Part, Part]] = {}
     for task in result.to_run:
         for part in (*task.attack, *task.defense):
-            if "applies" in part.entry.hooks:
+            if part.entry.hooks & {"applies", "__post_init__"}:  # the latter refuses wrong values
                 questions.setdefault((f"{part.entry.kind}:{part.text}", task.dataset.text), (part, task.dataset))
     answers = dict(zip(questions, child.reasons(list(questions.values())), strict=True))
     if not any(answers.values()):

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmark import provenance
 from registry import CATALOGS, EntryError, child, data
+from registry._places import data_root
 from registry.catalog import COMMON, Entry
 from registry.item import write_value
 from results import read_table
@@ -123,7 +124,7 @@ def doctor() -> list[dict[str, Any]]:
             checks.append(_finding(name, False, "not installed; run pip install unlearnable-bench"))
     checks.append(_finding("devices", True, _devices()))
     checks.append(_finding("code", True, f"tree {provenance.tree()[:12]}, commit {provenance.commit()[:12] or 'none'}"))
-    root = data.data_root()
+    root = data_root()
     there = [e.name for e in CATALOGS["datasets"].rows if not e.error and e.name != "folder" and not _missing(e)]
     nearest = next(p for p in (root, *root.parents) if p.exists())
     writable = os.access(nearest, os.W_OK)

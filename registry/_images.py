@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry._places import cache_root
 from registry.contract import EntryError, MissingDataError
 
 if TYPE_CHECKING:
@@ -61,6 +63,45 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
         labels = torch.tensor([label for _, label in files], dtype=torch.int64)
         sets.append(ImageSet(torch.from_numpy(images), labels, len(classes), classes))
     return sets[0], sets[1]
+
+
+def folder_name(root: Path) -> str:
+    """Return `folder-<base name>-<8 digits of the fingerprint of its files>`, the name of a folder of images.
+
+    The file contents are hashed once and remembered as long as names, sizes and times stay. MissingDataError if there is
+    no such folder, EntryError if it is not a tree of images.
+    """
+    if not root.is_dir():
+        raise MissingDataError(f"no folder {root}; expected a tree {root}/train/<class>/* and {root}/test/<class>/*")
+    files = [path for classes in tree(root).values() for paths in classes.values() for path in paths]
+    try:
+        print_ = _fingerprint_of_files(root, files)
+    except OSError as error:
+        raise EntryError(f"cannot read {error.filename}: {error.strerror}") from None
+    base = "".join(c if (c.isascii() and c.isalnum()) or c in "._" else "-" for c in root.name.lower()) or "root"
+    return f"folder-{base}-{print_[:8]}"
+
+
+def _fingerprint_of_files(root: Path, files: list[Path]) -> str:
+    stamp = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        stamp.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    note = cache_root() / "folders" / stamp.hexdigest()
+    try:
+        print_ = note.read_text().strip()
+    except OSError:
+        content = hashlib.sha256()
+        for path in files:
+            content.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            content.update(hashlib.sha256(path.read_bytes()).digest())
+        print_ = content.hexdigest()
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(print_)
+        except OSError:  # nothing to remember it in: hashed again next time
+            pass
+    return print_
 
 
 def _decode(path: Path, size: int):  # type: ignore[no-untyped-def]  # numpy is imported by the caller only

@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from registry import _papers, contract
+from registry import _images, _papers, contract
 from registry.contract import EntryError, Paper
 from registry.item import Named, parse, write
 
@@ -227,11 +227,9 @@ class Catalog(Mapping[str, Any]):
     def _part(self, named: Named) -> Part:
         name, root = named.name, None
         if self.kind == "datasets" and name.startswith("folder:"):
-            from registry import data
-
             root = Path(name.removeprefix("folder:")).expanduser().absolute()
             named = dataclasses.replace(named, name="folder")
-            name = data.folder_name(root)
+            name = _images.folder_name(root)
         entry = self.entry(named.name)
         owner = f"{self.noun} {named.name}"
         if named.scale != 1.0 and self.kind != "protocols":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import data
+from registry._places import cache_root
 from registry.catalog import CATALOGS, Entry, Part
 from registry.contract import DataInfo, EntryError, NotApplicable
 
@@ -26,7 +27,7 @@ def failing(entries: Sequence[Entry], fresh: bool = False) -> dict[str, str]:
 
     A success is remembered until the module's source changes, unless `fresh`; a failure is tried again each time.
     """
-    memory = data.cache_root() / "imports"
+    memory = cache_root() / "imports"
     errors = {_name(e): e.error for e in entries if e.error}
     modules: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -74,7 +75,7 @@ def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
 
     Answers are remembered until the entry's source, its fields or the data set's shape change.
     """
-    memory = data.cache_root() / "applies"
+    memory = cache_root() / "applies"
     notes = [memory / _print(part, dataset) for part, dataset in questions]
     open_ = [row for row, note in enumerate(notes) if not note.exists()]
     if open_:

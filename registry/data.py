@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import platformdirs
-
 from registry import _images
+from registry._places import data_root
 from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
@@ -37,59 +35,9 @@ class Data:
     fingerprint: str
 
 
-def data_root() -> Path:
-    """Where data sets lie."""
-    given = os.environ.get("BENCH_DATA")
-    return Path(given).expanduser().absolute() if given else cache_root() / "data"
-
-
-def cache_root() -> Path:
-    """The user's cache directory for this program."""
-    return platformdirs.user_cache_path("unlearnable-bench")
-
-
 def root_of(part: Part) -> Path:
     """The folder that a data set is read from."""
     return part.root or data_root() / part.entry.name
-
-
-def folder_name(root: Path) -> str:
-    """Return `folder-<base name>-<8 digits of the fingerprint of its files>`, the name of a folder of images.
-
-    The file contents are hashed once and remembered as long as names, sizes and times stay. MissingDataError if there is
-    no such folder, EntryError if it is not a tree of images.
-    """
-    if not root.is_dir():
-        raise MissingDataError(f"no folder {root}; expected a tree {root}/train/<class>/* and {root}/test/<class>/*")
-    files = [path for classes in _images.tree(root).values() for paths in classes.values() for path in paths]
-    try:
-        print_ = _fingerprint_of_files(root, files)
-    except OSError as error:
-        raise EntryError(f"cannot read {error.filename}: {error.strerror}") from None
-    base = "".join(c if (c.isascii() and c.isalnum()) or c in "._" else "-" for c in root.name.lower()) or "root"
-    return f"folder-{base}-{print_[:8]}"
-
-
-def _fingerprint_of_files(root: Path, files: list[Path]) -> str:
-    stamp = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        stamp.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    note = cache_root() / "folders" / stamp.hexdigest()
-    try:
-        print_ = note.read_text().strip()
-    except OSError:
-        content = hashlib.sha256()
-        for path in files:
-            content.update(f"{path.relative_to(root).as_posix()}\0".encode())
-            content.update(hashlib.sha256(path.read_bytes()).digest())
-        print_ = content.hexdigest()
-        try:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(print_)
-        except OSError:  # nothing to remember it in: hashed again next time
-            pass
-    return print_
 
 
 def load(part: Part) -> Data:

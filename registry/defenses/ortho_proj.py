@@ -14,10 +14,10 @@ from registry import DEFENSES, Defense, ImageSet, Job, Paper
 class OrthogonalProjection(Defense):
     """Fit a linear classifier to the pixels, then project every training image away from the span of its weights.
 
-    Softmax regression without bias by SGD, learning rate divided by ten at half and at three quarters; its weight columns,
-    normalised and made orthogonal by QR, span what is removed. The result stays float32 and leaves [0, 1] here and there:
-    rounding would bring part of the removed component back. `center` fits and projects around the mean image; with fewer
-    images than pixels an uncentred fit explains the images themselves and poisons clean data.
+    Softmax regression without bias by SGD; its weight columns, normalised and made orthogonal by QR, span what is removed.
+    The result stays float32 and leaves [0, 1] here and there: rounding would bring part of the removed component back.
+    Not in the paper: `center` fits and projects around the mean image. With fewer images than pixels an uncentred fit
+    explains the images themselves, and its projection poisons clean data.
     """
 
     epochs: int = 20  # the code's; the text names 60 for CIFAR-100
@@ -25,6 +25,7 @@ class OrthogonalProjection(Defense):
     lr: float = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
+    drops: bool = True  # divide the learning rate by ten at half and at three quarters of the epochs
     center: bool = False
 
     paper = Paper(
@@ -57,7 +58,7 @@ class OrthogonalProjection(Defense):
         weights = (weights / len(mean) ** 0.5).to(job.device).requires_grad_(True)  # as torch initialises a linear layer
         optimizer = torch.optim.SGD([weights], self.lr, self.momentum, weight_decay=self.weight_decay)
         drops = [self.epochs // 2, self.epochs * 3 // 4]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops if self.drops else [])
         for epoch in range(self.epochs):
             order = torch.randperm(len(train), generator=job.generator)
             for rows in order.split(batch):

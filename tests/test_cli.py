@@ -8,10 +8,13 @@ import sys
 import time
 
 import pytest
-from test_run import BENCH, TINY, bench
+from test_run import BENCH, bench
+from test_run import TINY as TINY_GRID
 
 from registry import CATALOGS
 from results import Records
+
+TINY = [*TINY_GRID, "--executor", "inline"]
 
 
 def refused(*arguments, workspace=None, environment=None, code=2):
@@ -214,7 +217,7 @@ def test_a_stray_module_in_the_working_directory_changes_nothing(tmp_path):
     """Plain top-level names can be shadowed; neither the command nor its workers may look into the working directory."""
     for name in ("random.py", "registry.py", "results.py"):
         (tmp_path / name).write_text("raise SystemExit('shadowed')\n")
-    done = subprocess.run([*BENCH, "run", *TINY, "--json"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*BENCH, "run", *TINY_GRID, "--json"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["done"] == 1
 
@@ -231,13 +234,14 @@ def test_your_own_folder_of_images_runs_under_its_own_name(tmp_path):
             for number in range(count):
                 Image.new("RGB", (40, 36), (shade, number, shade)).save(folder / f"{number}.png")
     space = tmp_path / "space"
-    bench("run", "--dataset", f"folder:{tree}(per_class=32)", "--attack", "lsp,none", "--scale", "0.2", workspace=space)
+    bench("run", "--dataset", f"folder:{tree}(per_class=32)", "--attack", "lsp,none", *TINY[2:], workspace=space)
     records = list(Records(space / "results/records"))
     assert len(records) == 2
     for record in records:
         assert record.cell.dataset.name.startswith("folder-my-photos-")
         assert str(tmp_path) not in record.model_dump_json()
-    answer = json.loads(bench("run", "--cell", records[0].id, "--json", workspace=space)[0])
+    again = ["run", "--cell", records[0].id, "--executor", "inline", "--json"]
+    answer = json.loads(bench(*again, workspace=space)[0])
     assert answer["recorded"] == answer["measured"]
     page = (space / "leaderboard/site/index.html", bench("report", workspace=space))[0].read_text()
     assert "folder-my-photos-" in page

@@ -35,7 +35,7 @@ def quick(tmp_path_factory):
 def accuracy(quick):
     """Mean accuracy in percent by the names of attack and defense."""
     made = board(read_table("quick"), Records(quick[0] / "results/records"), "quick", resolve)
-    return {(row[0].split("(")[0], column[0].split("(")[0]): 100 * v.mean for (row, column), v in made.values.items()}
+    return {(row.split("(")[0], column.split("(")[0]): 100 * v.mean for (row, column), v in made.values.items()}
 
 
 def test_the_first_command_prints_the_table_and_leaves_a_page(quick):

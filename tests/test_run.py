@@ -112,23 +112,23 @@ def test_one_cell_runs_again_beside_its_record(small_run):
     record = next(iter(Records(workspace / "results/records")))
     path = workspace / "results/records" / f"{record.id}.json"
     before = path.read_bytes()
-    answer = json.loads(bench(*record.command.split()[1:], "--json", workspace=workspace)[0])
+    answer = json.loads(bench(*record.command.split()[1:], "--json", "--executor", "inline", workspace=workspace)[0])
     assert answer["recorded"] == answer["measured"] == record.metrics.test_acc
     assert path.read_bytes() == before
-    out, _ = bench("run", "--cell", str(path), workspace=workspace)
+    out, _ = bench("run", "--cell", str(path), "--executor", "inline", workspace=workspace)
     assert re.search(r"recorded [\d.]+%, now [\d.]+%: the same", out)
 
 
 def test_force_runs_finished_cells_and_limit_bounds_them(small_run):
     """`--force` is the only way to replace a record; `--limit` counts cells to run."""
     workspace, _ = small_run
-    assert run_json(*GRID, "--force", "--limit", "2", workspace=workspace)["ran"] == 2
+    assert run_json(*GRID, "--force", "--limit", "2", "--executor", "inline", workspace=workspace)["ran"] == 2
     assert run_json(*GRID, workspace=workspace)["ran"] == 0
 
 
 def test_a_partly_poisoned_run_and_its_ratio_zero(tmp_path):
     """A ratio mixes the poison with clean images; ratio 0 is clean training whatever the attack."""
-    counts = run_json(*TINY, "--attack", "lsp", "--ratio", "0,0.5,1", workspace=tmp_path)
+    counts = run_json(*TINY, "--attack", "lsp", "--ratio", "0,0.5,1", "--executor", "inline", workspace=tmp_path)
     assert counts["done"] == 3
     assert len(poisons(tmp_path)) == 1
     records = {r.cell.ratio: r for r in Records(tmp_path / "results/records")}
@@ -191,7 +191,7 @@ def plugin(tmp_path_factory):
 def test_every_bad_end_has_a_name_and_the_other_cells_go_on(plugin, tmp_path):
     """One failing cell costs itself; the kind says what to do; not applicable is no failure."""
     grid = [*TINY, "--attack", "none,greedy", "--defense", "none,picky,broken,nan"]
-    counts = run_json(*grid, code=3, workspace=tmp_path, environment=plugin)
+    counts = run_json(*grid, "--executor", "inline", code=3, workspace=tmp_path, environment=plugin)
     assert counts["done"] == 1
     assert counts["not_applicable"] == 2
     assert counts["failed"] == 5

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import in_process
+from test_run import bench
+
+from results import Records
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bench-checkerboard"
 
@@ -74,3 +77,32 @@ def test_the_example_crafts_purifies_and_says_where_it_does_not_apply(installed,
             print(why)
     """
     assert in_process(code, tmp_path, site=installed).strip() == "tile=5 does not divide images of 16x16"
+
+
+def test_the_example_is_listed_checked_run_and_shown_with_no_line_of_the_core_changed(installed, tmp_path):
+    """All that `bench` does with its own entries it does with other people's."""
+    environment = {"PYTHONPATH": str(installed)}
+    row = json.loads(bench("list", "attacks", "checker*", "--json", environment=environment)[0])[0]
+    assert row["source"] == "bench-checkerboard 0.1.0"
+    assert not row["error"]
+    for entry in ("attack:checkerboard", "defense:box-blur"):
+        checks = json.loads(bench("check", entry, "--json", environment=environment)[0])["checks"]
+        assert len(checks) > 3
+        assert all(check["ok"] for check in checks), checks
+    grid = [
+        "--dataset",
+        "digits(per_class=60,test_per_class=10)",
+        "--attack",
+        "none,checkerboard",
+        "--defense",
+        "none,box-blur",
+    ]
+    out, _ = bench("run", *grid, "--scale", "0.5", workspace=tmp_path, environment=environment)
+    assert "4 of 4 cells done" in out
+    records = list(Records(tmp_path / "results/records"))
+    assert {r.versions.get("defense:box-blur") for r in records} == {None, "1 of bench-checkerboard 0.1.0"}
+    bench("report", workspace=tmp_path, environment=environment)
+    page = (tmp_path / "leaderboard/site/index.html").read_text()
+    assert "checkerboard" in page
+    assert "box-blur" in page
+    assert "unknown attack 'checkerboard'" in bench("run", "--attack", "checkerboard", code=2, workspace=tmp_path)[1]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
-import time
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from benchmark.driver import Options, Outcome
     from benchmark.grid import Plan
     from registry.catalog import Part
-    from results import Cell, Record, Records, Table, Workspace
+    from results import Record, Records, Table, Workspace
 
 VERBOSE = ("-v", "--verbose")
 
@@ -64,7 +62,7 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of our output, `head` for one, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except (ValueError, OSError) as error:
+    except Exception as error:
         code = _exit_code(error)
         if verbose or code is None:
             raise
@@ -74,13 +72,15 @@ def main() -> NoReturn:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2 for wrong use or input, 1 for what was examined and found wanting, None for an error of our own."""
+    """2 for wrong use or input, 1 for what was examined and found wanting, 130 interrupted, None for an error of our own."""
     from registry import EntryError
     from results import FileError
 
     if isinstance(error, EntryError | FileError | OSError):
         return 2
     name = type(error).__name__
+    if name == "InterruptedRunError":
+        return 130
     return 1 if name in ("CraftError", "BudgetError", "DamagedError") else None
 
 
@@ -120,7 +120,7 @@ def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", as_json: J
     )
     for row in rows:
         if row["error"]:
-            print(f"{row['name']} of {row['source']} is broken: {row['error']}", file=sys.stderr)
+            print(f"{row['name']} of {row['source']} cannot be used: {row['error']}", file=sys.stderr)
 
 
 @app.command()
@@ -206,14 +206,23 @@ def data_get(name: str, as_json: Json = False) -> None:
 
     Example: `bench data get cifar10`
     """
-    from registry import DATASETS, data
+    from registry import DATASETS, MissingDataError, data
 
     part = DATASETS.resolve(name)[0]
-    download = getattr(part.entry.load(), "download", None)
-    if download is not None and data.missing(part):
-        data.root_of(part).parent.mkdir(parents=True, exist_ok=True)
-        download(data.root_of(part))
-    _print_data([_verified(part)], as_json)
+    try:
+        row = _verified(part)
+    except MissingDataError:
+        download, root = getattr(part.entry.load(), "download", None), data.root_of(part)
+        if download is None:
+            raise
+        root.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download(root)
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise _usage(f"cannot download data set {name} to {root}: {reason}; try again, or put its files there") from None
+        row = _verified(part)
+    _print_data([row], as_json)
 
 
 @data_app.command("verify")
@@ -400,24 +409,21 @@ def run(
 
     Examples: `bench run --grid quick`, `bench run --attack lsp,none --defense 'none,jpeg(quality=10)' --seed 0,1`
     """
+    from benchmark import driver
+
     space = _workspace(workspace)
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
     axes |= {"protocol": protocol, "seed": seed, "ratio": ratio}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
-    options: Options = {
-        "executor": executor,
-        "workers": workers,
-        "device": device,
-        "force": force,
-        "limit": limit,
-        "retry": False,
-    }
+    options = driver.Options(executor, workers, device, force, limit)
     if cell is not None:
         if grid or any(wishes.values()) or scale:
             raise _usage("--cell names one whole cell; leave --grid, --scale and the selectors out")
-        return _run_cell(cell, space, dry_run, as_json, options)
-    name, table = _chosen(grid, wishes, scale)
-    _run(name, table, space, dry_run, as_json, options)
+        return _run_again(driver.find_record(cell, space), space, options, dry_run, as_json)
+    name, table = driver.choose(grid, wishes, scale)
+    if dry_run:
+        return _print_plan(driver.plan_table(name, table, space, options, dry_run), as_json)
+    _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
 @app.command()
@@ -428,9 +434,12 @@ def retry(
 
     Example: `bench retry --grid quick`
     """
-    name, table = _chosen(grid, {}, None)
-    options = Options(executor="local", workers=workers, device=device, force=False, limit=None, retry=True)
-    _run(name, table, _workspace(workspace), False, as_json, options)
+    from benchmark import driver
+
+    space = _workspace(workspace)
+    name, table = driver.choose(grid, {})
+    options = driver.Options(workers=workers, device=device, retry=True)
+    _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
 @app.command()
@@ -439,11 +448,11 @@ def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False)
 
     Example: `bench status --grid quick`
     """
+    from benchmark import driver, schedule
     from benchmark import grid as grids
-    from benchmark import schedule
 
     space = _workspace(workspace)
-    name, table = _chosen(grid, {}, None)
+    name, table = driver.choose(grid, {})
     plan = grids.plan(name, *grids.expand(table), _records(space), ask=False)
     schedule.mark_running(plan, _records(space))
     if as_json:
@@ -461,10 +470,11 @@ def logs(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -
 
     Example: `bench logs --grid quick`
     """
+    from benchmark import driver
     from benchmark import grid as grids
 
     space = _workspace(workspace)
-    _, table = _chosen(grid, {}, None)
+    _, table = driver.choose(grid, {})
     wanted = {cell.id for cell in grids.expand(table)[0]}
     found = [failure for failure in _records(space).failures() if failure.id in wanted]
     rows = [
@@ -481,34 +491,16 @@ def logs(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -
             print(path.read_text(encoding="utf-8"))
 
 
-class Options(TypedDict):
-    """The flags of a run."""
+def _print_outcome(name: str, table: Table, space: Workspace, outcome: Outcome, as_json: bool) -> None:
+    from benchmark.display import duration
 
-    executor: str
-    workers: int | None
-    device: str
-    force: bool
-    limit: int | None
-    retry: bool
-
-
-def _run(name: str, table: Table, space: Workspace, dry_run: bool, as_json: bool, options: Options) -> None:
-    from benchmark import grid as grids
-    from benchmark.display import since
-
-    start = time.monotonic()
-    cells, roots = grids.expand(table)
-    plan = _planned(name, cells, roots, space, dry_run, options)
-    if dry_run:
-        return _print_plan(plan, as_json)
-    ran = _execute(plan, space, _records(space), as_json, options)
-    after = grids.plan(name, cells, roots, _records(space), ask=False)
-    counts = after.counts() | {"ran": ran}
+    after = outcome.after
+    counts = after.counts() | {"ran": outcome.ran}
     if as_json:
         _print_json(counts)
     else:
         _print_table(name, table, _records(space))
-        said = f"ran {ran} cells in {since(start)}" if plan.to_run else "nothing to run"
+        said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}" if outcome.plan.to_run else "nothing to run"
         print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
         for task in after.tasks:
             if after.states[task.cell.id] == "failed":
@@ -517,97 +509,30 @@ def _run(name: str, table: Table, space: Workspace, dry_run: bool, as_json: bool
         raise typer.Exit(3)
 
 
-def _run_cell(wish: str, space: Workspace, dry_run: bool, as_json: bool, options: Options) -> None:
-    """Run one cell again beside its record, which stays unless --force is given, and compare."""
-    import dataclasses
+def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:
+    from benchmark import driver
 
-    from benchmark import schedule
-    from results import Records
-
-    before = _record_of(wish, space)
-    there = _records(space).path(before.id).exists()
-    records = Records(space.private / "again") if there and not options["force"] else _records(space)
-    plan = _planned(before.cell.label, [before.cell], schedule.remembered(space), space, dry_run, {**options, "force": True})
     if dry_run:
-        return _print_plan(plan, as_json)
-    records.folder.mkdir(parents=True, exist_ok=True)
-    if records.folder != space.records:
-        records.path(before.id).unlink(missing_ok=True)
-        plan = dataclasses.replace(plan, states={before.id: "missing"})
-    ran = _execute(plan, space, records, as_json, options)
-    after = records.read(before.id)
+        return _print_plan(driver.plan_again(before, space, options, dry_run), as_json)
+    after = driver.run_again(before, space, options, as_json)
     then, now = (r.metrics.test_acc if r and r.metrics else None for r in (before, after))
     if as_json:
-        _print_json(plan.counts() | {"ran": ran, "failed": 1 - ran, "recorded": then, "measured": now})
+        _print_json({"cell": before.id, "recorded": then, "measured": now})
     elif now is not None and then is not None:
         verdict = "the same" if now == then else f"{100 * (now - then):+.1f} points"
         print(f"{before.cell.label}: recorded {100 * then:.1f}%, now {100 * now:.1f}%: {verdict}")
-    if not ran:
+    if after is None:
         raise typer.Exit(3)
 
 
-def _planned(name: str, cells: list[Cell], roots: dict[str, str], space: Workspace, dry_run: bool, options: Options) -> Plan:
-    from benchmark import grid as grids
-    from benchmark import schedule
-
-    if options["executor"] not in schedule.EXECUTORS:
-        raise _usage(f"unknown executor {options['executor']!r}; executors are {', '.join(schedule.EXECUTORS)}")
-    schedule.choose_device(options["device"])
-    if not dry_run:
-        space.writable()
-    workers = options["workers"] or schedule.cores()
-    flags = {"force": options["force"], "retry": options["retry"], "decode": not dry_run}
-    return grids.plan(name, cells, roots, _records(space), limit=options["limit"], workers=workers, **flags)
-
-
-def _execute(plan: Plan, space: Workspace, records: Records, quiet: bool, options: Options) -> int:
-    """Run a plan and return how many of its cells have a record now."""
-    from benchmark import schedule
-    from benchmark.display import Display, duration
-
-    device = schedule.choose_device(options["device"])
-    workers = options["workers"] or schedule.default_workers(plan, device)
-    schedule.write_not_applicable(plan, records)
-    if not plan.to_run:
-        return 0
-    run = schedule.Run.create(space, records, plan, device, options["force"])
-    if not quiet:
-        estimate = "" if plan.seconds_estimate is None else f", about {duration(plan.seconds_estimate)}"
-        print(
-            f"{plan.name}: running {len(plan.to_run)} of {len(plan.tasks)} cells on {workers} x {device}{estimate}",
-            file=sys.stderr,
-        )
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with Display(len(plan.to_run), quiet) as display:
-            schedule.EXECUTORS[options["executor"]](run, workers, display)
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on where this one stopped", 130)
-    return display.done
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _print_plan(plan: Plan, as_json: bool) -> None:
-    from benchmark.display import duration
+    from benchmark import driver
 
-    stages, to_run = plan.stages(), len(plan.to_run)
-    cached = sum(state == "done" for state in plan.states.values())
-    if as_json:
-        return _print_json(
-            plan.counts() | {"to_run": to_run, "cached": cached, "stages": stages, "seconds_estimate": plan.seconds_estimate}
-        )
-    estimate = (
-        "unknown, no record of such cells yet" if plan.seconds_estimate is None else f"about {duration(plan.seconds_estimate)}"
-    )
-    print(f"{plan.name}: {len(plan.tasks)} cells, {cached} done, {to_run} to run; time {estimate}")
-    print(f"stages: {stages['craft']} poisons to craft, {stages['purify']} sets to purify, {stages['train']} trainings")
-    for task in plan.tasks:
-        if plan.states[task.cell.id] != "done":
-            reason = plan.reasons[task.cell.id]
-            print(f"  {plan.states[task.cell.id]:15} {task.cell.id}  {task.cell.label}" + (f"  ({reason})" if reason else ""))
+    if not as_json:
+        return print(driver.plan_text(plan))
+    done = sum(state == "done" for state in plan.states.values())
+    more = {"to_run": len(plan.to_run), "cached": done, "stages": plan.stages(), "seconds_estimate": plan.seconds_estimate}
+    _print_json(plan.counts() | more)
 
 
 # Reporting
@@ -672,7 +597,11 @@ def _print_table(name: str, table: Table, records: Records) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    console.print(render.terminal(boards.board(table, records, name, resolve)))
+    shown = render.terminal(boards.board(table, records, name, resolve))
+    title, caption, shown.title, shown.caption = shown.title, shown.caption, None, None  # they may be wider than the table
+    console.print(title, style="bold")
+    console.print(shown)
+    console.print(caption, style="dim")
 
 
 # Shared
@@ -698,34 +627,6 @@ def _records(space: Workspace) -> Records:
     from results import Records
 
     return Records(space.records)
-
-
-def _chosen(grid: str | None, selectors: dict[str, list[str]], scale: float | None) -> tuple[str, Table]:
-    from benchmark import grid as grids
-    from results import read_table
-
-    if grid is None:
-        name, table = "selection", grids.adhoc(selectors)
-    else:
-        name, table = grid, grids.select(read_table(grid), selectors)
-    if scale is not None:
-        if not 0 < scale < 1e6:
-            raise _usage(f"--scale {scale}: expected a factor above 0")
-        table = grids.scaled(table, scale)
-    return name, table
-
-
-def _record_of(cell: str, space: Workspace) -> Record:
-    from results.record import read_record
-
-    if cell.endswith(".json"):
-        if not Path(cell).exists():
-            raise FileNotFoundError(2, "there is no such record", cell)
-        return read_record(Path(cell))
-    record = _records(space).read(cell)
-    if record is None:
-        raise _usage(f"there is no record of cell {cell!r} in {space.records}; name a record file instead")
-    return record
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import deque
 from contextlib import ExitStack
 from types import TracebackType
@@ -84,8 +83,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def since(start: float) -> str:
-    """Write the time since a `time.monotonic` reading."""
-    return duration(time.monotonic() - start)

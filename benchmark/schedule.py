@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from benchmark import provenance
 from benchmark.grid import Plan, Task, recipes
-from registry import EntryError, NotApplicable
+from registry import EntryError, NotApplicable, outdated
 from results import Cell, Records, Workspace
 from results.record import Failure, write_json
 
@@ -218,7 +218,7 @@ class _Worker:
             return True
         if not self.run.content["force"] and self.run.records.path(task.cell.id).exists():
             record = self.run.records.read(task.cell.id)
-            if record is not None and not task.outdated(record):
+            if record is not None and not outdated(record.versions):
                 self.run.settle(task)
                 return True
         return False

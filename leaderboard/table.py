@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
 
-from registry import CATALOGS, EntryError, Paper
+from registry import CATALOGS, EntryError, Paper, outdated
 from registry.item import write
 from results import Cell, FileError, Part, Record, Records, Table
 from results.cell import digest
@@ -318,25 +318,10 @@ def _run(records: Records, cell: Cell, missing: str) -> Run:
         return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
     why = f"{failure.kind}: {' '.join(failure.message.split())}"[:LONGEST] if failure else ""
     if record is not None:
-        if old := outdated(record):
+        if old := outdated(record.versions):
             return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record)
         return Run(cell, record.state, record.reason, record)
     return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
-
-
-def outdated(record: Record) -> str:
-    """Say which entry has another version now than when the record was written, or ''. Unknown entries are not outdated."""
-    for key, then in record.versions.items():
-        kind, _, name = key.partition(":")
-        if not name or f"{kind}s" not in CATALOGS:
-            continue
-        try:
-            now = CATALOGS[f"{kind}s"].entry(_entry_name(kind, name)).version
-        except EntryError:
-            continue
-        if then.partition(" ")[0] != str(now):
-            return f"{key} was version {then}, now it is {now}"
-    return ""
 
 
 def _entry_name(kind: str, name: str) -> str:

@@ -4,7 +4,7 @@
 Importing this package never imports torch: planning and reporting stay light.
 """
 
-from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, resolve
+from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, outdated, resolve
 from registry.contract import (
     Attack,
     Budget,
@@ -37,5 +37,6 @@ __all__ = [
     "NotApplicable",
     "Paper",
     "Protocol",
+    "outdated",
     "resolve",
 ]

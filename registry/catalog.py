@@ -256,6 +256,23 @@ def resolve(kind: str, item: str) -> tuple[Part, ...]:
     return CATALOGS[kind].resolve(item)
 
 
+def outdated(versions: Mapping[str, str]) -> str:
+    """Say which entry has another version now than in `versions` (`kind:name` -> version, as in records), or ''.
+
+    Entries that are not installed are not outdated.
+    """
+    for key, then in versions.items():
+        kind, _, name = key.partition(":")
+        catalog = CATALOGS.get(f"{kind}s")
+        entry_name = "folder" if kind == "dataset" and name.startswith("folder-") else name
+        if catalog is None or sum(row.name == entry_name and not row.error for row in catalog.rows) != 1:
+            continue
+        now = catalog.entry(entry_name).version
+        if then.partition(" ")[0] != str(now):
+            return f"{key} was version {then}, now it is {now}"
+    return ""
+
+
 def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "unknown ") -> str:
     """One sentence for a name that nobody has, with the nearest one that somebody has."""
     near = difflib.get_close_matches(name, known, 1, 0.5)

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, ImageSet, Job, Paper
+from registry import ATTACKS, Attack, Budget, ImageSet, Job
+from registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @ATTACKS.register("random-noise")
@@ -23,13 +24,7 @@ class RandomNoise(Attack):
     dist: Literal["sign", "uniform"] = "sign"  # -epsilon or epsilon; or anything between
     epsilon: float = 8 / 255  # linf radius, pixel units
 
-    paper = Paper(
-        "What Can We Learn from Unlearnable Datasets?",
-        venue="NeurIPS 2023",
-        url="https://arxiv.org/abs/2305.19254",
-        authors="Pedro Sandoval-Segura, Vasu Singla, Jonas Geiping, Micah Goldblum, Tom Goldstein",
-        year=2023,
-    )
+    paper = LEARN_FROM_UNLEARNABLE
 
     @property
     def budget(self) -> Budget:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, ImageSet, Job, Paper
+from registry import DEFENSES, Defense, ImageSet, Job
+from registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @DEFENSES.register("ortho-proj")
@@ -28,13 +29,7 @@ class OrthogonalProjection(Defense):
     drops: bool = True  # divide the learning rate by ten at half and at three quarters of the epochs
     center: bool = False
 
-    paper = Paper(
-        "What Can We Learn from Unlearnable Datasets?",
-        venue="NeurIPS 2023",
-        url="https://arxiv.org/abs/2305.19254",
-        authors="Pedro Sandoval-Segura, Vasu Singla, Jonas Geiping, Micah Goldblum, Tom Goldstein",
-        year=2023,
-    )
+    paper = LEARN_FROM_UNLEARNABLE
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         values = train.images[0].numel()

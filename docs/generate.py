@@ -13,6 +13,8 @@ from results import Records, read_table
 ROOT = Path(__file__).parent.parent
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
+PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has them, a document shows names
+
 
 def generated(text: str) -> str:
     """Return a document with every part between its marks written anew: the Markdown table of the grid it names."""
@@ -21,7 +23,7 @@ def generated(text: str) -> str:
     def fresh(match: re.Match[str]) -> str:
         name = match[2]
         table = render.markdown(board(read_table(name), records, name, resolve))
-        rows = [line for line in table.splitlines() if line.startswith("|")]
+        rows = [PARAMETERS.sub("", line) for line in table.splitlines() if line.startswith("|")]
         return match[1] + "\n".join(rows) + "\n" + match[3]
 
     return MARK.sub(fresh, text)

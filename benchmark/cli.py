@@ -72,16 +72,14 @@ def main() -> NoReturn:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2 for wrong use or input, 1 for what was examined and found wanting, 130 interrupted, None for an error of our own."""
+    """2: wrong use or input; 1: what was examined failed; 3: cells failed; 130: interrupted; None: an error of our own."""
     from registry import EntryError
     from results import FileError
 
     if isinstance(error, EntryError | FileError | OSError):
         return 2
     name = type(error).__name__
-    if name == "InterruptedRunError":
-        return 130
-    return 1 if name in ("CraftError", "BudgetError", "DamagedError") else None
+    return {"CraftError": 1, "BudgetError": 1, "DamagedError": 1, "ExecutorError": 3, "InterruptedRunError": 130}.get(name)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

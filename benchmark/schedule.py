@@ -50,6 +50,10 @@ WORKER_ENVIRONMENT = {
 }
 
 
+class ExecutorError(RuntimeError):
+    """Workers that could not even begin; the text says where their logs are."""
+
+
 class AbandonedError(BaseException):
     """The driver of this run is gone; what is finished stays, the rest is left to the next run."""
 
@@ -324,6 +328,8 @@ def local(run: Run, workers: int, emit: Emit) -> None:
                 text = f"its worker ended while it was doing {stage}, perhaps killed for want of memory; see the log"
                 run.fail(task, "killed", text, str(run.folder / "jobs"))
                 emit({"event": "failed", "cell": cell_id, "label": task.cell.label, "kind": "killed", "message": text})
+        if not doing and not any(run.settled(task) for task in open_tasks):
+            raise ExecutorError(f"the workers ended before they finished anything; their logs are in {run.folder / 'jobs'}")
 
 
 def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:

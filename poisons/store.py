@@ -109,11 +109,18 @@ class Store:
     # making
 
     def _get(self, recipe: Recipe, data: Data, make: Callable[[Path], dict[str, Any]], wait: bool) -> Kept:
-        if (kept := self._read(recipe, data)) is not None:
-            return kept
-        with self._lock(recipe, wait):
+        try:
             if (kept := self._read(recipe, data)) is not None:
                 return kept
+        except DamagedError:
+            pass  # looked at again below, where nobody else can be mending it
+        with self._lock(recipe, wait):
+            try:
+                if (kept := self._read(recipe, data)) is not None:
+                    return kept
+            except DamagedError as error:
+                aside = self.set_aside(self.root / recipe.folder)
+                log.warning("%s; set aside as %s, making it again", error, aside.name)
             scratch = self.root / f"{recipe.folder}.making"
             shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; we hold its lock
             scratch.mkdir(parents=True)
@@ -218,19 +225,15 @@ class Store:
     # reading
 
     def _read(self, recipe: Recipe, data: Data) -> Kept | None:
+        """Return a set, None if it is not there. DamagedError if its files are not what its manifest says."""
         folder = self.root / recipe.folder
         if not folder.exists():
             return None
-        try:
-            manifest = read_manifest(folder)
-            if manifest["dataset_fingerprint"] != data.fingerprint:
-                raise DamagedError(f"{folder} was made from other images than the data set has now")
-            _verify(folder, manifest)
-            images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
-        except DamagedError as error:
-            aside = self.set_aside(folder)
-            log.warning("%s; set aside as %s, making it again", error, aside.name)
-            return None
+        manifest = read_manifest(folder)
+        if manifest["dataset_fingerprint"] != data.fingerprint:
+            raise DamagedError(f"{folder} was made from other images than the data set has now")
+        _verify(folder, manifest)
+        images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
         return Kept(folder, manifest, images, labels, cached=True)
 
     def set_aside(self, folder: Path) -> Path:

@@ -296,3 +296,17 @@ def test_ctrl_c_leaves_a_resumable_workspace(tmp_path):
     assert "interrupted; the same command goes on where this one stopped" in error
     list(Records(tmp_path / "results/records"))  # every record there is whole
     assert run_json(*LONGER, "--dry-run", workspace=tmp_path)["to_run"] < 6
+
+
+def test_workers_that_cannot_begin_are_named_with_their_logs(tmp_path):
+    """A broken environment of the workers must not look like a finished run."""
+    bench("run", *TINY, "--executor", "inline", workspace=tmp_path)  # the data set is decoded
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "torch.py").write_text("raise ImportError('no torch here')\n")
+    space = tmp_path / "space"
+    out, error = bench("run", *TINY, workspace=space, environment={"PYTHONPATH": str(shadow)}, code=3)
+    assert out == ""
+    assert "the workers ended before they finished anything; their logs are in" in error
+    folder = Path(error.strip().rpartition(" in ")[2])
+    assert "no torch here" in "".join(path.read_text() for path in folder.glob("*.out"))

@@ -1,12 +1,13 @@
 # make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
 # make check   what CI runs: ruff, mypy --strict, the tests
+# make speed   prints how fast the victim engine is on this machine, as ratios of one run
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
 VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check docs clean
+.PHONY: quick check speed docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -17,6 +18,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+speed: $(VENV)/installed
+	$(BIN)/python -m benchmark.speed
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
 from benchmark import provenance
 from benchmark.grid import Task
-from benchmark.train import Curve, Report, train
+from benchmark.train import Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Store
 from registry import Defense, ImageSet, Protocol, data
@@ -41,8 +42,8 @@ def purify(task: Task, store: Store, wait: bool) -> Kept:
     return store.purified(task.purified, load(task), wait)
 
 
-def run(task: Task, store: Store, report: Report | None = None) -> Record:
-    """Run a cell to its record; stages that are there already are read."""
+def run(task: Task, store: Store, report: Report | None = None, checkpoints: Path | None = None) -> Record:
+    """Run a cell to its record; stages that are there already are read, a training that was killed goes on."""
     whole = load(task)
     cell, device = task.cell, store.device
     seconds: dict[str, float] = {}
@@ -60,19 +61,28 @@ def run(task: Task, store: Store, report: Report | None = None) -> Record:
         training = store.training_set(task.poison, whole, cell.ratio, cell.part)
 
     protocol: Protocol = task.protocol.build()
-    protocol = replace(protocol, **protocol.per_dataset.get(task.dataset.name, {}))
+    variants = (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name)
+    for name in variants:
+        protocol = protocol.varied(protocol.per_dataset.get(name, {}))
     defenses: list[Defense] = [part.build() for part in task.defense]
     info = training.info
     numerics = Numerics.choose(device, protocol.precision, protocol.threads)
     start = time.perf_counter()
     with seeded(int(cell.id, 16) >> 1, numerics, device):
-        net = task.architecture.entry.load()(info.num_classes, info.shape[0], info.shape[1], **task.architecture.fields)
-        curve = train(net, training, whole.test, protocol, defenses, device, report)
+        side = protocol.input_size or info.shape[1]
+        net = task.architecture.entry.load()(info.num_classes, info.shape[0], side, **task.architecture.fields)
+        name = f"{cell.id}-{provenance.tree()[:16]}.pt"  # of other code: begun anew
+        checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
+        victim = Training(net, training, protocol, defenses, device, numerics)
+        curve = victim.run(whole.test, report, checkpoint)
+    if checkpoint is not None:
+        checkpoint.remove()
     seconds["train"] = time.perf_counter() - start
     return Record(
         id=cell.id,
         cell=cell,
         metrics=_metrics(curve),
+        recipe=record.plain(asdict(victim.protocol)),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         peak_memory=_peak_memory(device),
         device=provenance.device_name(device),

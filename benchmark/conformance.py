@@ -209,12 +209,12 @@ def _protocol(entry: Entry) -> str:
 
     protocol: Protocol = _part(entry).build()
     clean = tiny()
-    short = dataclasses.replace(protocol, epochs=1, scale=1.0)
+    short = dataclasses.replace(protocol, epochs=1, steps=0, scale=1.0)
     with seeded(0, Numerics()):
         net = ARCHITECTURES["small-cnn"](4)
         train(net, clean, clean, short)
         evaluate(net, clean)
-    return f"{protocol.total_epochs} epochs, batch {protocol.batch}, {protocol.optimizer} {protocol.lr}"
+    return f"{protocol.length(50_000)[0]} steps for 50,000 images, batch {protocol.batch}, {protocol.optimizer} {protocol.lr}"
 
 
 Promise = Callable[[Entry], str]

@@ -61,7 +61,7 @@ class Task:
             tuple(found("defenses", part) for part in cell.defense),
             found("architectures", cell.architecture),
         )
-        for hook in ("loss", "model"):
+        for hook in ("loss", "model", "start"):
             both = [part.text for part in task.defense if hook in part.entry.hooks]
             if len(both) > 1:
                 raise EntryError(f"{both[0]} and {both[1]} cannot be chained: both bring their own {hook}")

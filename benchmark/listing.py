@@ -80,7 +80,7 @@ def details(entry: Entry) -> dict[str, Any]:
         "paper": None
         if paper is None
         else {"title": paper.title, "venue": paper.venue, "authors": paper.authors, "url": paper.url},
-        "hooks": sorted(entry.hooks & {"purify", "augment", "loss", "configure", "model", "applies"}),
+        "hooks": sorted(entry.hooks & {"purify", "augment", "loss", "configure", "model", "start", "applies"}),
         "facts": {key: value for key, value in entry.facts.items() if key != "small"},
         "budget": _budget(entry),
     }

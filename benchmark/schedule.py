@@ -83,6 +83,7 @@ class Run:
             "force": force,
             "poisons": str(workspace.poisons),
             "records": str(records.folder),
+            "checkpoints": str(workspace.private / "checkpoints"),
             "driver": [driver.pid, driver.create_time()],
         }
         write_json(folder / "plan.json", content)
@@ -253,7 +254,7 @@ class _Worker:
         self.emit(self.doing | {"event": "start"})
         start = time.perf_counter()
         try:
-            record = cell.run(task, self.store, self.progress)
+            record = cell.run(task, self.store, self.progress, Path(self.run.content["checkpoints"]))
         except Exception as error:
             self._failed(task, error)
             return
@@ -275,6 +276,8 @@ class _Worker:
         log = self.run.folder / f"{task.cell.id}.log"
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         message = prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if kind == "out-of-memory":
+            message += "; fewer --workers, a smaller batch of the protocol or a smaller network need less"
         if kind == "plug-in":
             message = f"{prefix}{type(error).__name__}: {str(error).strip()}"[:500]
         self.run.fail(task, kind, message, str(log))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import Defense, EntryError, ImageSet, Protocol
+from benchmark.augment import AUGMENTATIONS, fit
+from poisons.numerics import Numerics
+from registry import Defense, EntryError, Hooks, ImageSet, Protocol
 
 EVALUATED = 1000  # test images judged at once
+RESIDENT = 0.4  # part of a GPU's memory that a training set may take; larger ones are streamed
+AHEAD = 2  # batches that are prepared while one is trained on
 
 
 class DivergedError(RuntimeError):
@@ -52,6 +60,33 @@ class Victim(nn.Module):
         return logits
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps its state, at most every `seconds`, so that a killed one goes on and ends the same."""
+
+    path: Path
+    seconds: float = 60.0
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(".tmp")
+        torch.save(state, scratch)
+        scratch.replace(self.path)
+
+    def load(self, device: str) -> dict[str, Any] | None:
+        """Return the last state; None if there is none or it cannot be read."""
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+        except Exception:  # a damaged checkpoint costs time, nothing else
+            return None
+        return state
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
 Report = Callable[[int, int, float], None]  # epoch, epochs, test accuracy
 
 
@@ -63,114 +98,288 @@ def train(
     defenses: Sequence[Defense] = (),
     device: str = "cpu",
     report: Report | None = None,
+    numerics: Numerics | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Curve:
     """Train `net` in place on `data` and judge it on `test` after every epoch.
 
     Call inside `poisons.numerics.seeded`. Per batch: gather, the protocol's augmentation, `augment` of the defenses from
-    left to right, normalisation, loss. DivergedError if a mean loss of an epoch is not finite.
+    left to right, what their hooks do, normalisation, loss. DivergedError if a mean loss of an epoch is not finite.
     """
-    for defense in defenses:
-        protocol = defense.configure(protocol)
-    for defense in defenses:
-        net = defense.model(net)
-    judge = next((d for d in defenses if type(d).loss is not Defense.loss), Defense())
-    model = Victim(net, protocol.mean, protocol.std).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, labels = data.images.to(device), data.labels.to(device)
-    dtype = torch.bfloat16 if protocol.precision == "bf16" else torch.float32
+    return Training(net, data, protocol, defenses, device, numerics or Numerics()).run(test, report, checkpoint)
 
-    whole, rest = divmod(len(data), protocol.batch)
-    drop = protocol.drop_last and whole > 0
-    steps = whole if drop or not rest else whole + 1
-    epochs = protocol.total_epochs
-    optimizer = _optimizer(model, protocol)
-    schedule = _schedule(optimizer, protocol, steps * epochs)
-    curve = Curve()
-    for epoch in range(epochs):
+
+class Training:
+    """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
+    `keep`, `rollback`, `factors` and `restart`."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: ImageSet,
+        protocol: Protocol,
+        defenses: Sequence[Defense],
+        device: str,
+        numerics: Numerics,
+    ) -> None:
+        for defense in defenses:
+            protocol = defense.configure(protocol)
+        if wrong := [name for name in protocol.augmentation if name not in AUGMENTATIONS]:
+            raise EntryError(f"protocol: unknown augmentation {wrong[0]!r}; known are {', '.join(AUGMENTATIONS)}")
+        for defense in defenses:
+            net = defense.model(net)
+        self.protocol, self.defenses, self.device, self.train = protocol, defenses, device, data
+        self.judge = next((d for d in defenses if type(d).loss is not Defense.loss), Defense())
+        ordered: Any = getattr(net, "layers", None)
+        self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
+        victim = Victim(net, protocol.mean, protocol.std)
+        self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bf16 = numerics.dtype == "bf16"
+        self.size = protocol.input_size or data.images.shape[2]
+        self.kept: Tensor | None = None  # rows to train on, None: all
+        self.curve = Curve()
+        self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
+        self.total, self.per_epoch = protocol.length(len(data))
+        starting = [defense for defense in defenses if type(defense).start is not Defense.start]
+        self.optimizer = _optimizer(self.model, protocol, self.layers if starting else None)
+        self.schedule = _schedule(self.optimizer, protocol, self.total, self.per_epoch)
+        self.source = _Source(data, device)
+        self.generator = torch.Generator().manual_seed(torch.initial_seed() & (2**63 - 1))
+        self._before: dict[str, Any] | None = None
+        self.hooks: list[Hooks] = [defense.start(self) for defense in starting]
+
+    # what hooks may do
+
+    def keep(self, mask: Tensor) -> None:
+        """Train on the images of `mask` (bool, (N,)) alone from the next epoch on."""
+        self.kept = torch.nonzero(mask.cpu()).flatten()
+        if not len(self.kept):
+            raise EntryError("a defense keeps no image at all")
+
+    def rollback(self) -> None:
+        """Put weights, buffers and the optimizer's memory back to where they were before the last epoch."""
+        assert self._before is not None, "there is an epoch to take back once hooks run"
+        self.model.load_state_dict(self._before["model"])
+        self.optimizer.load_state_dict(
+            self._before["optimizer"] | {"param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+
+    def factors(self, values: Sequence[float]) -> None:
+        """Multiply the learning rate of each of `layers` by its own factor from now on."""
+        if self.protocol.schedule == "onecycle":
+            raise EntryError("a defense scales learning rates by layer; schedule onecycle cannot, choose another")
+        shape = self.schedule.lr_lambdas[0](self.schedule.last_epoch)
+        for number, (group, value) in enumerate(zip(self.optimizer.param_groups, values, strict=True)):
+            self.schedule.base_lrs[number] = self.protocol.lr * value
+            group["lr"] = self.protocol.lr * value * shape
+
+    def restart(self, lr: float, epochs: int) -> None:
+        """Begin a new schedule of `epochs` epochs with the peak learning rate `lr`, all layers at factor 1."""
+        self.total, self.step, self.begin = epochs * self.per_epoch, 0, self.epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = lr
+        self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
+
+    # the loop
+
+    def run(self, test: ImageSet, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
+        if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
+            self._resume(state)
+        saved = time.monotonic()
+        while self.step < self.total:
+            if self.hooks:
+                model = {name: value.clone() for name, value in self.model.state_dict().items()}
+                self._before = {"model": model, "optimizer": _copied(self.optimizer.state_dict())}
+            self._one_epoch()
+            accuracy, loss = evaluate(self.model, test, self.device, self.size, self.bf16)
+            self.epoch += 1
+            epochs = self.begin + math.ceil(self.total / self.per_epoch)
+            for part, value in (("training", self.curve.train_loss[-1]), ("test", loss)):
+                if not math.isfinite(value):
+                    raise DivergedError(f"the {part} loss was {value} in epoch {self.epoch} of {epochs}")
+            self.curve.test_acc.append(accuracy)
+            self.curve.test_loss.append(loss)
+            for hooks in self.hooks:
+                hooks.after_epoch(self.epoch)
+            if checkpoint is not None and self.step < self.total and time.monotonic() - saved >= checkpoint.seconds:
+                checkpoint.save(self._state())
+                saved = time.monotonic()
+            if report is not None:
+                report(self.epoch, epochs, accuracy)
+        return self.curve
+
+    def _one_epoch(self) -> None:
+        protocol, model, device = self.protocol, self.model, self.device
         model.train()
-        order = torch.randperm(len(data)).to(device)
+        rows = self.kept if self.kept is not None else torch.arange(len(self.train))
+        order = rows[torch.randperm(len(rows))] if protocol.shuffle else rows
+        steps = min(self.per_epoch, math.ceil(len(rows) / protocol.batch), self.total - self.step)
+        batches = list(order.split(protocol.batch))[:steps]
         loss_sum, right, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
-        for step in range(steps):
-            rows = order[step * protocol.batch : (step + 1) * protocol.batch]
-            x, y = _floats(images[rows]), labels[rows]
+        for index, x, y in self.source.batches(batches):
             for name in protocol.augmentation:
-                x = AUGMENTATIONS[name](x)
-            for defense in defenses:
+                x = AUGMENTATIONS[name](x, self.size)
+            for defense in self.defenses:
                 x, y = defense.augment(x, y)
+            for hooks in self.hooks:
+                x, y = hooks.batch(x, y, index)
             x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=dtype is torch.bfloat16):
-                loss = judge.loss(model, x, y, (epoch * steps + step) / (epochs * steps))
-            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
+                loss = self.judge.loss(model, x, y, self.step / self.total)
+            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if protocol.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), protocol.clip)
-            optimizer.step()
-            schedule.step()
-            loss_sum += loss.detach() * len(rows)
+            self.optimizer.step()
+            self.schedule.step()
+            self.step += 1
+            loss_sum += loss.detach() * len(index)
             if model.last is not None and len(model.last) == len(y):
                 right += (model.last.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
-            seen += len(rows)
-        accuracy, test_loss = evaluate(model, test, device)
-        for part, value in (("training", float(loss_sum) / seen), ("test", test_loss)):
-            if not math.isfinite(value):
-                raise DivergedError(f"the {part} loss was {value} in epoch {epoch + 1} of {epochs}")
-        curve.train_loss.append(float(loss_sum) / seen)
-        curve.train_acc.append(float(right) / seen)
-        curve.test_acc.append(accuracy)
-        curve.test_loss.append(test_loss)
-        if report is not None:
-            report(epoch + 1, epochs, accuracy)
-    return curve
+            seen += len(index)
+        # an epoch of fewer images than the schedule counts on still takes its share of the schedule
+        for _ in range(min(self.per_epoch - len(batches), self.total - self.step) if self.kept is not None else 0):
+            self.schedule.step()
+            self.step += 1
+        self.curve.train_loss.append(float(loss_sum) / seen)
+        self.curve.train_acc.append(float(right) / seen)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "counters": [self.begin, self.epoch, self.step, self.total],
+            "curve": asdict(self.curve),
+            "kept": self.kept,
+            "hooks": [hooks.state_dict() for hooks in self.hooks],
+            "generator": self.generator.get_state(),
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.startswith("cuda") else None,
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self.begin, self.epoch, self.step, self.total = state["counters"]
+        if self.begin:
+            self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.curve, self.kept = Curve(**state["curve"]), state["kept"]
+        for hooks, own in zip(self.hooks, state["hooks"], strict=True):
+            hooks.load_state_dict(own)
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["cpu"].cpu())
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
 
 
-def evaluate(model: nn.Module, test: ImageSet, device: str = "cpu") -> tuple[float, float]:
-    """Return accuracy (fraction) and mean cross-entropy on a clean test set."""
+class _Source:
+    """Batches of a training set: gathered on the device where the whole set fits, else prepared ahead by a thread."""
+
+    def __init__(self, data: ImageSet, device: str) -> None:
+        self.data, self.device = data, device
+        size = data.images.numel() * data.images.dtype.itemsize
+        room = RESIDENT * torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else math.inf
+        self.resident = size <= room
+        self.images = data.images.to(device) if self.resident else data.images  # a map stays a map on the CPU
+        self.labels = data.labels.to(device)
+
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield (index on the CPU, x float32 in [0, 1] units, y) for each batch of rows, in order."""
+        if self.resident:
+            for index in rows:
+                there = index.to(self.device)
+                yield index, _floats(self.images[there]), self.labels[there]
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [pool.submit(self._prepare, index) for index in rows[:AHEAD]]
+            for number, index in enumerate(rows):
+                pinned = ahead.pop(0).result()
+                if number + AHEAD < len(rows):
+                    ahead.append(pool.submit(self._prepare, rows[number + AHEAD]))
+                x = _floats(pinned.to(self.device, non_blocking=True))
+                yield index, x, self.labels[index.to(self.device)]
+
+    def _prepare(self, index: Tensor) -> Tensor:
+        return self.data.images[index].pin_memory()
+
+
+def evaluate(model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 0, bf16: bool = False) -> tuple[float, float]:
+    """Return accuracy (fraction) and mean cross-entropy on a clean test set. `size`: side that the network sees, 0: as is."""
     model.eval()
-    right, loss = 0, 0.0
-    with torch.no_grad():
+    right, loss = torch.zeros((), device=device), torch.zeros((), device=device)
+    with torch.no_grad(), torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bf16):
         for where in test.batches(EVALUATED):
-            x = test.pixels(where, device).contiguous(memory_format=torch.channels_last)
+            x = fit(test.pixels(where, device), size or test.images.shape[2])
             y = test.labels[where].to(device)
-            logits = model(x).float()
-            right += int((logits.argmax(1) == y).sum())
-            loss += float(F.cross_entropy(logits, y, reduction="sum"))
-    return right / len(test), loss / len(test)
+            logits = model(x.contiguous(memory_format=torch.channels_last)).float()
+            right += (logits.argmax(1) == y).sum()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+    return float(right) / len(test), float(loss) / len(test)
 
 
 def _floats(x: Tensor) -> Tensor:
     return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
-def _optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    memory = {
+        number: {name: value.clone() if isinstance(value, Tensor) else value for name, value in own.items()}
+        for number, own in state["state"].items()
+    }
+    return {"state": memory, "param_groups": state["param_groups"]}
+
+
+def _optimizer(model: nn.Module, protocol: Protocol, layers: Sequence[nn.Module] | None) -> torch.optim.Optimizer:
+    """One group of parameters; one per layer where a defense may scale their learning rates."""
+    parameters: Any = model.parameters()
+    if layers is not None:
+        parameters = [{"params": list(layer.parameters())} for layer in layers]
+    fused = True if next(model.parameters()).is_cuda else None
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), protocol.lr, protocol.momentum, weight_decay=protocol.weight_decay)
-    if protocol.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), protocol.lr, weight_decay=protocol.weight_decay)
-    raise EntryError(f"protocol: unknown optimizer {protocol.optimizer!r}; known are sgd and adamw")
+        return torch.optim.SGD(
+            parameters,
+            protocol.lr,
+            protocol.momentum,
+            weight_decay=protocol.weight_decay,
+            nesterov=protocol.nesterov,
+            fused=fused,
+        )
+    if protocol.optimizer in ("adam", "adamw"):
+        kind = torch.optim.Adam if protocol.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, protocol.lr, weight_decay=protocol.weight_decay, fused=fused)
+    raise EntryError(f"protocol: unknown optimizer {protocol.optimizer!r}; known are sgd, adam and adamw")
 
 
-def _schedule(optimizer: torch.optim.Optimizer, protocol: Protocol, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    if protocol.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+def _schedule(optimizer: torch.optim.Optimizer, protocol: Protocol, total: int, per_epoch: int) -> Any:
     if protocol.schedule == "onecycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, protocol.lr, steps, pct_start=protocol.warmup)
-    raise EntryError(f"protocol: unknown schedule {protocol.schedule!r}; known are cosine and onecycle")
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, protocol.lr, total, pct_start=protocol.warmup)
+    if protocol.schedule not in SHAPES:
+        known = ", ".join(sorted([*SHAPES, "onecycle"]))
+        raise EntryError(f"protocol: unknown schedule {protocol.schedule!r}; known are {known}")
+    shape, climb = SHAPES[protocol.schedule], protocol.warmup * total
+
+    def factor(step: int) -> float:
+        if step < climb:
+            return (step + 1) / (climb + 1)
+        return shape(protocol, step - math.floor(climb), total - math.floor(climb), per_epoch)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def crop(x: Tensor) -> Tensor:
-    """Shift every image by up to 4 pixels each way, its own way, black moving in."""
-    count, channels, height, width = x.shape
-    padded = F.pad(x, (4, 4, 4, 4))
-    rows = torch.randint(0, 9, (count, 1), device=x.device) + torch.arange(height, device=x.device)  # (B, H)
-    columns = torch.randint(0, 9, (count, 1), device=x.device) + torch.arange(width, device=x.device)  # (B, W)
-    image = torch.arange(count, device=x.device)[:, None, None, None]
-    channel = torch.arange(channels, device=x.device)[None, :, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+def _milestones(protocol: Protocol, step: int, total: int, per_epoch: int) -> float:
+    return float(protocol.gamma ** sum(step >= round(part * total) for part in protocol.milestones))
 
 
-def flip(x: Tensor) -> Tensor:
-    """Mirror half of the images left to right."""
-    mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
-    return torch.where(mirrored, x.flip(3), x)
+def _cosine_epoch(protocol: Protocol, step: int, total: int, per_epoch: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * (step // per_epoch) * per_epoch / total))
 
 
-AUGMENTATIONS = {"crop": crop, "flip": flip}
+SHAPES: dict[str, Callable[[Protocol, int, int, int], float]] = {
+    "cosine": lambda protocol, step, total, per_epoch: 0.5 * (1 + math.cos(math.pi * step / total)),
+    "cosine-epoch": _cosine_epoch,
+    "milestones": _milestones,
+    "constant": lambda protocol, step, total, per_epoch: 1.0,
+}
+"""Factors of the peak learning rate by step, warm-up apart."""

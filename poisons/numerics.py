@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -24,7 +25,9 @@ class Numerics:
 
     @classmethod
     def choose(cls, device: str, precision: str = "fp32", threads: int = 0) -> Numerics:
-        """`threads` 0 means all cores that this process may use."""
+        """`threads` 0 means all cores that this process may use; precision auto means bf16 where that is faster."""
+        if precision == "auto":
+            precision = "bf16" if fast_bf16(device) else "fp32"
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(precision, False, (threads or cores) if device == "cpu" else 1)
 
@@ -48,3 +51,14 @@ def seeded(seed: int, numerics: Numerics, device: str = "cpu") -> Iterator[None]
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def fast_bf16(device: str) -> bool:
+    """Whether a device multiplies bf16 faster than fp32: GPUs since 2020, and CPUs whose flags say so."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry._places import cache_root
+from registry._places import cache_root, data_root
 from registry.contract import EntryError, MissingDataError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from registry.contract import ImageSet
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -26,43 +31,73 @@ def tree(root: Path) -> dict[str, dict[str, list[Path]]]:
         folder = root / part
         if not folder.is_dir():
             raise MissingDataError(f"no folder {folder}; expected {root}/train/<class>/* and {root}/test/<class>/*")
-        classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if not classes:
-            raise EntryError(f"{folder} holds no class folders; expected {folder}/<class>/*")
-        found[part] = {}
-        for one in classes:
-            names = (p for p in one.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
-            files = sorted(p for p in names if not p.is_dir())
-            if not files:
-                raise EntryError(f"class folder {one} holds no image; add images or remove the folder")
-            found[part][one.name] = files
+        found[part] = {one.name: files(one) for one in classes(folder)}
     if extra := sorted(set(found["test"]) - set(found["train"])):
         raise EntryError(f"{root}/test has the class {extra[0]!r}, which {root}/train has not")
+    return found
+
+
+def classes(folder: Path) -> list[Path]:
+    """Return the class folders in `folder`, sorted. EntryError if there are none."""
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        raise EntryError(f"{folder} holds no class folders; expected {folder}/<class>/*")
+    return found
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the image files of a class, sorted. EntryError if there are none."""
+    names = (p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+    found = sorted(p for p in names if not p.is_dir())
+    if not found:
+        raise EntryError(f"class folder {folder} holds no image; add images or remove the folder")
     return found
 
 
 def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, ImageSet]:
     """Decode to (train, test), uint8 (N, 3, size, size): RGB (alpha over black), short side resized, centre cropped.
 
-    EntryError names a file that cannot be read.
+    A part that is large is not held in memory but in a nameless file beside the decoded sets, gone when nobody has it open.
+    EntryError names a file that cannot be read, or says that there is no room.
     """
-    import numpy as np
     import torch
 
     from registry.contract import ImageSet
 
     if size < 1:
         raise EntryError(f"size={size} is no side of an image in pixels; expected 1 or more")
-    classes = tuple(found["train"])
+    names = tuple(found["train"])
     sets = []
     for part in PARTS:
-        files = [(path, classes.index(name)) for name, paths in found[part].items() for path in paths]
-        images = np.empty((len(files), 3, size, size), np.uint8)
-        for row, (path, _) in enumerate(files):
+        rows = [(path, names.index(name)) for name, paths in found[part].items() for path in paths]
+        images = _room((len(rows), 3, size, size))
+        for row, (path, _) in enumerate(rows):
             images[row] = _decode(path, size)
-        labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-        sets.append(ImageSet(torch.from_numpy(images), labels, len(classes), classes))
+        labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
+        sets.append(ImageSet(torch.from_numpy(images), labels, len(names), names))
     return sets[0], sets[1]
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    """Return a uint8 array to decode into: in memory, or mapped to a file without a name if it is large."""
+    import numpy as np
+
+    from registry.data import MAP_FROM
+
+    needed = math.prod(shape)
+    if needed < MAP_FROM:
+        return np.empty(shape, np.uint8)
+    folder = data_root() / ".decoded"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < 2 * needed:  # it is kept as a copy of this file; a full disk would end the process without a word
+            text = f"decoding needs {2 * needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
+            raise EntryError(f"{text}; make room, or set BENCH_DATA to another disk")
+        with tempfile.TemporaryFile(dir=folder) as scratch:
+            return np.memmap(scratch, np.uint8, "w+", shape=shape)  # stays open as long as the array lives
+    except OSError as error:
+        raise EntryError(f"cannot write decoded images to {folder}: {error.strerror}; set BENCH_DATA") from None
 
 
 def folder_name(root: Path) -> str:

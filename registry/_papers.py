@@ -17,3 +17,43 @@ LEARN_FROM_UNLEARNABLE = Paper(
     authors="Pedro Sandoval-Segura, Vasu Singla, Jonas Geiping, Micah Goldblum, Tom Goldstein",
     year=2023,
 )
+
+D_VAE = Paper(
+    "Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders",
+    venue="ICML 2024",
+    url="https://arxiv.org/abs/2405.01460",
+    authors="Yi Yu, Yufei Wang, Song Xia, Wenhan Yang, Shijian Lu, Yap-Peng Tan, Alex C. Kot",
+    year=2024,
+)
+
+STAGED_TRAINING = Paper(
+    "Unlearnable Examples Give a False Sense of Data Privacy: Understanding and Relearning",
+    venue="arXiv preprint",
+    url="https://arxiv.org/abs/2306.02064",
+    authors="Pucheng Dang, Xing Hu, Kaidi Xu, Jinhao Duan, Di Huang, Husheng Han, Rui Zhang, Zidong Du",
+    year=2023,
+)
+
+STABLE_UNLEARNABLE = Paper(
+    "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable Error-Minimizing Noise",
+    venue="AAAI 2024",
+    url="https://arxiv.org/abs/2311.13091",
+    authors="Yixin Liu, Kaidi Xu, Xun Chen, Lichao Sun",
+    year=2024,
+)
+
+TRANSFERABLE_UNLEARNABLE = Paper(
+    "Transferable Unlearnable Examples",
+    venue="ICLR 2023",
+    url="https://arxiv.org/abs/2210.10114",
+    authors="Jie Ren, Han Xu, Yuxuan Wan, Xingjun Ma, Lichao Sun, Jiliang Tang",
+    year=2023,
+)
+
+APBENCH = Paper(
+    "APBench: A Unified Benchmark for Availability Poisoning Attacks and Defenses",
+    venue="TMLR 2024",
+    url="https://arxiv.org/abs/2308.03258",
+    authors="Tianrui Qin, Xitong Gao, Juanjuan Zhao, Kejiang Ye, Cheng-Zhong Xu",
+    year=2024,
+)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -233,12 +233,31 @@ class Attack(ABC):
         """Raise `NotApplicable("why")` where the method cannot run; asked while planning."""
 
 
+class Hooks:
+    """What a defense does during training, beside its augmentation and loss; kept in checkpoints."""
+
+    def batch(self, x: Tensor, y: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a batch; `index` (B,) says which training images it holds, on the CPU."""
+        return x, y
+
+    def after_epoch(self, epoch: int) -> None:
+        """Act when an epoch is over; the first is 1."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and numbers from which `load_state_dict` goes on."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+
+
 @dataclass(frozen=True)
 class Defense:
     """What is done about a poison. An entry overrides the one or two hooks that it needs.
 
     In a chain `a+b`, purifiers run left to right once before training; per batch come the protocol's augmentation,
-    `augment` left to right, normalisation and `loss`. Two parts that override the same one of `loss` and `model` clash.
+    `augment` left to right, normalisation and `loss`. Two parts that override the same one of
+    `loss`, `model` and `start` clash.
     """
 
     version: ClassVar[int] = 1
@@ -269,6 +288,14 @@ class Defense:
         """Return the network to train, where the defense changes it."""
         return net
 
+    def start(self, run: Any) -> Hooks:
+        """Return what acts during training. `run` is `benchmark.train.Training`.
+
+        It has model, optimizer (one group of parameters per layer), train (the set), generator, layers (in order), and
+        keep(mask), rollback(), factors(values) and restart(lr, epochs).
+        """
+        return Hooks()
+
     def applies(self, info: DataInfo) -> None:
         """Raise `NotApplicable("why")` where the method cannot run; asked while planning."""
 
@@ -282,19 +309,25 @@ class Protocol:
     """
 
     epochs: int = 60  # passes over the training set
+    steps: int = 0  # training steps instead of epochs, where above 0
     batch: int = 128  # images
     drop_last: bool = False  # leave out an incomplete last batch
-    optimizer: str = "sgd"  # sgd or adamw
+    shuffle: bool = True  # a new order every epoch; else the order of the set
+    optimizer: str = "sgd"  # sgd, adam or adamw
     lr: float = 0.1  # peak learning rate
     momentum: float = 0.9  # of sgd
+    nesterov: bool = False  # of sgd
     weight_decay: float = 5e-4
-    schedule: str = "cosine"  # cosine or onecycle, both per step
-    warmup: float = 0.0  # part of training over which onecycle climbs to its peak, 0..1
+    schedule: str = "cosine"  # cosine, cosine-epoch, onecycle, milestones or constant; per step but for cosine-epoch
+    milestones: tuple[float, ...] = ()  # parts of training, 0..1, at which the learning rate is multiplied by gamma
+    gamma: float = 0.1
+    warmup: float = 0.0  # part of training over which the learning rate climbs to its peak, 0..1
     clip: float = 0.0  # largest gradient norm; 0: no clipping
-    augmentation: tuple[str, ...] = ()  # of crop (4 pixels of black border) and flip
+    augmentation: tuple[str, ...] = ()  # names of benchmark/augment.py, in order
+    input_size: int = 0  # side of the images that the network sees, pixels; 0: as the data are
     mean: tuple[float, ...] = ()  # per channel, pixel units; empty: the network sees [0, 1]
     std: tuple[float, ...] = ()
-    precision: str = "fp32"  # fp32 or bf16
+    precision: str = "auto"  # auto (bf16 where the device multiplies it faster), fp32 or bf16
     threads: int = 0  # CPU threads of one training, they change the result; 0: all cores of the machine
 
     version: ClassVar[int] = 1
@@ -303,10 +336,18 @@ class Protocol:
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
     scale: float = field(default=1.0, metadata={"hidden": True})  # factor on the epochs, written name@factor
 
-    @property
-    def total_epochs(self) -> int:
-        """Epochs after scaling, at least one."""
-        return max(1, round(self.epochs * self.scale))
+    def varied(self, changes: Mapping[str, Any]) -> Protocol:
+        """Return the recipe with `changes` to fields that stand at their defaults: what a user wrote in an item wins."""
+        plain = type(self)()
+        return replace(self, **{key: value for key, value in changes.items() if getattr(self, key) == getattr(plain, key)})
+
+    def length(self, images: int) -> tuple[int, int]:
+        """Return (steps in all, steps per epoch) for a set of so many images, after scaling; at least one epoch."""
+        whole, rest = divmod(images, self.batch)
+        per_epoch = whole if whole and (self.drop_last or not rest) else whole + 1
+        if self.steps:
+            return max(1, round(self.steps * self.scale)), per_epoch
+        return max(1, round(self.epochs * self.scale)) * per_epoch, per_epoch
 
 
 Architecture: TypeAlias = "Callable[..., nn.Module]"

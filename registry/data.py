@@ -37,7 +37,7 @@ class Data:
 
 def root_of(part: Part) -> Path:
     """The folder that a data set is read from."""
-    return part.root or data_root() / part.entry.name
+    return part.root or data_root() / (part.entry.facts.get("folder") or part.entry.name)
 
 
 def load(part: Part) -> Data:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from results.cell import Cell
+from results.cell import Cell, Plain
 
 
 class FileError(ValueError):
@@ -56,6 +56,7 @@ class Record(_Strict):
     state: Literal["done", "not-applicable"] = "done"
     reason: str = ""
     metrics: Metrics | None = None
+    recipe: dict[str, Plain] = {}  # the protocol as it was trained: data set's variant and defense's changes applied
     seconds: dict[str, FiniteFloat] = {}  # craft, purify, train; of the stage, whichever cell ran it
     peak_memory: int = 0  # bytes
     device: str = ""
@@ -184,6 +185,11 @@ class Records:
             record = self.read(cell_id)
             if record is not None:
                 yield record
+
+
+def plain(fields: Mapping[str, Any]) -> dict[str, Plain]:
+    """Return fields as a record keeps them: tuples become lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def read_record(path: Path) -> Record:

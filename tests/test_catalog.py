@@ -74,7 +74,8 @@ def test_the_names_that_documents_and_tables_use_are_there():
     assert {"none", "grayscale", "jpeg", "bdr", "cutout", "ortho-proj", "at"} <= set(DEFENSES)
     assert {"small-cnn", "resnet18"} <= set(ARCHITECTURES)
     assert {"digits", "folder", "cifar10", "cifar10-jpeg75", "cifar100", "svhn"} <= set(DATASETS)
-    assert "quick" in PROTOCOLS
+    assert {"svhn-small", "imagenet100", "facescrub"} <= set(DATASETS)
+    assert {"quick", "toy", "dvae", "st", "sem", "lfu", "tue", "apbench"} <= set(PROTOCOLS)
 
 
 # Resolving
@@ -164,7 +165,7 @@ def test_a_scaled_protocol_is_another_one():
     """A tenth of the epochs must never share an id with the whole recipe."""
     (whole,), (tenth,) = resolve("protocols", "quick"), resolve("protocols", "quick@0.1")
     assert whole.fields != tenth.fields and tenth.text == "quick@0.1"
-    assert (whole.build().total_epochs, tenth.build().total_epochs) == (10, 1)
+    assert (whole.build().length(640), tenth.build().length(640)) == ((100, 10), (10, 10))
     assert resolve("protocols", tenth.text) == (tenth,)
 
 

@@ -167,6 +167,11 @@ class Nan(Defense):
     def loss(self, model, x, y, progress): return super().loss(model, x, y, progress) * float("nan")
 
 @dataclass(frozen=True)
+class Hungry(Defense):
+    """Wants more memory than there is."""
+    def augment(self, x, y): return torch.empty(1 << 50), y
+
+@dataclass(frozen=True)
 class Deadly(Defense):
     """Kills its process, as the system does when memory runs out."""
     def augment(self, x, y):
@@ -183,7 +188,7 @@ def plugin(tmp_path_factory):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
     points = "[bench.attacks]\ngreedy = misbehaving:Greedy\n[bench.defenses]\n"
-    points += "".join(f"{name.lower()} = misbehaving:{name}\n" for name in ("Picky", "Broken", "Nan", "Deadly"))
+    points += "".join(f"{name.lower()} = misbehaving:{name}\n" for name in ("Picky", "Broken", "Nan", "Hungry", "Deadly"))
     (info / "entry_points.txt").write_text(points)
     return {"PYTHONPATH": str(folder)}
 
@@ -310,3 +315,22 @@ def test_workers_that_cannot_begin_are_named_with_their_logs(tmp_path):
     assert "the workers ended before they finished anything; their logs are in" in error
     folder = Path(error.strip().rpartition(" in ")[2])
     assert "no torch here" in "".join(path.read_text() for path in folder.glob("*.out"))
+
+
+def test_out_of_memory_is_named_and_says_what_to_change(plugin, tmp_path):
+    """A researcher reads the reason, not a traceback."""
+    counts = run_json(*TINY, "--defense", "hungry", "--executor", "inline", code=3, workspace=tmp_path, environment=plugin)
+    assert counts["failed"] == 1
+    failure = next(Records(tmp_path / "results/records").failures())
+    assert failure.kind == "out-of-memory"
+    assert "fewer --workers, a smaller batch" in failure.message
+
+
+def test_a_record_says_the_recipe_as_it_was_trained(tmp_path):
+    """A defense may bring its own schedule; the record must show what really ran."""
+    run_json(*TINY, "--defense", "at(steps=1)", "--executor", "inline", workspace=tmp_path)
+    record = next(iter(Records(tmp_path / "results/records")))
+    assert record.cell.protocol.fields["epochs"] == 10
+    assert record.recipe["epochs"] == 12
+    assert record.recipe["scale"] == 0.2
+    assert len(record.metrics.curve.test_acc) == 2

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.augment import AUGMENTATIONS, crop, flip
 from benchmark.conformance import tiny
-from benchmark.train import AUGMENTATIONS, DivergedError, crop, evaluate, flip, train
+from benchmark.train import Checkpoint, DivergedError, Training, evaluate, train
 from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, Defense, EntryError, Protocol
+from registry import ARCHITECTURES, DEFENSES, Defense, EntryError, Hooks, Protocol
 
 SHORT = Protocol(epochs=2, batch=16, lr=0.05)
 
@@ -44,7 +45,7 @@ def test_training_learns_and_reports_every_epoch():
 def test_scaled_protocol_trains_a_part_of_the_epochs():
     """`name@0.5` means half of the epochs, and at least one."""
     assert len(fit(Protocol(epochs=4, batch=16, lr=0.01, scale=0.5)).test_acc) == 2
-    assert Protocol(epochs=4, scale=0.01).total_epochs == 1
+    assert Protocol(epochs=4, batch=16, scale=0.01).length(64) == (4, 4)
 
 
 def test_hooks_of_a_chain_run_in_their_order():
@@ -89,17 +90,19 @@ def test_at_takes_the_protocols_own_schedule_for_adversarial_training():
 
     @dataclasses.dataclass(frozen=True)
     class Longer(Protocol):
+        epochs: int = 1
         adversarial = {"epochs": 3}  # noqa: RUF012
 
-    assert len(fit(Longer(epochs=1, batch=32, lr=0.01), [DEFENSES["at"](steps=1)]).test_acc) == 3
-    assert len(fit(Longer(epochs=1, batch=32, lr=0.01)).test_acc) == 1
+    assert len(fit(Longer(batch=32, lr=0.01), [DEFENSES["at"](steps=1)]).test_acc) == 3
+    assert len(fit(Longer(batch=32, lr=0.01)).test_acc) == 1
+    assert len(fit(Longer(epochs=2, batch=32, lr=0.01), [DEFENSES["at"](steps=1)]).test_acc) == 2, "what is given wins"
 
 
 def test_crop_shifts_every_image_its_own_way_and_flip_mirrors_half():
     """Augmentation is per image: a batch-wide draw would leak a constant to a network."""
     with seeded(0, Numerics()):
         x = torch.rand(256, 3, 8, 8)
-        shifted, mirrored = crop(x), flip(x)
+        shifted, mirrored = crop(x, 8), flip(x, 8)
     padded = nn.functional.pad(x, (4, 4, 4, 4))
     windows = {(r, c): (shifted == padded[:, :, r : r + 8, c : c + 8]).flatten(1).all(1) for r in range(9) for c in range(9)}
     assert torch.stack(list(windows.values())).any(0).all(), "every image is a window of its padded self"
@@ -107,7 +110,6 @@ def test_crop_shifts_every_image_its_own_way_and_flip_mirrors_half():
     flipped = (mirrored == x.flip(3)).flatten(1).all(1)
     assert 90 < int(flipped.sum()) < 166
     assert (mirrored[~flipped] == x[~flipped]).all()
-    assert set(AUGMENTATIONS) == {"crop", "flip"}
 
 
 def test_normalisation_is_part_of_the_victim_not_of_the_data():
@@ -119,7 +121,183 @@ def test_normalisation_is_part_of_the_victim_not_of_the_data():
 
 def test_an_unknown_optimizer_or_schedule_is_one_sentence():
     """A protocol of somebody else may name what the loop has not."""
-    with pytest.raises(EntryError, match="unknown optimizer 'lion'; known are sgd and adamw"):
+    with pytest.raises(EntryError, match="unknown optimizer 'lion'; known are sgd, adam and adamw"):
         fit(dataclasses.replace(SHORT, optimizer="lion"))
     with pytest.raises(EntryError, match="unknown schedule"):
         fit(dataclasses.replace(SHORT, schedule="never"))
+
+
+class KilledError(Exception):
+    """Stands for a process that dies."""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "milestones"])
+def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, optimizer, schedule):
+    """Preemption and time limits cost minutes, not the cell, and never a digit of the result."""
+    protocol = dataclasses.replace(SHORT, epochs=5, optimizer=optimizer, schedule=schedule, augmentation=("crop", "flip"))
+    protocol = dataclasses.replace(protocol, lr=0.01, warmup=0.2, milestones=(0.5,))
+    data, checkpoint = tiny(), Checkpoint(tmp_path / "deep" / "cell.pt", seconds=0)
+
+    def go(report=None, checkpoint=None, seed=0):
+        with seeded(seed, Numerics()):
+            net = ARCHITECTURES["small-cnn"](4)
+            defenses = [DEFENSES["cutout"](size=8)]
+            return dataclasses.asdict(train(net, data, data, protocol, defenses, "cpu", report, None, checkpoint))
+
+    def die(epoch, epochs, accuracy):
+        if epoch == 3:
+            raise KilledError
+
+    calm = go()
+    with pytest.raises(KilledError):
+        go(die, checkpoint)
+    seen = []
+    assert go(lambda epoch, *_: seen.append(epoch), checkpoint) == calm
+    assert seen == [4, 5], "it went on, it did not begin anew"
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    assert go(None, checkpoint) == calm, "a torn checkpoint costs time, nothing else"
+    checkpoint.remove()
+    assert not checkpoint.path.exists()
+
+
+@pytest.mark.parametrize("fields", [{"steps": 7}, {"steps": 7, "drop_last": True}, {"epochs": 3}])
+def test_length_counts_steps_and_incomplete_batches(fields):
+    """A protocol of 40,000 steps trains 40,000 steps, whatever the size of the set."""
+    protocol = Protocol(batch=10, lr=0.01, **fields)
+    data = tiny(size=44)
+    with seeded(0, Numerics()):
+        training = Training(ARCHITECTURES["small-cnn"](4), data, protocol, [], "cpu", Numerics())
+        curve = training.run(data, None, None)
+    per_epoch = 4 if protocol.drop_last else 5
+    assert training.step == fields.get("steps", 3 * per_epoch)
+    assert len(curve.test_acc) == -(-training.step // per_epoch)
+
+
+def rates(protocol, epochs=6):
+    """The learning rate of every step."""
+    data, seen = tiny(), []
+
+    @dataclasses.dataclass(frozen=True)
+    class Watch(Defense):
+        def start(self, run):
+            class Seen(Hooks):
+                def batch(self, x, y, index):
+                    seen.append(run.optimizer.param_groups[0]["lr"])
+                    return x, y
+
+            return Seen()
+
+    fit(dataclasses.replace(protocol, epochs=epochs, batch=16), [Watch()], data=data)
+    return seen
+
+
+def test_schedules_are_what_their_names_say():
+    """Against torch's own schedulers, step by step."""
+    weight = [torch.nn.Parameter(torch.zeros(1))]
+
+    def reference(kind, per_epoch=1, **options):
+        optimizer = torch.optim.SGD(weight, 0.1)
+        schedule, found = kind(optimizer, **options), []
+        for step in range(24):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if (step + 1) % per_epoch == 0:
+                schedule.step()
+        return found
+
+    lr = torch.optim.lr_scheduler
+    base = Protocol(lr=0.1)
+    assert rates(base) == pytest.approx(reference(lr.CosineAnnealingLR, T_max=24))
+    epoch = dataclasses.replace(base, schedule="cosine-epoch")
+    assert rates(epoch) == pytest.approx(reference(lr.CosineAnnealingLR, 4, T_max=6))
+    steps = dataclasses.replace(base, schedule="milestones", milestones=(0.5, 0.75))
+    assert rates(steps) == pytest.approx(reference(lr.MultiStepLR, milestones=[12, 18]))
+    assert rates(dataclasses.replace(base, schedule="constant")) == [0.1] * 24
+    one = dataclasses.replace(base, schedule="onecycle", warmup=0.25)
+    assert rates(one) == pytest.approx(reference(lr.OneCycleLR, max_lr=0.1, total_steps=24, pct_start=0.25))
+    climbing = rates(dataclasses.replace(base, schedule="constant", warmup=0.25))
+    assert climbing[:6] == sorted(climbing[:6])
+    assert climbing[6:] == [0.1] * 18
+
+
+def test_hooks_select_roll_back_scale_layers_and_restart():
+    """What staged training and coreset selection need, with no change to the loop."""
+    seen = {"sizes": [], "norms": [], "rates": []}
+
+    @dataclasses.dataclass(frozen=True)
+    class Staged(Defense):
+        def start(self, run):
+            class Stages(Hooks):
+                def batch(self, x, y, index):
+                    seen["sizes"].append(len(index))
+                    assert (run.train.labels[index] == y).all(), "the index says which images a batch holds"
+                    return x, y
+
+                def after_epoch(self, epoch):
+                    seen["norms"].append(float(sum(p.detach().norm() for p in run.model.parameters())))
+                    seen["rates"].append([group["lr"] for group in run.optimizer.param_groups])
+                    if epoch == 1:
+                        run.factors([0.0] + [1.0] * (len(run.layers) - 1))
+                        run.frozen = run.layers[0][0].weight.detach().clone()
+                    if epoch == 2:
+                        assert torch.equal(run.frozen, run.layers[0][0].weight), "a factor of 0 freezes a layer"
+                        run.rollback()
+                        seen["back"] = float(sum(p.detach().norm() for p in run.model.parameters()))
+                        run.keep(run.train.labels == 1)
+                    if epoch == 4:
+                        run.restart(0.02, 2)
+
+            return Stages()
+
+    curve = fit(dataclasses.replace(SHORT, epochs=4, momentum=0.0, weight_decay=0.0), [Staged()])
+    assert len(curve.test_acc) == 6, "two epochs after the restart"
+    assert seen["sizes"] == [16] * 8 + [16] * 4, "sixteen images of class 1 are one batch"
+    assert seen["back"] == seen["norms"][0] != seen["norms"][1]
+    assert seen["rates"][1][0] == 0.0 < seen["rates"][1][1]
+    assert len(set(seen["rates"][4])) == 1, "all layers alike after a restart"
+
+
+def test_a_set_that_does_not_fit_the_device_is_streamed_to_the_same_result(monkeypatch):
+    """ImageNet-sized sets train from a memory map; where the images lie must not show in a number."""
+    from benchmark import train as module
+
+    calm = fit()
+
+    class Streamed(module._Source):
+        def __init__(self, data, device):
+            super().__init__(data, device)
+            self.resident = False
+
+        def _prepare(self, index):
+            return self.data.images[index]  # pinning needs a GPU
+
+    monkeypatch.setattr(module, "_Source", Streamed)
+    assert dataclasses.asdict(fit()) == dataclasses.asdict(calm)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_keep_range_and_shape_and_draw_for_every_image(name):
+    """One draw for a whole batch would be a constant that a network can learn."""
+    x = torch.rand(1, 3, 16, 16).expand(64, -1, -1, -1).contiguous()
+    with seeded(0, Numerics()):
+        y = AUGMENTATIONS[name](x, 16)
+    assert y.shape == x.shape
+    assert y.min() >= 0
+    assert y.max() <= 1 + 1e-6
+    different = {tuple(image.flatten()[:50].tolist()) for image in y}
+    assert len(different) == 2 if name == "flip" else len(different) > 20
+
+
+def test_resized_crop_gives_the_size_asked_for_and_crops_within_the_image():
+    """A constant image stays constant: no border is invented."""
+    with seeded(0, Numerics()):
+        y = AUGMENTATIONS["resized-crop"](torch.full((32, 3, 20, 24), 0.25), 12)
+    assert y.shape == (32, 3, 12, 12)
+    assert torch.allclose(y, torch.tensor(0.25), atol=1e-5)
+
+
+def test_an_unknown_augmentation_is_one_sentence():
+    """A protocol of somebody else may name what the loop has not."""
+    with pytest.raises(EntryError, match="unknown augmentation 'swirl'; known are crop"):
+        fit(dataclasses.replace(SHORT, augmentation=("swirl",)))

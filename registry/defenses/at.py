@@ -1,6 +1,6 @@
 """Adversarial training: whatever hides inside the ball around an image cannot be relied on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class AdversarialTraining(Defense):
             raise EntryError(f"defense at: epsilon, steps and step_size cannot be negative, found {self}")
 
     def configure(self, protocol: Protocol) -> Protocol:
-        return replace(protocol, **protocol.adversarial)
+        return protocol.varied(protocol.adversarial)
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
         step = self.step_size or 2 * self.epsilon / max(1, self.steps)

@@ -23,6 +23,7 @@ class Quick(Protocol):
     weight_decay: float = 0.01
     schedule: str = "onecycle"
     warmup: float = 0.2
+    precision: str = "fp32"
     threads: int = 1
 
     adversarial: ClassVar[Mapping[str, Any]] = {"epochs": 12, "lr": 0.02}

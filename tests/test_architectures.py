@@ -90,8 +90,8 @@ def sketch(name, *arguments):
 
 @pytest.fixture
 def side(name):
-    """Of images, in pixels: half the usual, to save time, where the network takes that."""
-    return 32 if name in TRANSFORMERS else SMALLEST.get(name, 16)
+    """Of the smallest images that a network says it takes, in pixels; the costs are measured at 32."""
+    return SMALLEST.get(name, 32 if name in TRANSFORMERS else 8)
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +196,9 @@ def test_every_parameter_is_trained(net, side):
 
 def test_other_channels_and_sizes_work(name):
     """Users bring gray images, and larger ones."""
+    net = sketch(name, 5, 1, 36).to_empty(device="cpu").eval()  # values do not matter, and drawing them takes longest
     with torch.no_grad():
-        assert ARCHITECTURES[name](5, 1, 36).eval()(torch.rand(1, 1, 36, 36)).shape == (1, 5)
+        assert net(torch.rand(1, 1, 36, 36)).shape == (1, 5)
 
 
 @pytest.mark.parametrize(("name", "side"), SMALLEST.items())

@@ -90,7 +90,8 @@ def cait_apb(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W are `image_size`, divisible by 4. Touvron et al.,
     ICCV 2021, as in the code of APBench: 4x4 patches, 6 heads of 64, 256 hidden values, dropout 0.1, layer drop 0.05.
     Positions, class token and the matrices that mix heads are drawn from N(0, 1), layer scales start at 0.1, all else is as
-    torch draws it. A block left out in a step has no gradient in it. timm's `Cait` has other parameters.
+    torch draws it. Blocks are left out in training only; APBench's code leaves them out in evaluation too, so that its
+    accuracies vary from run to run. A block left out in a step has no gradient in it. timm's `Cait` has other parameters.
     """
     width, dropout = 512, 0.1
     embedding = Embedding(Patches(in_channels, image_size, width), width, dropout, class_token=False)

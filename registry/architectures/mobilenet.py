@@ -40,7 +40,7 @@ def mobilenetv2(num_classes: int, in_channels: int = 3, image_size: int = 32) ->
 
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. Sandler et al., CVPR 2018, as in the code of
     APBench and iss: ReLU rather than ReLU6, a 1x1 shortcut where channels change at stride 1, no dropout. Weights are drawn
-    as torch draws them. It ends fifteen points above `mobilenetv2-imagenet` on CIFAR.
+    as torch draws them.
     """
     stem = normalised(nn.Conv2d(in_channels, 32, 3, padding=1, bias=False))
     blocks, inside = [], 32

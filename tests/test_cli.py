@@ -30,7 +30,7 @@ def refused(*arguments, workspace=None, environment=None, code=2):
 def test_help_starts_without_heavy_imports_and_in_half_a_second():
     """The first thing that a newcomer types must answer at once."""
     times = []
-    for _ in range(3):
+    for _ in range(10):  # the least of ten: other tests run beside this one
         start = time.perf_counter()
         subprocess.run([*BENCH, "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - start)

@@ -392,6 +392,7 @@ def run(
     ratio: RatioAxis = None,
     executor: Annotated[str, typer.Option(help="local or inline.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
+    cells_per_device: Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1)] = 1,
     device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, run nothing.")] = False,
     force: Annotated[bool, typer.Option(help="Run finished cells again and replace their records.")] = False,
@@ -413,7 +414,7 @@ def run(
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
     axes |= {"protocol": protocol, "seed": seed, "ratio": ratio}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
-    options = driver.Options(executor, workers, device, force, limit)
+    options = driver.Options(executor, workers, cells_per_device, device, force, limit)
     if cell is not None:
         if grid or any(wishes.values()) or scale:
             raise _usage("--cell names one whole cell; leave --grid, --scale and the selectors out")

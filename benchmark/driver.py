@@ -31,6 +31,7 @@ class Options:
 
     executor: str = "local"
     workers: int | None = None
+    cells_per_device: int = 1
     device: str = "auto"
     force: bool = False
     limit: int | None = None
@@ -65,7 +66,11 @@ def plan_table(name: str, table: Table, space: Workspace, options: Options, dry_
 def _plan(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: Options, dry_run: bool) -> Plan:
     if options.executor not in schedule.EXECUTORS:
         raise EntryError(f"unknown executor {options.executor!r}; executors are {', '.join(schedule.EXECUTORS)}")
-    schedule.choose_device(options.device)
+    device = schedule.choose_device(options.device)
+    if options.cells_per_device > 1 and not device.startswith("cuda"):
+        raise EntryError(f"--cells-per-device is for GPUs, and cells would run on the {device} here; use --workers instead")
+    if options.cells_per_device > 1 and options.workers:
+        raise EntryError("--workers and --cells-per-device say the same thing twice; give one of them")
     if not dry_run:
         space.writable()
     return grids.plan(
@@ -129,7 +134,7 @@ def run_again(before: Record, space: Workspace, options: Options, quiet: bool = 
 def _execute(plan: Plan, space: Workspace, records: Records, options: Options, quiet: bool) -> int:
     """Run a plan and return how many of its cells it finished. InterruptedRunError."""
     device = schedule.choose_device(options.device)
-    workers = options.workers or schedule.default_workers(plan, device)
+    workers = options.workers or schedule.default_workers(plan, device, options.cells_per_device)
     schedule.write_not_applicable(plan, records)
     if not plan.to_run:
         return 0

@@ -162,11 +162,10 @@ class Run:
             lock.release()
 
 
-def work(run: Run, emit: Emit, alive: Callable[[], bool] = lambda: True) -> None:
+def work(run: Run, emit: Emit, device: str, alive: Callable[[], bool] = lambda: True) -> None:
     """Take stages of a run until none is left: crafting first, then purifying, then training."""
     from poisons.store import Store
 
-    device = run.content["device"]
     worker = _Worker(run, emit, alive)
     worker.store = Store(Path(run.content["poisons"]), device, worker.progress)
     while True:
@@ -311,11 +310,11 @@ def failure_kind(error: Exception) -> str:
 
 def inline(run: Run, workers: int, emit: Emit) -> None:
     """Do everything in this process, one stage after the other."""
-    work(run, lambda event: emit(event | {"worker": 0}))
+    work(run, lambda event: emit(event | {"worker": 0}), run.content["device"])
 
 
 def local(run: Run, workers: int, emit: Emit) -> None:
-    """Start `workers` long-lived jobs on this machine that share the stages; one GPU each where there are GPUs.
+    """Start `workers` long-lived jobs on this machine that share the stages, spread over the GPUs where there are any.
 
     A worker that was killed costs the cell it was training; the others go on, and what is left is started again.
     """
@@ -339,7 +338,7 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
     """Run workers to their end; return (cell, stage) of what they were doing when they ended."""
     import submitit
 
-    gpus = gpu_count() if run.content["device"].startswith("cuda") else 0
+    gpus = visible_gpus(run.content["device"])
     os.environ.update(WORKER_ENVIRONMENT)
     jobs = []
     sources = [run.folder / f"events-{secrets.token_hex(3)}.jsonl" for _ in range(workers)]
@@ -348,7 +347,7 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
         executor = submitit.LocalExecutor(folder=run.folder / "jobs")
         executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
         if gpus:
-            executor.update_parameters(gpus_per_node=1, visible_gpus=[number % gpus])
+            executor.update_parameters(gpus_per_node=1, visible_gpus=[gpus[number % len(gpus)]])
         with _ignored_interrupts():
             jobs.append(executor.submit(_worker, str(run.folder), str(source)))
     offsets = [0] * workers
@@ -403,7 +402,8 @@ def _worker(folder: str, source: str) -> str:
     run = Run(Path(folder))
     with Path(source).open("a", buffering=1, encoding="utf-8") as events:
         try:
-            work(run, lambda event: print(json.dumps(event), file=events), run.wanted)
+            device = run.content["device"].partition(":")[0]  # a worker sees its own GPU alone
+            work(run, lambda event: print(json.dumps(event), file=events), device, run.wanted)
         except AbandonedError:
             return "abandoned"
     return "done"
@@ -427,6 +427,14 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def visible_gpus(device: str) -> list[int]:
+    """Return the numbers of the GPUs that `cuda` or `cuda:N` means; none for a CPU."""
+    name, _, number = device.partition(":")
+    if name != "cuda":
+        return []
+    return [int(number)] if number else list(range(gpu_count()))
 
 
 def cores() -> int:
@@ -480,9 +488,9 @@ def mark_running(plan: Plan, records: Records) -> None:
                 plan.states[path.stem] = "running"
 
 
-def default_workers(plan: Plan, device: str) -> int:
-    """One worker per GPU; on a CPU as many as fit the threads that the protocols of the plan pin per cell."""
-    if device.startswith("cuda"):
-        return max(1, gpu_count())
+def default_workers(plan: Plan, device: str, cells_per_device: int = 1) -> int:
+    """As many workers per GPU as asked for; on a CPU as many as fit the threads that the protocols of the plan pin per cell."""
+    if gpus := visible_gpus(device):
+        return len(gpus) * cells_per_device
     threads = max((int(task.protocol.fields["threads"]) or cores() for task in plan.to_run), default=1)
     return max(1, cores() // threads)

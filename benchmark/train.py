@@ -19,7 +19,7 @@ from poisons.numerics import Numerics
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
 
 EVALUATED = 1000  # test images judged at once
-RESIDENT = 0.4  # part of a GPU's memory that a training set may take; larger ones are streamed
+RESIDENT = 0.4  # part of a GPU's free memory that a training set may take; larger ones are streamed
 AHEAD = 2  # batches that are prepared while one is trained on
 
 
@@ -280,7 +280,7 @@ class _Source:
     def __init__(self, data: ImageSet, device: str) -> None:
         self.data, self.device = data, device
         size = data.images.numel() * data.images.dtype.itemsize
-        room = RESIDENT * torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else math.inf
+        room = RESIDENT * torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else math.inf
         self.resident = size <= room
         self.images = data.images.to(device) if self.resident else data.images  # a map stays a map on the CPU
         self.labels = data.labels.to(device)

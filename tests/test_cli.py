@@ -262,3 +262,10 @@ def test_every_built_in_entry_passes_the_conformance_tests(entry):
     findings = [finding for e in listing.named(entry) for finding in conformance.check(e)]
     assert findings
     assert [f for f in findings if not f["ok"]] == []
+
+
+def test_cells_per_device_is_for_gpus(tmp_path):
+    """A flag that would do nothing says so, before any work."""
+    _, error = bench("run", "--device", "cpu", "--cells-per-device", "2", workspace=tmp_path, code=2)
+    assert "--cells-per-device is for GPUs" in error
+    assert "use --workers instead" in error

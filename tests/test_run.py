@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import schedule
+from benchmark.grid import Plan
 from results import Records
 from results.record import Failure
 
@@ -334,3 +336,11 @@ def test_a_record_says_the_recipe_as_it_was_trained(tmp_path):
     assert record.recipe["epochs"] == 12
     assert record.recipe["scale"] == 0.2
     assert len(record.metrics.curve.test_acc) == 2
+
+
+@pytest.mark.parametrize(("device", "cells", "expected"), [("cuda", 1, 2), ("cuda", 3, 6), ("cuda:1", 3, 3)])
+def test_workers_follow_the_gpus_and_the_cells_on_each(device, cells, expected, monkeypatch):
+    """Counting is all that can be tested where there is no GPU."""
+    monkeypatch.setattr(schedule, "gpu_count", lambda: 2)
+    assert schedule.default_workers(Plan("none", [], {}), device, cells) == expected
+    assert schedule.visible_gpus(device) == ([1] if ":" in device else [0, 1])

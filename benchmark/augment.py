@@ -1,4 +1,8 @@
-"""The augmentations that protocols name: whole batches on the device, every image its own draw."""
+"""The augmentations that protocols name: whole batches on the device, every image its own draw.
+
+A batch comes as the training set holds it, uint8 or float32. Cutting and mirroring move its values as they are, a quarter of
+the bytes in 8 bits; whatever computes with values turns it into floats first.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Augmentation = Callable[[Tensor, int], Tensor]
-"""`f(x, size)`: x float32 (B, C, H, W) in [0, 1] units; the side of the result is `size` where the name says so, else H."""
+"""`f(x, size)`: x uint8, or float32 in [0, 1] units, (B, C, H, W); the side of the result is `size` where the name says so,
+else H."""
 
 BORDER = 4  # pixels of black around an image before it is cropped
 
 
+def floats(x: Tensor) -> Tensor:
+    """Return a batch as float32 in [0, 1] units."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
 def crop(x: Tensor, size: int) -> Tensor:
     """Cut a square of `size` pixels at a random place of the image with a black border of 4 pixels."""
-    count, channels, height, width = x.shape
-    padded = F.pad(x, (BORDER,) * 4)
-    free_rows, free_columns = height + 2 * BORDER - size + 1, width + 2 * BORDER - size + 1
-    rows = torch.randint(0, free_rows, (count, 1), device=x.device) + torch.arange(size, device=x.device)  # (B, size)
-    columns = torch.randint(0, free_columns, (count, 1), device=x.device) + torch.arange(size, device=x.device)
-    image = torch.arange(count, device=x.device)[:, None, None, None]
-    channel = torch.arange(channels, device=x.device)[None, :, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    pixels = x.permute(0, 2, 3, 1)  # (B, H, W, C): contiguous where x is channels_last, which is what makes this fast
+    count, height, width, channels = pixels.shape
+    tall, wide = height + 2 * BORDER, width + 2 * BORDER
+    padded = torch.zeros(count, tall, wide, channels, dtype=x.dtype, device=x.device)
+    padded[:, BORDER : BORDER + height, BORDER : BORDER + width] = pixels
+    side = torch.arange(size, device=x.device)
+    rows = torch.randint(0, tall - size + 1, (count, 1), device=x.device) + side  # (B, size)
+    columns = torch.randint(0, wide - size + 1, (count, 1), device=x.device) + side
+    first = torch.arange(count, device=x.device)[:, None, None] * (tall * wide)
+    index = first + rows[:, :, None] * wide + columns[:, None, :]  # (B, size, size): pixels of the whole batch
+    cut = padded.view(-1, channels).index_select(0, index.flatten())
+    return cut.view(count, size, size, channels).permute(0, 3, 1, 2)
 
 
 def flip(x: Tensor, size: int) -> Tensor:
@@ -35,6 +49,7 @@ def flip(x: Tensor, size: int) -> Tensor:
 
 def rotate20(x: Tensor, size: int) -> Tensor:
     """Turn every image by up to 20 degrees either way, bilinear, black moving in."""
+    x = floats(x)
     angle = (torch.rand(len(x), device=x.device) * 2 - 1) * math.radians(20)
     zero = torch.zeros_like(angle)
     rows = [torch.stack([angle.cos(), -angle.sin(), zero], 1), torch.stack([angle.sin(), angle.cos(), zero], 1)]
@@ -47,6 +62,7 @@ def resized_crop(x: Tensor, size: int) -> Tensor:
 
     The usual random resized crop, but for the rare draw that does not fit: its sides are cut to the image's.
     """
+    x = floats(x)
     count, _, height, width = x.shape
     area = torch.empty(count, device=x.device).uniform_(0.08, 1.0) * height * width
     ratio = torch.empty(count, device=x.device).uniform_(math.log(3 / 4), math.log(4 / 3)).exp()
@@ -73,6 +89,7 @@ def jitter(x: Tensor, size: int) -> Tensor:
         return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(0.6, 1.4)
 
     luma = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
+    x = floats(x)
     x = (x * factor()).clamp(0, 1)
     mean = (x * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     x = ((x - mean) * factor() + mean).clamp(0, 1)

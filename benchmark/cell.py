@@ -64,6 +64,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     variants = (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name)
     for name in variants:
         protocol = protocol.varied(protocol.per_dataset.get(name, {}))
+    protocol = protocol.varied(protocol.per_architecture.get(task.architecture.name, {}))
     defenses: list[Defense] = [part.build() for part in task.defense]
     info = training.info
     numerics = Numerics.choose(device, protocol.precision, protocol.threads)
@@ -86,7 +87,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         peak_memory=_peak_memory(device),
         device=provenance.device_name(device),
-        numerics=asdict(numerics),
+        numerics=asdict(victim.numerics),
         versions=provenance.versions() | task.versions(),
         dataset_fingerprint=whole.fingerprint,
         poison=note,

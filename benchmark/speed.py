@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import io
-import resource
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import provenance
-from benchmark.augment import AUGMENTATIONS
+from benchmark.augment import AUGMENTATIONS, floats
+from benchmark.schedule import WORKER_ENVIRONMENT
 from benchmark.train import Training, evaluate
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, DEFENSES, ImageSet, Protocol
+
+LOADED = 4096  # images of the data path alone: enough that starting a loader's workers does not count
 
 Row = tuple[str, float, float, float, str]
 
@@ -74,17 +80,36 @@ def loader(data: PerImage, workers: int) -> Any:
     return torch.utils.data.DataLoader(data, 128, num_workers=workers, drop_last=True)
 
 
-def reference_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, batches: Any, device: str) -> None:
-    """One epoch of the reference loop."""
-    net.train()
+def drained(batches: Any) -> None:
+    for _ in batches:
+        pass
+
+
+def reference_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, batches: Any, device: str, pgd: int = 0) -> None:
+    """One epoch of the reference loop, on what `pgd` steps of PGD make of the images."""
     for x, y in batches:
         x, y = x.to(device), y.to(device)
+        if pgd:
+            x = _attacked(net, x, y, pgd)
+        net.train()
         loss = F.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         float(loss.item())
         float(loss.item())
+
+
+def _attacked(net: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
+    """PGD as the incumbent has it: evaluation mode, frozen parameters."""
+    net.eval().requires_grad_(False)
+    z = (x + torch.empty_like(x).uniform_(-8 / 255, 8 / 255)).clamp(0, 1)
+    for _ in range(steps):
+        z.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(net(z), y), z)
+        z = torch.min(torch.max(z.detach() + 2 / 255 * gradient.sign(), x - 8 / 255), x + 8 / 255).clamp(0, 1)
+    net.requires_grad_(True)
+    return z
 
 
 def timed(work: Callable[[], object], device: str) -> float:
@@ -98,7 +123,7 @@ def timed(work: Callable[[], object], device: str) -> float:
 
 
 def ratios(name: str, slow: Callable[[], object], fast: Callable[[], object], device: str, rounds: int, count: int) -> Row:
-    """Alternate two variants; the ratio says how many times faster the second is."""
+    """Alternate two variants; the ratio says how many times faster the second is, the last column how fast."""
     slow(), fast()
     found, seconds = [], []
     for _ in range(rounds):
@@ -137,41 +162,71 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
         return go
 
     ours = training(base)
-    order = torch.randperm(count).split(128)
+    large, large_files = images(LOADED), PerImage(images(LOADED))
+    loaded = Training(resnet(10), large, base, (), device, numerics).source
+    order = torch.randperm(LOADED).split(128)
 
     def our_data() -> None:
-        for _, x, _ in ours.source.batches(order):
-            AUGMENTATIONS["flip"](AUGMENTATIONS["crop"](x, 32), 32)
+        for _, x, _ in loaded.batches(order):
+            floats(AUGMENTATIONS["flip"](AUGMENTATIONS["crop"](x, 32), 32))
 
-    workers = {n: timed(lambda n=n: [None for _ in loader(files, n)], device) for n in (0, 2)}  # type: ignore[misc]
+    workers = {n: timed(lambda n=n: drained(loader(large_files, n)), device) for n in (0, 2, 4)}  # type: ignore[misc]
     best = min(workers, key=lambda n: workers[n])
     path = f"data path alone, against a loader of {best} workers"
-    rows.append(ratios(path, lambda: [None for _ in loader(files, best)], our_data, device, rounds, count))
+    rows.append(ratios(path, lambda: drained(loader(large_files, best)), our_data, device, rounds, LOADED))
 
     net = resnet(10).to(device)
     sgd = torch.optim.SGD(net.parameters(), 0.01, 0.9)
     reference = lambda: reference_epoch(net, sgd, loader(files, best), device)  # noqa: E731
     rows.append(ratios("training, end to end, against the reference loop", reference, epoch(ours), device, rounds, count))
     plain = training(replace(base, augmentation=()))
-    rows.append(ratios("training with crop and flip, against its bare steps", epoch(ours), epoch(plain), device, rounds, count))
+    bare = _bare_steps(resnet(10), count, numerics, device)
+    rows.append(ratios("training with crop and flip, against bare steps", bare, epoch(ours), device, rounds, count))
     for name in ("rotate20", "resized-crop", "jitter"):
         other = training(replace(base, augmentation=(name,)))
-        rows.append(ratios(f"cost of {name}, against bare steps", epoch(other), epoch(plain), device, rounds, count))
-    few = ImageSet(data.images[:256], data.labels[:256], 10)
+        rows.append(ratios(f"training with {name}, against none", epoch(plain), epoch(other), device, rounds, count))
+    other = training(replace(base, augmentation=()), (DEFENSES["cutout"](),))
+    rows.append(ratios("training with cutout, against none", epoch(plain), epoch(other), device, rounds, count))
+
+    few = ImageSet(data.images[:128], data.labels[:128], 10)
     pgd = Training(resnet(10), few, replace(base, augmentation=()), (DEFENSES["at"](),), device, numerics)
     short = Training(resnet(10), few, replace(base, augmentation=()), (), device, numerics)
-    rows.append(ratios("PGD-10 steps, against plain steps", epoch(pgd), epoch(short), device, rounds, 256))
-    last = torch.channels_last
+    rows.append(ratios("PGD-10, how many plain steps it takes", epoch(pgd), epoch(short), device, rounds, 128))
+    few_files = PerImage(few)
+    theirs = lambda: reference_epoch(net, sgd, loader(few_files, 0), device, pgd=10)  # noqa: E731
+    rows.append(ratios("PGD-10, against PGD-10 in the reference loop", theirs, epoch(pgd), device, rounds, 128))
+    last, test = torch.channels_last, images(1000)
     judged = (resnet(10).to(device), resnet(10).to(device, memory_format=last))
-    slow, fast = (lambda: _judge_plainly(judged[0], few, device)), (lambda: evaluate(judged[1], few, device, 0, ours.bf16))
-    rows.append(ratios("evaluation, against fp32 in NCHW order", slow, fast, device, rounds, 256))
+    slow, fast = (lambda: _judge_plainly(judged[0], test, device)), (lambda: evaluate(judged[1], test, device, 0, ours.bf16))
+    rows.append(ratios("evaluation, against fp32 in NCHW order", slow, fast, device, rounds, 1000))
 
-    flops = 3.33e9 * (count // 128) * 128  # multiply-adds of three passes through ResNet-18, twice
-    peak = matrix_peak(device, torch.bfloat16 if ours.bf16 else torch.float32)
-    shares = sorted(flops / timed(epoch(plain), device) / peak for _ in range(rounds))
-    note = f"{peak / 1e9:,.0f} GFLOP/s peak, {numerics.dtype}"
-    rows.append(("share of the matrix peak, bare steps", shares[0], statistics.median(shares), shares[-1], note))
+    flops = 3 * 2 * 0.555e9 * (count // 128) * 128  # three passes of forward multiply-adds
+    dtype = torch.bfloat16 if ours.bf16 else torch.float32
+    shares, peak = [], 0.0
+    for _ in range(rounds):
+        peak = max(peak, matrix_peak(device, dtype))
+        shares.append(flops / timed(bare, device))
+    low, middle, high = (value / peak for value in (min(shares), statistics.median(shares), max(shares)))
+    rows.append(("share of the matrix peak, bare steps", low, middle, high, f"of {peak / 1e9:,.0f} GFLOP/s, {numerics.dtype}"))
     return rows
+
+
+def _bare_steps(net: nn.Module, count: int, numerics: Numerics, device: str) -> Callable[[], None]:
+    """Nothing but steps on one batch that lies ready: what no loop can beat."""
+    net = net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    sgd = torch.optim.SGD(net.parameters(), 0.01, 0.9, fused=device.startswith("cuda"))
+    x = torch.rand(128, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    y = torch.arange(128, device=device) % 10
+
+    def go() -> None:
+        for _ in range(count // 128):
+            with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=numerics.dtype == "bf16"):
+                loss = F.cross_entropy(net(x), y)
+            sgd.zero_grad(set_to_none=True)
+            loss.backward()
+            sgd.step()
+
+    return go
 
 
 def _judge_plainly(net: nn.Module, data: ImageSet, device: str) -> None:
@@ -181,13 +236,37 @@ def _judge_plainly(net: nn.Module, data: ImageSet, device: str) -> None:
             net(data.pixels(where, device)).argmax(1)
 
 
+def peak_memory(device: str) -> str:
+    """Return the peak memory of a process that trains and judges ResNet-18 on a set of CIFAR-10's size."""
+    command = [sys.executable, "-m", "benchmark.speed", "--memory", "--device", device]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  (ourselves)
+
+
+def print_peak_memory(device: str) -> None:
+    """Train three steps, judge 1,000 images, and say what this process took."""
+    numerics = Numerics.choose(device, "auto")
+    data = images(50_000)
+    protocol = Protocol(steps=3, batch=128, augmentation=("crop", "flip"))
+    with seeded(0, numerics, device):
+        Training(ARCHITECTURES["resnet18"](10), data, protocol, (), device, numerics).run(images(1000), None, None)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    text = f"{int(status['VmHWM'].split()[0]) / 2**20:.2f} GiB"  # of this program alone; ru_maxrss counts its parent's
+    print(text + (f", {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB of the GPU" if device.startswith("cuda") else ""))
+
+
 def main() -> None:
     """Print the table as Markdown."""
+    if any(name not in os.environ for name in WORKER_ENVIRONMENT):  # measured in the environment that workers have
+        command = [sys.executable, "-m", "benchmark.speed", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | WORKER_ENVIRONMENT)  # noqa: S606  (ourselves)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512, help="training images of an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--memory", action="store_true", help="print the peak memory of a training and nothing else")
     chosen = parser.parse_args()
+    if chosen.memory:
+        return print_peak_memory(chosen.device)
     numerics = Numerics.choose(chosen.device, "auto")
     with seeded(0, numerics, chosen.device):
         rows = measure(chosen.images, chosen.rounds, chosen.device)
@@ -198,7 +277,7 @@ def main() -> None:
     print("| figure | least | middle | largest | ours |\n| --- | ---: | ---: | ---: | --- |")
     for name, low, middle, high, note in rows:
         print(f"| {name} | {low:.2f} | {middle:.2f} | {high:.2f} | {note} |")
-    print(f"\nPeak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB.")
+    print(f"\nPeak memory of a process that trains on 50,000 images and judges: {peak_memory(chosen.device)}.")
 
 
 if __name__ == "__main__":

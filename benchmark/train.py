@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.augment import AUGMENTATIONS, fit
-from poisons.numerics import Numerics
+from benchmark.augment import AUGMENTATIONS, fit, floats
+from poisons.numerics import WORTH_COMPILING, Numerics, can_compile
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
 
-EVALUATED = 1000  # test images judged at once
+LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wait
+EVALUATED = 250  # test images judged at once
 RESIDENT = 0.4  # part of a GPU's free memory that a training set may take; larger ones are streamed
+COPIED = 1 << 31  # bytes of a training set up to which a CPU keeps a copy in the order that it likes best
 AHEAD = 2  # batches that are prepared while one is trained on
 
 
@@ -104,7 +108,7 @@ def train(
     """Train `net` in place on `data` and judge it on `test` after every epoch.
 
     Call inside `poisons.numerics.seeded`. Per batch: gather, the protocol's augmentation, `augment` of the defenses from
-    left to right, what their hooks do, normalisation, loss. DivergedError if a mean loss of an epoch is not finite.
+    left to right, what their hooks do, normalisation, loss. DivergedError as soon as a loss is seen not to be finite.
     """
     return Training(net, data, protocol, defenses, device, numerics or Numerics()).run(test, report, checkpoint)
 
@@ -134,12 +138,15 @@ class Training:
         self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
         victim = Victim(net, protocol.mean, protocol.std)
         self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.bf16 = numerics.dtype == "bf16"
         self.size = protocol.input_size or data.images.shape[2]
         self.kept: Tensor | None = None  # rows to train on, None: all
         self.curve = Curve()
         self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
         self.total, self.per_epoch = protocol.length(len(data))
+        self.numerics = replace(numerics, compile=numerics.compile or self._pays_to_compile(net))
+        self.bf16 = numerics.dtype == "bf16"
+        if self.numerics.compile:
+            net.compile(dynamic=False)  # in place: names of weights, features and layers stay
         starting = [defense for defense in defenses if type(defense).start is not Defense.start]
         self.optimizer = _optimizer(self.model, protocol, self.layers if starting else None)
         self.schedule = _schedule(self.optimizer, protocol, self.total, self.per_epoch)
@@ -147,6 +154,18 @@ class Training:
         self.generator = torch.Generator().manual_seed(torch.initial_seed() & (2**63 - 1))
         self._before: dict[str, Any] | None = None
         self.hooks: list[Hooks] = [defense.start(self) for defense in starting]
+
+    def work(self, net: nn.Module) -> float:
+        """Return the FLOPs that the training of `net` needs, three passes of forward multiply-adds per plain step."""
+        shape = (1, self.train.images.shape[1], self.size, self.size)
+        flops = FlopCounterMode(display=False)
+        with flops:
+            copy.deepcopy(net).to("meta").eval().requires_grad_(False)(torch.empty(shape, device="meta"))
+        cost = 1 + sum(defense.cost - 1 for defense in self.defenses)
+        return 3 * cost * float(flops.get_total_flops()) * self.protocol.batch * self.total
+
+    def _pays_to_compile(self, net: nn.Module) -> bool:
+        return can_compile(self.device) and self.work(net) >= WORTH_COMPILING
 
     # what hooks may do
 
@@ -194,9 +213,8 @@ class Training:
             accuracy, loss = evaluate(self.model, test, self.device, self.size, self.bf16)
             self.epoch += 1
             epochs = self.begin + math.ceil(self.total / self.per_epoch)
-            for part, value in (("training", self.curve.train_loss[-1]), ("test", loss)):
-                if not math.isfinite(value):
-                    raise DivergedError(f"the {part} loss was {value} in epoch {self.epoch} of {epochs}")
+            if not math.isfinite(loss):
+                raise DivergedError(f"the test loss was {loss} after epoch {self.epoch} of {epochs}")
             self.curve.test_acc.append(accuracy)
             self.curve.test_loss.append(loss)
             for hooks in self.hooks:
@@ -215,10 +233,12 @@ class Training:
         order = rows[torch.randperm(len(rows))] if protocol.shuffle else rows
         steps = min(self.per_epoch, math.ceil(len(rows) / protocol.batch), self.total - self.step)
         batches = list(order.split(protocol.batch))[:steps]
+        images = sum(map(len, batches))
         loss_sum, right, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
         for index, x, y in self.source.batches(batches):
             for name in protocol.augmentation:
                 x = AUGMENTATIONS[name](x, self.size)
+            x = floats(x)
             for defense in self.defenses:
                 x, y = defense.augment(x, y)
             for hooks in self.hooks:
@@ -237,12 +257,15 @@ class Training:
             if model.last is not None and len(model.last) == len(y):
                 right += (model.last.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
             seen += len(index)
+            looked = device == "cpu" or self.step % LOOKED == 0 or seen == images
+            if looked and not math.isfinite(loss_sum):
+                raise DivergedError(f"the training loss was {float(loss.detach())} in step {self.step} of {self.total}")
         # an epoch of fewer images than the schedule counts on still takes its share of the schedule
         for _ in range(min(self.per_epoch - len(batches), self.total - self.step) if self.kept is not None else 0):
             self.schedule.step()
             self.step += 1
-        self.curve.train_loss.append(float(loss_sum) / seen)
-        self.curve.train_acc.append(float(right) / seen)
+        self.curve.train_loss.append(float(loss_sum) / images)
+        self.curve.train_acc.append(float(right) / images)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -282,15 +305,17 @@ class _Source:
         size = data.images.numel() * data.images.dtype.itemsize
         room = RESIDENT * torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else math.inf
         self.resident = size <= room
-        self.images = data.images.to(device) if self.resident else data.images  # a map stays a map on the CPU
+        copied = self.resident and (device != "cpu" or size <= COPIED)  # beyond that a memory map stays one
+        order = torch.channels_last  # whole pixels side by side: cropping copies them, not single values
+        self.images = data.images.to(device, memory_format=order) if copied else data.images
         self.labels = data.labels.to(device)
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (index on the CPU, x float32 in [0, 1] units, y) for each batch of rows, in order."""
+        """Yield (index on the CPU, x as the set holds it, y) for each batch of rows, in order."""
         if self.resident:
-            for index in rows:
-                there = index.to(self.device)
-                yield index, _floats(self.images[there]), self.labels[there]
+            order = torch.cat(list(rows)).to(self.device)  # once: a copy per batch would make a GPU wait
+            for index, there in zip(rows, order.split([len(index) for index in rows]), strict=True):
+                yield index, self._gather(there), self.labels[there]
             return
         with ThreadPoolExecutor(1) as pool:
             ahead = [pool.submit(self._prepare, index) for index in rows[:AHEAD]]
@@ -298,11 +323,15 @@ class _Source:
                 pinned = ahead.pop(0).result()
                 if number + AHEAD < len(rows):
                     ahead.append(pool.submit(self._prepare, rows[number + AHEAD]))
-                x = _floats(pinned.to(self.device, non_blocking=True))
-                yield index, x, self.labels[index.to(self.device)]
+                yield index, pinned.to(self.device, non_blocking=True), self.labels[index.to(self.device)]
+
+    def _gather(self, index: Tensor) -> Tensor:
+        if self.images.is_contiguous():
+            return self.images.index_select(0, index)
+        return self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
     def _prepare(self, index: Tensor) -> Tensor:
-        return self.data.images[index].pin_memory()
+        return self._gather(index).pin_memory()
 
 
 def evaluate(model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 0, bf16: bool = False) -> tuple[float, float]:
@@ -317,10 +346,6 @@ def evaluate(model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 
             right += (logits.argmax(1) == y).sum()
             loss += F.cross_entropy(logits, y, reduction="sum")
     return float(right) / len(test), float(loss) / len(test)
-
-
-def _floats(x: Tensor) -> Tensor:
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
@@ -372,12 +397,16 @@ def _milestones(protocol: Protocol, step: int, total: int, per_epoch: int) -> fl
     return float(protocol.gamma ** sum(step >= round(part * total) for part in protocol.milestones))
 
 
+def _cosine(protocol: Protocol, step: int, total: int, per_epoch: int) -> float:
+    return protocol.floor + (1 - protocol.floor) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
 def _cosine_epoch(protocol: Protocol, step: int, total: int, per_epoch: int) -> float:
-    return 0.5 * (1 + math.cos(math.pi * (step // per_epoch) * per_epoch / total))
+    return _cosine(protocol, step // per_epoch * per_epoch, total, per_epoch)
 
 
 SHAPES: dict[str, Callable[[Protocol, int, int, int], float]] = {
-    "cosine": lambda protocol, step, total, per_epoch: 0.5 * (1 + math.cos(math.pi * step / total)),
+    "cosine": _cosine,
     "cosine-epoch": _cosine_epoch,
     "milestones": _milestones,
     "constant": lambda protocol, step, total, per_epoch: 1.0,

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils._triton import has_triton
 
 from registry import ImageSet
 
 SMALL = 1 << 24  # values of a training set up to which one thread does the work of crafting and purifying
+WORTH_COMPILING = 5e16
+"""FLOPs: some four minutes of a large GPU at a quarter of its peak, of which compiling saves the minute that it costs."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,16 @@ def seeded(seed: int, numerics: Numerics, device: str = "cpu") -> Iterator[None]
         torch.set_num_threads(numerics.threads)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile is of use on a device: it gains nothing on a CPU."""
+    return device.startswith("cuda") and has_triton()
 
 
 def fast_bf16(device: str) -> bool:

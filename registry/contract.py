@@ -266,6 +266,11 @@ class Defense:
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
     per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
 
+    @property
+    def cost(self) -> float:
+        """Return how many times the work of plain training a training with it takes, purifying apart."""
+        return 1.0
+
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         """Return the training set to learn from; labels, order and size stay. Never sees the test set."""
         return train
@@ -322,6 +327,7 @@ class Protocol:
     milestones: tuple[float, ...] = ()  # parts of training, 0..1, at which the learning rate is multiplied by gamma
     gamma: float = 0.1
     warmup: float = 0.0  # part of training over which the learning rate climbs to its peak, 0..1
+    floor: float = 0.0  # part of the peak learning rate at which a cosine ends, 0..1
     clip: float = 0.0  # largest gradient norm; 0: no clipping
     augmentation: tuple[str, ...] = ()  # names of benchmark/augment.py, in order
     input_size: int = 0  # side of the images that the network sees, pixels; 0: as the data are
@@ -334,6 +340,7 @@ class Protocol:
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
+    per_architecture: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ for a network, by its name
     scale: float = field(default=1.0, metadata={"hidden": True})  # factor on the epochs, written name@factor
 
     def varied(self, changes: Mapping[str, Any]) -> Protocol:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 HOME = Path(tempfile.mkdtemp(prefix="bench-tests-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+DATA = Path(os.environ.get("BENCH_DATA", "/nonexistent"))  # the user's, read by the smoke grid alone
 # before anything of ours is imported, and inherited by the processes that tests start
 for variable in [name for name in os.environ if name.startswith("BENCH_")]:
     del os.environ[variable]

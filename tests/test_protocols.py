@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from benchmark.augment import AUGMENTATIONS
-from registry import DATASETS, DEFENSES, PROTOCOLS, Protocol
+from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, Protocol
 
 SCHEDULES = {"cosine", "cosine-epoch", "onecycle", "milestones", "constant"}
 OPTIMIZERS = {"sgd", "adam", "adamw"}
@@ -47,6 +47,8 @@ def test_variants_name_fields_and_data_sets_that_there_are(name):
     assert set(protocol.adversarial) <= fields
     assert set(protocol.per_dataset) <= set(DATASETS)
     assert all(set(changed) <= fields for changed in protocol.per_dataset.values())
+    assert set(protocol.per_architecture) <= set(ARCHITECTURES)
+    assert all(set(changed) <= fields for changed in protocol.per_architecture.values())
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -167,3 +169,13 @@ def test_a_paper_stands_beside_each_published_recipe():
         "st": "2306.02064",
         "tue": "2210.10114",
     }
+
+
+def test_transformers_have_the_optimizers_of_their_papers():
+    """SGD from 0.1 does not train them; what their authors took is theirs, what a user writes wins."""
+    lfu = PROTOCOLS["lfu"]()
+    vit = lfu.varied(lfu.per_architecture["vit-lfu"])
+    assert (vit.optimizer, vit.lr, vit.weight_decay, vit.warmup * vit.epochs) == ("adam", 1e-3, 5e-5, 5)
+    assert vit.lr * vit.floor == pytest.approx(1e-5)
+    apbench = PROTOCOLS["apbench"](lr=0.01)
+    assert apbench.varied(apbench.per_architecture["vit-apb"]).lr == 0.01

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import in_process
 
 from benchmark import schedule
 from benchmark.grid import Plan
@@ -344,3 +345,39 @@ def test_workers_follow_the_gpus_and_the_cells_on_each(device, cells, expected, 
     monkeypatch.setattr(schedule, "gpu_count", lambda: 2)
     assert schedule.default_workers(Plan("none", [], {}), device, cells) == expected
     assert schedule.visible_gpus(device) == ([1] if ":" in device else [0, 1])
+
+
+DRIVE = """
+import os, signal, sys
+from pathlib import Path
+from benchmark import cell, driver, train
+from results import Workspace
+
+class Eager(train.Checkpoint):
+    def save(self, state):
+        super().save(state)
+        if sys.argv[2] == "die" and len(state["curve"]["test_acc"]) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Counted(train.Training):
+    def _one_epoch(self):
+        print("epoch", self.epoch)
+        super()._one_epoch()
+
+cell.Checkpoint, cell.Training = lambda path: Eager(path, seconds=0), Counted
+wishes = {"dataset": ["digits(per_class=20,test_per_class=5)"], "protocol": ["quick(epochs=5)"]}
+options = driver.Options(executor="inline", device="cpu")
+driver.run_table(*driver.choose(None, wishes), Workspace.find(Path(sys.argv[1])), options, quiet=True)
+"""
+
+
+def test_a_cell_killed_in_its_third_epoch_goes_on_with_the_fourth_to_the_same_record(tmp_path):
+    """Preemption costs minutes, not the cell."""
+    calm, harsh = tmp_path / "calm", tmp_path / "harsh"
+    in_process(DRIVE, calm, "live")
+    assert in_process(DRIVE, harsh, "die", check=False).count("epoch") in (0, 3), "what it printed may be lost with it"
+    assert not list((harsh / "results/records").glob("*.json"))
+    assert in_process(DRIVE, harsh, "live").split() == ["epoch", "3", "epoch", "4"]
+    first, second = (next(iter(Records(space / "results/records"))) for space in (calm, harsh))
+    assert first.metrics == second.metrics
+    assert not list((harsh / ".bench/checkpoints").iterdir()), "a finished cell leaves no checkpoint"

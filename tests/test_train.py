@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.augment import AUGMENTATIONS, crop, flip
+from benchmark.augment import AUGMENTATIONS, crop, flip, floats
 from benchmark.conformance import tiny
-from benchmark.train import Checkpoint, DivergedError, Training, evaluate, train
-from poisons.numerics import Numerics, seeded
+from benchmark.train import SHAPES, Checkpoint, DivergedError, Training, evaluate, train
+from poisons.numerics import Numerics, can_compile, seeded
 from registry import ARCHITECTURES, DEFENSES, Defense, EntryError, Hooks, Protocol
 
 SHORT = Protocol(epochs=2, batch=16, lr=0.05)
@@ -81,7 +81,7 @@ def test_a_loss_that_is_no_number_ends_the_training():
         def loss(self, model, x, y, progress):
             return super().loss(model, x, y, progress) * float("nan")
 
-    with pytest.raises(DivergedError, match="training loss was nan in epoch 1 of 2"):
+    with pytest.raises(DivergedError, match="training loss was nan in step 1 of 8"):
         fit(defenses=[Poisonous()])
 
 
@@ -270,7 +270,7 @@ def test_a_set_that_does_not_fit_the_device_is_streamed_to_the_same_result(monke
             self.resident = False
 
         def _prepare(self, index):
-            return self.data.images[index]  # pinning needs a GPU
+            return self._gather(index)  # pinning needs a GPU
 
     monkeypatch.setattr(module, "_Source", Streamed)
     assert dataclasses.asdict(fit()) == dataclasses.asdict(calm)
@@ -289,6 +289,18 @@ def test_augmentations_keep_range_and_shape_and_draw_for_every_image(name):
     assert len(different) == 2 if name == "flip" else len(different) > 20
 
 
+@pytest.mark.parametrize("name", ["crop", "flip"])
+def test_cutting_and_mirroring_treat_8_bits_as_they_treat_floats(name):
+    """They run on the set as it is stored; a value must come out where its float would."""
+    pixels = torch.randint(0, 256, (32, 3, 12, 16), dtype=torch.uint8)
+    with seeded(0, Numerics()):
+        moved = AUGMENTATIONS[name](pixels.contiguous(memory_format=torch.channels_last), 12)
+    with seeded(0, Numerics()):
+        computed = AUGMENTATIONS[name](floats(pixels), 12)
+    assert moved.dtype == torch.uint8
+    assert torch.equal(floats(moved), computed)
+
+
 def test_resized_crop_gives_the_size_asked_for_and_crops_within_the_image():
     """A constant image stays constant: no border is invented."""
     with seeded(0, Numerics()):
@@ -301,3 +313,64 @@ def test_an_unknown_augmentation_is_one_sentence():
     """A protocol of somebody else may name what the loop has not."""
     with pytest.raises(EntryError, match="unknown augmentation 'swirl'; known are crop"):
         fit(dataclasses.replace(SHORT, augmentation=("swirl",)))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, when it first compiles
+def test_a_compiled_network_trains_alike_and_its_checkpoint_is_a_plain_one(tmp_path):
+    """torch.compile is for GPUs; what it changes in the loop is tested here: names in checkpoints, losses, resume."""
+    data = tiny()
+    plain = fit()
+
+    def compiled(checkpoint=None):
+        with seeded(0, Numerics()):
+            net = ARCHITECTURES["small-cnn"](data.num_classes)
+            return train(net, data, data, SHORT, numerics=Numerics(compile=True), checkpoint=checkpoint)
+
+    curve = compiled(Checkpoint(tmp_path / "state.pt", seconds=0))
+    assert curve.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    with seeded(0, Numerics()):
+        uncompiled = Training(ARCHITECTURES["small-cnn"](data.num_classes), data, SHORT, (), "cpu", Numerics())
+    assert set(state["model"]) == set(uncompiled.model.state_dict())
+    assert dataclasses.asdict(compiled(Checkpoint(tmp_path / "state.pt"))) == dataclasses.asdict(curve)
+
+
+def test_the_work_of_a_training_is_counted_from_the_network_and_the_defense():
+    """torch.compile is chosen by it, so it must not depend on anything else."""
+    data = tiny(classes=10)
+    protocol = Protocol(epochs=2, batch=32)
+    with seeded(0, Numerics()):
+        net = ARCHITECTURES["resnet18"](10)
+        plain = Training(net, data, protocol, (), "cpu", Numerics())
+        attacked = Training(net, data, protocol, (DEFENSES["at"](),), "cpu", Numerics())
+    assert plain.work(net) == pytest.approx(2 * 64 * 3 * 2 * 0.555e9, rel=0.01), "multiply-adds count twice"
+    assert attacked.work(net) == pytest.approx(plain.work(net) * 23 / 3)
+    assert not can_compile("cpu")
+
+
+def test_a_training_is_compiled_where_it_is_long_and_the_device_can(monkeypatch):
+    """The start of torch.compile takes a minute; short trainings are faster without."""
+    from benchmark import train as module
+
+    monkeypatch.setattr(module, "can_compile", lambda device: True)
+    data = tiny()
+    net = ARCHITECTURES["small-cnn"](4)
+    long = Protocol(epochs=10**9, batch=32)
+    assert Training(net, data, long, (), "cpu", Numerics()).numerics.compile
+    assert not Training(net, data, SHORT, (), "cpu", Numerics()).numerics.compile
+
+
+def test_the_work_of_transformers_can_be_counted():
+    """Attention is counted by another path than convolutions."""
+    data = tiny(classes=10)
+    net = ARCHITECTURES["vit-lfu"](10)
+    counted = Training(net, data, Protocol(epochs=1, batch=64), (), "cpu", Numerics()).work(net)
+    assert counted == pytest.approx(64 * 3 * 2 * 0.427e9, rel=0.01)
+
+
+def test_a_cosine_ends_at_its_floor():
+    """The papers' transformers end at a hundredth of the peak."""
+    for schedule in ("cosine", "cosine-epoch"):
+        protocol = Protocol(schedule=schedule, floor=0.01)
+        assert SHAPES[schedule](protocol, 0, 1000, 1) == 1.0
+        assert SHAPES[schedule](protocol, 1000, 1000, 1) == pytest.approx(0.01)

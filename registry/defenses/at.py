@@ -35,6 +35,11 @@ class AdversarialTraining(Defense):
         if self.epsilon < 0 or self.steps < 0 or self.step_size < 0:
             raise EntryError(f"defense at: epsilon, steps and step_size cannot be negative, found {self}")
 
+    @property
+    def cost(self) -> float:
+        """A step on the input needs no gradients of weights: two passes of the three of plain training."""
+        return (3 + 2 * self.steps) / 3 if self.epsilon else 1.0
+
     def configure(self, protocol: Protocol) -> Protocol:
         return protocol.varied(protocol.adversarial)
 

@@ -70,7 +70,7 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
     sets = []
     for part in PARTS:
         rows = [(path, names.index(name)) for name, paths in found[part].items() for path in paths]
-        images = _room((len(rows), 3, size, size))
+        images = room((len(rows), 3, size, size))
         for row, (path, _) in enumerate(rows):
             images[row] = _decode(path, size)
         labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
@@ -78,8 +78,11 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
     return sets[0], sets[1]
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """Return a uint8 array to decode into: in memory, or mapped to a file without a name if it is large."""
+def room(shape: tuple[int, ...]) -> np.ndarray:
+    """Return a uint8 array to fill: in memory, or mapped to a file without a name if it is large.
+
+    EntryError if there is no room on the disk.
+    """
     import numpy as np
 
     from registry.data import MAP_FROM

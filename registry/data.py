@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from registry.catalog import Part
 
 MAP_FROM = 1 << 30  # bytes; larger arrays are mapped, not read
+COPIED = 1024  # images that are copied at once
+HASHED = 1 << 26  # bytes that are hashed at once
 FORMAT = 1  # of the decoded folder; another number decodes again
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -146,7 +148,7 @@ def fingerprint(train: ImageSet, test: ImageSet) -> str:
     whole = hashlib.sha256()
     for part in (train, test):
         whole.update(str(tuple(part.images.shape)).encode())
-        for where in part.batches():
+        for where in part.batches(max(1, HASHED // max(1, part.images[:1].numel()))):
             whole.update(part.images[where].contiguous().numpy().tobytes())
         whole.update(part.labels.numpy().tobytes())
     return whole.hexdigest()
@@ -190,4 +192,7 @@ def _some(whole: ImageSet, per_class: int, owner: str, part: str) -> ImageSet:
             raise EntryError(text)
         chosen.append(draw.permutation(members)[:per_class])
     rows = torch.from_numpy(np.sort(np.concatenate(chosen)))
-    return replace(whole, images=whole.images[rows], labels=whole.labels[rows])
+    images = torch.from_numpy(_images.room((len(rows), *whole.images.shape[1:])))
+    for where in (slice(start, start + COPIED) for start in range(0, len(rows), COPIED)):
+        images[where] = whole.images[rows[where]]
+    return replace(whole, images=images, labels=whole.labels[rows])

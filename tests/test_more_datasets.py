@@ -143,7 +143,7 @@ def test_large_sets_are_decoded_into_a_file_that_leaves_nothing_behind(imagenet,
     data.forget(resolve("datasets", "imagenet100(size=8)")[0])
     made = []
     monkeypatch.setattr(data, "MAP_FROM", 8 * 3 * 8 * 8)  # bytes: both parts are large
-    monkeypatch.setattr(_images, "_room", lambda shape, room=_images._room: made.append(room(shape)) or made[-1])
+    monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
     large = load("imagenet100(size=8)")
     assert [type(array) for array in made] == [np.memmap, np.memmap]
     assert large.fingerprint == small.fingerprint and torch.equal(large.train.images, small.train.images)
@@ -152,9 +152,22 @@ def test_large_sets_are_decoded_into_a_file_that_leaves_nothing_behind(imagenet,
     ]
 
 
+def test_a_part_of_a_large_set_is_no_copy_in_memory(imagenet, home, monkeypatch):
+    """Half of ImageNet's hundred classes is 10 GB in every worker."""
+    item = "imagenet100(size=8,per_class=1)"
+    small = load(item)
+    made = []
+    monkeypatch.setattr(data, "MAP_FROM", 1)
+    monkeypatch.setattr(data, "COPIED", 3)
+    monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
+    large = load(item)
+    assert type(made[0]) is np.memmap
+    assert torch.equal(large.train.images, small.train.images) and large.fingerprint == small.fingerprint
+
+
 def test_a_small_set_is_decoded_in_memory(tmp_path):
     """No file for a thousand small images."""
-    assert type(_images._room((2, 3, 8, 8))) is np.ndarray and MAP_FROM == 1 << 30
+    assert type(_images.room((2, 3, 8, 8))) is np.ndarray and MAP_FROM == 1 << 30
 
 
 def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
@@ -162,7 +175,7 @@ def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
     monkeypatch.setattr(data, "MAP_FROM", 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 10**9))
     with pytest.raises(EntryError, match=r"decoding needs 39.0 GB in .*\.decoded, where 1.0 GB are free.*BENCH_DATA"):
-        _images._room((129_395, 3, 224, 224))
+        _images.room((129_395, 3, 224, 224))
 
 
 def test_a_folder_that_cannot_be_written_is_named(home, monkeypatch):
@@ -170,7 +183,7 @@ def test_a_folder_that_cannot_be_written_is_named(home, monkeypatch):
     monkeypatch.setattr(data, "MAP_FROM", 10)
     (home / "data").write_text("a file, not a folder")
     with pytest.raises(EntryError, match=r"cannot write decoded images to .*\.decoded: .*; set BENCH_DATA"):
-        _images._room((1, 3, 8, 8))
+        _images.room((1, 3, 8, 8))
 
 
 # svhn-small

@@ -29,7 +29,7 @@ from benchmark.augment import AUGMENTATIONS, floats
 from benchmark.schedule import WORKER_ENVIRONMENT
 from benchmark.train import Training, evaluate
 from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, ImageSet, Protocol
+from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, ImageSet, Protocol
 
 LOADED = 4096  # images of the data path alone: enough that starting a loader's workers does not count
 
@@ -242,6 +242,30 @@ def peak_memory(device: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  (ourselves)
 
 
+def tiny_cells(rounds: int) -> Row:
+    """Compare two processes of one thread with one process of two threads, on cells of the quick grid."""
+
+    def seconds(threads: int, cells: int) -> list[float]:
+        command = [sys.executable, "-m", "benchmark.speed", "--tiny", str(threads)]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cells)]  # noqa: S603  (ourselves)
+        return [float(one.communicate()[0]) for one in started]
+
+    found = []
+    for _ in range(rounds):
+        together, alone = max(seconds(1, 2)), seconds(2, 1)[0]
+        found.append(2 * alone / together)
+    name = "cells of the quick grid, two processes of one thread against one of two"
+    return name, min(found), statistics.median(found), max(found), f"{2 * 60 / together:,.0f} cells/min"
+
+
+def print_tiny(threads: int) -> None:
+    """Train one cell of the quick grid and say how many seconds it took."""
+    data, test = DATASETS["digits"](Path())
+    with seeded(0, Numerics(threads=threads)):
+        victim = Training(ARCHITECTURES["small-cnn"](10), data, PROTOCOLS["quick"](), (), "cpu", Numerics(threads=threads))
+        print(timed(lambda: victim.run(test, None, None), "cpu"))
+
+
 def print_peak_memory(device: str) -> None:
     """Train three steps, judge 1,000 images, and say what this process took."""
     numerics = Numerics.choose(device, "auto")
@@ -264,12 +288,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--memory", action="store_true", help="print the peak memory of a training and nothing else")
+    parser.add_argument("--tiny", type=int, default=0, help="print the seconds of a tiny cell on so many threads, nothing else")
     chosen = parser.parse_args()
     if chosen.memory:
         return print_peak_memory(chosen.device)
+    if chosen.tiny:
+        return print_tiny(chosen.tiny)
     numerics = Numerics.choose(chosen.device, "auto")
     with seeded(0, numerics, chosen.device):
-        rows = measure(chosen.images, chosen.rounds, chosen.device)
+        rows = [*measure(chosen.images, chosen.rounds, chosen.device), tiny_cells(chosen.rounds)]
     versions = provenance.versions()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {provenance.device_name(chosen.device)}, {numerics.threads} threads, ", end="")
     print(f"{numerics.dtype}, torch {versions['torch']}, python {versions['python']}, tree {provenance.tree()[:12]}.")

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from registry._views import part_resized, recoloured
+
 Augmentation = Callable[[Tensor, int], Tensor]
 """`f(x, size)`: x uint8, or float32 in [0, 1] units, (B, C, H, W); the side of the result is `size` where the name says so,
 else H."""
@@ -58,54 +60,13 @@ def rotate20(x: Tensor, size: int) -> Tensor:
 
 
 def resized_crop(x: Tensor, size: int) -> Tensor:
-    """Cut a rectangle of 8 to 100 % of the area and a ratio of sides from 3/4 to 4/3, and resize it to `size`, bilinear.
-
-    The usual random resized crop, but for the rare draw that does not fit: its sides are cut to the image's.
-    """
-    x = floats(x)
-    count, _, height, width = x.shape
-    area = torch.empty(count, device=x.device).uniform_(0.08, 1.0) * height * width
-    ratio = torch.empty(count, device=x.device).uniform_(math.log(3 / 4), math.log(4 / 3)).exp()
-    w = ((area * ratio).sqrt() / width).clamp(max=1)  # fraction of the image
-    h = ((area / ratio).sqrt() / height).clamp(max=1)
-    centre_x = (torch.rand(count, device=x.device) * 2 - 1) * (1 - w)  # in [-1, 1] units of the sampling grid
-    centre_y = (torch.rand(count, device=x.device) * 2 - 1) * (1 - h)
-    zero = torch.zeros_like(w)
-    theta = torch.stack([torch.stack([w, zero, centre_x], 1), torch.stack([zero, h, centre_y], 1)], 1)  # (B, 2, 3)
-    grid = F.affine_grid(theta, [count, x.shape[1], size, size], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-LUMA = (0.299, 0.587, 0.114)
+    """Cut a rectangle of 8 to 100 % of the area and a ratio of sides from 3/4 to 4/3, and resize it to `size`, bilinear."""
+    return part_resized(floats(x), size, 0.08)
 
 
 def jitter(x: Tensor, size: int) -> Tensor:
-    """Change brightness, contrast and saturation by factors in [0.6, 1.4] and turn the hue by up to 0.2 of the circle.
-
-    In this order for all images; the hue turns in the YIQ plane.
-    """
-
-    def factor() -> Tensor:
-        return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(0.6, 1.4)
-
-    luma = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
-    x = floats(x)
-    x = (x * factor()).clamp(0, 1)
-    mean = (x * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    x = ((x - mean) * factor() + mean).clamp(0, 1)
-    gray = (x * luma).sum(1, keepdim=True)
-    x = ((x - gray) * factor() + gray).clamp(0, 1)
-    return turn_hue(x, (torch.rand(len(x), device=x.device) * 2 - 1) * 0.2)
-
-
-def turn_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of every image by `shift` (B,), parts of the circle, in the YIQ plane; clipped to [0, 1]."""
-    to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], device=x.device)
-    angle = 2 * math.pi * shift
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)  # (B, 3, 3)
-    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq  # (B, 3, 3)
-    return torch.einsum("bij,bjhw->bihw", matrix, x).clamp(0, 1)
+    """Change brightness, contrast and saturation by factors in [0.6, 1.4] and turn the hue by up to 0.2 of the circle."""
+    return recoloured(floats(x), 0.4, 0.2)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {

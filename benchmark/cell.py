@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from benchmark import provenance
+from benchmark.contrastive import pretrain_and_probe
 from benchmark.grid import Task
 from benchmark.train import Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Store
-from registry import Defense, ImageSet, Protocol, data
+from registry import Contrastive, Defense, ImageSet, Protocol, data
 from registry.data import Data
 from results import Record, record
 
@@ -74,8 +75,12 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         net = task.architecture.entry.load()(info.num_classes, info.shape[0], side, **task.architecture.fields)
         name = f"{cell.id}-{provenance.tree()[:16]}.pt"  # of other code: begun anew
         checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
-        victim = Training(net, training, protocol, defenses, device, numerics)
-        curve = victim.run(whole.test, report, checkpoint)
+        if isinstance(protocol, Contrastive):
+            sets = training, whole.train, whole.test
+            curve, victim = pretrain_and_probe(net, *sets, protocol, device, report, numerics, checkpoint)
+        else:
+            victim = Training(net, training, protocol, defenses, device, numerics)
+            curve = victim.run(whole.test, report, checkpoint)
     if checkpoint is not None:
         checkpoint.remove()
     seconds["train"] = time.perf_counter() - start

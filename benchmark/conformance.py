@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from benchmark.contrastive import pretrain_and_probe
 from benchmark.train import evaluate, train
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Store
-from registry import DATASETS, ImageSet, Job, Protocol
+from registry import DATASETS, Contrastive, ImageSet, Job, Protocol
 from registry.catalog import Entry, Part
 from registry.data import Data, fingerprint
 
@@ -212,8 +213,11 @@ def _protocol(entry: Entry) -> str:
     short = dataclasses.replace(protocol, epochs=1, steps=0, scale=1.0)
     with seeded(0, Numerics()):
         net = ARCHITECTURES["small-cnn"](4)
-        train(net, clean, clean, short)
-        evaluate(net, clean)
+        if isinstance(short, Contrastive):
+            pretrain_and_probe(net, clean, clean, clean, dataclasses.replace(short, probe_epochs=1))
+        else:
+            train(net, clean, clean, short)
+            evaluate(net, clean)
     return f"{protocol.length(50_000)[0]} steps for 50,000 images, batch {protocol.batch}, {protocol.optimizer} {protocol.lr}"
 
 

@@ -27,6 +27,7 @@ KINDS = {
     "defense": "defenses",
     "architecture": "architectures",
 }
+DURING_TRAINING = {"augment", "loss", "model", "start", "configure"}  # hooks of defenses that contrastive protocols lack
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Task:
         if not purifiers:
             return None
         return PurifiedRecipe(self.poison, self.cell.ratio, self.cell.part, purifiers, self.cell.seed)
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the protocol is a contrastive one."""
+        return "probe_epochs" in self.protocol.fields
 
     @property
     def needs_poison(self) -> bool:
@@ -201,6 +207,8 @@ def _state(task: Task, records: Records, there: set[str]) -> tuple[str, str]:
         return (record.state, record.reason)
     if task.cell.part == "clean" and task.cell.ratio == 1:
         return "not-applicable", "at ratio 1 no clean images are left to train on"
+    if task.unlabelled and (acting := [part.text for part in task.defense if part.entry.hooks & DURING_TRAINING]):
+        return "not-applicable", f"{acting[0]} acts while classes are trained; {task.protocol.name} trains without labels"
     failure = records.failure(cell_id)
     return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
 

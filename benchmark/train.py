@@ -39,6 +39,7 @@ class Curve:
     train_loss: list[float] = field(default_factory=list)
     test_acc: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
+    objective: list[float] = field(default_factory=list)  # of a contrastive protocol, before its probe
 
 
 class Victim(nn.Module):
@@ -55,10 +56,11 @@ class Victim(nn.Module):
         self.register_buffer("std", torch.tensor(std or [1.0]).view(1, -1, 1, 1))
         self.last: Tensor | None = None
 
+    def normalised(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std if self.scaled else x
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.scaled:
-            x = (x - self.mean) / self.std
-        logits: Tensor = self.net(x)
+        logits: Tensor = self.net(self.normalised(x))
         if self.training:
             self.last = logits.detach()
         return logits
@@ -201,7 +203,8 @@ class Training:
 
     # the loop
 
-    def run(self, test: ImageSet, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
+    def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
+        """Train to the end, judging on `test` after every epoch; None: an objective without classes is not judged."""
         if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
             self._resume(state)
         saved = time.monotonic()
@@ -210,13 +213,9 @@ class Training:
                 model = {name: value.clone() for name, value in self.model.state_dict().items()}
                 self._before = {"model": model, "optimizer": _copied(self.optimizer.state_dict())}
             self._one_epoch()
-            accuracy, loss = evaluate(self.model, test, self.device, self.size, self.bf16)
             self.epoch += 1
             epochs = self.begin + math.ceil(self.total / self.per_epoch)
-            if not math.isfinite(loss):
-                raise DivergedError(f"the test loss was {loss} after epoch {self.epoch} of {epochs}")
-            self.curve.test_acc.append(accuracy)
-            self.curve.test_loss.append(loss)
+            accuracy = self._judged(test) if test is not None else math.nan
             for hooks in self.hooks:
                 hooks.after_epoch(self.epoch)
             if checkpoint is not None and self.step < self.total and time.monotonic() - saved >= checkpoint.seconds:
@@ -266,6 +265,14 @@ class Training:
             self.step += 1
         self.curve.train_loss.append(float(loss_sum) / images)
         self.curve.train_acc.append(float(right) / images)
+
+    def _judged(self, test: ImageSet) -> float:
+        accuracy, loss = evaluate(self.model, test, self.device, self.size, self.bf16)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the test loss was {loss} after epoch {self.epoch}")
+        self.curve.test_acc.append(accuracy)
+        self.curve.test_loss.append(loss)
+        return accuracy
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSE
 from registry.contract import (
     Attack,
     Budget,
+    Contrastive,
     DataInfo,
     Defense,
     EntryError,
@@ -29,6 +30,7 @@ __all__ = [
     "PROTOCOLS",
     "Attack",
     "Budget",
+    "Contrastive",
     "DataInfo",
     "Defense",
     "EntryError",

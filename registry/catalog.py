@@ -327,8 +327,8 @@ def _class(
         if isinstance(parent, ast.ClassDef):
             f, a, h, paper = _class(parent, root, tops, constants, lines)
             fields, facts, hooks = fields | f, facts | a, hooks | h
-        elif base.id == root:
-            fields |= {f.name: f for f in _dataclass_fields(getattr(contract, root))}
+        elif base.id in vars(contract) and issubclass(getattr(contract, base.id), getattr(contract, root)):
+            fields |= {f.name: f for f in _dataclass_fields(getattr(contract, base.id))}
         else:
             raise _UnreadableError
     for statement in node.body:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -355,6 +355,30 @@ class Protocol:
         if self.steps:
             return max(1, round(self.steps * self.scale)), per_epoch
         return max(1, round(self.epochs * self.scale)) * per_epoch, per_epoch
+
+
+@dataclass(frozen=True)
+class Contrastive(Protocol):
+    """A protocol that trains without labels: an encoder learns which two views show the same image, then a linear probe is
+    trained on its features and judged on the clean test set.
+
+    The network is the encoder, its head is not used. Of a defense only `purify` acts, all others are not applicable.
+    """
+
+    epochs: int = 1000
+    batch: int = 512
+    drop_last: bool = True
+    area: float = 0.08  # smallest part of an image's area that a view shows, 0..1
+    probe_data: Literal["poison", "clean"] = "poison"  # what the probe is trained on: as the encoder, or the clean images
+    probe_epochs: int = 100
+    probe_batch: int = 512
+    probe_optimizer: str = "adam"
+    probe_lr: float = 1e-3
+    probe_schedule: str = "constant"
+
+    @abstractmethod
+    def objective(self, encoder: nn.Module) -> nn.Module:
+        """Return what is trained: a module with the attribute `encoder`, from two views, float32 (B, C, H, W), to a loss."""
 
 
 Architecture: TypeAlias = "Callable[..., nn.Module]"

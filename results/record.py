@@ -30,6 +30,7 @@ class Curve(_Strict):
     train_loss: list[FiniteFloat] = []
     test_acc: list[FiniteFloat] = []
     test_loss: list[FiniteFloat] = []
+    objective: list[FiniteFloat] = []  # mean contrastive loss per epoch of pre-training; the others are then of the probe
 
 
 class Metrics(_Strict):

@@ -11,7 +11,7 @@ import pytest
 from conftest import DATA
 
 from benchmark import driver
-from registry import ARCHITECTURES, PROTOCOLS
+from registry import ARCHITECTURES, PROTOCOLS, Contrastive
 from results import Records, Workspace, read_table
 
 REAL = (DATA / "cifar10-jpeg75" / "train").is_dir()
@@ -20,8 +20,10 @@ IMAGES = "cifar10-jpeg75" if REAL else "digits"
 
 def one_epoch(name: str) -> str:
     """The item of a protocol cut to a single pass over few images."""
-    steps = "steps=2" if PROTOCOLS[name]().steps else "epochs=1"
-    return f"{name}({steps},batch=10)"
+    protocol = PROTOCOLS[name]
+    steps = "steps=2" if protocol.steps else "epochs=1"
+    probe = ",probe_epochs=1" if issubclass(protocol, Contrastive) else ""
+    return f"{name}({steps},batch=10{probe})"
 
 
 def run_cell(tmp_path, monkeypatch, protocol: str, architecture: str, per_class: int = 2):

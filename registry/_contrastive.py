@@ -1,0 +1,114 @@
+"""The objectives of contrastive learning: SimCLR, MoCo and SimSiam around an encoder, with their projections and losses."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Return the normalised cross-entropy of SimCLR over 2B projections, (B, D) each: every view has to find its twin."""
+    z = F.normalize(torch.cat([first, second]).float(), dim=1)
+    similar = z @ z.T / temperature
+    similar.fill_diagonal_(float("-inf"))
+    twins = torch.arange(len(z), device=z.device).roll(len(first))
+    return F.cross_entropy(similar, twins)
+
+
+def info_nce(queries: Tensor, keys: Tensor, others: Tensor, temperature: float) -> Tensor:
+    """Return the loss of MoCo: each query (B, D) has to tell its key (B, D) from `others` (K, D), which are normalised."""
+    queries, keys = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
+    own = (queries * keys).sum(1, keepdim=True)
+    logits = torch.cat([own, queries @ others.T], 1) / temperature  # (B, 1 + K)
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+
+
+def width(encoder: nn.Module) -> int:
+    """Return the number of an encoder's features."""
+    head: nn.Linear = encoder.head  # type: ignore[assignment]
+    return head.in_features
+
+
+class SimClr(nn.Module):
+    """Encoder and a projection D-512-128 with batch normalisation between; views go through one after the other."""
+
+    def __init__(self, encoder: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.encoder, self.temperature = encoder, temperature
+        wide = [nn.Linear(width(encoder), 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]
+        self.project = nn.Sequential(*wide, nn.Linear(512, 128))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
+        return nt_xent(a, b, self.temperature)
+
+
+class MoCo(nn.Module):
+    """Encoder, a slow copy of it that makes keys, and a queue of the last keys.
+
+    Batch normalisation sees an eighth of a batch at a time, keys in another order than queries, as it is done on eight
+    devices: statistics of a whole batch would tell a query which key is its own.
+    """
+
+    queue: Tensor
+    place: Tensor
+
+    def __init__(self, encoder: nn.Module, temperature: float, queue: int, momentum: float, splits: int) -> None:
+        super().__init__()
+        self.encoder, self.temperature, self.momentum, self.splits = encoder, temperature, momentum, splits
+        self.project = nn.Linear(width(encoder), 128)
+        self.slow = copy.deepcopy(nn.ModuleList([encoder, self.project])).requires_grad_(False)
+        self.register_buffer("queue", F.normalize(torch.randn(queue, 128), dim=1))
+        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        queries = self._split(first, self.encoder, self.project)
+        with torch.no_grad():
+            self._follow()
+            order = torch.randperm(len(second), device=second.device)
+            encoder, project = self.slow
+            keys = F.normalize(self._split(second[order], encoder, project)[order.argsort()].float(), dim=1)
+        loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
+        self._enqueue(keys)
+        return loss
+
+    def _split(self, x: Tensor, encoder: nn.Module, project: nn.Module) -> Tensor:
+        pieces = x.tensor_split(max(1, min(self.splits, len(x) // 2)))  # batch normalisation needs two images
+        return torch.cat([project(encoder.features(piece)) for piece in pieces])  # type: ignore[operator]
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the slow copy a little towards the encoder."""
+        here = [*self.encoder.parameters(), *self.project.parameters()]
+        for slow, fast in zip(self.slow.parameters(), here, strict=True):
+            slow.lerp_(fast, 1 - self.momentum)
+
+    @torch.no_grad()
+    def _enqueue(self, keys: Tensor) -> None:
+        keys = keys[-len(self.queue) :]
+        rows = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[rows] = keys
+        self.place.copy_((self.place + len(keys)) % len(self.queue))
+
+
+class SimSiam(nn.Module):
+    """Encoder, a projection D-2048-2048 and a predictor 2048-512-2048: each view predicts the other, which stands still."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        inner = [nn.Linear(width(encoder), 2048, bias=False), nn.BatchNorm1d(2048), nn.ReLU(inplace=True)]
+        self.project = nn.Sequential(*inner, nn.Linear(2048, 2048, bias=False), nn.BatchNorm1d(2048))
+        narrow = [nn.Linear(2048, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]
+        self.predict = nn.Sequential(*narrow, nn.Linear(512, 2048))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
+        return -0.5 * (_cosine(self.predict(a), b.detach()) + _cosine(self.predict(b), a.detach()))
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return F.cosine_similarity(a.float(), b.float(), dim=1).mean()

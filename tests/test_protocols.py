@@ -168,6 +168,9 @@ def test_a_paper_stands_beside_each_published_recipe():
         "sem": "2311.13091",
         "st": "2306.02064",
         "tue": "2210.10114",
+        "moco": "1911.05722",
+        "simclr": "2002.05709",
+        "simsiam": "2011.10566",
     }
 
 

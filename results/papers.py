@@ -6,6 +6,7 @@ paper's table could do without, but that do not exist yet, are listed in `planne
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -169,8 +170,13 @@ def written(place: Place) -> str:
 
 def read_grid(name: str) -> Table | Grid:
     """Return what a name stands for: a table that lists combinations, or the places of printed tables. FileError."""
-    names = [table for table in paper_tables() if name == "full" or (set(name) & set("*?[") and fnmatch.fnmatchcase(table, name))]
+    names = [
+        table for table in paper_tables() if name == "full" or (set(name) & set("*?[") and fnmatch.fnmatchcase(table, name))
+    ]
     if not names:
+        near = difflib.get_close_matches(name, grid_names(), 1, 0.8)
+        if near and near[0] != name:
+            raise FileError(f"there is no grid {name!r}; did you mean {near[0]!r}?")
         table = read_table(name)
         return as_grid(table) if table.printed else table
     return _union(name, tuple(read_table(one) for one in names))
@@ -190,7 +196,20 @@ def file_of(table: str) -> str:
     return table if table.endswith(".toml") else f"results/{'papers' if '/' in table else 'tables'}/{table}.toml"
 
 
-COLUMNS = ("paper", "table", "dataset", "attack", "defense", "architecture", "params", "metric", "value", "std", "quality", "note")
+COLUMNS = (
+    "paper",
+    "table",
+    "dataset",
+    "attack",
+    "defense",
+    "architecture",
+    "params",
+    "metric",
+    "value",
+    "std",
+    "quality",
+    "note",
+)
 """The tidy form of what papers print: one row per number."""
 
 
@@ -302,8 +321,11 @@ def _chosen(places: Iterable[Place], axis: str, wishes: Sequence[str]) -> list[P
             kept.add(number)
         keeps |= not new
         if not hits:
-            there = sorted({str(place.fields.get(axis, "")) for place in places} if axis != "seed" else
-                           {str(seed) for place in places for seed in place.seeds})
+            there = sorted(
+                {str(place.fields.get(axis, "")) for place in places}
+                if axis != "seed"
+                else {str(seed) for place in places for seed in place.seeds}
+            )
             shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
             raise FileError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}")
     if axis == "seed" and keeps:

@@ -204,7 +204,9 @@ class Table(_Strict):
         for axis in PLACED:
             labels = [label for label, _ in self.items(axis)]
             if len(labels) > 1 and axis not in self.layout:
-                raise ValueError(f"`{axis}` has {len(labels)} values and is neither in rows nor in columns; add it to one of them")
+                raise ValueError(
+                    f"`{axis}` has {len(labels)} values and is neither in rows nor in columns; add it to one of them"
+                )
             if again := next((label for label in labels if labels.count(label) > 1), ""):
                 raise ValueError(f"`{axis}` has two items labelled {again!r}; give each a label of its own")
         for number, change in enumerate(self.cell, 1):
@@ -331,11 +333,8 @@ class Known:
 
 def read_table(name: str) -> Table:
     """Read a shipped table by its name, or a TOML file by its path. FileError names the file, the place and the remedy."""
-    if name.endswith(".toml"):
-        path = Path(name)
-    else:
-        path = (PAPERS if "/" in name else TABLES) / f"{name}.toml"
-    if not path.exists() or ".." in path.parts:
+    path = Path(name) if name.endswith(".toml") else (PAPERS if "/" in name else TABLES) / f"{name}.toml"
+    if not path.exists():
         known = ", ".join(table_names())
         if name.endswith(".toml"):
             raise FileError(f"there is no table file {path}")
@@ -381,8 +380,10 @@ def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"cannot read {path}: {error}") from None
     left, above = len(table.rows), len(table.columns)
-    product = [list(itertools.product(*([label for label, _ in table.items(axis)] for axis in part)))
-               for part in (table.rows, table.columns)]
+    product = [
+        list(itertools.product(*([label for label, _ in table.items(axis)] for axis in part)))
+        for part in (table.rows, table.columns)
+    ]
     rows, columns = product
     remedy = f"rows and columns of {path.with_suffix('.toml').name} say how it is laid out"
     if len(lines) != above + len(rows):
@@ -409,10 +410,14 @@ def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
                 continue
             match = _VALUE.match(text)
             if not match:
-                raise FileError(f"{where}: {text!r} is no value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for lost")
+                raise FileError(
+                    f"{where}: {text!r} is no value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for lost"
+                )
             digits, std, mark = match[1], match[2] or "", match[3] or ""
             if mark and mark not in table.marks:
-                raise FileError(f"{where}: there is no mark {mark!r}; add [marks.{mark}] with quality and note to the TOML file")
+                raise FileError(
+                    f"{where}: there is no mark {mark!r}; add [marks.{mark}] with quality and note to the TOML file"
+                )
             why = table.marks[mark] if mark else Mark(quality="ok", note="")
             values[row, column] = Printed(digits, float(digits), std, mark, why.quality, why.note)
     return values

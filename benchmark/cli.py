@@ -102,18 +102,26 @@ def _wishes(values: Several) -> list[str]:
 
 
 @app.command("list")
-def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", as_json: Json = False) -> None:
-    """List entries: name, one line, paper, where it comes from.
+def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
+    """List entries: name, one line, paper, where it comes from; of grids how many cells there are, can be run, are done.
 
-    KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob.
+    KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob. GPU-hours are those of training
+    what can be run and is not done: from records of like cells on a GPU, else from multiply-adds.
 
-    Example: `bench list attacks 'l*'`
+    Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
     """
     from benchmark import listing
 
-    rows = listing.listing(kind, pattern)
+    rows = listing.listing(kind, pattern, _records(_workspace(workspace)) if kind == "grids" else None)
     if as_json:
         return _print_json(rows)
+    if kind == "grids":
+        hours = ["unknown" if r["gpu_hours"] is None else f"{r['gpu_hours']:.1f}" for r in rows]
+        counts = [[str(r[key]) for key in ("cells", "runnable", "done")] for r in rows]
+        return _table(
+            ["name", "cells", "runnable", "done", "GPU-hours left", "summary"],
+            [[r["name"], *count, hour, r["summary"]] for r, count, hour in zip(rows, counts, hours, strict=True)],
+        )
     _table(
         ["name", "summary", "paper", "source"], [[r["name"], r["summary"] or r["error"], r["paper"], r["source"]] for r in rows]
     )

@@ -257,6 +257,8 @@ def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], 
             per_seed = combined(place, index, values)
         parts = [spots[id(p)] for p in basis(place, index) if id(p) in spots]
         marks = tuple(dict.fromkeys(mark for part in parts for mark in part.marks))
+        if place.aggregate is not None and place.aggregate.aggregate in ("min", "max") and per_seed:
+            marks += (f"over {sum(part.mean is not None for part in parts)} of {len(parts)}",)
         spots[id(place)] = Spot(
             place,
             per_seed,
@@ -342,6 +344,8 @@ def combined(place: Place, index: Mapping[Any, Place], values: Callable[[Place],
     if place.aggregate is None:
         return values(place)
     parts = [combined(operand, index, values) for operand in operands(place, index)]
+    if place.aggregate.aggregate in ("min", "max"):  # of what there is; a mark says of how much
+        parts = [part for part in parts if part]
     if not parts:
         return {}
     seeds = set.intersection(*(set(part) for part in parts))

@@ -95,7 +95,8 @@ def _number(label: str) -> tuple[int, str]:
 
 def grid_names() -> list[str]:
     """Every grid that `bench run --grid` knows by name."""
-    return [*table_names(), *paper_tables(), "full"]
+    papers = dict.fromkeys(name.partition("/")[0] for name in paper_tables())
+    return [*table_names(), *paper_tables(), *(f"{paper}/*" for paper in papers), "full"]
 
 
 @dataclass(frozen=True)

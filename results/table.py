@@ -264,7 +264,7 @@ class Table(_Strict):
             aggregates = [(axis, item) for axis, item in parts if item.aggregate]
             if len(aggregates) > 1 and printed is None:
                 continue  # the corner of two aggregates is no number
-            fields: dict[str, Any] = {}
+            fields: dict[str, Any] = dict.fromkeys(PLACED)
             for _, item in parts:
                 fields |= item.fields()
             own, aggregate = aggregates[-1] if aggregates else ("", None)
@@ -352,7 +352,21 @@ def read_table(name: str) -> Table:
         table._reference = _read_reference(beside, table)
     elif table.paper:
         raise FileError(f"{path} is a paper's table and has no {beside.name} beside it; add the values as they are printed")
+    if table.printed:
+        _refuse_twins(path, table)
     return table
+
+
+def _refuse_twins(path: Path, table: Table) -> None:
+    """Two places of one cell under one condition would be one place written twice."""
+    seen: dict[tuple[Any, ...], Place] = {}
+    for place in table.places():
+        if place.runs:
+            cell = (*place.fields.values(), place.metric, *sorted(place.params.split(";")))
+            twin = seen.setdefault(cell, place)
+            if twin is not place:
+                one, other = (" / ".join((*p.row, *p.column)) for p in (twin, place))
+                raise FileError(f"{path}: {one} and {other} are the same cell; leave one out or tell them apart by `params`")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

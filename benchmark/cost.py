@@ -66,12 +66,12 @@ def multiply_adds(cell: Cell) -> float | None:
         inner = [part for part in cell.defense if "loss" in DEFENSES.entry(part.name).hooks and "steps" in part.fields]
     except EntryError:
         return None
-    recipe = dict(cell.protocol.fields) | dict(facts.get("per_dataset", {}).get(data, {}))
+    recipe: dict[str, Any] = dict(cell.protocol.fields) | dict(facts.get("per_dataset", {}).get(data, {}))
     recipe |= dict(facts.get("adversarial", {})) if inner else {}
     images = float(table["images"][data])
     if cell.part == "clean":
         images *= 1 - cell.ratio
     visits = recipe["steps"] * recipe["batch"] if recipe["steps"] else recipe["epochs"] * images
-    passes = TRAINING * (1 + sum(int(part.fields["steps"]) for part in inner))
+    passes = TRAINING * (1 + sum(int(str(part.fields["steps"])) for part in inner))
     area = (table["side"].get(data, 32) / 32) ** 2
     return float(visits * recipe["scale"] * passes * table["gmac"][name] * 1e9 * area)

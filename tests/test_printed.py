@@ -469,37 +469,48 @@ def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):
 
 
 COMMANDS = """
-    import contextlib, io, sys
+    import contextlib, io, json, sys
     from benchmark import cli
-    sys.argv = ["bench", *sys.argv[1:]]
-    with contextlib.suppress(SystemExit):
-        cli.main()
+    answers = []
+    for arguments in json.loads(sys.argv[1]):
+        sys.argv = ["bench", *arguments]
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+            cli.main()
+        answers.append(out.getvalue())
     assert "torch" not in sys.modules, "torch was imported"
+    print(json.dumps(answers))
 """
 
 
 def test_the_commands_answer_without_torch(tmp_path, records):
-    """`bench report`, `compare`, `list grids` and a dry run, as a user types them."""
+    """`bench report`, `compare`, `list grids`, `status` and a dry run, as a user types them."""
     measure(records, chosen())
-
-    def bench(*arguments: str) -> str:
-        return in_process(COMMANDS, *arguments, "--workspace", str(tmp_path))
-
-    rows = json.loads(bench("list", "grids", "d-vae/table-*", "--json"))
-    two = next(row for row in rows if row["name"] == TABLE)
+    lines = [
+        "list grids d-vae/table-* --json",
+        f"run --grid {TABLE} --dry-run --json",
+        f"run --grid {TABLE} --dry-run",
+        "status --grid d-vae/* --json",
+        f"compare {TABLE} --json",
+        *(f"report --table {TABLE} --format {form}" for form in ("markdown", "csv", "latex", "json")),
+        "report --format csv --tidy",
+        f"report --table d-vae/* --format markdown,csv --output {tmp_path / 'out'}",
+    ]
+    commands = [[*line.split(), "--workspace", str(tmp_path)] for line in lines]
+    listed, counted, planned, status, compared, *formats, tidied, written = json.loads(
+        in_process(COMMANDS, json.dumps(commands))
+    )
+    two = next(row for row in json.loads(listed) if row["name"] == TABLE)
     assert (two["cells"], two["runnable"], two["done"], two["gpu_hours"]) == (324, 60, 60, 0.0)
-    plan = json.loads(bench("run", "--grid", TABLE, "--dry-run", "--json"))
+    plan = json.loads(counted)
     assert (plan["cells"], plan["done"], plan["to_run"], plan["not_available"]) == (324, 60, 0, 264)
-    plan = bench("run", "--grid", TABLE, "--dry-run")
-    assert "not available: attack ntga  cifar10/ntga(variant=cnn,seed=0)/none/resnet18/s0" in plan
-    counts = json.loads(bench("status", "--grid", "d-vae/*", "--json"))
+    assert "not available: attack ntga  cifar10/ntga(variant=cnn,seed=0)/none/resnet18/s0" in planned
+    counts = json.loads(status)
     assert counts["cells"] == counts["done"] + counts["missing"] + counts["not_available"] and counts["not_available"] > 1000
-    assert json.loads(bench("compare", TABLE, "--json"))["tables"][0]["measured"] == 20
-    for form, start in (("markdown", "## D-VAE, table 2"), ("csv", ",w/o"), ("latex", "% compiles"), ("json", "{")):
-        assert bench("report", "--table", TABLE, "--format", form).startswith(start)
-    assert len(bench("report", "--format", "csv", "--tidy").splitlines()) == 2929
-    paths = bench("report", "--table", "d-vae/*", "--format", "markdown,csv", "--output", str(tmp_path / "out")).split()
-    assert len(paths) == 36 and (tmp_path / "out" / "d-vae.table-2.md").exists()
+    assert json.loads(compared)["tables"][0]["measured"] == 20
+    for text, start in zip(formats, ("## D-VAE, table 2", ",w/o", "% compiles", "{"), strict=True):
+        assert text.startswith(start)
+    assert len(tidied.splitlines()) == 2929
+    assert len(written.split()) == 36 and (tmp_path / "out" / "d-vae.table-2.md").exists()
 
 
 def test_spread_and_mean_agree_with_the_standard_library(records):

@@ -12,12 +12,20 @@ from typing import Any
 
 from leaderboard.render import DASH, MINUS, environment, inert
 from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
-from leaderboard.table import slugged
 
 HOME = {"file": "index.html", "title": "Leaderboard", "note": ""}
 LIST = {"file": "papers.html", "title": "Tables of papers", "note": ""}
 AXES = {"dataset": "data set", "part": "trained on", "measure": "measured"}
-UNITS = {"hours": "Hours", "minutes": "Minutes", "test_acc": "Test accuracy in %", "train_acc": "Training accuracy in %"}
+UNITS = {
+    "hours": "Hours",
+    "minutes": "Minutes",
+    "test_acc": "Test accuracy in %",
+    "train_acc": "Training accuracy in %",
+    "test_acc_mean_drop": "Drop of the mean test accuracy, in points",
+    "dfr_max_test_acc": "Best test accuracy after reweighting the features, in %",
+    "correlation": "Coefficient of correlation",
+    "l2_norm": "As each row says",
+}
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
 
@@ -179,7 +187,7 @@ def _view(sheet: Sheet) -> dict[str, Any]:
         "fixed": fixed,
         "states": dict(count),
         "command": sheet.name,
-        "unit": UNITS.get(sheet.table.metric, sheet.table.metric.replace("_", " ")),
+        "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
         "better": "high is good here" if sheet.table.better == "high" else "low is good here",
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
         "columns": [" / ".join(column) for column in sheet.columns],
@@ -261,8 +269,3 @@ def _sources(sheet: Sheet) -> list[dict[str, Any]]:
             text = f"{spot.per_seed[seed]:.{_digits(spot) + 1}f}"
             found.setdefault(record, {"anchor": anchor, "place": place, "seed": seed, "value": text, "id": record})
     return list(found.values())
-
-
-def named(sheet: Sheet) -> str:
-    """The file name's stem of a sheet."""
-    return slugged(sheet.slug)

@@ -580,7 +580,7 @@ def report(
         raise _usage("--tidy is a form of CSV; add --format csv")
     if not grid and any(wishes.values()):
         raise _usage("selectors are for one table or grid; name it by --table")
-    shown = site.Shown.of(grid, wishes, _records(space), papers_only=tidy)
+    shown = site.Shown.of(grid, wishes, _records(space), tidy=tidy)
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
     if wrong := [f for f in formats if f not in site.FORMATS]:

@@ -11,7 +11,7 @@ from leaderboard.sheet import Finder, Sheet, sheets, tidy
 from leaderboard.table import Board, board, others
 from registry import EntryError, lacking, resolve
 from results import Grid, Records, read_grid, read_table
-from results.papers import source
+from results.papers import as_grid, source
 from results.table import table_names
 
 FORMATS = tuple(printed.FORMATS)
@@ -26,17 +26,17 @@ class Shown:
     whole: bool  # the whole site, not what one name stands for
 
     @classmethod
-    def of(cls, name: str | None, wishes: Mapping[str, Sequence[str]], records: Records, *, papers_only: bool = False) -> Shown:
-        """What a name stands for; without one the whole site, or with `papers_only` what papers print. EntryError."""
+    def of(cls, name: str | None, wishes: Mapping[str, Sequence[str]], records: Records, *, tidy: bool = False) -> Shown:
+        """What a name stands for; without one the whole site, or with `tidy` what papers print. EntryError, FileError."""
         if name is None:
-            return cls._all(records, papers_only)
+            return cls._all(records, tidy)
         grid = read_grid(name)
+        if tidy and not isinstance(grid, Grid):
+            grid = as_grid(grid)
         if isinstance(grid, Grid):
             return cls([], sheets(grid.selected(wishes), records, resolve, lacking), False)
         if any(wishes.values()):
-            raise EntryError(f"selectors are for the tables of papers; the grid {name} is shown whole")
-        if papers_only:
-            raise EntryError(f"--tidy is for printed tables; `--grid {name} --format csv` has one row per number already")
+            raise EntryError(f"selectors are for printed tables; the grid {name} is shown whole")
         return cls([board(grid, records, name, resolve)], [], False)
 
     @classmethod

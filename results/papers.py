@@ -175,7 +175,7 @@ def read_grid(name: str) -> Table | Grid:
         table for table in paper_tables() if name == "full" or (set(name) & set("*?[") and fnmatch.fnmatchcase(table, name))
     ]
     if not names:
-        near = difflib.get_close_matches(name, grid_names(), 1, 0.8)
+        near = difflib.get_close_matches(name, paper_tables(), 1, 0.8)
         if near and near[0] != name:
             raise FileError(f"there is no grid {name!r}; did you mean {near[0]!r}?")
         table = read_table(name)
@@ -224,13 +224,22 @@ def cited(place: Place, table: Table) -> dict[str, str]:
         "paper": table.paper,
         "table": table.table,
         **{axis: paper.cited(name) if paper else name for axis, name in names.items()},
-        "params": paper.ordered(place.params) if paper else place.params,
+        "params": paper.ordered(place.params) if paper else place.params or _fields(place),
         "metric": place.metric.partition("(")[0],
         "value": printed.text if printed and printed.value is not None else "",
         "std": printed.std if printed else "",
         "quality": printed.quality if printed and printed.value is not None else "",
         "note": printed.note if printed else "",
     }
+
+
+def _fields(place: Place) -> str:
+    """What the names of entries leave out, where no paper says how to call it."""
+    told = {axis: str(place.fields[axis]) for axis in ("protocol", "dataset", "attack", "defense", "architecture")}
+    shares = {"ratio": f"{place.fields['ratio']:g}", "part": place.fields["part"]}
+    usual = {"ratio": "1", "part": "all"}
+    pairs = [(axis, text) for axis, text in told.items() if set(text) & set("(@+")]
+    return ";".join(f"{axis}={text}" for axis, text in [*pairs, *(p for p in shares.items() if usual[p[0]] != p[1])])
 
 
 # Which of it can be run

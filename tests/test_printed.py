@@ -268,7 +268,7 @@ def test_agreement_names_what_it_knows(records):
 
 def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
     """2,928 rows: what an analysis of the papers' numbers starts from."""
-    rows = list(csv.DictReader(io.StringIO(site.Shown.of(None, {}, records, papers_only=True).tidy())))
+    rows = list(csv.DictReader(io.StringIO(site.Shown.of(None, {}, records, tidy=True).tidy())))
     assert len(rows) == 2928 and all(row["value"] for row in rows)
     assert list(rows[0]) == [*COLUMNS, "ours", "ours_std", "n", "state", "record"]
     assert {row["quality"] for row in rows} == {"ok", "inferred", "suspect"}
@@ -282,6 +282,27 @@ def test_the_tidy_form_has_ours_in_the_unit_of_the_paper(records):
     row = next(r for r in tidy([sheet(records)]) if (r["attack"], r["defense"]) == ("ops", "jpeg"))
     assert row["ours"] == pytest.approx(77.83) and row["ours_std"] == pytest.approx(1.0) and row["n"] == 3
     assert row["value"] == "77.33" and len(row["record"].split(";")) == 3 and row["state"] == "done"
+
+
+def test_a_grid_of_ours_has_a_tidy_form_too(records):
+    """In percent, and with the items as they are written: no paper says how to name them."""
+    grid = as_grid(read_table("quick"))
+    assert {cell.id for cell in grid.cells(resolve, lacking)} == {cell.id for cell in read_table("quick").cells(resolve)}
+    one = next(
+        w for w in grid.wanted(resolve, lacking) if w.place.row[0].startswith("lsp") and w.place.column[0].startswith("jpeg")
+    )
+    for cell in one.cells:
+        records.write(record(cell, 0.4))
+    rows = list(csv.DictReader(io.StringIO(site.Shown.of("quick", {}, records, tidy=True).tidy())))
+    row = next(row for row in rows if row["ours"])
+    assert len(rows) == 42 and (row["attack"], row["defense"], row["value"], row["ours"], row["n"]) == (
+        "lsp",
+        "jpeg",
+        "",
+        "40.0",
+        "2",
+    )
+    assert row["params"] == "attack=lsp(norm=l2,epsilon=2.2);defense=jpeg(quality=10)"
 
 
 # Every format

@@ -6,6 +6,7 @@ import csv as csv_
 import io
 import itertools
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -186,7 +187,7 @@ def _view(sheet: Sheet) -> dict[str, Any]:
         "sheet": sheet,
         "fixed": fixed,
         "states": dict(count),
-        "command": sheet.name,
+        "command": shlex.quote(sheet.name),
         "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
         "better": "high is good here" if sheet.table.better == "high" else "low is good here",
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],

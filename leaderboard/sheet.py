@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean, stdev, variance
 from typing import Any
 
@@ -102,7 +103,7 @@ class Sheet:
 
     @property
     def slug(self) -> str:
-        return slugged(self.name.removesuffix(".toml").replace("/", "."))
+        return slugged(Path(self.name).stem if self.name.endswith(".toml") else self.name.replace("/", "."))
 
     @property
     def title(self) -> str:

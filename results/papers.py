@@ -176,7 +176,7 @@ def read_grid(name: str) -> Table | Grid:
     ]
     if not names:
         near = difflib.get_close_matches(name, paper_tables(), 1, 0.8)
-        if near and near[0] != name:
+        if near and near[0] != name and not name.endswith(".toml"):
             raise FileError(f"there is no grid {name!r}; did you mean {near[0]!r}?")
         table = read_table(name)
         return as_grid(table) if table.printed else table

@@ -58,10 +58,9 @@ class Shown:
         return cls(boards + others(records, shown), made, True)
 
     def text(self, form: str) -> str:
-        """Every table in one format, one behind the other."""
-        return "".join(
-            [render.FORMATS[form](one) for one in self.boards] + [printed.FORMATS[form](sheet) for sheet in self.sheets]
-        )
+        """Every table in one format, one behind the other; several in JSON are one list."""
+        texts = [render.FORMATS[form](one) for one in self.boards] + [printed.FORMATS[form](sheet) for sheet in self.sheets]
+        return f"[\n{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "".join(texts)
 
     def tidy(self) -> str:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""

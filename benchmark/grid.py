@@ -144,7 +144,12 @@ def expand(table: Table | Grid) -> tuple[list[Cell], dict[str, str]]:
         roots.update({part.name: str(part.root) for part in parts if part.root})
         return parts
 
-    return (table.cells(resolve, entries.lacking) if isinstance(table, Grid) else table.cells(resolve)), roots
+    if isinstance(table, Grid):
+        for item in {str(place.fields["dataset"]) for place in table.places}:
+            if item.startswith("folder:"):
+                resolve("datasets", item)
+        return table.cells(resolve, entries.lacking), roots
+    return table.cells(resolve), roots
 
 
 def absent(table: Table | Grid) -> list[tuple[str, str]]:
@@ -194,7 +199,7 @@ def plan(
                     raise MissingDataError(sentence)
                 for task in result.to_run:
                     if task.dataset.text == part.text and not result.reasons[task.cell.id]:
-                        result.reasons[task.cell.id] = f"data set {part.entry.name} is not here yet"
+                        result.reasons[task.cell.id] = sentence.partition(";")[0]
     if ask:
         if decode:
             child.decode(list({task.dataset.text: task.dataset for task in result.to_run}.values()))

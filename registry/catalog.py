@@ -263,7 +263,8 @@ def lacking(kind: str, item: str) -> list[tuple[str, str]]:
     """
     catalog, found = CATALOGS[kind], []
     for named in parse(item):
-        entries = [row for row in catalog.rows if row.name == named.name]
+        name = "folder" if kind == "datasets" and named.name.startswith("folder:") else named.name
+        entries = [row for row in catalog.rows if row.name == name]
         if not entries:
             found.append((named.name, ""))
         fields = {f.name for entry in entries for f in entry.fields if not f.hidden} | set(COMMON.get(kind, ()))

@@ -246,8 +246,7 @@ class Table(_Strict):
 
     def places(self) -> list[Place]:
         """Every place, row by row; where there is a reference, only those in which it prints something."""
-        axes = [axis for axis in PLACED if axis in self.layout or len(getattr(self, axis)) == 1]
-        varying = [axis for axis in self.layout if axis in axes] + [axis for axis in PLACED if axis not in axes]
+        varying = list(dict.fromkeys([*self.layout, *(axis for axis in PLACED if len(getattr(self, axis)) > 1)]))
         fixed = [(axis, self.items(axis)[0][1]) for axis in PLACED if axis not in varying]
         rows = [axis for axis in varying if axis not in self.columns]
         found = []

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import in_process
+from PIL import Image
 
+from benchmark.grid import expand
 from leaderboard.sheet import TIMES, combined, labels
 from registry import lacking, resolve
 from results import FileError, Grid, Table, read_grid, read_table
@@ -371,3 +373,21 @@ def test_a_paper_table_without_values_is_refused(tmp_path):
     (tmp_path / "mine.toml").write_text(TOML)
     with pytest.raises(FileError, match=r"has no mine\.csv beside it; add the values as they are printed"):
         read_table(str(tmp_path / "mine.toml"))
+
+
+def test_what_an_item_lacks_is_told_entry_by_entry():
+    """An entry that is to come, and a field that one has not got yet, in one chain."""
+    assert lacking("attacks", "em(variant=rem,seed=0)+swap(mode=inter)") == [("em", "variant"), ("swap", "")]
+    assert lacking("defenses", "jpeg(quality=10)+at(epsilon=2/255)") == lacking("datasets", "folder:/tmp/x(size=32)") == []
+
+
+def test_a_papers_table_runs_on_images_of_ones_own(tmp_path):
+    """`--dataset cifar10=folder:PATH`: the path is remembered, not told."""
+    for part, name, number in ((p, c, n) for p in ("train", "test") for c in "ab" for n in range(2)):
+        path = tmp_path / part / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(path)
+    grid = read_grid("d-vae/table-2").selected({"dataset": [f"cifar10=folder:{tmp_path}"], "attack": ["OPS"], "seed": ["0"]})
+    assert grid.absent(resolve, lacking)
+    cells, roots = expand(grid)
+    assert list(roots.values()) == [str(tmp_path)] and {cell.dataset.name for cell in cells} == set(roots)

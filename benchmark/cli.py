@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchmark.grid import Plan
     from registry.catalog import Part
     from results import Record, Records, Table, Workspace
+    from results.papers import Grid as Printed
 
 VERBOSE = ("-v", "--verbose")
 
@@ -101,18 +102,26 @@ def _wishes(values: Several) -> list[str]:
 
 
 @app.command("list")
-def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", as_json: Json = False) -> None:
-    """List entries: name, one line, paper, where it comes from.
+def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
+    """List entries: name, one line, paper, where it comes from; of grids how many cells there are, can be run, are done.
 
-    KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob.
+    KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob. GPU-hours are those of training
+    what can be run and is not done: from records of like cells on a GPU, else from multiply-adds.
 
-    Example: `bench list attacks 'l*'`
+    Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
     """
     from benchmark import listing
 
-    rows = listing.listing(kind, pattern)
+    rows = listing.listing(kind, pattern, _records(_workspace(workspace)) if kind == "grids" else None)
     if as_json:
         return _print_json(rows)
+    if kind == "grids":
+        hours = ["unknown" if r["gpu_hours"] is None else f"{r['gpu_hours']:.1f}" for r in rows]
+        counts = [[str(r[key]) for key in ("cells", "runnable", "done")] for r in rows]
+        return _table(
+            ["name", "cells", "runnable", "done", "GPU-hours left", "summary"],
+            [[r["name"], *count, hour, r["summary"]] for r, count, hour in zip(rows, counts, hours, strict=True)],
+        )
     _table(
         ["name", "summary", "paper", "source"], [[r["name"], r["summary"] or r["error"], r["paper"], r["source"]] for r in rows]
     )
@@ -452,12 +461,13 @@ def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False)
 
     space = _workspace(workspace)
     name, table = driver.choose(grid, {})
-    plan = grids.plan(name, *grids.expand(table), _records(space), ask=False)
+    plan = grids.plan(name, *grids.expand(table), _records(space), ask=False, strict=False)
+    plan.absent = grids.absent(table)
     schedule.mark_running(plan, _records(space))
     if as_json:
         return _print_json(plan.counts())
     counts = {key.replace("_", " "): n for key, n in plan.counts().items() if n and key not in ("grid", "cells", "ran")}
-    print(f"{name}: {len(plan.tasks)} cells, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    print(f"{name}: {len(plan.tasks) + len(plan.absent)} cells, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
     for task in plan.tasks:
         if plan.states[task.cell.id] in ("failed", "stale"):
             print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
@@ -490,7 +500,7 @@ def logs(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -
             print(path.read_text(encoding="utf-8"))
 
 
-def _print_outcome(name: str, table: Table, space: Workspace, outcome: Outcome, as_json: bool) -> None:
+def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome: Outcome, as_json: bool) -> None:
     from benchmark.display import duration
 
     after = outcome.after
@@ -540,54 +550,96 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
 @app.command()
 def report(
     grid: Annotated[
-        str | None, typer.Option("--grid", "--table", help="One grid or table file; default: the whole site.")
+        str | None,
+        typer.Option("--grid", "--table", help="A grid, a paper's table, a glob or a file; default: the whole site."),
     ] = None,
     format_: Annotated[str, typer.Option("--format", help="html, markdown, csv, latex, json; several by commas.")] = "html",
+    tidy: Annotated[bool, typer.Option("--tidy", help="With csv: one row per number, papers' values and ours.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder of the site, or of the files.")] = None,
+    dataset: DatasetAxis = None,
+    attack: AttackAxis = None,
+    defense: DefenseAxis = None,
+    architecture: ArchitectureAxis = None,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
     """Render the leaderboard from the records: the whole site as HTML, or one table.
 
-    One table as csv, latex, markdown or json goes to standard output unless --output names a folder.
+    One table as csv, latex, markdown or json goes to standard output unless --output names a folder. Selectors are those of
+    `bench run`: a value or glob keeps, old=new shows what was run in the place of something else.
 
-    Examples: `bench report`, `bench report --grid quick --format markdown`
+    Examples: `bench report`, `bench report --table d-vae/table-2 --format latex`, `bench report --format csv --tidy`
     """
-    from leaderboard import render
+    from leaderboard import site
 
     space = _workspace(workspace)
     formats = _wishes([format_])
-    if wrong := [f for f in formats if f not in render.FORMATS]:
-        raise _usage(f"unknown format {wrong[0]!r}; formats are {', '.join(render.FORMATS)}")
-    boards = _boards(grid, _records(space))
+    axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
+    wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    if tidy and (formats != ["csv"] or as_json):
+        raise _usage("--tidy is a form of CSV; add --format csv")
+    if not grid and any(wishes.values()):
+        raise _usage("selectors are for one table or grid; name it by --table")
+    shown = site.Shown.of(grid, wishes, _records(space), tidy=tidy)
+    if tidy:
+        return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
+    if wrong := [f for f in formats if f not in site.FORMATS]:
+        raise _usage(f"unknown format {wrong[0]!r}; formats are {', '.join(site.FORMATS)}")
     if "html" in formats or output is not None:
-        paths = render.write(boards, output or space.site, formats)
+        paths = shown.write(output or space.site, formats)
         if as_json:
             return _print_json([str(path) for path in paths])
-        print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
+        if grid or "html" not in formats:
+            print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
+        else:
+            print(paths[0])
     else:
-        for board in boards:
-            for one in formats:
-                print(render.FORMATS[one](board), end="")
+        print("".join(shown.text(one) for one in formats), end="")
 
 
-def _boards(grid: str | None, records: Records) -> list[Any]:
-    from leaderboard import table as boards
-    from registry import resolve
-    from results import read_table
-    from results.table import table_names
+@app.command()
+def compare(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[PAPER|TABLE]", help="A paper, a table or a glob; default: all.")
+    ] = None,
+    dataset: DatasetAxis = None,
+    attack: AttackAxis = None,
+    defense: DefenseAxis = None,
+    architecture: ArchitectureAxis = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Compare our numbers with the papers': coverage, how many lie within 1, 2 and 5 points, ranks, the largest deviations.
 
-    names = [grid] if grid else table_names()
-    tables = [(name, read_table(name)) for name in names]
-    made = [boards.board(table, records, name, resolve) for name, table in tables]
-    if grid:
-        return made
-    shown = {cell.id for _, table in tables for cell in table.cells(resolve)}
-    return made + boards.others(records, shown)
+    Example: `bench compare d-vae`
+    """
+    from leaderboard import agreement
+
+    axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
+    wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    found = agreement.compare(name, wishes, _records(_workspace(workspace)))
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
 
 
-def _print_table(name: str, table: Table, records: Records) -> None:
+def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
+    """Print texts, or write them to a folder and print their paths."""
+    if output is None:
+        return print("".join(texts.values()), end="")
+    from leaderboard import render
+
+    paths = render.write([], output, (), more=texts)
+    _print_json([str(path) for path in paths]) if as_json else print("\n".join(map(str, paths)))
+
+
+def _print_table(name: str, table: Table | Printed, records: Records) -> None:
     from rich.console import Console
+
+    from results import Grid
+
+    if isinstance(table, Grid):
+        from leaderboard import agreement
+
+        return print(agreement.text(agreement.of(table, records)))
 
     from leaderboard import render
     from leaderboard import table as boards

@@ -17,7 +17,7 @@ from benchmark import schedule
 from benchmark.display import Display, duration
 from benchmark.grid import Plan
 from registry import EntryError
-from results import Cell, Record, Records, Table, Workspace, read_table
+from results import Cell, Grid, Record, Records, Table, Workspace, read_grid
 from results.record import read_record
 
 
@@ -48,9 +48,9 @@ class Outcome:
     seconds: float
 
 
-def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Table]:
+def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Table | Grid]:
     """Return the name and the table of a grid, of a file, or of the selectors alone. EntryError, FileError."""
-    name, table = (grid, grids.select(read_table(grid), selectors)) if grid else ("selection", grids.adhoc(selectors))
+    name, table = (grid, grids.select(read_grid(grid), selectors)) if grid else ("selection", grids.adhoc(selectors))
     if scale is not None:
         if not 0 < scale < 1e6:
             raise EntryError(f"--scale {scale}: expected a factor above 0")
@@ -58,12 +58,22 @@ def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: floa
     return name, table
 
 
-def plan_table(name: str, table: Table, space: Workspace, options: Options, dry_run: bool) -> Plan:
+def plan_table(name: str, table: Table | Grid, space: Workspace, options: Options, dry_run: bool) -> Plan:
     """Plan the cells of a table, every flag checked first. A dry run writes and decodes nothing."""
-    return _plan(name, *grids.expand(table), space, options, dry_run)
+    plan = _plan(name, *grids.expand(table), space, options, dry_run, strict=not (dry_run and isinstance(table, Grid)))
+    plan.absent = grids.absent(table)
+    return plan
 
 
-def _plan(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: Options, dry_run: bool) -> Plan:
+def _plan(
+    name: str,
+    cells: Sequence[Cell],
+    roots: dict[str, str],
+    space: Workspace,
+    options: Options,
+    dry_run: bool,
+    strict: bool = True,
+) -> Plan:
     if options.executor not in schedule.EXECUTORS:
         raise EntryError(f"unknown executor {options.executor!r}; executors are {', '.join(schedule.EXECUTORS)}")
     device = schedule.choose_device(options.device)
@@ -83,17 +93,19 @@ def _plan(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Worksp
         limit=options.limit,
         workers=options.workers or schedule.cores(),
         decode=not dry_run,
+        strict=strict,
     )
 
 
-def run_table(name: str, table: Table, space: Workspace, options: Options, quiet: bool = False) -> Outcome:
+def run_table(name: str, table: Table | Grid, space: Workspace, options: Options, quiet: bool = False) -> Outcome:
     """Run what is missing of a table."""
     start = time.monotonic()
     cells, roots = grids.expand(table)
     plan = _plan(name, cells, roots, space, options, dry_run=False)
     records = Records(space.records)
     ran = _execute(plan, space, records, options, quiet)
-    after = grids.plan(name, cells, roots, records, ask=False)
+    after = grids.plan(name, cells, roots, records, ask=False, strict=False)
+    plan.absent = after.absent = grids.absent(table)
     return Outcome(plan, after, ran, time.monotonic() - start)
 
 
@@ -162,11 +174,14 @@ def plan_text(plan: Plan) -> str:
     estimate = f"about {duration(plan.seconds_estimate or 0)}" if known else "unknown, no record of such cells yet"
     stages, done = plan.stages(), sum(state == "done" for state in plan.states.values())
     lines = [
-        f"{plan.name}: {len(plan.tasks)} cells, {done} done, {len(plan.to_run)} to run; time {estimate}",
+        f"{plan.name}: {len(plan.tasks) + len(plan.absent)} cells, {done} done, {len(plan.to_run)} to run"
+        + (f", {len(plan.absent)} not available" if plan.absent else "")
+        + f"; time {estimate}",
         f"stages: {stages['craft']} poisons to craft, {stages['purify']} sets to purify, {stages['train']} trainings",
     ]
     for task in plan.tasks:
         state, reason = plan.states[task.cell.id], plan.reasons[task.cell.id]
         if state != "done":
             lines.append(f"  {state:15} {task.cell.id}  {task.cell.label}" + (f"  ({reason})" if reason else ""))
+    lines += [f"  {reason}  {label}" for label, reason in plan.absent]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from registry import CATALOGS, EntryError, MissingDataError, child, data, outdat
 from registry import catalog as entries
 from registry.catalog import Part
 from registry.item import split
-from results import Cell, Record, Records, Table
+from results import Cell, Grid, Record, Records, Table
 from results import cell as cells_
 
 KINDS = {
@@ -111,13 +111,14 @@ class Plan:
     to_run: list[Task] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)  # folders of images
     seconds_estimate: float | None = None
+    absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
 
     def counts(self) -> dict[str, Any]:
         """The keys of `bench run --json` and `bench status --json`."""
         count = Counter(self.states.values())
         return {
             "grid": self.name,
-            "cells": len(self.tasks),
+            "cells": len(self.tasks) + len(self.absent),
             "done": count["done"],
             "ran": 0,
             "failed": count["failed"],
@@ -125,7 +126,7 @@ class Plan:
             "queued": 0,
             "missing": count["missing"],
             "not_applicable": count["not-applicable"],
-            "not_available": 0,
+            "not_available": len(self.absent),
             "stale": count["stale"],
             "lost": 0,
             "cancelled": 0,
@@ -140,7 +141,7 @@ class Plan:
         }
 
 
-def expand(table: Table) -> tuple[list[Cell], dict[str, str]]:
+def expand(table: Table | Grid) -> tuple[list[Cell], dict[str, str]]:
     """Return the cells of a table, and the paths of the folders of images among its data sets, by their names."""
     roots: dict[str, str] = {}
 
@@ -149,7 +150,17 @@ def expand(table: Table) -> tuple[list[Cell], dict[str, str]]:
         roots.update({part.name: str(part.root) for part in parts if part.root})
         return parts
 
+    if isinstance(table, Grid):
+        for item in {str(place.fields["dataset"]) for place in table.places}:
+            if item.startswith("folder:"):
+                resolve("datasets", item)
+        return table.cells(resolve, entries.lacking), roots
     return table.cells(resolve), roots
+
+
+def absent(table: Table | Grid) -> list[tuple[str, str]]:
+    """Return the cells of a table that cannot be run yet: what each is, and why it is not available."""
+    return table.absent(entries.resolve, entries.lacking) if isinstance(table, Grid) else []
 
 
 def plan(
@@ -164,11 +175,13 @@ def plan(
     workers: int = 1,
     ask: bool = True,
     decode: bool = False,
+    strict: bool = True,
 ) -> Plan:
     """Say what of some cells is to be run. EntryError, FileError, MissingDataError for what cannot be.
 
     `force` runs finished cells too, `retry` failed ones of every kind; `ask` asks entries whether they apply;
     `decode` decodes data sets that never were, so that a fault of theirs is found before any work.
+    Without `strict` a data set that is not on this machine is the reason of its cells, not an error.
     """
     tasks = [Task.of(cell, roots) for cell in cells]
     result = Plan(name, tasks, {}, roots=roots)
@@ -188,7 +201,11 @@ def plan(
     if result.to_run:
         for part in {task.dataset.text: task.dataset for task in result.to_run}.values():
             if sentence := data.missing(part) or data.complaint(part):
-                raise MissingDataError(sentence)
+                if strict:
+                    raise MissingDataError(sentence)
+                for task in result.to_run:
+                    if task.dataset.text == part.text and not result.reasons[task.cell.id]:
+                        result.reasons[task.cell.id] = sentence.partition(";")[0]
     if ask:
         if decode:
             child.decode(list({task.dataset.text: task.dataset for task in result.to_run}.values()))
@@ -217,7 +234,7 @@ def _ask(result: Plan) -> None:
     """Move cells whose attack or defense does not apply to their data set from `to_run` to not applicable."""
     questions: dict[tuple[str, str], tuple[Part, Part]] = {}
     for task in result.to_run:
-        for part in (*task.attack, *task.defense):
+        for part in (*task.attack, *task.defense) if not data.missing(task.dataset) else ():
             if part.entry.hooks & {"applies", "__post_init__"}:  # the latter refuses wrong values
                 questions.setdefault((f"{part.entry.kind}:{part.text}", task.dataset.text), (part, task.dataset))
     answers = dict(zip(questions, child.reasons(list(questions.values())), strict=True))
@@ -265,8 +282,10 @@ def _like(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
     return [(*base, texts["defense"]), base]
 
 
-def select(table: Table, selectors: Mapping[str, Sequence[str]]) -> Table:
+def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table | Grid:
     """Keep the values of axes that match, or replace them: a value or a glob keeps, `old=new` replaces. EntryError."""
+    if isinstance(table, Grid):
+        return table.selected(selectors)
     changes: dict[str, list[Any]] = {}
     for axis, wishes in selectors.items():
         values: list[Any] = list(getattr(table, axis))
@@ -328,8 +347,10 @@ def adhoc(selectors: Mapping[str, Sequence[str]]) -> Table:
         raise EntryError(f"--{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from None
 
 
-def scaled(table: Table, factor: float) -> Table:
+def scaled(table: Table | Grid, factor: float) -> Table | Grid:
     """The same grid with the epochs of its protocols multiplied by `factor`, which makes them other protocols."""
+    if isinstance(table, Grid):
+        return table.scaled(factor)
     return table.replaced(protocol=[f"{item}@{factor:g}" for item in table.protocol])
 
 

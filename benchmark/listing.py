@@ -8,19 +8,26 @@ import os
 import platform
 from typing import Any
 
+from benchmark import grid as grids
 from benchmark import provenance
+from benchmark.cost import Cost
 from registry import CATALOGS, EntryError, child, data
 from registry._places import data_root
 from registry.catalog import COMMON, Entry
 from registry.item import write_value
-from results import read_table
-from results.table import table_names
+from results import Grid, Records, read_grid
+from results.papers import grid_names, source
 
 
-def listing(kind: str, pattern: str) -> list[dict[str, str]]:
-    """Return the rows of `bench list`: name, kind, summary, paper, source, error."""
+def listing(kind: str, pattern: str, records: Records | None = None) -> list[dict[str, Any]]:
+    """Return the rows of `bench list`: name, kind, summary, paper, source, error; of grids also what `grid_counts` says."""
+    rows: list[dict[str, Any]]
     if kind == "grids":
-        rows = [_row(name, "grid", read_table(name).title, "", "built-in", "") for name in table_names()]
+        names = [name for name in grid_names() if fnmatch.fnmatchcase(name, pattern)]
+        past = [record for record in records or () if record.metrics]
+        done = {record.id for record in past}
+        cost = Cost(past)
+        rows = [_grid_row(name, done, cost) for name in names]
     elif kind in CATALOGS:
         entries = CATALOGS[kind].rows
         errors = child.failing([e for e in entries if e.source != "built-in"])
@@ -35,6 +42,22 @@ def listing(kind: str, pattern: str) -> list[dict[str, str]]:
     else:
         raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(CATALOGS)} and grids")
     return [row for row in rows if fnmatch.fnmatchcase(row["name"], pattern)]
+
+
+def _grid_row(name: str, done: set[str], cost: Cost) -> dict[str, Any]:
+    """One grid: how many cells it has, can run now and has run, and the GPU-hours of training that are left."""
+    grid = read_grid(name)
+    papers = {table.paper for table in grid.tables.values() if table.paper} if isinstance(grid, Grid) else set()
+    paper = source(papers.pop()).title if len(papers) == 1 else ""
+    title = grid.title if name != "full" else "every table of every paper"
+    cells = grids.expand(grid)[0]
+    left = [cell for cell in cells if cell.id not in done]
+    return _row(name, "grid", title, paper, "built-in", "") | {
+        "cells": len(cells) + len(grids.absent(grid)),
+        "runnable": len(cells),
+        "done": len(cells) - len(left),
+        "gpu_hours": cost.hours(left),
+    }
 
 
 def _row(name: str, kind: str, summary: str, paper: str, source: str, error: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -29,20 +29,22 @@ DASH, MINUS = "–", "−"  # noqa: RUF001  (typography: an empty cell, a negati
 SHORT = {"missing": "not run yet", "failed": "failed", "not-applicable": "not applicable", "stale": "stale", "partial": ""}
 
 
-def html(boards: Sequence[Board], *, title: str = TITLE, files: bool = False) -> str:
-    """Return one page that needs nothing beside it. `files` links the tables that `write_site` puts there."""
+def html(boards: Sequence[Board], *, title: str = TITLE, files: bool = False, links: Sequence[Mapping[str, str]] = ()) -> str:
+    """Return one page that needs nothing beside it. `files` links the tables that `write` puts there, `links` other pages."""
     views = [_view(board) for board in _distinct(boards)]
     latest = max((view["latest"] for view in views), default="")
-    return _environment("html").get_template("page.html").render(title=title, boards=views, latest=latest, files=files)
+    return (
+        environment("html").get_template("page.html").render(title=title, boards=views, latest=latest, files=files, links=links)
+    )
 
 
 def markdown(board: Board) -> str:
-    return _environment("md").get_template("board.md").render(_view(board))
+    return environment("md").get_template("board.md").render(_view(board))
 
 
 def latex(board: Board) -> str:
     """Return a table environment; it needs the package booktabs."""
-    return _environment("tex").get_template("board.tex").render(_view(board))
+    return environment("tex").get_template("board.tex").render(_view(board))
 
 
 def frame(board: Board) -> pd.DataFrame:
@@ -51,7 +53,7 @@ def frame(board: Board) -> pd.DataFrame:
 
     rows = [
         {
-            **{axis: _inert(text) for axis, text in value.point.items()},
+            **{axis: inert(text) for axis, text in value.point.items()},
             "state": value.state,
             "test_acc": value.mean,
             "test_acc_std": value.std,
@@ -60,7 +62,7 @@ def frame(board: Board) -> pd.DataFrame:
             "drop": value.drop,
             "seconds": value.seconds,
             "records": ";".join(value.records),
-            "reason": _inert(value.reason),
+            "reason": inert(value.reason),
         }
         for value in _in_order(board)
     ]
@@ -136,8 +138,16 @@ FORMATS: dict[str, Callable[[Board], str]] = {
 ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 
-def write(boards: Sequence[Board], folder: Path, formats: Sequence[str] = ("html",)) -> list[Path]:
+def write(
+    boards: Sequence[Board],
+    folder: Path,
+    formats: Sequence[str] = ("html",),
+    *,
+    links: Sequence[Mapping[str, str]] = (),
+    more: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write each board as <slug>.<ending> in every format; html is one index.html with Markdown and CSV beside it.
+    `more` are further files by name, `links` what the index says of them.
 
     Returns the paths, that of the page first. Whole files appear by rename; other files in `folder` are left alone.
     """
@@ -146,7 +156,8 @@ def write(boards: Sequence[Board], folder: Path, formats: Sequence[str] = ("html
     wanted = dict.fromkeys([*(f for f in formats if f != "html"), *(("markdown", "csv") if "html" in formats else ())])
     texts = {f"{board.slug}.{ENDINGS[name]}": FORMATS[name](board) for board in boards for name in wanted}
     if "html" in formats:
-        texts = {"index.html": html(boards, files=True)} | texts
+        texts = {"index.html": html(boards, files=True, links=links)} | texts
+    texts |= more or {}
     for name, text in texts.items():
         _write(folder / name, text)
     return [folder / name for name in texts]
@@ -220,7 +231,7 @@ def _in_order(board: Board) -> list[Value]:
     return [board.values[place] for place in _places(board)]
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
@@ -356,7 +367,14 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#_%"} | {
     "…": r"\ldots{}",
     MINUS: "$-$",
     DASH: "--",
+    "\u2016": r"$\Vert$",
+    "\u0302": r"\^{}",  # the hat of p-hat, behind its letter
+    "\u207b": "$^{-}$",
+    "\u2074": "$^{4}$",
 }
+_LATEX |= {chr(0x2080 + digit): f"$_{digit}$" for digit in range(10)}
+_LATEX |= {"\u1d58": "$^{u}$", "\u02b3": "$^{r}$", "\u1d43": "$^{a}$"}
+_LATEX |= {chr(code): rf"$\{name}$" for code, name in ((0x3B4, "delta"), (0x3B5, "epsilon"), (0x3B8, "theta"), (0x3C1, "rho"))}
 
 
 def escape_latex(text: str) -> str:
@@ -369,7 +387,7 @@ def escape_latex(text: str) -> str:
 
 
 @cache
-def _environment(language: str) -> Environment:
+def environment(language: str) -> Environment:
     """The templates of one language. An undefined name is an error; every value printed is escaped, unless it is Markup."""
     import jinja2
     from markupsafe import Markup, escape

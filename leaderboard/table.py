@@ -237,7 +237,7 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     groups: dict[tuple[str, ...], tuple[dict[str, str], list[Run]]] = {}
     for cell in table.cells(resolve):
         point = {axis: cell.texts[axis] for axis in POINT}
-        run = _run(records, cell, f"not run yet: `{command}`")
+        run = look_up(records, cell, f"not run yet: `{command}`")
         groups.setdefault(tuple(point.values()), (point, []))[1].append(run)
     values = [Value(point, tuple(runs)) for point, runs in groups.values()]
     slug = slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
@@ -259,7 +259,7 @@ def others(records: Records, shown: set[str]) -> list[Board]:
             log.warning("left out: %s", error)
             continue
         if found is not None and found.cell.id == cell_id and found.cell.measure == "accuracy":
-            runs.append(_run(records, found.cell, "no record"))
+            runs.append(look_up(records, found.cell, "no record"))
     meanings: dict[tuple[str, str], list[str]] = defaultdict(list)  # (axis, text) -> what it stands for
 
     def distinct(axis: str, cell: Cell) -> str:
@@ -308,7 +308,7 @@ def slugged(text: str) -> str:
     return kept if kept == text and 0 < len(kept) <= 60 else f"{kept[:50].strip('-.')}-{digest(text, 8)}".strip("-")
 
 
-def _run(records: Records, cell: Cell, missing: str) -> Run:
+def look_up(records: Records, cell: Cell, missing: str) -> Run:
     """Look up one cell. Never raises for what lies in the folder."""
     try:
         record = records.read(cell.id)

@@ -4,7 +4,7 @@
 Importing this package never imports torch: planning and reporting stay light.
 """
 
-from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, outdated, resolve
+from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, lacking, outdated, resolve
 from registry.contract import (
     Attack,
     Budget,
@@ -41,6 +41,7 @@ __all__ = [
     "NotApplicable",
     "Paper",
     "Protocol",
+    "lacking",
     "outdated",
     "resolve",
 ]

@@ -256,6 +256,23 @@ def resolve(kind: str, item: str) -> tuple[Part, ...]:
     return CATALOGS[kind].resolve(item)
 
 
+def lacking(kind: str, item: str) -> list[tuple[str, str]]:
+    """Return what of an item is not there: (name, '') for an unknown entry, (name, field) for a field that one has not.
+
+    EntryError for what cannot be read at all.
+    """
+    catalog, found = CATALOGS[kind], []
+    for named in parse(item):
+        name = "folder" if kind == "datasets" and named.name.startswith("folder:") else named.name
+        entries = [row for row in catalog.rows if row.name == name]
+        if not entries:
+            found.append((named.name, ""))
+        fields = {f.name for entry in entries for f in entry.fields if not f.hidden} | set(COMMON.get(kind, ()))
+        fields |= {"seed"} if kind == "attacks" else set()
+        found += [(named.name, key) for key in named.given if entries and key not in fields]
+    return found
+
+
 def outdated(versions: Mapping[str, str]) -> str:
     """Say which entry has another version now than in `versions` (`kind:name` -> version, as in records), or ''.
 

@@ -1,32 +1,102 @@
-"""Table files: one TOML file says what to run (a grid) and how to print it (rows and columns)."""
+"""Table files: one TOML file says what to run (a grid) and how to print it (rows and columns).
+
+A paper's table has a CSV of the same name beside it with the values as printed, in the same rows and columns. Then the file
+is three things in one: a grid to run, a layout to print, a reference to compare with.
+"""
 
 from __future__ import annotations
 
+import csv
 import itertools
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from results.cell import Cell, Part
 from results.record import FileError
 
 AXES = ("protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "seed")
+PLACED = (*AXES[:-1], "measure")
+"""The axes that a place of a table fixes; seeds are averaged."""
 
 Resolve = Callable[[str, str], Sequence[Any]]
 
 TABLES = Path(__file__).parent / "tables"
+PAPERS = Path(__file__).parent / "papers"
+
+Axis = Literal["protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "measure"]
+Key = tuple[tuple[str, ...], tuple[str, ...]]  # printed labels of a row and of a column
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Item(_Strict):
+    """A value of an axis written as a TOML table: the fields that it sets, the label that is printed.
+
+    With `aggregate` nothing is run: `mean`, `min` and `max` are over the other items of the axis `of` (by default the axis
+    that the item stands in; without the clean row, where these are attacks); `difference` and `ratio` compare the place
+    labelled `base` in the item's own axis with the one labelled `to` in the axis `of`.
+    """
+
+    label: str = ""
+    params: str = ""  # the condition, key=value;..., as the transcription of the paper names it
+    metric: str = ""
+    better: Literal["", "high", "low"] = ""
+    protocol: str = ""
+    dataset: str = ""
+    attack: str = ""
+    ratio: float | None = Field(None, ge=0, le=1)
+    part: Literal["", "all", "clean"] = ""
+    defense: str = ""
+    architecture: str = ""
+    measure: str = ""
+    aggregate: Literal["", "mean", "min", "max", "difference", "ratio"] = ""
+    of: Literal[Axis, ""] = ""
+    base: str = ""
+    to: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """The axes that it sets."""
+        return {axis: value for axis in PLACED if (value := getattr(self, axis)) not in ("", None)}
+
+
+class Change(Item):
+    """A `[[cell]]`: places, named by printed labels, in which some fields differ from what the axes say."""
+
+    at: dict[Axis, Annotated[list[str], BeforeValidator(lambda value: _several(value))]] = Field(min_length=1)
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        return all(labels[axis] in several for axis, several in self.at.items())
+
+
+class Mark(_Strict):
+    """Why a printed value is not taken at face value."""
+
+    quality: Literal["ok", "inferred", "suspect"]
+    note: str
 
 
 def _item(value: Any) -> Any:
-    """Turn the form {name = "lsp", patch = 4} into lsp(patch=4)."""
+    """Turn the form {name = "lsp", patch = 4} into lsp(patch=4), and tables without a name into items."""
     if isinstance(value, Mapping):
         fields = dict(value)
         name = fields.pop("name", None)
+        if name is None and set(fields) <= set(Item.model_fields):
+            try:
+                return Item.model_validate(fields)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if not isinstance(name, str):
-            raise ValueError("an item written as a table needs a name")
+            raise ValueError(f"an item written as a table needs a name, or keys from {', '.join(Item.model_fields)}")
         inner = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in fields.items())
         return f"{name}({inner})" if inner else name
     return value
@@ -36,19 +106,77 @@ def _several(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Items = Annotated[list[Annotated[str, BeforeValidator(_item)]], BeforeValidator(_several), Field(min_length=1)]
-Ratios = Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_several), Field(min_length=1)]
+Items = Annotated[list[Annotated[str | Item, BeforeValidator(_item)]], BeforeValidator(_several), Field(min_length=1)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Ratios = Annotated[list[Annotated[Ratio | Item, BeforeValidator(_item)]], BeforeValidator(_several), Field(min_length=1)]
+Share = Literal["all", "clean"]
+Shares = Annotated[list[Annotated[Share | Item, BeforeValidator(_item)]], BeforeValidator(_several), Field(min_length=1)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_several), Field(min_length=1)]
-Axis = Literal["protocol", "dataset", "attack", "ratio", "part", "defense", "architecture"]
 
 
-class Table(BaseModel):
+@dataclass(frozen=True)
+class Printed:
+    """A value as a paper prints it: `text` keeps its digits, `value` and `std` are in the unit of the table."""
+
+    text: str
+    value: float | None  # None: the paper prints something that our copy of it does not show, or a dash
+    std: str = ""
+    mark: str = ""
+    quality: str = "ok"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a table: what is measured for it, and what the paper prints there."""
+
+    table: str
+    row: tuple[str, ...]
+    column: tuple[str, ...]
+    labels: Mapping[str, str]  # axis -> printed label
+    fields: Mapping[str, Any]  # every axis but the seed, as written
+    seeds: tuple[int, ...]
+    metric: str
+    better: str
+    params: str
+    aggregate: Item | None = None
+    own: str = ""  # the axis in which the aggregate stands
+    printed: Printed | None = None
+    changes: tuple[str, ...] = ()  # what the command line put in the place of something else
+
+    @property
+    def key(self) -> Key:
+        return self.row, self.column
+
+    @property
+    def runs(self) -> bool:
+        """Whether something is measured for it: no aggregate, and no dash in the paper."""
+        return self.aggregate is None and not (self.printed is not None and self.printed.text == "-")
+
+    @cached_property
+    def written(self) -> tuple[Any, ...]:
+        """What identifies its cells, all seeds together. At ratio 0 nothing is poisoned, whatever the attack."""
+        fields = dict(self.fields)
+        if fields["ratio"] == 0:
+            fields |= {"attack": "none", "ratio": 1.0}
+        return tuple(fields[axis] for axis in PLACED)
+
+    @property
+    def unit(self) -> float:
+        """What a fraction is multiplied by to be in the unit of the table: 100, or 1 where the paper prints fractions."""
+        return 1.0 if "unit=fraction" in self.params else 100.0
+
+
+class Table(_Strict):
     """A grid to run and a layout to print. Every field of the grid may be one value or a list."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     note: str = ""
+    paper: str = ""  # the folder under results/papers
+    table: str = ""  # the label that the paper prints: II, 2
+    metric: str = "test_acc"  # what the numbers are, unless an item says otherwise
+    better: Literal["high", "low"] = "high"  # as the table's authors see it
+    params: str = ""
     protocol: Items
     dataset: Items
     attack: Items
@@ -56,9 +184,106 @@ class Table(BaseModel):
     architecture: Items
     seed: Seeds
     ratio: Ratios = [1.0]
-    part: Annotated[list[Literal["all", "clean"]], BeforeValidator(_several)] = ["all"]
+    part: Shares = ["all"]
+    measure: Items = ["accuracy"]
     rows: Annotated[list[Axis], BeforeValidator(_several)] = ["attack"]
     columns: Annotated[list[Axis], BeforeValidator(_several)] = ["defense"]
+    cell: list[Change] = []
+    marks: dict[str, Mark] = {}
+
+    _name: str = PrivateAttr("")
+    _reference: dict[Key, Printed] | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Table:
+        """Every value of an axis is printed somewhere, under one label; every [[cell]] names places that are there."""
+        if not self.printed:
+            return self
+        if twice := next((axis for axis in self.rows if axis in self.columns), ""):
+            raise ValueError(f"`{twice}` is in rows and in columns; leave it out of one of them")
+        for axis in PLACED:
+            labels = [label for label, _ in self.items(axis)]
+            if len(labels) > 1 and axis not in self.layout:
+                raise ValueError(
+                    f"`{axis}` has {len(labels)} values and is neither in rows nor in columns; add it to one of them"
+                )
+            if again := next((label for label in labels if labels.count(label) > 1), ""):
+                raise ValueError(f"`{axis}` has two items labelled {again!r}; give each a label of its own")
+        for number, change in enumerate(self.cell, 1):
+            for axis, several in change.at.items():
+                labels = [known for known, _ in self.items(axis)] if axis in self.layout else []
+                if wrong := next((label for label in several if label not in labels), ""):
+                    raise ValueError(f"cell {number}: `{axis}` has no label {wrong!r}; it has {', '.join(labels) or 'none'}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What `bench run --grid` takes."""
+        return self._name
+
+    @property
+    def reference(self) -> Mapping[Key, Printed] | None:
+        """The values that a paper prints, by the labels of row and column; None for a table of our own."""
+        return self._reference
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        return (*self.rows, *self.columns)
+
+    @property
+    def printed(self) -> bool:
+        """Whether the file says how it is printed: a paper's table, or one with labels, aggregates or irregular cells."""
+        return bool(self.paper or self.cell) or any(isinstance(v, Item) for axis in PLACED for v in getattr(self, axis))
+
+    def items(self, axis: str) -> list[tuple[str, Item]]:
+        """The values of an axis with their labels."""
+        found = []
+        for value in getattr(self, axis):
+            item = value if isinstance(value, Item) else Item.model_validate({axis: value})
+            own = getattr(item, axis)
+            found.append((item.label or (f"{own:g}" if isinstance(own, float) else str(own)), item))
+        return found
+
+    def places(self) -> list[Place]:
+        """Every place, row by row; where there is a reference, only those in which it prints something."""
+        varying = list(dict.fromkeys([*self.layout, *(axis for axis in PLACED if len(getattr(self, axis)) > 1)]))
+        fixed = [(axis, self.items(axis)[0][1]) for axis in PLACED if axis not in varying]
+        rows = [axis for axis in varying if axis not in self.columns]
+        found = []
+        for combination in itertools.product(*(self.items(axis) for axis in varying)):
+            labels = {axis: label for axis, (label, _) in zip(varying, combination, strict=True)}
+            row, column = (tuple(labels[axis] for axis in part) for part in (rows, self.columns))
+            printed = None
+            if self._reference is not None:
+                printed = self._reference.get((row, column))
+                if printed is None:
+                    continue
+            parts = [*fixed, *((axis, item) for axis, (_, item) in zip(varying, combination, strict=True))]
+            parts += [("", change) for change in self.cell if change.holds(labels)]
+            aggregates = [(axis, item) for axis, item in parts if item.aggregate]
+            if len(aggregates) > 1 and printed is None:
+                continue  # the corner of two aggregates is no number
+            fields: dict[str, Any] = dict.fromkeys(PLACED)
+            for _, item in parts:
+                fields |= item.fields()
+            own, aggregate = aggregates[-1] if aggregates else ("", None)
+            found.append(
+                Place(
+                    self._name,
+                    row,
+                    column,
+                    labels,
+                    fields,
+                    tuple(self.seed),
+                    next((item.metric for _, item in reversed(parts) if item.metric), self.metric),
+                    next((item.better for _, item in reversed(parts) if item.better), self.better),
+                    ";".join(filter(None, [self.params, *(item.params for _, item in parts)])),
+                    aggregate,
+                    own,
+                    printed,
+                )
+            )
+        return found
 
     def expand(self) -> Iterator[dict[str, Any]]:
         """Yield every combination, axis by axis in the order of `AXES`, seeds innermost."""
@@ -67,26 +292,10 @@ class Table(BaseModel):
 
     def cells(self, resolve: Resolve) -> list[Cell]:
         """Return the cells of the grid, each once. `resolve(kind, item)` gives the parts of an item with all fields."""
-        known: dict[tuple[str, str], tuple[Part, ...]] = {}
-
-        def parts(kind: str, item: str) -> tuple[Part, ...]:
-            if (kind, item) not in known:
-                found = resolve(kind, item)
-                known[kind, item] = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in found)
-            return known[kind, item]
-
+        known = Known(resolve)
         cells: dict[str, Cell] = {}
         for point in self.expand():
-            cell = Cell(
-                protocol=parts("protocols", point["protocol"])[0],
-                dataset=parts("datasets", point["dataset"])[0],
-                attack=parts("attacks", point["attack"]),
-                ratio=point["ratio"],
-                part=point["part"],
-                defense=parts("defenses", point["defense"]),
-                architecture=parts("architectures", point["architecture"])[0],
-                seed=point["seed"],
-            )
+            cell = known.cell(point, point["seed"])
             cells.setdefault(cell.id, cell)
         return list(cells.values())
 
@@ -95,24 +304,139 @@ class Table(BaseModel):
         return Table.model_validate(self.model_dump() | axes)
 
 
+class Known:
+    """Makes cells of items, each item resolved once."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self.resolve = resolve
+        self._parts: dict[tuple[str, str], tuple[Part, ...]] = {}
+
+    def parts(self, kind: str, item: str) -> tuple[Part, ...]:
+        if (kind, item) not in self._parts:
+            found = self.resolve(kind, item)
+            self._parts[kind, item] = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in found)
+        return self._parts[kind, item]
+
+    def cell(self, point: Mapping[str, Any], seed: int) -> Cell:
+        return Cell(
+            protocol=self.parts("protocols", point["protocol"])[0],
+            dataset=self.parts("datasets", point["dataset"])[0],
+            attack=self.parts("attacks", point["attack"]),
+            ratio=point["ratio"],
+            part=point["part"],
+            defense=self.parts("defenses", point["defense"]),
+            architecture=self.parts("architectures", point["architecture"])[0],
+            seed=seed,
+        )
+
+
 def read_table(name: str) -> Table:
     """Read a shipped table by its name, or a TOML file by its path. FileError names the file, the place and the remedy."""
-    path = Path(name) if name.endswith(".toml") else TABLES / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else (PAPERS if "/" in name else TABLES) / f"{name}.toml"
     if not path.exists():
         known = ", ".join(table_names())
         if name.endswith(".toml"):
             raise FileError(f"there is no table file {path}")
-        raise FileError(f"there is no grid {name!r}; grids are {known}, or a path to a .toml file")
+        raise FileError(
+            f"there is no grid {name!r}; grids are {known}, those of papers (`bench list grids`), or a path to a .toml file"
+        )
+    content = read_toml(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = Table.model_validate(content)
+    except ValidationError as error:
+        raise FileError(f"{path}: {_sentence(error)}") from None
+    table._name = name
+    beside = path.with_suffix(".csv")
+    if beside.exists():
+        table._reference = _read_reference(beside, table)
+    elif table.paper:
+        raise FileError(f"{path} is a paper's table and has no {beside.name} beside it; add the values as they are printed")
+    if table.printed:
+        _refuse_twins(path, table)
+    return table
+
+
+def _refuse_twins(path: Path, table: Table) -> None:
+    """Two places of one cell under one condition would be one place written twice."""
+    seen: dict[tuple[Any, ...], Place] = {}
+    for place in table.places():
+        if place.runs:
+            cell = (*place.fields.values(), place.metric, *sorted(place.params.split(";")))
+            twin = seen.setdefault(cell, place)
+            if twin is not place:
+                one, other = (" / ".join((*p.row, *p.column)) for p in (twin, place))
+                raise FileError(f"{path}: {one} and {other} are the same cell; leave one out or tell them apart by `params`")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. FileError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is not a TOML file: {error}") from None
+
+
+_VALUE = re.compile(r"([+-]?\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?(?: \[(\w+)\])?\Z")
+
+
+def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
+    """Read the values of a paper's table.
+
+    One line per column axis with labels, then one line per row, its labels first. A value keeps its digits: `93.1`,
+    `15.87 ± 0.50`, `88.95 [a]` with the mark `a` of the TOML file. Nothing: no such place; `-`: the paper prints a dash;
+    `?`: the paper prints a value that our copy of it does not show.
+    """
     try:
-        return Table.model_validate(content)
-    except ValidationError as error:
-        raise FileError(f"{path}: {_sentence(error)}") from None
+        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"cannot read {path}: {error}") from None
+    left, above = len(table.rows), len(table.columns)
+    product = [
+        list(itertools.product(*([label for label, _ in table.items(axis)] for axis in part)))
+        for part in (table.rows, table.columns)
+    ]
+    rows, columns = product
+    remedy = f"rows and columns of {path.with_suffix('.toml').name} say how it is laid out"
+    if len(lines) != above + len(rows):
+        raise FileError(f"{path} has {len(lines)} lines, expected {above} with labels and {len(rows)} with values; {remedy}")
+    for number, line in enumerate(lines, 1):
+        if len(line) != left + len(columns):
+            raise FileError(f"{path}, line {number} has {len(line)} fields, expected {left + len(columns)}; {remedy}")
+        if number <= above:
+            expected: Sequence[str] = [column[number - 1] for column in columns]
+            found: Sequence[str] = line[left:]
+        else:
+            expected, found = rows[number - above - 1], line[:left]
+        for one, other in zip(expected, found, strict=True):
+            if one != other:
+                raise FileError(f"{path}, line {number} has the label {other!r}, expected {one!r}; {remedy}")
+    values: dict[Key, Printed] = {}
+    for number, (row, line) in enumerate(zip(rows, lines[above:], strict=True), above + 1):
+        for column, text in zip(columns, line[left:], strict=True):
+            if not text:
+                continue
+            where = f"{path}, line {number}, column {' / '.join(column)!r}"
+            if text in ("-", "?"):
+                values[row, column] = Printed(text, None)
+                continue
+            match = _VALUE.match(text)
+            if not match:
+                raise FileError(
+                    f"{where}: {text!r} is no value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for lost"
+                )
+            digits, std, mark = match[1], match[2] or "", match[3] or ""
+            if mark and mark not in table.marks:
+                raise FileError(
+                    f"{where}: there is no mark {mark!r}; add [marks.{mark}] with quality and note to the TOML file"
+                )
+            why = table.marks[mark] if mark else Mark(quality="ok", note="")
+            values[row, column] = Printed(digits, float(digits), std, mark, why.quality, why.note)
+    return values
+
+
+_BRANCH = re.compile(r"(str|Item|float|constrained-\w+)\Z|.*\[")  # how pydantic names the alternatives of a field
 
 
 def _sentence(error: ValidationError) -> str:
@@ -122,9 +446,12 @@ def _sentence(error: ValidationError) -> str:
         return f"no `{place}`; a table lists title, protocol, dataset, attack, defense, architecture, seed"
     if first["type"] == "extra_forbidden":
         return f"`{place}` is not known; a table has {', '.join(Table.model_fields)}"
-    return f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}, found {first['input']!r}"
+    if not first["loc"]:
+        return first["msg"].removeprefix("Value error, ")
+    where = [str(part) for part in first["loc"] if not _BRANCH.match(str(part))]
+    return f"`{'.'.join(where)}`: {first['msg']}, found {first['input']!r}"
 
 
 def table_names() -> list[str]:
-    """The names of the tables that come with the program."""
+    """The names of the program's own tables; `results.papers` has those of papers."""
     return sorted(path.stem for path in TABLES.glob("*.toml"))

@@ -335,7 +335,7 @@ def test_markdown_prints_any_text_as_it_is_also_inside_a_table(text):
 def test_words_between_backticks_become_code_and_nothing_else(text):
     """Reasons carry commands; a stray backtick must not turn the rest of the page into code."""
     for language in ("html", "md"):
-        printed = render._environment(language).from_string("{{ text | code }}").render(text=text)
+        printed = render.environment(language).from_string("{{ text | code }}").render(text=text)
         if language == "html":
             assert Tags(printed).seen <= {"code"}
         else:
@@ -368,7 +368,7 @@ def test_an_undefined_name_in_a_template_is_an_error(full):
     """A typing error in a template must not publish an empty place."""
     for language, source in (("html", "{{ nobody }}"), ("md", "{{ nobody }}"), ("tex", "<< nobody >>")):
         with pytest.raises(jinja2.UndefinedError):
-            render._environment(language).from_string(source).render()
+            render.environment(language).from_string(source).render()
 
 
 def test_the_page_is_whole_html_and_loads_nothing(full):

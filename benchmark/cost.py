@@ -1,0 +1,77 @@
+"""How long cells will take on a GPU, from records of like cells, else from multiply-adds. Needs no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from registry import DEFENSES, PROTOCOLS, EntryError
+from results import Cell, Record
+
+TRAINING = 3  # a training step is worth so many forward passes
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("cost.toml").read_text(encoding="utf-8"))
+
+
+class Cost:
+    """Seconds of training per cell. Crafting and purifying are left out: they are shared by many cells."""
+
+    def __init__(self, past: Iterable[Record] = ()) -> None:
+        seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        for record in past:
+            if record.metrics is not None and record.device.startswith("cuda") and record.seconds.get("train"):
+                seconds[_like(record.cell)].append(record.seconds["train"])
+        self._past = {key: fmean(several) for key, several in seconds.items()}
+
+    def seconds(self, cell: Cell) -> float | None:
+        """Return the seconds of one training on a GPU; None for a network or data of which nothing is known."""
+        found = self._past.get(_like(cell))
+        if found is not None:
+            return found
+        work = multiply_adds(cell)
+        return None if work is None else work / float(_table()["multiply_adds_per_second"])
+
+    def hours(self, cells: Iterable[Cell]) -> float | None:
+        """Return the GPU-hours of several cells; None if one of them is unknown."""
+        total = 0.0
+        for cell in cells:
+            seconds = self.seconds(cell)
+            if seconds is None:
+                return None
+            total += seconds / 3600
+        return total
+
+
+def _like(cell: Cell) -> tuple[str, ...]:
+    texts = cell.texts
+    return texts["protocol"], texts["dataset"], texts["architecture"], texts["defense"]
+
+
+def multiply_adds(cell: Cell) -> float | None:
+    """Return the multiply-adds of a training. A defense with `steps` of its own runs the network so many times more."""
+    table = _table()
+    name, data = cell.architecture.name, cell.dataset.name
+    if name not in table["gmac"] or data not in table["images"]:
+        return None
+    try:
+        facts = PROTOCOLS.entry(cell.protocol.name).facts
+        inner = [part for part in cell.defense if "loss" in DEFENSES.entry(part.name).hooks and "steps" in part.fields]
+    except EntryError:
+        return None
+    recipe: dict[str, Any] = dict(cell.protocol.fields) | dict(facts.get("per_dataset", {}).get(data, {}))
+    recipe |= dict(facts.get("adversarial", {})) if inner else {}
+    images = float(table["images"][data])
+    if cell.part == "clean":
+        images *= 1 - cell.ratio
+    visits = recipe["steps"] * recipe["batch"] if recipe["steps"] else recipe["epochs"] * images
+    passes = TRAINING * (1 + sum(int(str(part.fields["steps"])) for part in inner))
+    area = (table["side"].get(data, 32) / 32) ** 2
+    return float(visits * recipe["scale"] * passes * table["gmac"][name] * 1e9 * area)

@@ -1,0 +1,272 @@
+"""Sheets, tables in a paper's layout, to HTML, Markdown, LaTeX, CSV and JSON; and the pages that list them."""
+
+from __future__ import annotations
+
+import csv as csv_
+import io
+import itertools
+import json
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from leaderboard.render import DASH, MINUS, environment, inert
+from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
+
+HOME = {"file": "index.html", "title": "Leaderboard", "note": ""}
+LIST = {"file": "papers.html", "title": "Tables of papers", "note": ""}
+AXES = {"dataset": "data set", "part": "trained on", "measure": "measured"}
+UNITS = {
+    "hours": "Hours",
+    "minutes": "Minutes",
+    "test_acc": "Test accuracy in %",
+    "train_acc": "Training accuracy in %",
+    "test_acc_mean_drop": "Drop of the mean test accuracy, in points",
+    "dfr_max_test_acc": "Best test accuracy after reweighting the features, in %",
+    "correlation": "Coefficient of correlation",
+    "l2_norm": "As each row says",
+}
+SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
+KINDS = {WITHIN: "within", DEVIATES: "deviates"}
+
+
+def html(sheet: Sheet, files: bool = False) -> str:
+    """Return one page. `files` links the same table in other formats, as the site has them."""
+    others = [
+        {"file": f"{sheet.slug}.{ending}", "title": title}
+        for title, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex"))
+    ]
+    page = {"title": sheet.heading, "links": [HOME, LIST] if files else [], "files": others if files else []}
+    return environment("html").get_template("sheet.html").render(_view(sheet) | page)
+
+
+def index(sheets: Sequence[Sheet]) -> str:
+    """Return the page that lists the papers and their tables."""
+    papers = []
+    for name, several in itertools.groupby((sheet for sheet in sheets if sheet.source), key=lambda sheet: sheet.table.paper):
+        group = list(several)
+        rows = [
+            {
+                "file": f"{sheet.slug}.html",
+                "label": sheet.table.table,
+                "title": sheet.title,
+                "cells": len(sheet.cells),
+                "measured": sheet.measured,
+                "within": sum(spot.verdict == WITHIN for spot in sheet.cells),
+                "deviates": sum(spot.verdict == DEVIATES for spot in sheet.cells),
+            }
+            for sheet in group
+        ]
+        papers.append({"name": name, "source": group[0].source, "rows": rows})
+    return environment("html").get_template("papers.html").render(title="Tables of papers", papers=papers, links=[HOME])
+
+
+def markdown(sheet: Sheet) -> str:
+    return environment("md").get_template("sheet.md").render(_view(sheet))
+
+
+def latex(sheet: Sheet) -> str:
+    """Return a document that compiles as it is; it needs the packages booktabs and geometry."""
+    return environment("tex").get_template("sheet.tex").render(_view(sheet))
+
+
+def csv(sheet: Sheet) -> str:
+    """Return the layout as CSV: under each printed column ours, its deviation, n, the paper's, the difference, the verdict."""
+    parts = ("ours", "std", "n", "paper", "difference", "verdict")
+    file = io.StringIO()
+    writer = csv_.writer(file, lineterminator="\n")
+    left = [""] * len(sheet.table.rows)
+    for level in range(len(sheet.table.columns)):
+        writer.writerow([*left, *(inert(column[level]) for column in sheet.columns for _ in parts)])
+    writer.writerow([*sheet.table.rows, *(part for _ in sheet.columns for part in parts)])
+    for row in sheet.rows:
+        line: list[Any] = [inert(label) for label in row]
+        for column in sheet.columns:
+            spot = sheet.spots.get((row, column))
+            if spot is None:
+                line += [""] * len(parts)
+                continue
+            verdict = "; ".join([spot.reason or spot.verdict] if spot.mean is None else [spot.verdict, *spot.marks])
+            printed = spot.printed.text if spot.printed else ""
+            line += [
+                spot.mean,
+                spot.std,
+                spot.n or "",
+                printed if spot.paper is not None else "",
+                spot.difference,
+                inert(verdict),
+            ]
+        writer.writerow(line)
+    return file.getvalue()
+
+
+def json_(sheet: Sheet) -> str:
+    """Return a sheet as JSON. Keys are stable: more may come, none is renamed."""
+    values = [
+        {
+            "row": list(spot.place.row),
+            "column": list(spot.place.column),
+            "metric": spot.place.metric,
+            "mean": spot.mean,
+            "std": spot.std,
+            "n": spot.n,
+            "paper": spot.paper,
+            "printed": spot.printed.text if spot.printed else "",
+            "quality": spot.printed.quality if spot.printed else "",
+            "note": spot.printed.note if spot.printed else "",
+            "difference": spot.difference,
+            "tolerance": spot.tolerance,
+            "verdict": spot.verdict,
+            "state": spot.state,
+            "reason": spot.reason,
+            "instead": list(spot.marks),
+            "records": list(spot.records),
+        }
+        for spot in sheet.spots.values()
+    ]
+    content = {
+        "name": sheet.name,
+        "title": sheet.title,
+        "paper": sheet.table.paper,
+        "table": sheet.table.table,
+        "note": sheet.table.note,
+        "row_axes": list(sheet.table.rows),
+        "column_axes": list(sheet.table.columns),
+        "rows": [list(row) for row in sheet.rows],
+        "columns": [list(column) for column in sheet.columns],
+        "tolerances": sheet.tolerances,
+        "values": values,
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def tidy(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the tidy form as CSV."""
+    file = io.StringIO()
+    writer = csv_.writer(file, lineterminator="\n")
+    writer.writerow(TIDY)
+    writer.writerows([["" if row[key] is None else row[key] for key in TIDY] for row in rows])
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[Sheet], str]] = {
+    "html": html,
+    "markdown": markdown,
+    "csv": csv,
+    "latex": latex,
+    "json": json_,
+}
+
+
+def site(sheets: Sequence[Sheet]) -> dict[str, str]:
+    """Return the files of the site that printed tables make, by name."""
+    texts = {LIST["file"]: index(sheets)} if any(sheet.source for sheet in sheets) else {}
+    for sheet in sheets:
+        texts[f"{sheet.slug}.html"] = html(sheet, files=True)
+        texts |= {f"{sheet.slug}.{ending}": make(sheet) for ending, make in (("csv", csv), ("md", markdown), ("tex", latex))}
+    return texts
+
+
+# What the templates get
+
+
+def _view(sheet: Sheet) -> dict[str, Any]:
+    lines = []
+    for number, row in enumerate(sheet.rows):
+        heads = [{"label": label, "span": _rows(sheet.rows, number, level + 1)} for level, label in enumerate(row)]
+        lines.append({"heads": heads, "cells": [_cell(sheet, sheet.spots.get((row, column))) for column in sheet.columns]})
+    count = Counter(spot.state for spot in sheet.cells if spot.mean is None)
+    fixed = {
+        AXES.get(axis, axis): sheet.table.items(axis)[0][0]
+        for axis in ("protocol", "dataset", "attack", "defense", "architecture", "ratio")
+        if axis not in sheet.table.layout and (axis != "ratio" or sheet.table.items(axis)[0][0] != "1")
+    }
+    tall = any(spot.mean is not None for spot in sheet.cells)
+    return {
+        "sheet": sheet,
+        "fixed": fixed,
+        "states": dict(count),
+        "command": shlex.quote(sheet.name),
+        "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
+        "better": "high is good here" if sheet.table.better == "high" else "low is good here",
+        "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
+        "columns": [" / ".join(column) for column in sheet.columns],
+        "heads": [_spans(sheet.columns, level) for level in range(len(sheet.table.columns))],
+        "lines": lines,
+        "absent": dict(Counter(spot.reason for spot in sheet.cells if spot.state == "not-available")),
+        "sources": _sources(sheet),
+        "width": 120 + 24 * len(sheet.columns) + 30 * len(sheet.table.rows),
+        "height": 120 + (18 if tall else 7) * len(sheet.rows) + 6 * len(sheet.notes),
+    }
+
+
+def _rows(rows: Sequence[tuple[str, ...]], number: int, level: int) -> int:
+    """How many rows the label of a row at some level stands for; 0 where it stands above already."""
+    start = rows[number][:level]
+    if number and rows[number - 1][:level] == start:
+        return 0
+    return sum(1 for _ in itertools.takewhile(lambda row: row[:level] == start, rows[number:]))
+
+
+def _spans(columns: Sequence[tuple[str, ...]], level: int) -> list[dict[str, Any]]:
+    groups = itertools.groupby(columns, key=lambda column: column[: level + 1])
+    return [{"label": key[level], "span": sum(1 for _ in several)} for key, several in groups]
+
+
+def _cell(sheet: Sheet, spot: Spot | None) -> dict[str, Any] | None:
+    if spot is None:
+        return None
+    printed = spot.printed
+    text = ""
+    if printed is not None:
+        text = {"-": DASH, "?": "lost"}.get(printed.text, printed.text + (f" ± {printed.std}" if printed.std else ""))
+    return {
+        "ours": value(spot),
+        "n": spot.n,
+        "paper": text.replace("-", MINUS),
+        "mark": printed.mark if printed else "",
+        "why": f"{printed.quality}: {printed.note}" if printed and printed.mark else "",
+        "difference": signed(spot),
+        "verdict": spot.verdict,
+        "kind": KINDS.get(spot.verdict, "why"),
+        "changes": spot.marks if spot.mean is not None else (),
+        "state": spot.state,
+        "reason": spot.reason,
+        "short": SHORT.get(spot.state, spot.state.replace("-", " ")),
+        "anchor": f"cell-{spot.records[0]}" if spot.records else "",
+    }
+
+
+def _digits(spot: Spot) -> int:
+    if spot.place.metric.startswith("test_acc"):
+        return 1 if spot.place.unit > 1 else 3
+    return len(spot.printed.text.partition(".")[2]) if spot.printed else 2
+
+
+def value(spot: Spot) -> str:
+    """Ours with its spread, or '' where nothing is measured."""
+    if spot.mean is None:
+        return ""
+    digits = _digits(spot)
+    spread = f" ± {spot.std:.{digits}f}" if spot.std is not None else ""
+    return f"{spot.mean:.{digits}f}".replace("-", MINUS) + spread
+
+
+def signed(spot: Spot) -> str:
+    """The difference with its sign."""
+    if spot.difference is None:
+        return ""
+    text = f"{spot.difference:+.{_digits(spot)}f}"
+    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def _sources(sheet: Sheet) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for spot in sheet.cells:
+        for number, (seed, record) in enumerate(zip(spot.per_seed, spot.records, strict=False)):
+            anchor = f"cell-{record}" if record not in found else ""
+            place = " / ".join((*spot.place.row, *spot.place.column)) if number == 0 else ""
+            text = f"{spot.per_seed[seed]:.{_digits(spot) + 1}f}"
+            found.setdefault(record, {"anchor": anchor, "place": place, "seed": seed, "value": text, "id": record})
+    return list(found.values())

@@ -1,0 +1,429 @@
+"""A table in its printed layout: what was measured, what the paper prints, and how far apart they are.
+
+A place is measured by the records of its own cells. Where there are none, records of a data set that stands in for the
+paper's, of fewer epochs or of fewer images take their place, with a mark that says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev, variance
+from typing import Any
+
+from leaderboard.table import UNREADABLE, look_up, slugged
+from registry import DATASETS, EntryError
+from results import Cell, Grid, Record, Records, Table
+from results.cell import digest
+from results.papers import COLUMNS, Lacking, Source, Wanted, cited, source
+from results.table import Key, Place, Printed, Resolve
+
+WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
+UNJUDGED, REDUCED = "one seed, no tolerance", "reduced, not judged"
+TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place with what is known of it. Numbers are in the unit of the table: percent, where it prints percent."""
+
+    place: Place
+    per_seed: Mapping[int, float]
+    state: str  # done, partial, stale, failed, not-applicable, missing, not-available, or printed: nothing to measure
+    reason: str = ""
+    records: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()  # what was measured in the place of something else
+    reduced: bool = False
+    tolerance: float | None = None
+
+    @property
+    def printed(self) -> Printed | None:
+        return self.place.printed
+
+    @property
+    def paper(self) -> float | None:
+        return self.printed.value if self.printed else None
+
+    @property
+    def n(self) -> int:
+        return len(self.per_seed)
+
+    @cached_property
+    def mean(self) -> float | None:
+        return fmean(self.per_seed.values()) if self.per_seed else None
+
+    @cached_property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None for fewer than two."""
+        return stdev(self.per_seed.values()) if self.n > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.mean is None or self.paper is None else self.mean - self.paper
+
+    @property
+    def points(self) -> float | None:
+        """The difference of two accuracies in percentage points; None for other metrics."""
+        accuracy = self.place.metric.partition("(")[0] == "test_acc"
+        return None if self.difference is None or not accuracy else self.difference * 100 / self.place.unit
+
+    @property
+    def verdict(self) -> str:
+        """How ours and the paper's agree; '' where the paper prints nothing."""
+        if self.paper is None:
+            return ""
+        if self.difference is None:
+            return UNMEASURED
+        if self.printed is not None and self.printed.quality == "suspect":
+            return INCONSISTENT
+        if self.reduced:
+            return REDUCED
+        if self.tolerance is None:
+            return UNJUDGED
+        return WITHIN if abs(self.difference) <= self.tolerance else DEVIATES
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table ready to print: `spots` has the places that the layout fills."""
+
+    name: str
+    table: Table
+    source: Source | None
+    spots: Mapping[Key, Spot]
+    spread: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # metric -> pooled deviation, degrees of freedom
+
+    @property
+    def slug(self) -> str:
+        return slugged(Path(self.name).stem if self.name.endswith(".toml") else self.name.replace("/", "."))
+
+    @property
+    def title(self) -> str:
+        return self.table.title
+
+    @property
+    def heading(self) -> str:
+        """The table as a reader of the paper would look for it."""
+        return f"{self.source.short}, table {self.table.table}" if self.source else self.table.title
+
+    @cached_property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(dict.fromkeys(row for row, _ in self.spots))
+
+    @cached_property
+    def columns(self) -> tuple[tuple[str, ...], ...]:
+        order = {labels: number for number, labels in enumerate(_combinations(self.table, self.table.columns))}
+        return tuple(sorted(dict.fromkeys(column for _, column in self.spots), key=lambda c: order.get(c, len(order))))
+
+    @cached_property
+    def cells(self) -> list[Spot]:
+        """The places that are measured, aggregates left out."""
+        return [spot for spot in self.spots.values() if spot.place.runs]
+
+    @property
+    def measured(self) -> int:
+        return sum(spot.mean is not None for spot in self.cells)
+
+    @cached_property
+    def notes(self) -> dict[str, Printed]:
+        """The marks that are used, each with why."""
+        return {spot.printed.mark: spot.printed for spot in self.spots.values() if spot.printed and spot.printed.mark}
+
+    @property
+    def tolerances(self) -> list[str]:
+        """How the verdicts were reached, a sentence per metric."""
+        return [
+            f"{metric.partition('(')[0]}: two runs differ by less than {_quantile(freedom) * deviation * math.sqrt(2):.2g} in "
+            f"{CONFIDENCE:.0%} of cases (deviation {deviation:.2g} over seeds, {freedom} degrees of freedom)"
+            for metric, (deviation, freedom) in self.spread.items()
+        ]
+
+
+class Finder:
+    """The records of a workspace, asked for by cells. `claimed` are the ids that some table asks for itself."""
+
+    def __init__(self, records: Records, claimed: Iterable[str] = ()) -> None:
+        self.records = records
+        self.there = records.ids()
+        self.failed = {path.name.removesuffix(".failed.json") for path in records.folder.glob("*.failed.json")}
+        self.claimed = set(claimed)
+
+    def measured(self, cells: Sequence[Cell]) -> tuple[str, str, list[Record]]:
+        """Return the state, the reason and the records of the cells of a place, one per seed."""
+        runs = [look_up(self.records, c, "not run yet") for c in cells if c.id in self.there or c.id in self.failed]
+        for state in ("done", "stale"):
+            found = [run.record for run in runs if run.state == state and run.record is not None and run.record.metrics]
+            if found:
+                whole = state if len(found) == len(cells) else "partial"
+                why = next((run.reason for run in runs if run.state == "stale"), "") if state == "stale" else ""
+                return (whole if state == "done" else state), why or f"{len(found)} of {len(cells)} seeds", found
+        worst = next((run for state in ("failed", "not-applicable") for run in runs if run.state == state), None)
+        return (str(worst.state), worst.reason, []) if worst else ("missing", "not run yet", [])
+
+    def instead(self, cells: Sequence[Cell]) -> list[Record]:
+        """Return records of stand-ins, of fewer epochs or of fewer images: the closest kind that there is."""
+        kinds: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+        for cell in cells if self._others else ():
+            for cell_id, kind in self._others.get(_relaxed(cell.resolved())[0], ()):
+                kinds[kind].append(cell_id)
+        if not kinds:
+            return []
+        best = max(kinds)
+        runs = (self.records.read(cell_id) for cell_id in kinds[best])
+        return [record for record in runs if record is not None and record.metrics]
+
+    @cached_property
+    def _others(self) -> dict[str, list[tuple[str, tuple[Any, ...]]]]:
+        found: dict[str, list[tuple[str, tuple[Any, ...]]]] = defaultdict(list)
+        for cell_id in sorted(self.there - self.claimed):
+            try:
+                content = json.loads(self.records.path(cell_id).read_text(encoding="utf-8"))
+                key, kind = _relaxed(content["cell"])
+                if content["state"] == "done" and self.records.read(cell_id) is not None:
+                    found[key].append((cell_id, kind))
+            except (*UNREADABLE, ValueError, KeyError, TypeError):
+                continue
+        return found
+
+
+def _relaxed(cell: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Hash a cell without what may stand in for something else; and how close it is: the larger the closer."""
+    plain = json.loads(json.dumps(cell))
+    for part in (plain["protocol"], plain["dataset"], plain["architecture"], *plain["attack"], *plain["defense"]):
+        part.pop("text", None)
+    scale = plain["protocol"]["fields"].pop("scale", 1.0)
+    few = plain["dataset"]["fields"].pop("per_class", 0)
+    plain["dataset"]["fields"].pop("test_per_class", 0)
+    name = plain["dataset"]["name"]
+    plain["dataset"]["name"] = _stands_for(name) or name
+    return digest(plain), (scale >= 1 and not few, not few, few, scale, not _stands_for(name), name)
+
+
+def _stands_for(dataset: str) -> str:
+    try:
+        return str(DATASETS.entry(dataset).facts.get("stands_in_for", ""))
+    except EntryError:
+        return ""
+
+
+def _deviations(used: Cell, wanted: Cell) -> tuple[list[str], bool]:
+    """What a record's cell has in the place of what was asked for; and whether it is a reduced experiment."""
+    marks = []
+    scale, few = used.protocol.fields.get("scale", 1.0), used.dataset.fields.get("per_class", 0)
+    if used.dataset.name != wanted.dataset.name:
+        marks.append(f"{used.dataset.name} instead of {wanted.dataset.name}")
+    if scale != wanted.protocol.fields.get("scale", 1.0):
+        marks.append(f"epochs x {scale:g}")
+    if few != wanted.dataset.fields.get("per_class", 0):
+        marks.append(f"{few} images per class")
+    return marks, scale != 1.0 or bool(few)
+
+
+def sheets(grid: Grid, records: Records, resolve: Resolve, lacking: Lacking, found: Finder | None = None) -> list[Sheet]:
+    """Return the printed tables of a grid. FileError for a table that names what nobody has."""
+    wanted = {id(one.place): one for one in grid.wanted(resolve, lacking)}
+    finder = found or Finder(records, {cell.id for one in wanted.values() for cell in one.cells})
+    places: dict[str, list[Place]] = {name: [] for name in grid.tables}
+    for place in grid.places:
+        places[place.table].append(place)
+    return [_sheet(grid.tables[name], several, wanted, finder) for name, several in places.items() if several]
+
+
+def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], finder: Finder) -> Sheet:
+    used: dict[int, list[Record]] = {}
+    spots: dict[int, Spot] = {}
+    for place in places:
+        one = wanted.get(id(place))
+        if one is not None:
+            spots[id(place)], used[id(place)] = _measured(one, finder)
+    index = {labels(place.labels): place for place in places}
+    for place in places:
+        if id(place) in spots:
+            continue
+        per_seed: Mapping[int, float] = {}
+        if place.aggregate is not None:
+            name = place.metric.partition("(")[0]
+
+            def values(operand: Place, metric: str = place.metric if name in TIMES else "") -> Mapping[int, float]:
+                return _numbers(used.get(id(operand), ()), operand, metric)
+
+            per_seed = combined(place, index, values)
+        parts = [spots[id(p)] for p in basis(place, index) if id(p) in spots]
+        marks = tuple(dict.fromkeys(mark for part in parts for mark in part.marks))
+        if place.aggregate is not None and place.aggregate.aggregate in ("min", "max") and per_seed:
+            marks += (f"over {sum(part.mean is not None for part in parts)} of {len(parts)}",)
+        spots[id(place)] = Spot(
+            place,
+            per_seed,
+            "done" if per_seed else "printed" if not parts else "missing",
+            "" if per_seed or not parts else "needs every number that it is made of",
+            marks=marks,
+            reduced=any(part.reduced for part in parts),
+        )
+    spread = _spread([spots[id(place)] for place in places])
+    final = {place.key: _judged(spots[id(place)], spread) for place in places}
+    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread)
+
+
+def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:
+    if one.reason:
+        return Spot(one.place, {}, "not-available", f"not available: {one.reason}"), []
+    state, reason, records = finder.measured(one.cells)
+    marks, reduced = list(one.place.changes), False
+    if not records and state in ("missing", "failed") and (others := finder.instead(one.cells)):
+        state, reason, records = ("done" if len(others) == len(one.cells) else "partial"), "", others
+    if records:
+        more, reduced = _deviations(records[0].cell, one.cells[0])
+        marks += more
+    numbers = _numbers(records, one.place, "")
+    ids = tuple(record.id for record in records)
+    return Spot(one.place, numbers, state, "" if state == "done" else reason, ids, tuple(marks), reduced), records
+
+
+def _numbers(records: Sequence[Record], place: Place, metric: str) -> dict[int, float]:
+    """Return what records say of a metric (by default the place's), by seed; empty for a metric that no record has."""
+    name, _, argument = (metric or place.metric).removesuffix(")").partition("(")
+    found = {}
+    for record in records:
+        if record.metrics is None:
+            continue
+        if name == "test_acc":
+            found[record.cell.seed] = place.unit * (
+                record.metrics.test_acc_best if argument == "best" else record.metrics.test_acc
+            )
+        elif name in TIMES:
+            stages = argument.split(",") if argument else ["purify", "train"]
+            found[record.cell.seed] = sum(record.seconds.get(stage, 0.0) for stage in stages) / TIMES[name]
+    return found
+
+
+# Aggregates, of what was measured and of what is printed alike
+
+
+def labels(several: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(several.items()))
+
+
+def operands(place: Place, index: Mapping[Any, Place]) -> list[Place]:
+    """The places that an aggregate is made of: those averaged, or the two compared; empty where the layout lacks them."""
+    item = place.aggregate
+    assert item is not None
+    axis = item.of or place.own
+    if item.aggregate in ("mean", "min", "max"):
+        fixed = {key: label for key, label in place.labels.items() if key != axis}
+        return [
+            other
+            for other in index.values()
+            if other.aggregate is None
+            and {key: label for key, label in other.labels.items() if key != axis} == fixed
+            and other.fields["measure"] == place.fields["measure"]
+            and not (axis == "attack" and other.fields["attack"] == "none")
+            and other.runs
+        ]
+    one = {**place.labels, place.own: item.base}
+    pair = [index.get(labels(one)), index.get(labels({**one, axis: item.to}))]
+    return [other for other in pair if other is not None] if all(pair) else []
+
+
+def basis(place: Place, index: Mapping[Any, Place]) -> list[Place]:
+    """The measured places behind a place: itself, or what its aggregate is made of."""
+    if place.aggregate is None:
+        return [place]
+    return [part for operand in operands(place, index) for part in basis(operand, index)]
+
+
+def combined(place: Place, index: Mapping[Any, Place], values: Callable[[Place], Mapping[int, float]]) -> Mapping[int, float]:
+    """Evaluate an aggregate: `values(place)` gives numbers by seed; only seeds that all parts have count."""
+    if place.aggregate is None:
+        return values(place)
+    parts = [combined(operand, index, values) for operand in operands(place, index)]
+    if place.aggregate.aggregate in ("min", "max"):  # of what there is; a mark says of how much
+        parts = [part for part in parts if part]
+    if not parts:
+        return {}
+    seeds = set.intersection(*(set(part) for part in parts))
+    kind = place.aggregate.aggregate
+    made = {}
+    for seed in sorted(seeds):
+        numbers = [part[seed] for part in parts]
+        if kind == "ratio" and numbers[1] == 0:
+            continue
+        made[seed] = AGGREGATES[kind](numbers)
+    return made
+
+
+AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
+    "mean": fmean,
+    "min": min,
+    "max": max,
+    "difference": lambda pair: pair[0] - pair[1],
+    "ratio": lambda pair: pair[0] / pair[1],
+}
+
+
+# Tolerance
+
+
+def _spread(spots: Sequence[Spot]) -> dict[str, tuple[float, int]]:
+    """Pool the variance over seeds of all places of a metric: its root, and the degrees of freedom behind it."""
+    sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+    for spot in spots:
+        if spot.n > 1 and not spot.reduced:
+            total, freedom = sums[spot.place.metric]
+            sums[spot.place.metric] = (total + variance(spot.per_seed.values()) * (spot.n - 1), freedom + spot.n - 1)
+    return {metric: (math.sqrt(total / freedom), freedom) for metric, (total, freedom) in sums.items()}
+
+
+def _judged(spot: Spot, spread: Mapping[str, tuple[float, int]]) -> Spot:
+    """Add the tolerance: how far one run of the paper may lie from the mean of ours, besides rounding of the printed value."""
+    if spot.mean is None or spot.paper is None or spot.place.metric not in spread:
+        return spot
+    deviation, freedom = spread[spot.place.metric]
+    rounding = 0.5 * 10.0 ** -len(spot.printed.text.partition(".")[2]) if spot.printed else 0.0
+    return replace(spot, tolerance=_quantile(freedom) * deviation * math.sqrt(1 + 1 / spot.n) + rounding)
+
+
+def _quantile(freedom: int) -> float:
+    """Student's t for a two-sided interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def _combinations(table: Table, axes: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(itertools.product(*([label for label, _ in table.items(axis)] for axis in axes)))
+
+
+# The tidy form
+
+
+def tidy(made: Sequence[Sheet], everything: bool = True) -> list[dict[str, Any]]:
+    """One row per number: what papers print, and ours. Without `everything` only what is printed."""
+    rows = []
+    for sheet in made:
+        for spot in sheet.spots.values():
+            row: dict[str, Any] = dict(cited(spot.place, sheet.table))
+            if not row["value"] and not (everything and spot.place.runs):
+                continue
+            rows.append(
+                row
+                | {
+                    "ours": spot.mean,
+                    "ours_std": spot.std,
+                    "n": spot.n,
+                    "state": spot.state,
+                    "record": ";".join(spot.records),
+                }
+            )
+    return rows
+
+
+TIDY = (*COLUMNS, "ours", "ours_std", "n", "state", "record")

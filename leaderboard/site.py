@@ -1,0 +1,83 @@
+"""What `bench report` shows: the program's own boards and the printed tables of papers, one of them or all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leaderboard import printed, render
+from leaderboard.sheet import Finder, Sheet, sheets, tidy
+from leaderboard.table import Board, board, others
+from registry import EntryError, lacking, resolve
+from results import Grid, Records, read_grid, read_table
+from results.papers import as_grid, source
+from results.table import table_names
+
+FORMATS = tuple(printed.FORMATS)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Boards and sheets, ready to print in any format."""
+
+    boards: list[Board]
+    sheets: list[Sheet]
+    whole: bool  # the whole site, not what one name stands for
+
+    @classmethod
+    def of(cls, name: str | None, wishes: Mapping[str, Sequence[str]], records: Records, *, tidy: bool = False) -> Shown:
+        """What a name stands for; without one the whole site, or with `tidy` what papers print. EntryError, FileError."""
+        if name is None:
+            return cls._all(records, tidy)
+        grid = read_grid(name)
+        if tidy and not isinstance(grid, Grid):
+            grid = as_grid(grid)
+        if isinstance(grid, Grid):
+            return cls([], sheets(grid.selected(wishes), records, resolve, lacking), False)
+        if any(wishes.values()):
+            raise EntryError(f"selectors are for printed tables; the grid {name} is shown whole")
+        return cls([board(grid, records, name, resolve)], [], False)
+
+    @classmethod
+    def _all(cls, records: Records, papers_only: bool) -> Shown:
+        full = read_grid("full")
+        assert isinstance(full, Grid)
+        if papers_only:
+            papers = {name: table for name, table in full.tables.items() if not source(table.paper).leaderboard}
+            full = Grid(full.title, papers, tuple(place for place in full.places if place.table in papers))
+            return cls([], sheets(full, records, resolve, lacking), True)
+        own = [read_grid(name) for name in table_names()]
+        grids = [grid for grid in own if isinstance(grid, Grid)] + [full]
+        plain = [(name, read_table(name)) for name, grid in zip(table_names(), own, strict=True) if not isinstance(grid, Grid)]
+        shown = {cell.id for grid in grids for cell in grid.cells(resolve, lacking)}
+        finder = Finder(records, shown)
+        made = [sheet for grid in grids for sheet in sheets(grid, records, resolve, lacking, finder)]
+        boards = [board(table, records, name, resolve) for name, table in plain]
+        shown |= {cell_id for one in boards for cell_id in one.shown}
+        return cls(boards + others(records, shown), made, True)
+
+    def text(self, form: str) -> str:
+        """Every table in one format, one behind the other; several in JSON are one list."""
+        texts = [render.FORMATS[form](one) for one in self.boards] + [printed.FORMATS[form](sheet) for sheet in self.sheets]
+        return f"[\n{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "".join(texts)
+
+    def tidy(self) -> str:
+        """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
+        return printed.tidy(tidy(self.sheets, everything=not self.whole))
+
+    def write(self, folder: Path, formats: Sequence[str]) -> list[Path]:
+        """Write the files; the first path is the page, where there is one."""
+        if self.whole and "html" in formats:
+            links = [
+                {"file": f"{s.slug}.html", "title": s.title, "note": f"{s.measured} of {len(s.cells)}"}
+                for s in self.sheets
+                if not s.source
+            ]
+            papers = [sheet for sheet in self.sheets if sheet.source]
+            done, cells = sum(sheet.measured for sheet in papers), sum(len(sheet.cells) for sheet in papers)
+            links.append(printed.LIST | {"note": f"{done} of {cells}"})
+            return render.write(self.boards, folder, formats, links=links, more=printed.site(self.sheets))
+        endings = render.ENDINGS | {"html": "html"}
+        more = {f"{sheet.slug}.{endings[form]}": printed.FORMATS[form](sheet) for sheet in self.sheets for form in formats}
+        return render.write(self.boards, folder, formats if self.boards else (), more=more)

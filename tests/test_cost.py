@@ -1,0 +1,59 @@
+"""What a grid costs: multiply-adds of networks and recipes, and records of like cells where there are some."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark.cost import Cost, _table, multiply_adds
+from registry import ARCHITECTURES, DATASETS, lacking, resolve
+from results import read_grid
+from results.record import Metrics, Record
+from results.table import Known
+
+
+def cell(**axes):
+    usual = {"protocol": "dvae", "dataset": "cifar10", "attack": "none", "defense": "none", "architecture": "resnet18"}
+    return Known(resolve).cell(usual | {"ratio": 1.0, "part": "all"} | axes, axes.pop("seed", 0))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_table_of_multiply_adds_is_what_torch_counts(name):
+    """A network that changed, or one that nobody entered, would make the estimate of a grid wrong or unknown."""
+    with torch.device("meta"):
+        network = ARCHITECTURES[name](10, 3, 32).eval()
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(2, 3, 32, 32))
+    assert _table()["gmac"][name] == pytest.approx(counter.get_total_flops() / 4e9, abs=6e-5)
+
+
+def test_every_data_set_of_the_papers_has_a_size():
+    """`folder:PATH` is anybody's."""
+    assert set(_table()["images"]) == set(DATASETS) - {"folder", "stripes"}
+
+
+def test_a_training_costs_what_the_recipe_says():
+    """60 epochs of 50,000 images are 5e15; adversarial training takes 100 epochs and eleven passes; SEM counts steps."""
+    assert multiply_adds(cell()) == pytest.approx(60 * 50_000 * 3 * 0.5554e9)
+    assert multiply_adds(cell(defense="at")) == pytest.approx(100 * 50_000 * 3 * 11 * 0.5554e9)
+    assert multiply_adds(cell(protocol="sem")) == pytest.approx(40_000 * 128 * 3 * 0.5554e9)
+    assert multiply_adds(cell(protocol="dvae@0.1")) == pytest.approx(6 * 50_000 * 3 * 0.5554e9)
+    assert multiply_adds(cell(part="clean", ratio=0.8)) == pytest.approx(12 * 50_000 * 3 * 0.5554e9)
+    assert multiply_adds(cell(dataset="imagenet100", protocol="dvae")) == pytest.approx(100 * 129_395 * 3 * 49 * 0.5554e9)
+
+
+def test_records_of_like_cells_win_over_multiply_adds():
+    """Those of a GPU: a laptop's seconds say nothing about GPU-hours."""
+    one, other = cell(), cell(attack="ops", seed=3)
+
+    def record(device):
+        return Record(
+            id=one.id, cell=one, metrics=Metrics(test_acc=0.9, test_acc_best=0.9), seconds={"train": 36.0}, device=device
+        )
+
+    assert Cost([record("cuda: a card")]).hours([other]) == pytest.approx(0.01)
+    assert Cost([record("cpu: a processor")]).hours([other]) == Cost().hours([other]) > 0.01
+
+
+def test_every_cell_of_the_papers_has_an_estimate():
+    """`bench list grids` says unknown for none of them."""
+    assert Cost().hours(read_grid("full").cells(resolve, lacking)) > 1000

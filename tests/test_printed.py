@@ -1,0 +1,543 @@
+"""Printed tables with records: ours beside the paper's, verdicts with their tolerance, every format, agreement."""
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from statistics import fmean, stdev
+
+import pytest
+from conftest import in_process
+from markdown_it import MarkdownIt
+from scipy.stats import kendalltau, t
+
+from leaderboard import agreement, printed, site
+from leaderboard.sheet import DEVIATES, INCONSISTENT, REDUCED, UNJUDGED, UNMEASURED, WITHIN, Sheet, sheets, tidy
+from registry import lacking, resolve
+from results import Grid, Record, Records, read_grid, read_table
+from results.papers import COLUMNS, as_grid
+from results.record import Curve, Failure, Metrics
+from results.table import Printed
+
+TABLE = "d-vae/table-2"
+OFFSETS = {0: 0.00, 1: 0.01, 2: 0.02}  # by seed: each place has a deviation of one point
+
+
+def record(cell, accuracy: float, **changes) -> Record:
+    metrics = Metrics(test_acc=accuracy, test_acc_best=min(1.0, accuracy + 0.1), curve=Curve(test_acc=[accuracy]))
+    fields = {"id": cell.id, "cell": cell, "metrics": metrics, "seconds": {"purify": 600.0, "train": 3000.0, "craft": 7200.0}}
+    return Record(**fields | changes)
+
+
+def measure(records: Records, grid: Grid, off: float = 0.0) -> None:
+    """Write records for all cells of a grid that can be run: the paper's value, `off` points besides, and a step per seed."""
+    for one in grid.wanted(resolve, lacking):
+        value = one.place.printed.value if one.place.printed and one.place.printed.value is not None else 50.0
+        for cell in one.cells:
+            accuracy = value / one.place.unit + off / 100 + OFFSETS[cell.seed] - 0.01
+            records.write(record(cell, min(1.0, max(0.0, accuracy))))
+
+
+def chosen(name: str = TABLE, **wishes) -> Grid:
+    grid = read_grid(name)
+    assert isinstance(grid, Grid)
+    return grid.selected({axis: [value] for axis, value in wishes.items()})
+
+
+def sheet(records: Records, name: str = TABLE, grid: Grid | None = None) -> Sheet:
+    return next(one for one in sheets(grid or read_grid(name), records, resolve, lacking) if one.name == name)
+
+
+def spot(made: Sheet, row, column):
+    row, column = ((label,) if isinstance(label, str) else label for label in (row, column))
+    return made.spots[row, column]
+
+
+@pytest.fixture
+def records(tmp_path) -> Records:
+    folder = tmp_path / "results" / "records"
+    folder.mkdir(parents=True)
+    return Records(folder)
+
+
+# Ours beside the paper's
+
+
+def test_ours_is_the_mean_over_seeds_in_the_unit_of_the_table(records):
+    """Percent beside percent, with sample deviation and number of seeds."""
+    measure(records, chosen(), off=0.5)
+    one = spot(sheet(records), "OPS", "JPEG")
+    assert one.mean == pytest.approx(77.33 + 0.5) and one.std == pytest.approx(1.0) and one.n == 3
+    assert one.difference == pytest.approx(0.5) and one.state == "done" and len(one.records) == 3
+
+
+def test_fractions_stay_fractions(tmp_path):
+    """Tables 8 and 11 print 0.1009 where others print 10.09."""
+    grid = read_grid("d-vae/table-8")
+    place = next(place for place in grid.places if place.labels["measure"] == "Test Acc.")
+    assert place.unit == 1.0 and place.printed.value == 0.1009
+
+
+def test_an_unmeasured_place_says_why(records):
+    """Not run, not available, failed: three different things to do."""
+    made = sheet(records)
+    assert spot(made, "OPS", "JPEG").state == "missing"
+    assert spot(made, "NTGA", "JPEG").reason == "not available: attack ntga"
+    cell = next(one.cells[0] for one in chosen(attack="ops", defense="none").wanted(resolve, lacking))
+    records.fail(Failure(id=cell.id, cell=cell, kind="diverged", message="loss is not finite"))
+    assert spot(sheet(records), "OPS", "w/o").reason == "diverged: loss is not finite"
+
+
+def test_a_partial_place_says_how_many_seeds(records):
+    """One of three seeds is a number, but not yet the table's."""
+    measure(records, chosen(seed="1"))
+    one = spot(sheet(records), "OPS", "JPEG")
+    assert (one.state, one.n, one.std, one.reason) == ("partial", 1, None, "1 of 3 seeds")
+
+
+def test_a_mean_over_attacks_needs_all_of_them_and_leaves_clean_training_out(records):
+    """By seed: a mean of numbers of different seeds would have no spread of its own."""
+    grid = as_grid(read_table(TABLE).replaced(attack=[
+        {"label": "Clean", "attack": "none"}, {"label": "A", "attack": "ops(seed=0)"}, {"label": "B", "attack": "ar(seed=0)"},
+        {"label": "Mean", "attack": "mean", "aggregate": "mean"},
+    ], defense=["none", {"label": "Gray", "defense": "grayscale"}], marks={}))  # fmt: skip
+    for one in grid.wanted(resolve, lacking):
+        base = {"Clean": 0.9, "A": 0.2, "B": 0.4}[one.place.labels["attack"]]
+        for cell in one.cells[: 3 if one.place.labels["defense"] == "none" else 2]:
+            records.write(record(cell, base + cell.seed / 100))
+    made = sheets(grid, records, resolve, lacking)[0]
+    mean = spot(made, "Mean", "none")
+    assert mean.per_seed == pytest.approx({0: 30.0, 1: 31.0, 2: 32.0}) and mean.std == pytest.approx(1.0)
+    assert spot(made, "Mean", "Gray").n == 2 and spot(made, "Mean", "none").place.aggregate is not None
+
+
+def test_times_come_from_the_seconds_of_records(records):
+    """Table II prints hours of purifying and training, averaged over networks; crafting is not the trainer's."""
+    name = "progressive-staged-training/table-ii"
+    measure(records, chosen(name, attack="none", defense="none"))
+    made = sheet(records, name)
+    assert spot(made, ("Clean", "NT"), "Avg. Time (h)").mean == pytest.approx(1.0)
+    assert spot(made, ("Clean", "NT"), "Avg. Acc. (%)").mean == pytest.approx(93.195, abs=0.01)
+
+
+def test_the_best_epoch_is_told_from_the_last(records):
+    """Table 13 prints the best epoch of UEraser, table 2 the last one: one cell, two numbers of its record."""
+    two, thirteen = read_table("d-vae/table-2"), read_table("d-vae/table-13")
+    metrics = {place.metric for table in (two, thirteen) for place in table.places() if place.labels["defense"] == "AA"}
+    assert metrics == {"test_acc", "test_acc_mean", "test_acc(best)"}
+    table = thirteen.replaced(defense=[{"label": "AA", "defense": "none", "metric": "test_acc(best)"}], marks={})
+    measure(records, chosen(attack="none", defense="none"))
+    made = sheets(as_grid(table), records, resolve, lacking)[0]
+    assert spot(made, "Clean", "AA").mean == pytest.approx(100.0)  # 94.57 + 10 is more than there is
+
+
+# Verdicts
+
+
+def test_the_tolerance_is_a_prediction_interval_from_the_spread_over_seeds(records):
+    """Pooled over the table: deviation 1 point everywhere, two degrees of freedom per place; plus half a printed digit."""
+    measure(records, chosen(), off=0.5)
+    made = sheet(records)
+    deviation, freedom = made.spread["test_acc"]
+    assert deviation == pytest.approx(1.0, abs=0.02) and freedom == 2 * 20
+    expected = t.ppf(0.975, freedom) * deviation * math.sqrt(1 + 1 / 3) + 0.005
+    assert spot(made, "OPS", "JPEG").tolerance == pytest.approx(expected)
+    assert "40 degrees of freedom" in made.tolerances[0]
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.0, WITHIN), (2.0, WITHIN), (3.0, DEVIATES), (-3.0, DEVIATES)])
+def test_a_verdict_is_within_tolerance_or_deviates(records, off, verdict):
+    """The tolerance is 2.3 points here."""
+    measure(records, chosen(), off=off)
+    assert spot(sheet(records), "AR", "Gray").verdict == verdict
+
+
+def test_what_a_paper_contradicts_itself_is_not_held_against_ours(records):
+    """A value of which another table of the paper prints something else; and what is not measured."""
+    made = sheet(records)
+    assert spot(made, "OPS", "Ours").verdict == UNMEASURED and spot(made, "NTGA", "BDR").verdict == ""
+    name = "stable-error-minimizing/table-3"
+    measure(records, chosen(name, attack="none"), off=20)
+    made = sheet(records, name)
+    assert spot(made, ("CIFAR-100", "RN-18"), "Clean").verdict == INCONSISTENT
+    assert spot(made, ("CIFAR-10", "RN-50"), "Clean").verdict == DEVIATES
+
+
+def test_one_seed_alone_gives_no_verdict(records):
+    """Nothing says how far two runs lie apart."""
+    measure(records, chosen(seed="0"))
+    assert spot(sheet(records), "OPS", "JPEG").verdict == UNJUDGED
+
+
+# Stand-ins
+
+
+def test_a_stand_in_counts_with_a_mark(records):
+    """CIFAR-10 re-encoded as JPEG is not CIFAR-10: measured, not exact."""
+    measure(records, chosen(dataset="cifar10=cifar10-jpeg75"))
+    made = sheet(records)
+    assert spot(made, "OPS", "JPEG").marks == ("cifar10-jpeg75 instead of cifar10",)
+    counts = agreement.of(read_grid(TABLE), records)["tables"][0]
+    assert (counts["measured"], counts["exact"], counts["reduced"]) == (20, 0, 0)
+    assert "cifar10-jpeg75 instead of cifar10" in printed.html(made) and "cifar10-jpeg75 instead" in printed.markdown(made)
+
+
+def test_a_scaled_protocol_counts_as_reduced_and_nowhere_else(records):
+    """A tenth of the epochs is another experiment: it shows, but is not judged."""
+    measure(records, read_grid(TABLE).scaled(0.1))
+    made = sheet(records)
+    one = spot(made, "OPS", "JPEG")
+    assert one.verdict == REDUCED and one.marks == ("epochs x 0.1",) and one.mean is not None
+    counts = agreement.of(read_grid(TABLE), records)["tables"][0]
+    assert (counts["measured"], counts["exact"], counts["reduced"], counts["within_5"]) == (0, 0, 20, 0)
+    assert counts["mean_abs_diff"] is None
+
+
+def test_the_papers_own_data_win_over_a_stand_in_and_that_over_a_reduced_run(records):
+    """One number per place, the closest there is."""
+    measure(records, read_grid(TABLE).scaled(0.1), off=30)
+    assert spot(sheet(records), "OPS", "Gray").marks == ("epochs x 0.1",)
+    measure(records, chosen(dataset="cifar10=cifar10-jpeg75"), off=20)
+    assert spot(sheet(records), "OPS", "Gray").marks == ("cifar10-jpeg75 instead of cifar10",)
+    measure(records, chosen(), off=10)
+    assert spot(sheet(records), "OPS", "Gray").marks == ()
+    assert spot(sheet(records), "OPS", "Gray").difference == pytest.approx(10)
+
+
+def test_a_replaced_axis_is_marked(records):
+    """`--architecture vgg16-mlp=resnet18` in `bench run`, and the same words in `bench report`."""
+    name, wishes = "stable-error-minimizing/table-3", {"architecture": "vgg16-mlp=resnet18", "attack": "none"}
+    measure(records, chosen(name, **wishes))
+    assert spot(sheet(records, name), ("CIFAR-10", "VGG-16"), "Clean").mean is None
+    made = sheet(records, name, chosen(name, **wishes))
+    assert spot(made, ("CIFAR-10", "VGG-16"), "Clean").marks == ("resnet18 instead of vgg16-mlp",)
+    found = agreement.of(chosen(name, **wishes), records)["overall"]
+    assert found["measured"] == found["exact"] + 2
+
+
+# Agreement
+
+
+def test_agreement_counts_places_within_1_2_and_5_points(records):
+    """The keys that scripts rely on."""
+    for off, axis in ((0.5, "none"), (1.5, "grayscale"), (4.0, "jpeg"), (9.0, "bdr")):
+        measure(records, chosen(defense=f"{axis}*"), off=off)
+    found = agreement.compare(TABLE, {}, records)
+    row = found["tables"][0]
+    keys = {"table", "cells", "measured", "exact", "reduced", "within_1", "within_2", "within_5", "mean_abs_diff"}
+    assert keys <= set(row) and row["table"] == TABLE and row["cells"] == 100
+    assert [row[key] for key in ("measured", "exact", "within_1", "within_2", "within_5")] == [16, 16, 4, 8, 12]
+    assert row["mean_abs_diff"] == pytest.approx((0.5 + 1.5 + 4 + 9) / 4)
+    assert [one["difference"] for one in found["deviations"][:4]] == pytest.approx([9.0] * 4)
+    assert "16 of 100 cells measured" in agreement.text(found) and found["papers"][0]["measured"] == 16
+
+
+def test_kendalls_tau_is_scipys(records):
+    """Against a second opinion, ties included."""
+    measure(records, chosen())
+    spots = [one for one in sheet(records).cells if one.mean is not None]
+    expected = kendalltau([one.mean for one in spots], [one.paper for one in spots]).statistic
+    assert agreement.kendall(spots) == pytest.approx(expected)
+
+
+def test_ranks_are_compared_within_one_setting(records):
+    """Attacks under one defense, defenses under one attack: the order of our numbers is the paper's here."""
+    measure(records, chosen())
+    row = agreement.compare(TABLE, {}, records)["tables"][0]
+    assert row["tau_attacks"] == pytest.approx(1.0) and row["tau_defenses"] == pytest.approx(1.0)
+    assert agreement.compare("d-vae/table-3", {}, records)["tables"][0]["tau_attacks"] is None
+
+
+def test_agreement_names_what_it_knows(records):
+    """A grid of ours has no paper to agree with."""
+    with pytest.raises(ValueError, match="quick is no table of a paper; papers are apbench, d-vae"):
+        agreement.compare("quick", {}, records)
+    assert (
+        agreement.compare("d-vae", {}, records)["overall"]["cells"]
+        == agreement.compare("d-vae/*", {}, records)["overall"]["cells"]
+    )
+    assert "nothing of it is measured here yet" in agreement.text(agreement.compare(None, {}, records))
+
+
+# The tidy form
+
+
+def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
+    """2,928 rows: what an analysis of the papers' numbers starts from."""
+    rows = list(csv.DictReader(io.StringIO(site.Shown.of(None, {}, records, tidy=True).tidy())))
+    assert len(rows) == 2928 and all(row["value"] for row in rows)
+    assert list(rows[0]) == [*COLUMNS, "ours", "ours_std", "n", "state", "record"]
+    assert {row["quality"] for row in rows} == {"ok", "inferred", "suspect"}
+    assert [sum(row["quality"] == q for row in rows) for q in ("ok", "inferred", "suspect")] == [2755, 84, 89]
+    assert not any("apbench" in row["paper"] for row in rows)
+
+
+def test_the_tidy_form_has_ours_in_the_unit_of_the_paper(records):
+    """Unrounded, with the records behind it."""
+    measure(records, chosen(), off=0.5)
+    row = next(r for r in tidy([sheet(records)]) if (r["attack"], r["defense"]) == ("ops", "jpeg"))
+    assert row["ours"] == pytest.approx(77.83) and row["ours_std"] == pytest.approx(1.0) and row["n"] == 3
+    assert row["value"] == "77.33" and len(row["record"].split(";")) == 3 and row["state"] == "done"
+
+
+def test_a_grid_of_ours_has_a_tidy_form_too(records):
+    """In percent, and with the items as they are written: no paper says how to name them."""
+    grid = as_grid(read_table("quick"))
+    assert {cell.id for cell in grid.cells(resolve, lacking)} == {cell.id for cell in read_table("quick").cells(resolve)}
+    one = next(
+        w for w in grid.wanted(resolve, lacking) if w.place.row[0].startswith("lsp") and w.place.column[0].startswith("jpeg")
+    )
+    for cell in one.cells:
+        records.write(record(cell, 0.4))
+    rows = list(csv.DictReader(io.StringIO(site.Shown.of("quick", {}, records, tidy=True).tidy())))
+    row = next(row for row in rows if row["ours"])
+    assert len(rows) == 42 and (row["attack"], row["defense"], row["value"], row["ours"], row["n"]) == (
+        "lsp",
+        "jpeg",
+        "",
+        "40.0",
+        "2",
+    )
+    assert row["params"] == "attack=lsp(norm=l2,epsilon=2.2);defense=jpeg(quality=10)"
+
+
+# Every format
+
+
+class Page(HTMLParser):
+    """Checks that tags match; gathers the text of cells, links and anchors."""
+
+    VOID = frozenset({"meta", "link", "br", "wbr", "polyline"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.ids, self.cells = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.links += [found["href"]] if tag == "a" else []
+        self.ids += [found["id"]] if "id" in found else []
+        self.cells += [""] if tag in ("td", "th") else []
+        self.open += [tag] if tag not in self.VOID else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.cells and {"td", "th"} & set(self.open):
+            self.cells[-1] += data
+
+
+def parsed(text: str) -> Page:
+    page = Page()
+    page.feed(text)
+    assert not page.open and "Content-Security-Policy" in text and "<script" not in text
+    assert len(page.ids) == len(set(page.ids))
+    return page
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory) -> tuple[Records, list[Sheet]]:
+    """Every table of every paper, some of it measured."""
+    folder = tmp_path_factory.mktemp("records")
+    records = Records(folder)
+    measure(records, chosen(), off=0.5)
+    return records, sheets(read_grid("full"), records, resolve, lacking)
+
+
+def texts(one: Printed) -> str:
+    return one.text + (f" ± {one.std}" if one.std else "")
+
+
+def test_every_table_renders_in_html_with_values_as_the_paper_prints_them(everything):
+    """All digits, signs as typography has them, one place of the page for each printed value."""
+    for made in everything[1]:
+        page = parsed(printed.html(made))
+        words = " ".join(page.cells).replace("−", "-")  # noqa: RUF001
+        for one in made.spots.values():
+            if one.printed.value is not None:
+                assert texts(one.printed) in words, (made.name, one.place.key)
+        assert all(f"mark-{mark}" in page.ids for mark in made.notes)
+        assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
+
+
+def test_every_table_renders_in_markdown_with_one_column_per_printed_column(everything):
+    """As GitHub reads it: a table with the printed layout."""
+    for made in everything[1]:
+        text = printed.markdown(made)
+        tokens = [token.type for token in MarkdownIt("commonmark").enable("table").parse(text)]
+        width, height = len(made.table.rows) + len(made.columns), 1 + len(made.rows)
+        assert tokens.count("tr_open") == height, made.name
+        assert tokens.count("th_open") + tokens.count("td_open") == width * height, made.name
+        for one in made.spots.values():
+            if one.printed.value is not None:
+                assert f"*{texts(one.printed)}*" in text.replace("−", "-").replace("\\", ""), (made.name, one.place.key)  # noqa: RUF001
+
+
+def body(text: str) -> str:
+    return text.partition("\\begin{document}\n")[2].partition("\\end{document}")[0]
+
+
+def test_every_table_is_whole_latex(everything):
+    """Braces match and every row has as many columns as the head, whether or not there is a TeX here."""
+    for made in everything[1]:
+        text = body(printed.latex(made))
+        bare = re.sub(r"\\[{}&%$#_]", "", text.replace("\\\\", "\n"))
+        assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+        columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+        assert columns and len(columns[1]) == len(made.table.rows) + len(made.columns)
+        lines = re.sub(r"\\&", "", text).partition("\\midrule")[2].partition("\\bottomrule")[0].strip().splitlines()
+        for line in lines:
+            assert line.count("&") + 1 == len(columns[1]) and line.endswith("\\\\"), (made.name, line)
+
+
+@pytest.mark.skipif(
+    not shutil.which("pdflatex"), reason="no pdflatex here; Debian: texlive-latex-base texlive-latex-recommended"
+)
+def test_all_tables_compile_in_one_run_of_latex(everything, tmp_path):
+    """With a real TeX: one document of all tables, and one table as it comes."""
+    documents = [printed.latex(made) for made in everything[1]]
+    head = documents[0].partition("\\begin{document}")[0]
+    head = re.sub(r"paperwidth=\d+mm,paperheight=\d+mm", "paperwidth=1200mm,paperheight=1600mm", head)
+    whole = head + "\\begin{document}\n" + "\\clearpage\n".join(map(body, documents)) + "\\end{document}\n"
+    for name, text in (("all", whole), ("one", printed.latex(sheet(everything[0])))):
+        (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+        assert done.returncode == 0, done.stdout[-1500:]
+        assert (tmp_path / f"{name}.pdf").exists() and "Float too large" not in done.stdout
+
+
+def test_a_table_as_csv_keeps_the_layout(everything):
+    """Under each printed column ours, its deviation, n, the paper's, the difference, the verdict."""
+    rows = list(csv.reader(io.StringIO(printed.csv(sheet(everything[0])))))
+    assert rows[0][1:7] == ["w/o"] * 6 and rows[1][:7] == ["attack", "ours", "std", "n", "paper", "difference", "verdict"]
+    ops = next(row for row in rows if row[0] == "OPS")
+    assert ops[4] == "22.03" and float(ops[1]) == pytest.approx(22.53) and ops[6] == WITHIN
+    assert {len(row) for row in rows} == {1 + 6 * 12}
+
+
+def test_a_table_as_json_has_everything_about_a_place(everything):
+    """For programs."""
+    found = json.loads(printed.json_(sheet(everything[0])))
+    one = next(v for v in found["values"] if (v["row"], v["column"]) == (["OPS"], ["JPEG"]))
+    assert one["printed"] == "77.33" and one["paper"] == 77.33 and one["n"] == 3 and one["verdict"] == WITHIN
+    assert found["name"] == TABLE and found["rows"][0] == ["Clean (no poison)"]
+
+
+def test_whatever_a_table_file_says_is_escaped(tmp_path, records):
+    """Titles and labels of other people's tables end up on pages."""
+    evil = "<script>alert(1)</script> | $x$ \\\\input{y} & 50%"
+    (tmp_path / "mine.toml").write_text(f'''
+title = "{evil}"
+protocol = "quick"
+dataset = "digits"
+architecture = "small-cnn"
+seed = [0]
+attack = ["none", {{label = "{evil}", attack = "ops"}}]
+defense = "none"
+''')
+    made = sheets(read_grid(str(tmp_path / "mine.toml")), records, resolve, lacking)[0]
+    assert "<script" not in printed.html(made) and "<script" not in printed.markdown(made)
+    assert "\\input" not in printed.latex(made)
+    parsed(printed.html(made))
+
+
+# The site and the command
+
+
+def test_the_site_has_every_table_and_its_links_lead_somewhere(tmp_path, records):
+    """From file://: an index, a page per table, all links relative and there."""
+    measure(records, chosen())
+    paths = site.Shown.of(None, {}, records).write(tmp_path / "site", ["html"])
+    names = {path.name for path in paths}
+    assert (
+        paths[0].name == "index.html" and "papers.html" in names and "d-vae.table-2.html" in names and "summary.html" in names
+    )
+    assert sum(name.endswith(".html") for name in names) == 2 + 59 + 1
+    for path in paths:
+        assert re.fullmatch(r"[a-z0-9._-]+", path.name)
+        if path.suffix == ".html":
+            page = parsed(path.read_text())
+            for link in page.links:
+                assert link.startswith(("#", "https://")) or link in names, (path.name, link)
+
+
+def test_the_same_records_give_the_same_site(tmp_path, records):
+    """A page that changes by itself cannot be published from a repository."""
+    measure(records, chosen())
+    one, two = (
+        {path.name: path.read_bytes() for path in site.Shown.of(None, {}, records).write(tmp_path / str(k), ["html"])}
+        for k in (1, 2)
+    )
+    assert one == two
+
+
+def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):
+    """The defender's and the attacker's view, over what is measured, and of how much."""
+    measure(records, chosen("summary"))
+    for cell in chosen("summary", attack="ops", defense="jpeg*").cells(resolve, lacking):
+        records.write(record(cell, 0.2), replace=True)
+    made = sheet(records, "summary")
+    worst, best = spot(made, "worst case", "jpeg"), spot(made, "ops", "best defense")
+    assert worst.mean == pytest.approx(20.0) and worst.marks == ("over 5 of 17",)
+    assert best.mean == pytest.approx(50.0) and best.marks == ("over 7 of 24",)
+    assert ("worst case",) in made.rows and (("worst case",), ("best defense",)) not in made.spots
+
+
+COMMANDS = """
+    import contextlib, io, json, sys
+    from benchmark import cli
+    answers = []
+    for arguments in json.loads(sys.argv[1]):
+        sys.argv = ["bench", *arguments]
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+            cli.main()
+        answers.append(out.getvalue())
+    assert "torch" not in sys.modules, "torch was imported"
+    print(json.dumps(answers))
+"""
+
+
+def test_the_commands_answer_without_torch(tmp_path, records):
+    """`bench report`, `compare`, `list grids`, `status` and a dry run, as a user types them."""
+    measure(records, chosen())
+    lines = [
+        "list grids d-vae/table-* --json",
+        f"run --grid {TABLE} --dry-run --json",
+        f"run --grid {TABLE} --dry-run",
+        "status --grid d-vae/* --json",
+        f"compare {TABLE} --json",
+        *(f"report --table {TABLE} --format {form}" for form in ("markdown", "csv", "latex", "json")),
+        "report --format csv --tidy",
+        f"report --table d-vae/* --format markdown,csv --output {tmp_path / 'out'}",
+    ]
+    commands = [[*line.split(), "--workspace", str(tmp_path)] for line in lines]
+    listed, counted, planned, status, compared, *formats, tidied, written = json.loads(
+        in_process(COMMANDS, json.dumps(commands))
+    )
+    two = next(row for row in json.loads(listed) if row["name"] == TABLE)
+    assert (two["cells"], two["runnable"], two["done"], two["gpu_hours"]) == (324, 60, 60, 0.0)
+    plan = json.loads(counted)
+    assert (plan["cells"], plan["done"], plan["to_run"], plan["not_available"]) == (324, 60, 0, 264)
+    assert "not available: attack ntga  cifar10/ntga(variant=cnn,seed=0)/none/resnet18/s0" in planned
+    counts = json.loads(status)
+    assert counts["cells"] == counts["done"] + counts["missing"] + counts["not_available"] and counts["not_available"] > 1000
+    assert json.loads(compared)["tables"][0]["measured"] == 20
+    for text, start in zip(formats, ("## D-VAE, table 2", ",w/o", "% compiles", "{"), strict=True):
+        assert text.startswith(start)
+    assert len(tidied.splitlines()) == 2929
+    assert len(written.split()) == 36 and (tmp_path / "out" / "d-vae.table-2.md").exists()
+
+
+def test_spread_and_mean_agree_with_the_standard_library(records):
+    """The numbers that people cite, once more by another road."""
+    measure(records, chosen(), off=0.25)
+    for one in sheet(records).cells:
+        if one.n:
+            accuracies = [100 * records.read(name).metrics.test_acc for name in one.records]
+            assert one.mean == pytest.approx(fmean(accuracies)) and one.std == pytest.approx(stdev(accuracies))

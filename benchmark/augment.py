@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._views import part_resized, recoloured
+from registry._two_views import part_resized, recoloured
 
 Augmentation = Callable[[Tensor, int], Tensor]
 """`f(x, size)`: x uint8, or float32 in [0, 1] units, (B, C, H, W); the side of the result is `size` where the name says so,

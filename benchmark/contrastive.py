@@ -11,7 +11,7 @@ from benchmark.augment import fit
 from benchmark.train import EVALUATED, Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics
 from registry import Contrastive, Defense, ImageSet, Protocol
-from registry._views import view
+from registry._two_views import view
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from benchmark.train import Checkpoint
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, PROTOCOLS, Contrastive
 from registry._contrastive import MoCo, SimClr, SimSiam, info_nce, nt_xent
-from registry._views import gray, view
+from registry._two_views import gray, view
 from results import Records, Workspace
 
 NAMES = [name for name in PROTOCOLS if issubclass(PROTOCOLS[name], Contrastive)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark import ends
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
 from registry import catalog as entries
@@ -116,13 +117,13 @@ class Plan:
             "ran": 0,
             "failed": count["failed"],
             "running": count["running"],
-            "queued": 0,
+            "queued": count["queued"],
             "missing": count["missing"],
             "not_applicable": count["not-applicable"],
             "not_available": 0,
             "stale": count["stale"],
-            "lost": 0,
-            "cancelled": 0,
+            "lost": count["lost"],
+            "cancelled": count["cancelled"],
         }
 
     def stages(self) -> dict[str, int]:
@@ -158,11 +159,14 @@ def plan(
     workers: int = 1,
     ask: bool = True,
     decode: bool = False,
+    standing: Mapping[str, tuple[str, str]] | None = None,
+    detached: bool = False,
 ) -> Plan:
     """Say what of some cells is to be run. EntryError, FileError, MissingDataError for what cannot be.
 
     `force` runs finished cells too, `retry` failed ones of every kind; `ask` asks entries whether they apply;
-    `decode` decodes data sets that never were, so that a fault of theirs is found before any work.
+    `decode` decodes data sets that never were, so that a fault of theirs is found before any work; `standing` has the states
+    of cells of unfinished runs, of which a `detached` run leaves alone those that are queued or running.
     """
     tasks = [Task.of(cell, roots) for cell in cells]
     result = Plan(name, tasks, {}, roots=roots)
@@ -172,12 +176,15 @@ def plan(
         state, reason = _state(task, records, there)
         if state == "failed":
             failure = records.failure(task.cell.id)
-            again = retry or (failure is not None and failure.retryable)
+            again = retry or (failure is not None and ends.again(failure, detached))
         else:
             again = state in ("missing", "stale")
+        if state not in ("done", "not-applicable") and task.cell.id in (standing or {}):
+            state, reason = (standing or {})[task.cell.id]
+            again = not (detached and state in ("queued", "running"))
         result.states[task.cell.id] = state
         result.reasons[task.cell.id] = reason
-        if (again or force) and state != "not-applicable":
+        if (again or force) and state != "not-applicable" and not (detached and state in ("queued", "running")):
             result.to_run.append(task)
     if result.to_run:
         for part in {task.dataset.text: task.dataset for task in result.to_run}.values():

@@ -75,16 +75,11 @@ class Failure(_Strict):
 
     id: str
     cell: Cell
-    kind: str  # out-of-memory, diverged, plug-in, budget, killed
+    kind: str  # see benchmark/ends.py
     message: str
     attempts: int = 1
     log: str = ""  # path of the log with the traceback
     finished: str = ""
-
-    @property
-    def retryable(self) -> bool:
-        """Whether `bench run` tries again by itself: only what another attempt can change."""
-        return self.kind == "killed" and self.attempts < 3
 
 
 @dataclass(frozen=True)

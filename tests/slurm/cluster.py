@@ -104,7 +104,9 @@ class Cluster:
         key = self.folder / "munge" / "key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
-        munge = [f"--{name}={self.folder}/munge/{name.split('-')[0]}" for name in ("key-file", "socket", "pid-file", "log-file")]
+        munge = [
+            f"--{name}={self.folder}/munge/{name.split('-')[0]}" for name in ("key-file", "socket", "pid-file", "log-file")
+        ]
         self._start("munged", "--force", *munge, f"--seed-file={self.folder}/munge/seed")
         storage, more = "accounting_storage/none", ""
         if self.accounting:
@@ -233,7 +235,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, **limits: object):  # noqa: ANN201
+def cluster(folder: Path, **limits: object):
     """A cluster for the length of a block."""
     one = Cluster(folder, **limits)  # type: ignore[arg-type]
     try:

@@ -209,8 +209,7 @@ ASK = """
     import sys
     from pathlib import Path
     import torch
-    from poisons.lease import leased
-from poisons.recipe import PoisonRecipe
+    from poisons.recipe import PoisonRecipe
     from poisons.store import Store
     from registry import ImageSet, resolve
     from registry.data import Data

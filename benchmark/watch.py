@@ -15,7 +15,7 @@ from benchmark.runs import Run
 from poisons.lease import clock, holder
 from results import Records, Workspace
 
-POLL = (2.0, 60.0)  # seconds between looks at a run that is waited for: at first, and at most
+POLL = (2.0, 30.0)  # seconds between looks at a run that is waited for: at first, and at most
 
 
 @dataclass

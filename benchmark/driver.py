@@ -220,7 +220,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
 
 def _submission(plan: Plan, space: Workspace, options: Options, profile: Profile, settings: dict[str, str]) -> Submission:
     per_job = options.cells_per_job or options.cells_per_device
-    return Submission.of(plan, Records(space.records), space.poisons, profile, per_job, settings)
+    return Submission.of(plan, space.poisons, profile, per_job, settings)
 
 
 def scripts(plan: Plan, space: Workspace, options: Options) -> list[str]:

@@ -6,6 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,8 +19,9 @@ from registry import CATALOGS, EntryError, MissingDataError, child, data, outdat
 from registry import catalog as entries
 from registry.catalog import Part
 from registry.item import split
-from results import Cell, Record, Records, Table
+from results import Cell, Records, Table
 from results import cell as cells_
+from results.record import Brief, Failure
 
 KINDS = {
     "protocol": "protocols",
@@ -42,10 +44,19 @@ class Task:
     architecture: Part
 
     @classmethod
-    def of(cls, cell: Cell, roots: Mapping[str, str]) -> Task:
-        """Find a cell's entries again. `roots` has the paths of folders of images by their names. EntryError."""
+    def of(cls, cell: Cell, roots: Mapping[str, str], known: dict[int, Part] | None = None) -> Task:
+        """Find a cell's entries again. `roots` has the paths of folders of images by their names. EntryError.
+
+        `known` remembers what was found for the parts of cells of one table, which share them.
+        """
+        known = {} if known is None else known
 
         def found(kind: str, part: cells_.Part) -> Part:
+            if id(part) not in known:
+                known[id(part)] = find(kind, part)
+            return known[id(part)]
+
+        def find(kind: str, part: cells_.Part) -> Part:
             name = "folder" if kind == "datasets" and part.name.startswith("folder-") else part.name
             root = None
             if name != part.name:
@@ -106,6 +117,7 @@ class Plan:
     to_run: list[Task] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)  # folders of images
     seconds_estimate: float | None = None
+    failures: dict[str, Failure] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
         """The keys of `bench run --json` and `bench status --json`."""
@@ -168,15 +180,17 @@ def plan(
     `decode` decodes data sets that never were, so that a fault of theirs is found before any work; `standing` has the states
     of cells of unfinished runs, of which a `detached` run leaves alone those that are queued or running.
     """
-    tasks = [Task.of(cell, roots) for cell in cells]
+    known: dict[int, Part] = {}
+    tasks = [Task.of(cell, roots, known) for cell in cells]
     result = Plan(name, tasks, {}, roots=roots)
-    there = records.ids()
-    past = [record for record in (records.read(i) for i in sorted(there)) if record is not None and record.metrics]
+    there = records.briefs()
+    result.failures = {failure.id: failure for failure in records.failures()}
+    aged = cache(lambda versions: outdated(dict(versions)))
     for task in tasks:
-        state, reason = _state(task, records, there)
-        if state == "failed":
-            failure = records.failure(task.cell.id)
-            again = retry or (failure is not None and ends.again(failure, detached))
+        failure = result.failures.get(task.cell.id)
+        state, reason = _state(task, there.get(task.cell.id), failure, aged)
+        if state == "failed" and failure is not None:
+            again = retry or ends.again(failure, detached)
         else:
             again = state in ("missing", "stale")
         if state not in ("done", "not-applicable") and task.cell.id in (standing or {}):
@@ -196,19 +210,17 @@ def plan(
         _ask(result)
     if limit is not None:
         result.to_run = result.to_run[:limit]
-    result.seconds_estimate = _estimate(result, past, workers)
+    result.seconds_estimate = _estimate(result, there.values(), workers)
     return result
 
 
-def _state(task: Task, records: Records, there: set[str]) -> tuple[str, str]:
-    cell_id = task.cell.id
-    if cell_id in there and (record := records.read(cell_id)) is not None:
-        if old := outdated(record.versions):
+def _state(task: Task, record: Brief | None, failure: Failure | None, aged: Callable[[Any], str]) -> tuple[str, str]:
+    if record is not None:
+        if old := aged(tuple(record.versions.items())):
             return "stale", old
-        return (record.state, record.reason)
+        return record.state, record.reason
     if task.cell.part == "clean" and task.cell.ratio == 1:
         return "not-applicable", "at ratio 1 no clean images are left to train on"
-    failure = records.failure(cell_id)
     return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
 
 
@@ -233,15 +245,16 @@ def _ask(result: Plan) -> None:
     result.to_run = left
 
 
-def _estimate(result: Plan, past: Sequence[Record], workers: int) -> float | None:
+def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None:
     """Estimate the seconds of a run from records of like cells; None where there are none."""
     if not result.to_run:
         return 0.0
     known: dict[tuple[str, ...], list[float]] = {}
     crafted: dict[str, float] = {}
     for record in past:
-        texts = record.cell.texts
-        seconds = record.seconds.get("train", 0.0)
+        if record.state != "done":
+            continue
+        texts, seconds = record.texts, record.seconds.get("train", 0.0)
         for key in _like(texts):
             known.setdefault(key, []).append(seconds)
         crafted[texts["dataset"] + texts["attack"]] = record.seconds.get("craft", 0.0)

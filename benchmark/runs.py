@@ -101,7 +101,7 @@ class Run:
             "driver": [driver.pid, driver.create_time()],
             **(more or {}),
         }
-        write_json(folder / "plan.json", content)
+        write_json(folder / "plan.json", content, indent=None)
         return cls(folder)
 
     @property

@@ -174,15 +174,13 @@ class Submission:
     left: int  # cells that stay behind, because the queue takes no more array tasks
 
     @classmethod
-    def of(
-        cls, plan: Plan, records: Records, poisons: Path, profile: Profile, per_job: int, settings: dict[str, str]
-    ) -> Submission:
+    def of(cls, plan: Plan, poisons: Path, profile: Profile, per_job: int, settings: dict[str, str]) -> Submission:
         """Divide the cells of a plan into arrays, as `settings` (those of the cluster) and the profile allow."""
 
         def crafted(recipe: Recipe) -> bool:
             return (poisons / recipe.folder / "manifest.json").exists()
 
-        pieces = slurm.parts(plan.to_run, records, per_job, crafted)
+        pieces = slurm.parts(plan.to_run, plan.failures, per_job, crafted)
         kept = pieces[: min(profile.max_submit or len(pieces), int(settings.get("MaxJobCount", len(pieces))))]
         left = len(plan.to_run) - sum(len(tasks) for tasks, part in kept if part.stage != "craft")
         max_array = max(1, int(settings.get("MaxArraySize", slurm.MAX_ARRAY)))

@@ -20,7 +20,8 @@ from benchmark.ends import growth
 from benchmark.grid import Task, recipes
 from benchmark.runs import Part
 from poisons.recipe import Recipe
-from results import FileError, Records
+from results import FileError
+from results.record import Failure
 
 UNITS = {"s": 1 / 60, "min": 1, "h": 60, "d": 24 * 60}
 SIZES = {"M": 1, "G": 1024, "T": 1024 * 1024}
@@ -192,7 +193,7 @@ class Array:
 
 
 def parts(
-    tasks: Sequence[Task], records: Records, per_job: int, crafted: Callable[[Recipe], bool]
+    tasks: Sequence[Task], failures: Mapping[str, Failure], per_job: int, crafted: Callable[[Recipe], bool]
 ) -> list[tuple[list[Task], Part]]:
     """Divide cells into the parts of a run: one that crafts each missing poison, then the cells, `per_job` in a part.
 
@@ -201,10 +202,10 @@ def parts(
     """
     needed = recipes(tasks, lambda task: task.poison if task.needs_poison else None)
     missing = {recipe.key: task for recipe, task in needed if not crafted(recipe)}
-    found = [([task], Part(0, 1, "craft", *growth(records.failure(task.cell.id)))) for task in missing.values()]
+    found = [([task], Part(0, 1, "craft", *growth(failures.get(task.cell.id)))) for task in missing.values()]
     kinds: dict[tuple[bool, float, float], dict[str, list[Task]]] = {}
     for task in tasks:
-        kind = (task.needs_poison and task.poison.key in missing, *growth(records.failure(task.cell.id)))
+        kind = (task.needs_poison and task.poison.key in missing, *growth(failures.get(task.cell.id)))
         kinds.setdefault(kind, {}).setdefault(task.purified.key if task.purified else "", []).append(task)
     for (waits, more_time, more_memory), turns in sorted(kinds.items(), key=lambda kind: kind[0]):
         order = [task for row in zip_longest(*turns.values()) for task in row if task is not None]

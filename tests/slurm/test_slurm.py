@@ -57,7 +57,7 @@ def test_sixty_cells_go_out_as_several_arrays_within_the_cap(one, tmp_path):
     environment = without_torch(tmp_path / "site")
     command = ["--protocol", "quick", "--seed", ",".join(map(str, range(60)))]
     options = ["--executor", "slurm", "--profile", str(profile(tmp_path, at_once=6, memory="100MB"))]
-    out, error = bench("run", *command, *options, workspace=tmp_path, environment=environment, code=4)
+    _, error = bench("run", *command, *options, workspace=tmp_path, environment=environment, code=4)
     assert "submitted 60 cells" in error
     (arrays,) = tmp_path.glob(".bench/runs/*/arrays.json")
     assert [size for _, _, size in json.loads(arrays.read_text())] == [21, 21, 18]
@@ -92,7 +92,7 @@ def write_grid(folder: Path, axes: dict) -> Path:
 
 
 def test_accidents_cost_time_and_nothing_else(one, tmp_path):
-    """Driver and jobs are killed, a job is cancelled, one preempted, a poison is cut off: `bench run` alone finishes the grid."""
+    """Driver and jobs are killed, one is cancelled, one preempted, a poison is cut off: `bench run` alone finishes the grid."""
     environment = naps(tmp_path / "site")
     grid = write_grid(tmp_path, CHAOS_AXES)
     calm, harsh = tmp_path / "calm", tmp_path / "harsh"

@@ -203,6 +203,15 @@ class Faults:
         self.one.command("scontrol", "requeue", self.some_job())
         self._did("requeue")
 
+    def time_out(self):
+        """SLURM ends a job whose limit has become a minute."""
+        self.until(lambda: self.one.jobs("R"))
+        names = self.one.command("squeue", "-h", "-r", "-t", "R", "-S", "M", "-o", "%i")[1].split()
+        job = names[0]
+        self.one.command("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+        self.until(lambda: job not in self.one.jobs("R", "CG"), 180)
+        self._did("time limit lowered")
+
     def restart_node(self):
         self.some_job()
         self.one.stop_node()

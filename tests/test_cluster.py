@@ -143,7 +143,7 @@ export MALLOC_TRIM_THRESHOLD_=1073741824
 export MALLOC_MMAP_THRESHOLD_=1073741824
 export PYTHONPATH='<copy of the code>'
 export PYTHONNOUSERSITE=1
-export BENCH_DATA=DATA
+export BENCH_DATA=FOLDER
 cd 'WORKSPACE/.bench/runs/<run>/empty'
 
 # command
@@ -162,7 +162,7 @@ def test_the_script_is_shown_exactly_on_machines_without_slurm_too(tmp_path, mon
     more += 'srun = ["--mpi=none"]\n[sbatch]\nconstraint = "a100"\n'
     flags = ["--executor", "slurm", "--profile", str(written(tmp_path, GOOD + more)), "--dry-run", "--show-sbatch"]
     out, _ = bench("run", "--attack", "none,lsp", *flags, "--cells-per-device", "2", workspace=tmp_path)
-    expected = SCRIPT.replace("WORKSPACE", str(tmp_path)).replace("DATA", os.environ["BENCH_DATA"])
+    expected = SCRIPT.replace("WORKSPACE", str(tmp_path)).replace("FOLDER", os.environ["BENCH_DATA"])
     first, second = re.split(r"(?=# array 2)", out)
     assert first.strip() == expected.replace("PYTHON -u", f"{sys.executable} -u").strip()
     assert "#SBATCH --dependency='afterany:<array 1>'" in second

@@ -173,7 +173,7 @@ class Cluster:
         conf.chmod(0o600)
         self._start("slurmdbd")
         time.sleep(2)
-        return f"AccountingStorageHost=localhost\nAccountingStoragePort={dbd}\nAccountingStorageEnforce=none"
+        return f"AccountingStorageHost=localhost\nAccountingStoragePort={dbd}\nAccountingStoragePass={self.folder}/munge/socket"
 
     def start_node(self) -> None:
         """Start slurmd and wait until jobs can run."""
@@ -203,7 +203,7 @@ class Cluster:
             if reason in ("BeginTime", "None"):
                 self.command("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
-    def _until(self, ready: object, what: str, seconds: float = 40) -> None:
+    def _until(self, ready: object, what: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if ready():  # type: ignore[operator]

@@ -151,14 +151,19 @@ def show(entry: str, as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    slurm: Annotated[bool, typer.Option("--slurm", help="Say which settings and limits of the cluster matter.")] = False,
+    profile: ProfilePath = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
     """Say what is installed, which devices and data there are, and which plug-ins fail.
 
-    Example: `bench doctor`
+    Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
     from benchmark import listing
 
-    checks = listing.doctor()
+    checks = listing.cluster(_workspace(workspace), profile) if slurm else listing.doctor()
     if as_json:
         return _print_json({"checks": checks})
     for check in checks:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -21,7 +23,7 @@ from benchmark.grid import Task, recipes
 from benchmark.runs import Part
 from poisons.recipe import Recipe
 from results import FileError
-from results.record import Failure
+from results.record import Failure, write_json
 
 UNITS = {"s": 1 / 60, "min": 1, "h": 60, "d": 24 * 60}
 SIZES = {"M": 1, "G": 1024, "T": 1024 * 1024}
@@ -321,14 +323,74 @@ def submission_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key in keep or key.startswith("SBATCH_")}
 
 
-def folder_is_shared(folder: Path) -> bool:
-    """Whether a folder's file system is one that other machines may see; a guess from its kind."""
-    best, kind = "", ""
-    try:
-        for line in Path("/proc/mounts").read_text().splitlines():
-            _, place, name, *_ = line.split()
-            if (str(folder) + "/").startswith(place.rstrip("/") + "/") and len(place) >= len(best):
-                best, kind = place, name
-    except OSError:
-        return True
-    return kind in ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "cephfs", "ceph", "panfs", "wekafs", "glusterfs", "afs", "9p")
+# bench doctor --slurm
+
+SHOWN = {  # settings that matter here, and why
+    "ClusterName": "",
+    "SLURM_VERSION": "",
+    "MaxArraySize": "arrays are split at it",
+    "MaxJobCount": "tasks that the whole cluster keeps",
+    "JobRequeue": "1: preempted jobs may start again; the program asks for it in any case",
+    "PreemptMode": "REQUEUE starts preempted jobs again, CANCEL leaves that to the next `bench run`",
+    "KillWait": "seconds from a job's SIGTERM to its end",
+    "MinJobAge": "seconds for which squeue knows ended jobs",
+    "TrackWCKey": "yes: put wckey into [sbatch] of the profile",
+}
+
+
+def findings(folder: Path, profile: Profile | None) -> list[tuple[str, bool, str]]:
+    """Return (name, ok, detail) of what matters on this cluster. Asks for one small job to look from a compute node."""
+    absent = [name for name in ("sbatch", "srun", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
+    if absent:
+        return [("slurm", False, f"no {', '.join(absent)} here; ask on a login node of the cluster")]
+    known = config()
+    if not known:
+        return [("slurm", False, "scontrol show config does not answer; is the controller up?")]
+    found = [
+        (f"slurm {key}", True, f"{known[key]}" + (f" ({why})" if why else "")) for key, why in SHOWN.items() if key in known
+    ]
+    warns = "preempt_send_user_signal" in known.get("SlurmctldParameters", "")
+    detail = "jobs are warned" if warns else "not set; jobs are not warned, their checkpoints of every minute suffice"
+    found.append(("slurm preempt_send_user_signal", True, detail))
+    remembers = _ask("sacct", "-n", "-X", "-S", "now-1hour") is not None
+    detail = "sacct answers" if remembers else "sacct does not answer; ends older than MinJobAge are called lost"
+    found.append(("slurm accounting", True, detail))
+    limits = _ask(
+        "sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,MaxJobs,QOS"
+    )
+    for line in sorted(set((limits or "").splitlines())):
+        account, submit, jobs, qos = (line.split("|") + [""] * 4)[:4]
+        detail = f"MaxSubmitJobs {submit or 'none'} (`max_submit`), MaxJobs {jobs or 'none'} (`at_once`), qos {qos or 'none'}"
+        found.append((f"slurm account {account}", True, detail))
+    for line in (_ask("sinfo", "-h", "-o", "%P|%l|%D|%c|%m|%G") or "").splitlines():
+        name, limit, nodes, cpus, memory, gres = line.split("|")
+        found.append((f"slurm partition {name}", True, f"limit {limit}, {nodes} nodes, {cpus} CPUs, {memory} MB, {gres}"))
+    found.append(_latency(folder))
+    return [*found, *_from_a_node(folder, profile)]
+
+
+def _latency(folder: Path) -> tuple[str, bool, str]:
+    """Time what leases and records do on the shared folder."""
+    start, times = time.perf_counter(), 20
+    for _ in range(times):
+        write_json(folder / "latency.json", {})
+    (folder / "latency.json").unlink()
+    each = 1000 * (time.perf_counter() - start) / times
+    return "slurm folder", each < 500, f"{folder}: {each:.0f} ms to write a file"
+
+
+def _from_a_node(folder: Path, profile: Profile | None) -> list[tuple[str, bool, str]]:
+    """Look from a compute node, if one is free within half a minute: is the folder there, is scontrol?"""
+    probe = folder / "probe"
+    probe.write_text("")
+    options = [f"--{key}={value}" for key, value in (profile.options(profile) if profile else {}).items() if value is not True]
+    script = f"test -e {shlex.quote(str(probe))} && echo folder; command -v scontrol >/dev/null && echo scontrol; true"
+    text = _ask("srun", "--immediate=30", "--time=1", "-n", "1", *options, "sh", "-c", script, seconds=60)
+    probe.unlink()
+    if text is None:
+        return [("slurm node", True, "not looked at: no job could start within half a minute")]
+    sees, commands = "folder" in text.split(), "scontrol" in text.split()
+    return [
+        ("slurm node", sees, f"{folder} is {'there too' if sees else 'not there: jobs need a shared folder, see --workspace'}"),
+        ("slurm node scontrol", True, "there" if commands else "not there: after a time limit `bench run` must submit again"),
+    ]

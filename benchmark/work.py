@@ -224,6 +224,8 @@ def array_task(folder: str, number: int) -> str:
     lease = Lease(run.folder / "parts" / f"{number}.{rank}")
     if not lease.take():
         return _said("an earlier start of this task is still at work")
+    # of a start that was killed in its last moment; submitit would refuse to end
+    (run.folder / "jobs" / f"{_job_name()}_{rank}_result.pkl.save_tmp").unlink(missing_ok=True)
     try:
         with _signals(run):
             part = run.parts[number]
@@ -245,6 +247,12 @@ def array_task(folder: str, number: int) -> str:
         return _said(str(error))
     finally:
         lease.release()
+
+
+def _job_name() -> str:
+    """How submitit's files of this array task begin."""
+    number, index = os.environ.get("SLURM_ARRAY_JOB_ID", ""), os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    return f"{number}_{index}" if number else os.environ.get("SLURM_JOB_ID", "none")
 
 
 def _complaints(run: Run, device: str) -> list[tuple[str, str]]:

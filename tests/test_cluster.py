@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -329,6 +330,15 @@ def test_attempts_are_bounded_and_ask_for_more_where_that_helps():
     grown = profile.resources(Part(0, 1, "train", 1.5**9, 2.0))
     assert (grown.time, grown.memory) == (480, 32768)
     assert profile.resources(Part(0, 1, "train", 1.0, 64.0)).memory == 4 * 16384
+
+
+def test_the_document_names_every_end_and_its_rule():
+    """The table that a researcher reads is the table that the program follows; an example profile in it is valid."""
+    text = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text()
+    for kind, rule in ends.ENDS.items():
+        assert f"| {kind} | {rule.meaning} | {rule.then} |" in text
+    profile = Profile.model_validate(tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]))
+    assert profile.resources(Part(0, 1, "craft")).time == 720
 
 
 def test_a_copy_of_the_code_is_shared_and_knows_its_commit(tmp_path):

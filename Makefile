@@ -1,13 +1,15 @@
 # make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
 # make check   what CI runs: ruff, mypy --strict, the tests
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
+# make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
+# make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
 VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed docs clean
+.PHONY: quick check speed scale slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -21,6 +23,12 @@ check: $(VENV)/installed
 
 speed: $(VENV)/installed
 	$(BIN)/python -m benchmark.speed
+
+scale: $(VENV)/installed
+	$(BIN)/python -m benchmark.scale
+
+slurm-full: $(VENV)/installed
+	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py

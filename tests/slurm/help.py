@@ -154,7 +154,7 @@ class Faults:
     def _did(self, what):
         self.count[what] = self.count.get(what, 0) + 1
 
-    def until(self, ready, seconds=90):
+    def until(self, ready, seconds=180):
         """Wait for something to be true; requeued jobs begin meanwhile."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -190,6 +190,45 @@ def test_cancel_empties_the_queue_and_run_goes_on(one, tmp_path):
     assert plan["to_run"] == 5
 
 
+def test_a_cell_is_watched_and_its_log_is_found(one, tmp_path):
+    """`attach` ends when the jobs have; `logs` of a cell that went well is the log of its job."""
+    environment = naps(tmp_path / "site")
+    grid = write_grid(tmp_path, CHAOS_AXES | {"attack": ["none"], "defense": ["nap"], "seed": [0]})
+    options = ["--executor", "slurm", "--profile", str(profile(tmp_path))]
+    bench("run", "--grid", str(grid), *options, workspace=tmp_path, environment=environment, code=4)
+    _, error = bench("attach", "--grid", str(grid), workspace=tmp_path, environment=environment)
+    assert "[1/1] digits(per_class=20,test_per_class=5)/none/nap/small-cnn/s0" in error
+    (cell_id,) = Records(tmp_path / "results/records").ids()
+    out, _ = bench("logs", cell_id, workspace=tmp_path, environment=environment)
+    assert '"event": "done"' in out
+
+
+def test_a_job_without_its_gpu_says_so(one, tmp_path):
+    """The cluster's GPUs are pretence: SLURM grants one, and the job finds none that works."""
+    options = [*TINY, "--executor", "slurm", "--profile", str(profile(tmp_path, gpus=1)), "--cells-per-device", "2"]
+    bench("run", *options, workspace=tmp_path, code=4)
+    deadline = time.monotonic() + 60
+    while not list(Records(tmp_path / "results/records").failures()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (failure,) = Records(tmp_path / "results/records").failures()
+    assert failure.kind == "no-device"
+    assert "the job found no GPU on" in failure.message
+    assert "CUDA_VISIBLE_DEVICES=0" in failure.message or "CUDA_VISIBLE_DEVICES=1" in failure.message
+
+
+def test_doctor_says_what_matters_on_this_cluster(one, tmp_path):
+    """Before a GPU hour is burnt."""
+    options = ["--slurm", "--profile", str(profile(tmp_path)), "--json"]
+    checks = {row["name"]: row for row in json.loads(bench("doctor", *options, workspace=tmp_path)[0])["checks"]}
+    assert checks["slurm MaxArraySize"]["detail"].startswith("21 ")
+    assert "sacct does not answer" in checks["slurm accounting"]["detail"]
+    assert checks["slurm preempt_send_user_signal"]["detail"] == "jobs are warned"
+    assert checks["slurm node"]["ok"]
+    assert checks["slurm node scontrol"]["detail"] == "there"
+    assert "gpu:2" in checks["slurm partition normal*"]["detail"]
+
+
 def test_a_refusal_of_slurm_is_one_sentence(one, tmp_path):
     """The researcher reads what SLURM said and where to look."""
     options = [*TINY, "--executor", "slurm", "--profile", str(profile(tmp_path, partition="nowhere"))]

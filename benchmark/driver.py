@@ -163,7 +163,9 @@ def run_table(name: str, table: Table, space: Workspace, options: Options, quiet
                 break
         ran = sum(records.path(task.cell.id).exists() for task in plan.to_run) if options.wait else 0
     else:
-        standing = watch.settle(space, records)
+        space.writable()
+        with waiting(space.private / "submit.lock"):
+            standing = watch.settle(space, records)
         plan = _plan(name, cells, roots, space, options, dry_run=False, standing=standing)
         ran = _execute(plan, space, records, options, quiet)
     return Outcome(plan, stands(name, table, space), ran, time.monotonic() - start)
@@ -189,7 +191,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
         submission = _submission(plan, space, options, profile, settings)
         code = snapshot.take(space.private / "code", plan.to_run)
         more = {
-            "walltime": profile.time,
+            "walltime": [profile.resources(part).time for _, part in submission.pieces],  # minutes
             "signal": profile.signal,
             "cluster": settings.get("ClusterName", ""),
             "code": str(code.folder),
@@ -199,6 +201,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
         }
         pieces = submission.pieces
         run = runs.Run.create(space, records, plan, _device(options), options.force, pieces, more)
+        snapshot.forget(code.folder.parent, {str(one.content.get("code")) for one in runs.every(space) if one.detached})
         try:
             jobs = schedule.submit(run, submission, profile, options.cells_per_device)
         except Exception:

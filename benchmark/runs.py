@@ -85,7 +85,6 @@ class Run:
             placed.append([position, *dataclasses.astuple(part)[1:]])
             lines.append(text)
             position += len(text)
-        (folder / "cells.jsonl").write_bytes(b"".join(lines))
         content = {
             "grid": plan.name,
             "cells": [task.cell.id for task in plan.to_run],
@@ -102,6 +101,7 @@ class Run:
             **(more or {}),
         }
         write_json(folder / "plan.json", content, indent=None)
+        (folder / "cells.jsonl").write_bytes(b"".join(lines))
         return cls(folder)
 
     @property
@@ -154,7 +154,7 @@ class Run:
 
     @property
     def over(self) -> bool:
-        return (self.folder / "over").exists() or not (self.folder / "plan.json").exists()
+        return (self.folder / "over").exists() or not (self.folder / "cells.jsonl").exists()
 
     def finish(self) -> None:
         """Write down that nobody works on this run any more."""

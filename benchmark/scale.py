@@ -67,7 +67,7 @@ def _measured(folder: Path, cells: int) -> dict[str, float]:
     start = time.perf_counter()
     records = Records(space.records)
     submission = Submission.of(plan, space.poisons, PROFILE, 1, {"MaxArraySize": "1001"})
-    more = {"walltime": 240, "signal": 90, "cluster": "", "code": "", "code_path": [], "tree": "", "plugins": ""}
+    more = {"walltime": [240] * cells, "signal": 90, "cluster": "", "code": "", "code_path": [], "tree": "", "plugins": ""}
     run = runs.Run.create(space, records, plan, "cpu", False, submission.pieces, more)
     (run.folder / "arrays.json").write_text(json.dumps([[str(n), a.first, a.size] for n, a in enumerate(submission.arrays)]))
     found["books of a submission"] = time.perf_counter() - start

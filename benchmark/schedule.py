@@ -215,7 +215,7 @@ def submit(run: Run, submission: Submission, profile: Profile, ranks: int) -> li
 
 def scripts(submission: Submission, profile: Profile, ranks: int, space: Workspace) -> list[str]:
     """Return the scripts that `submit` would give to sbatch; numbers and hashes that submission fixes stand in <brackets>."""
-    content = {"walltime": 0, "code_path": ["<copy of the code>"]}
+    content = {"code_path": ["<copy of the code>"]}
     found = []
     for number, array in enumerate(submission.arrays, 1):
         folder = space.private / "runs" / "<run>"

@@ -72,6 +72,13 @@ def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def forget(folder: Path, used: set[str]) -> None:
+    """Remove the copies that no run names any more."""
+    for path in folder.iterdir():
+        if str(path) not in used and not path.name.startswith("."):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _parts(task: Task) -> list[Part]:
     return [task.protocol, task.dataset, *task.attack, *task.defense, task.architecture]
 

@@ -227,7 +227,7 @@ def array_task(folder: str, number: int) -> str:
     # of a start that was killed in its last moment; submitit would refuse to end
     (run.folder / "jobs" / f"{_job_name()}_{rank}_result.pkl.save_tmp").unlink(missing_ok=True)
     try:
-        with _signals(run):
+        with _signals(run, int(run.content["walltime"][number])):
             part = run.parts[number]
             tasks = run.part_tasks(number)
             device = run.content["device"]
@@ -269,20 +269,20 @@ def _complaints(run: Run, device: str) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _signals(run: Run) -> Any:
+def _signals(run: Run, minutes: int) -> Any:
     """Turn SLURM's signals into ends where they mean one.
 
     Near the time limit: TimeLimitError. After `bench cancel`: AbandonedError. Else the job is being preempted, and goes on
     until it is killed: SLURM starts a preempted job again only if it did not end by itself.
     """
-    end = psutil.Process().create_time() + run.content["walltime"] * 60  # seconds since 1970; the job began a little earlier
+    end = psutil.Process().create_time() + 60 * minutes  # seconds since 1970; the job began a little earlier
     margin = run.content["signal"] + 90  # SLURM sends its warning up to a minute early
 
     def handle(number: int, frame: FrameType | None) -> None:
         if run.stopped:
             raise AbandonedError
         if end - time.time() < margin:
-            raise TimeLimitError(f"the time limit of {run.content['walltime']} minutes was reached")
+            raise TimeLimitError(f"the time limit of {minutes} minutes was reached")
         _said(f"signal {signal.Signals(number).name}: going on until SLURM ends this job")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGUSR2)}

@@ -221,7 +221,15 @@ def submitted(space, made, per_job=1, queue_takes=None, **more):
     """A run whose arrays SLURM has taken, as its files show it."""
     profile = Profile(time="4h", gpus=0, max_submit=queue_takes)
     submission = Submission.of(made, space.poisons, profile, per_job, {"MaxArraySize": "1001"})
-    content = {"walltime": 240, "signal": 90, "cluster": "x", "code": "", "code_path": [], "tree": "", "plugins": ""} | more
+    content = {
+        "walltime": [240] * len(submission.pieces),
+        "signal": 90,
+        "cluster": "x",
+        "code": "",
+        "code_path": [],
+        "tree": "",
+        "plugins": "",
+    } | more
     run = Run.create(space, Records(space.records), made, "cpu", False, submission.pieces, content)
     jobs = [[str(number), array.first, array.size] for number, array in enumerate(submission.arrays)]
     (run.folder / "arrays.json").write_text(json.dumps(jobs))

@@ -72,7 +72,7 @@ class Run:
         runs.mkdir(parents=True, exist_ok=True)
         for old in [run for run in every(workspace) if run.over][: -KEPT_RUNS or None]:
             shutil.rmtree(old.folder, ignore_errors=True)
-        folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"
         for name in ("settled", "parts", "ended", "jobs", "empty"):
             (folder / name).mkdir(parents=True)
         remember(workspace, plan.roots)

@@ -34,13 +34,17 @@ class Standing:
 def survey(space: Workspace, records: Records) -> Standing:
     """Look at all runs that are not over, and at those that were cancelled. Writes nothing."""
     standing = Standing()
-    chosen = [run for run in runs.every(space) if not run.over or run.cancelled]
+    everyone = runs.every(space)
+    chosen = [run for run in everyone if not run.over or run.cancelled]
     known = _known([run for run in chosen if run.detached and not run.over])  # before the files: who has ended has written them
     done, live = records.ids(), runs.running(records)
     for run in chosen:
         left = runs.unsettled(run, done)
         if run.cancelled and not left & live:
+            for newer in everyone[everyone.index(run) + 1 :]:  # which took them up again
+                left -= set(newer.content["cells"])
             standing.cells |= dict.fromkeys(left, ("cancelled", "by `bench cancel`"))
+            standing.idle.append(run)
         elif not left:
             standing.idle.append(run)
         elif run.detached:

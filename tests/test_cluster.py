@@ -324,6 +324,22 @@ def test_without_slurm_files_alone_tell(tmp_path, monkeypatch):
     assert [(failure.kind, failure.attempts) for failure in records.failures()] == [("lost", 1)]
 
 
+def test_cancelled_cells_are_so_until_another_run_takes_them_up(tmp_path, monkeypatch):
+    """Else a cell that failed for good after a cancelled run would be tried again for ever."""
+    monkeypatch.setattr(slurm, "queue", lambda names, cluster: None)
+    space, made = planned(tmp_path)
+    records = Records(space.records)
+    first, _ = submitted(space, made)
+    first.stop(cancelled=True)
+    assert [state for state, _ in watch.settle(space, records).cells.values()] == ["cancelled"]
+    assert first.over
+    assert [state for state, _ in watch.survey(space, records).cells.values()] == ["cancelled"]
+    second, _ = submitted(space, made)
+    second.fail(second.tasks[0], "plug-in", "no luck")
+    second.finish()
+    assert not watch.survey(space, records).cells
+
+
 def test_attempts_are_bounded_and_ask_for_more_where_that_helps():
     """A table, not a loop for ever."""
     space = [Failure(id="x", cell=expand(adhoc({}))[0][0], kind=kind, message="", attempts=1) for kind in ends.ENDS]

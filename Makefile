@@ -2,13 +2,15 @@
 # make check   what CI runs: ruff, mypy --strict, the tests
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
+# make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
+# make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
 VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed smoke docs clean
+.PHONY: quick check speed smoke scale slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -25,6 +27,12 @@ speed: $(VENV)/installed
 
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
+
+scale: $(VENV)/installed
+	$(BIN)/python -m benchmark.scale
+
+slurm-full: $(VENV)/installed
+	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py

@@ -14,7 +14,7 @@ from benchmark.contrastive import pretrain_and_probe
 from benchmark.grid import Task
 from benchmark.train import Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics, seeded
-from poisons.store import Kept, Store
+from poisons.store import Kept, Progress, Store
 from registry import Contrastive, Defense, ImageSet, Protocol, data
 from registry.data import Data
 from results import Record, record
@@ -30,6 +30,11 @@ def load(task: Task) -> Data:
             _LOADED.pop(next(iter(_LOADED)))
         _LOADED[key] = data.load(task.dataset)
     return _LOADED[key]
+
+
+def open_store(root: Path, device: str, progress: Progress) -> Store:
+    """Open the store of poisons and purified sets in a folder."""
+    return Store(root, device, progress)
 
 
 def craft(task: Task, store: Store, wait: bool) -> Kept:

@@ -50,6 +50,11 @@ ArchitectureAxis = Annotated[Several, _axis("Architectures.")]
 ProtocolAxis = Annotated[Several, _axis("Protocols.")]
 SeedAxis = Annotated[Several, _axis("Seeds.")]
 RatioAxis = Annotated[Several, _axis("Fractions of poisoned images, 0..1.")]
+Executor = Annotated[str, typer.Option(help="local, inline, or slurm, which submits jobs and returns.")]
+PerDevice = Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1)]
+PerJob = Annotated[int | None, typer.Option(help="Cells that one job of the cluster runs one after the other.", min=1)]
+ProfilePath = Annotated[Path | None, typer.Option(help="Description of the cluster, a TOML file; see docs/cluster.md.")]
+Wait = Annotated[bool, typer.Option(help="Wait for the jobs of the cluster, and submit again what was lost.")]
 Grid = Annotated[str | None, typer.Option(help="A grid that comes with the program, or a table file (.toml).")]
 
 
@@ -80,7 +85,14 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, EntryError | FileError | OSError):
         return 2
     name = type(error).__name__
-    return {"CraftError": 1, "BudgetError": 1, "DamagedError": 1, "ExecutorError": 3, "InterruptedRunError": 130}.get(name)
+    return {
+        "CraftError": 1,
+        "BudgetError": 1,
+        "DamagedError": 1,
+        "ExecutorError": 3,
+        "SlurmError": 2,
+        "InterruptedRunError": 130,
+    }.get(name)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
@@ -148,14 +160,19 @@ def show(entry: str, as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    slurm: Annotated[bool, typer.Option("--slurm", help="Say which settings and limits of the cluster matter.")] = False,
+    profile: ProfilePath = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
     """Say what is installed, which devices and data there are, and which plug-ins fail.
 
-    Example: `bench doctor`
+    Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
     from benchmark import listing
 
-    checks = listing.doctor()
+    checks = listing.cluster(_workspace(workspace), profile) if slurm else listing.doctor()
     if as_json:
         return _print_json({"checks": checks})
     for check in checks:
@@ -399,11 +416,15 @@ def run(
     protocol: ProtocolAxis = None,
     seed: SeedAxis = None,
     ratio: RatioAxis = None,
-    executor: Annotated[str, typer.Option(help="local or inline.")] = "local",
+    executor: Executor = "local",
     workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
-    cells_per_device: Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1)] = 1,
+    cells_per_device: PerDevice = 1,
+    profile: ProfilePath = None,
+    cells_per_job: PerJob = None,
+    wait: Wait = False,
     device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, run nothing.")] = False,
+    show_sbatch: Annotated[bool, typer.Option(help="With --dry-run: print the scripts for sbatch, exactly.")] = False,
     force: Annotated[bool, typer.Option(help="Run finished cells again and replace their records.")] = False,
     limit: Annotated[int | None, typer.Option(help="Run at most so many cells.", min=1)] = None,
     scale: Annotated[float | None, typer.Option(help="Factor on the epochs; makes another protocol.")] = None,
@@ -423,20 +444,37 @@ def run(
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
     axes |= {"protocol": protocol, "seed": seed, "ratio": ratio}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
-    options = driver.Options(executor, workers, cells_per_device, device, force, limit)
+    options = driver.Options(
+        executor, workers, cells_per_device, device, force, limit, profile=profile, cells_per_job=cells_per_job, wait=wait
+    )
+    if show_sbatch and not dry_run:
+        raise _usage("--show-sbatch shows what a run would submit; give --dry-run too")
     if cell is not None:
         if grid or any(wishes.values()) or scale:
             raise _usage("--cell names one whole cell; leave --grid, --scale and the selectors out")
         return _run_again(driver.find_record(cell, space), space, options, dry_run, as_json)
     name, table = driver.choose(grid, wishes, scale)
     if dry_run:
-        return _print_plan(driver.plan_table(name, table, space, options, dry_run), as_json)
+        plan = driver.plan_table(name, table, space, options, dry_run)
+        if not show_sbatch:
+            return _print_plan(plan, as_json)
+        scripts = driver.scripts(plan, space, options)
+        return _print_json(scripts) if as_json else print("\n".join(scripts))
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
 @app.command()
 def retry(
-    grid: Grid = "quick", workers: int | None = None, device: Device = "auto", workspace: Where = None, as_json: Json = False
+    grid: Grid = "quick",
+    executor: Executor = "local",
+    workers: int | None = None,
+    cells_per_device: PerDevice = 1,
+    profile: ProfilePath = None,
+    cells_per_job: PerJob = None,
+    wait: Wait = False,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
 ) -> None:
     """Run the failed cells of a grid again, those too that `bench run` leaves alone, and the missing ones.
 
@@ -446,58 +484,112 @@ def retry(
 
     space = _workspace(workspace)
     name, table = driver.choose(grid, {})
-    options = driver.Options(workers=workers, device=device, retry=True)
+    options = driver.Options(
+        executor, workers, cells_per_device, device, retry=True, profile=profile, cells_per_job=cells_per_job, wait=wait
+    )
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
 @app.command()
 def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
-    """Say how far a grid is, from its files alone.
+    """Say how far a grid is, from its files alone, and from SLURM's queue where there is one.
 
     Example: `bench status --grid quick`
     """
-    from benchmark import driver, schedule
-    from benchmark import grid as grids
+    from benchmark import driver
 
     space = _workspace(workspace)
     name, table = driver.choose(grid, {})
-    plan = grids.plan(name, *grids.expand(table), _records(space), ask=False, strict=False)
-    plan.absent = grids.absent(table)
-    schedule.mark_running(plan, _records(space))
+    _print_status(name, driver.stands(name, table, space), as_json)
+
+
+def _print_status(name: str, plan: Plan, as_json: bool) -> None:
     if as_json:
         return _print_json(plan.counts())
     counts = {key.replace("_", " "): n for key, n in plan.counts().items() if n and key not in ("grid", "cells", "ran")}
     print(f"{name}: {len(plan.tasks) + len(plan.absent)} cells, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
     for task in plan.tasks:
-        if plan.states[task.cell.id] in ("failed", "stale"):
+        if plan.states[task.cell.id] in ("failed", "stale", "lost"):
             print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
 
 
 @app.command()
-def logs(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
-    """Print why cells of a grid failed, with their tracebacks.
+def attach(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Watch a grid until none of its cells is queued or running. Ctrl-C leaves the jobs alone.
 
-    Example: `bench logs --grid quick`
+    Example: `bench attach --grid quick`
     """
     from benchmark import driver
+
+    space = _workspace(workspace)
+    name, table = driver.choose(grid, {})
+    plan = driver.attach(name, table, space, as_json)
+    _print_status(name, plan, as_json)
+    _exit(plan)
+
+
+@app.command()
+def cancel(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Stop the runs that have cells of a grid: queued jobs are cancelled, running ones end. What is finished stays.
+
+    Example: `bench cancel --grid quick`
+    """
+    from benchmark import driver
+
+    space = _workspace(workspace)
+    name, table = driver.choose(grid, {})
+    count = driver.cancel(table, space)
+    if as_json:
+        return _print_json({"grid": name, "cancelled": count})
+    print(f"{name}: cancelled {count} cells that were queued or running")
+
+
+@app.command()
+def logs(
+    cell: Annotated[str | None, typer.Argument(help="A cell's id; else the failed cells of the grid.")] = None,
+    grid: Grid = "quick",
+    lines: Annotated[int, typer.Option(help="How many lines of a job's log, from its end.", min=1)] = 40,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Print why cells of a grid failed, with their tracebacks; or the end of the log of one cell's job.
+
+    Examples: `bench logs --grid quick`, `bench logs 0123456789abcdef`
+    """
+    from benchmark import driver, watch
     from benchmark import grid as grids
 
     space = _workspace(workspace)
-    _, table = driver.choose(grid, {})
-    wanted = {cell.id for cell in grids.expand(table)[0]}
-    found = [failure for failure in _records(space).failures() if failure.id in wanted]
+    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, {})[1])[0]}
     rows = [
         {"cell": f.cell.label, "id": f.id, "kind": f.kind, "message": f.message, "attempts": f.attempts, "log": f.log}
-        for f in found
+        for f in _records(space).failures()
+        if f.id in wanted
     ]
+    if cell and not rows:
+        jobs = watch.logs(space, wanted)
+        if not jobs:
+            raise _usage(f"there is no log of cell {cell!r}; `bench status` and `bench run --dry-run` show the ids of cells")
+        rows = [{"cell": cell, "id": cell, "kind": "", "message": "", "attempts": 0, "log": jobs[cell]}]
     if as_json:
         return _print_json(rows)
     print("no failed cells" if not rows else "", end="\n" if not rows else "")
     for row in rows:
-        print(f"{row['cell']}: {row['kind']}: {row['message']} (attempt {row['attempts']}, {row['log']})")
+        ended = f"{row['kind']}: {row['message']} (attempt {row['attempts']}, {row['log']})" if row["kind"] else row["log"]
+        print(f"{row['cell']}: {ended}")
         path = Path(str(row["log"]))
         if path.is_file():
-            print(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8", errors="replace")
+            print("\n".join(text.splitlines()[-lines:]) if path.suffix == ".out" else text)
+
+
+def _exit(after: Plan) -> None:
+    """4: some cells are still queued or running; 3: some failed or were lost."""
+    counts = after.counts()
+    if counts["queued"] or counts["running"]:
+        raise typer.Exit(4)
+    if counts["failed"] or counts["lost"]:
+        raise typer.Exit(3)
 
 
 def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome: Outcome, as_json: bool) -> None:
@@ -508,14 +600,16 @@ def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome:
     if as_json:
         _print_json(counts)
     else:
-        _print_table(name, table, _records(space))
+        if counts["done"]:
+            _print_table(name, table, _records(space))
         said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}" if outcome.plan.to_run else "nothing to run"
+        if waiting := counts["queued"] + counts["running"]:
+            said = f"{waiting} queued or running"
         print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
         for task in after.tasks:
             if after.states[task.cell.id] == "failed":
                 print(f"failed: {task.cell.label}: {after.reasons[task.cell.id]} (bench logs, bench retry)", file=sys.stderr)
-    if counts["failed"]:
-        raise typer.Exit(3)
+    _exit(after)
 
 
 def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:

@@ -13,9 +13,14 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmark import grid as grids
-from benchmark import schedule
+from benchmark import runs, schedule, slurm, snapshot, watch
 from benchmark.display import Display, duration
+from benchmark.ends import ENDS
 from benchmark.grid import Plan
+from benchmark.schedule import Submission
+from benchmark.slurm import Profile
+from benchmark.watch import Standing
+from poisons.lease import leased, waiting
 from registry import EntryError
 from results import Cell, Grid, Record, Records, Table, Workspace, read_grid
 from results.record import read_record
@@ -36,6 +41,14 @@ class Options:
     force: bool = False
     limit: int | None = None
     retry: bool = False
+    profile: Path | None = None  # of the cluster
+    cells_per_job: int | None = None
+    wait: bool = False  # for jobs of the cluster to end
+
+    @property
+    def detached(self) -> bool:
+        """Whether jobs of a cluster do the work."""
+        return self.executor == schedule.CLUSTER
 
 
 @dataclass(frozen=True)
@@ -72,41 +85,199 @@ def _plan(
     space: Workspace,
     options: Options,
     dry_run: bool,
+    standing: Standing | None = None,
     strict: bool = True,
 ) -> Plan:
-    if options.executor not in schedule.EXECUTORS:
-        raise EntryError(f"unknown executor {options.executor!r}; executors are {', '.join(schedule.EXECUTORS)}")
-    device = schedule.choose_device(options.device)
-    if options.cells_per_device > 1 and not device.startswith("cuda"):
-        raise EntryError(f"--cells-per-device is for GPUs, and cells would run on the {device} here; use --workers instead")
-    if options.cells_per_device > 1 and options.workers:
-        raise EntryError("--workers and --cells-per-device say the same thing twice; give one of them")
+    _device(options)
     if not dry_run:
         space.writable()
+    records = Records(space.records)
+    standing = standing or watch.survey(space, records)
     return grids.plan(
         name,
         cells,
         roots,
-        Records(space.records),
+        records,
         force=options.force,
         retry=options.retry,
         limit=options.limit,
-        workers=options.workers or schedule.cores(),
+        workers=_profile(options).at_once if options.detached else options.workers or schedule.cores(),
         decode=not dry_run,
+        standing=standing.cells,
+        detached=options.detached,
         strict=strict,
     )
 
 
+def _device(options: Options) -> str:
+    """Return the device that cells run on, with every flag about machines checked. EntryError, FileError."""
+    if options.executor not in (*schedule.EXECUTORS, schedule.CLUSTER):
+        known = ", ".join((*schedule.EXECUTORS, schedule.CLUSTER))
+        raise EntryError(f"unknown executor {options.executor!r}; executors are {known}")
+    if not options.detached:
+        for flag, given in (
+            ("--profile", options.profile),
+            ("--cells-per-job", options.cells_per_job),
+            ("--wait", options.wait),
+        ):
+            if given:
+                raise EntryError(f"{flag} is for --executor slurm, and this run is for --executor {options.executor}")
+        device = schedule.choose_device(options.device)
+    else:
+        profile = _profile(options)
+        if options.workers:
+            raise EntryError("--workers is for this machine; how many jobs run at once is `at_once` of the profile")
+        if options.device != "auto":
+            raise EntryError(
+                f"--device {options.device}: with --executor slurm `gpus` of the profile says it; leave --device out"
+            )
+        if options.cells_per_device > 1 and not profile.use_srun:
+            raise EntryError("--cells-per-device needs srun, which starts one process per cell; take use_srun = false out")
+        device = "cuda" if profile.gpus else "cpu"
+    if options.cells_per_device > 1 and not device.startswith("cuda"):
+        raise EntryError(f"--cells-per-device is for GPUs, and cells would run on the {device} here; use --workers instead")
+    if options.cells_per_device > 1 and options.workers:
+        raise EntryError("--workers and --cells-per-device say the same thing twice; give one of them")
+    return device
+
+
+def _profile(options: Options) -> Profile:
+    if options.profile is None:
+        raise EntryError(
+            "--executor slurm needs --profile FILE, a description of your cluster; docs/cluster.md has one to copy"
+        )
+    return slurm.read_profile(options.profile)
+
+
 def run_table(name: str, table: Table | Grid, space: Workspace, options: Options, quiet: bool = False) -> Outcome:
-    """Run what is missing of a table."""
+    """Run what is missing of a table; on a cluster, submit it."""
     start = time.monotonic()
     cells, roots = grids.expand(table)
-    plan = _plan(name, cells, roots, space, options, dry_run=False)
+    _device(options)
     records = Records(space.records)
-    ran = _execute(plan, space, records, options, quiet)
-    after = grids.plan(name, cells, roots, records, ask=False, strict=False)
-    plan.absent = after.absent = grids.absent(table)
-    return Outcome(plan, after, ran, time.monotonic() - start)
+    if options.detached:
+        plan = _submit(name, cells, roots, space, options, quiet)
+        again = dataclasses.replace(options, retry=False, force=False)
+        while options.wait:
+            attach(name, table, space, quiet)
+            if any(state == "cancelled" for state, _ in watch.survey(space, records).cells.values()):
+                break
+            following = _submit(name, cells, roots, space, again, quiet)
+            if not following.to_run:
+                break
+        ran = sum(records.path(task.cell.id).exists() for task in plan.to_run) if options.wait else 0
+    else:
+        space.writable()
+        with waiting(space.private / "submit.lock"):
+            standing = watch.settle(space, records)
+        plan = _plan(name, cells, roots, space, options, dry_run=False, standing=standing)
+        ran = _execute(plan, space, records, options, quiet)
+    plan.absent = grids.absent(table)
+    return Outcome(plan, stands(name, table, space), ran, time.monotonic() - start)
+
+
+def stands(name: str, table: Table | Grid, space: Workspace) -> Plan:
+    """Say how the cells of a table stand now. Writes nothing."""
+    records = Records(space.records)
+    cells, roots = grids.expand(table)
+    plan = grids.plan(name, cells, roots, records, ask=False, standing=watch.survey(space, records).cells, strict=False)
+    plan.absent = grids.absent(table)
+    return plan
+
+
+def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: Options, quiet: bool) -> Plan:
+    """Send what is missing and not yet queued to the cluster; return the plan of it. One process at a time does so."""
+    profile, records = _profile(options), Records(space.records)
+    space.writable()
+    with waiting(space.private / "submit.lock"):
+        plan = _plan(name, cells, roots, space, options, dry_run=False, standing=watch.settle(space, records))
+        schedule.write_not_applicable(plan, records)
+        if not plan.to_run:
+            return plan
+        settings = slurm.config()
+        submission = _submission(plan, space, options, profile, settings)
+        code = snapshot.take(space.private / "code", plan.to_run)
+        more = {
+            "walltime": [profile.resources(part).time for _, part in submission.pieces],  # minutes
+            "signal": profile.signal,
+            "cluster": settings.get("ClusterName", ""),
+            "code": str(code.folder),
+            "code_path": code.path,
+            "tree": code.tree,
+            "plugins": code.plugins,
+        }
+        pieces = submission.pieces
+        run = runs.Run.create(space, records, plan, _device(options), options.force, pieces, more)
+        snapshot.forget(code.folder.parent, {str(one.content.get("code")) for one in runs.every(space) if one.detached})
+        try:
+            jobs = schedule.submit(run, submission, profile, options.cells_per_device)
+        except Exception:
+            if not (run.folder / "arrays.json").exists():
+                run.finish()
+            raise
+    if not quiet:
+        count = sum(len(tasks) for tasks, part in pieces if part.stage != "craft")
+        crafts = len(pieces) - sum(part.stage != "craft" for _, part in pieces)
+        sentence = f"{name}: submitted {count} cells and {crafts} poisons to craft as {len(pieces)} tasks of "
+        print(sentence + f"{len(jobs)} arrays: {', '.join(jobs)}; see `bench status`, `bench attach`", file=sys.stderr)
+        if submission.left:
+            print(
+                f"{name}: {submission.left} cells were left out, the queue takes no more; run the command again",
+                file=sys.stderr,
+            )
+    return plan
+
+
+def _submission(plan: Plan, space: Workspace, options: Options, profile: Profile, settings: dict[str, str]) -> Submission:
+    per_job = options.cells_per_job or options.cells_per_device
+    return Submission.of(plan, space.poisons, profile, per_job, settings)
+
+
+def scripts(plan: Plan, space: Workspace, options: Options) -> list[str]:
+    """Return the scripts with which a plan would be submitted. EntryError, FileError."""
+    if not options.detached:
+        raise EntryError(f"--show-sbatch is for --executor slurm, and this plan is for --executor {options.executor}")
+    profile = _profile(options)
+    submission = _submission(plan, space, options, profile, slurm.config())
+    return schedule.scripts(submission, profile, options.cells_per_device, space)
+
+
+def attach(name: str, table: Table | Grid, space: Workspace, quiet: bool = False) -> Plan:
+    """Show a grid's progress until none of its cells is queued or running. Ctrl-C leaves the jobs alone."""
+    records = Records(space.records)
+    cells = {cell.id: cell for cell in grids.expand(table)[0]}
+    seen = records.ids() & set(cells)
+    try:
+        with Display(len(cells), quiet) as display:
+            display.done = len(seen)
+
+            def report(standing: Standing) -> None:
+                for cell_id in sorted((records.ids() & set(cells)) - seen):
+                    seen.add(cell_id)
+                    record = records.read(cell_id)
+                    if record is not None:
+                        result = {"accuracy": record.metrics.test_acc} if record.metrics else {"reason": record.reason}
+                        display({"event": "done", "cell": cell_id, "label": cells[cell_id].label, **result})
+
+            watch.wait(space, records, cells, report)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("no longer watching; the jobs go on") from None
+    return stands(name, table, space)
+
+
+def cancel(table: Table | Grid, space: Workspace) -> int:
+    """Cancel the unfinished runs that have cells of a table; return how many cells that stopped. SlurmError."""
+    records = Records(space.records)
+    wanted = {cell.id for cell in grids.expand(table)[0]}
+    done, stopped = records.ids(), 0
+    for run in runs.every(space):
+        left = runs.unsettled(run, done) if not run.over else set()
+        if left & wanted and not run.stopped:
+            run.stop(cancelled=True)
+            stopped += len(left)
+            if run.detached:
+                slurm.cancel(run.name)
+    return stopped
 
 
 def find_record(wish: str, space: Workspace) -> Record:
@@ -123,8 +294,10 @@ def find_record(wish: str, space: Workspace) -> Record:
 
 def plan_again(before: Record, space: Workspace, options: Options, dry_run: bool) -> Plan:
     """Plan one recorded cell as if it had no record."""
+    if options.detached:
+        raise EntryError("--cell runs one cell at once; leave --executor slurm out, or choose the cell by selectors")
     forced = dataclasses.replace(options, force=True)
-    return _plan(before.cell.label, [before.cell], schedule.remembered(space), space, forced, dry_run)
+    return _plan(before.cell.label, [before.cell], runs.remembered(space), space, forced, dry_run)
 
 
 def run_again(before: Record, space: Workspace, options: Options, quiet: bool = False) -> Record | None:
@@ -145,22 +318,24 @@ def run_again(before: Record, space: Workspace, options: Options, quiet: bool = 
 
 def _execute(plan: Plan, space: Workspace, records: Records, options: Options, quiet: bool) -> int:
     """Run a plan and return how many of its cells it finished. InterruptedRunError."""
-    device = schedule.choose_device(options.device)
+    device = _device(options)
     workers = options.workers or schedule.default_workers(plan, device, options.cells_per_device)
     schedule.write_not_applicable(plan, records)
     if not plan.to_run:
         return 0
-    run = schedule.Run.create(space, records, plan, device, options.force)
+    run = runs.Run.create(space, records, plan, device, options.force)
     if not quiet:
         estimate = "" if plan.seconds_estimate is None else f", about {duration(plan.seconds_estimate)}"
         cells = f"{len(plan.to_run)} of {len(plan.tasks)} cells"
         print(f"{plan.name}: running {cells} on {workers} x {device}{estimate}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with Display(len(plan.to_run), quiet) as display:
+        with leased(run.folder / "driver.lock"), Display(len(plan.to_run), quiet) as display:
             schedule.EXECUTORS[options.executor](run, workers, display)
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted; the same command goes on where this one stopped") from None
+    finally:
+        run.finish()
     return display.done
 
 
@@ -184,4 +359,5 @@ def plan_text(plan: Plan) -> str:
         if state != "done":
             lines.append(f"  {state:15} {task.cell.id}  {task.cell.label}" + (f"  ({reason})" if reason else ""))
     lines += [f"  {reason}  {label}" for label, reason in plan.absent]
+    lines += ["what follows a bad end:", *(f"  {kind:15} {rule.meaning}: {rule.then}" for kind, rule in ENDS.items())]
     return "\n".join(lines)

@@ -6,19 +6,22 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark import ends
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
 from registry import catalog as entries
 from registry.catalog import Part
 from registry.item import split
-from results import Cell, Grid, Record, Records, Table
+from results import Cell, Grid, Records, Table
 from results import cell as cells_
+from results.record import Brief, Failure
 
 KINDS = {
     "protocol": "protocols",
@@ -42,10 +45,19 @@ class Task:
     architecture: Part
 
     @classmethod
-    def of(cls, cell: Cell, roots: Mapping[str, str]) -> Task:
-        """Find a cell's entries again. `roots` has the paths of folders of images by their names. EntryError."""
+    def of(cls, cell: Cell, roots: Mapping[str, str], known: dict[int, Part] | None = None) -> Task:
+        """Find a cell's entries again. `roots` has the paths of folders of images by their names. EntryError.
+
+        `known` remembers what was found for the parts of cells of one table, which share them.
+        """
+        known = {} if known is None else known
 
         def found(kind: str, part: cells_.Part) -> Part:
+            if id(part) not in known:
+                known[id(part)] = find(kind, part)
+            return known[id(part)]
+
+        def find(kind: str, part: cells_.Part) -> Part:
             name = "folder" if kind == "datasets" and part.name.startswith("folder-") else part.name
             root = None
             if name != part.name:
@@ -112,6 +124,7 @@ class Plan:
     roots: dict[str, str] = field(default_factory=dict)  # folders of images
     seconds_estimate: float | None = None
     absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
+    failures: dict[str, Failure] = field(default_factory=dict)
 
     def counts(self) -> dict[str, Any]:
         """The keys of `bench run --json` and `bench status --json`."""
@@ -123,13 +136,13 @@ class Plan:
             "ran": 0,
             "failed": count["failed"],
             "running": count["running"],
-            "queued": 0,
+            "queued": count["queued"],
             "missing": count["missing"],
             "not_applicable": count["not-applicable"],
             "not_available": len(self.absent),
             "stale": count["stale"],
-            "lost": 0,
-            "cancelled": 0,
+            "lost": count["lost"],
+            "cancelled": count["cancelled"],
         }
 
     def stages(self) -> dict[str, int]:
@@ -175,28 +188,36 @@ def plan(
     workers: int = 1,
     ask: bool = True,
     decode: bool = False,
+    standing: Mapping[str, tuple[str, str]] | None = None,
+    detached: bool = False,
     strict: bool = True,
 ) -> Plan:
     """Say what of some cells is to be run. EntryError, FileError, MissingDataError for what cannot be.
 
     `force` runs finished cells too, `retry` failed ones of every kind; `ask` asks entries whether they apply;
-    `decode` decodes data sets that never were, so that a fault of theirs is found before any work.
+    `decode` decodes data sets that never were, so that a fault of theirs is found before any work; `standing` has the states
+    of cells of unfinished runs, of which a `detached` run leaves alone those that are queued or running.
     Without `strict` a data set that is not on this machine is the reason of its cells, not an error.
     """
-    tasks = [Task.of(cell, roots) for cell in cells]
+    known: dict[int, Part] = {}
+    tasks = [Task.of(cell, roots, known) for cell in cells]
     result = Plan(name, tasks, {}, roots=roots)
-    there = records.ids()
-    past = [record for record in (records.read(i) for i in sorted(there)) if record is not None and record.metrics]
+    there = records.briefs()
+    result.failures = {failure.id: failure for failure in records.failures()}
+    aged = cache(lambda versions: outdated(dict(versions)))
     for task in tasks:
-        state, reason = _state(task, records, there)
-        if state == "failed":
-            failure = records.failure(task.cell.id)
-            again = retry or (failure is not None and failure.retryable)
+        failure = result.failures.get(task.cell.id)
+        state, reason = _state(task, there.get(task.cell.id), failure, aged)
+        if state == "failed" and failure is not None:
+            again = retry or ends.again(failure, detached)
         else:
             again = state in ("missing", "stale")
+        if state not in ("done", "not-applicable") and task.cell.id in (standing or {}):
+            state, reason = (standing or {})[task.cell.id]
+            again = not (detached and state in ("queued", "running"))
         result.states[task.cell.id] = state
         result.reasons[task.cell.id] = reason
-        if (again or force) and state != "not-applicable":
+        if (again or force) and state != "not-applicable" and not (detached and state in ("queued", "running")):
             result.to_run.append(task)
     if result.to_run:
         for part in {task.dataset.text: task.dataset for task in result.to_run}.values():
@@ -212,21 +233,19 @@ def plan(
         _ask(result)
     if limit is not None:
         result.to_run = result.to_run[:limit]
-    result.seconds_estimate = _estimate(result, past, workers)
+    result.seconds_estimate = _estimate(result, there.values(), workers)
     return result
 
 
-def _state(task: Task, records: Records, there: set[str]) -> tuple[str, str]:
-    cell_id = task.cell.id
-    if cell_id in there and (record := records.read(cell_id)) is not None:
-        if old := outdated(record.versions):
+def _state(task: Task, record: Brief | None, failure: Failure | None, aged: Callable[[Any], str]) -> tuple[str, str]:
+    if record is not None:
+        if old := aged(tuple(record.versions.items())):
             return "stale", old
-        return (record.state, record.reason)
+        return record.state, record.reason
     if task.cell.part == "clean" and task.cell.ratio == 1:
         return "not-applicable", "at ratio 1 no clean images are left to train on"
     if task.unlabelled and (acting := [part.text for part in task.defense if part.entry.hooks & DURING_TRAINING]):
         return "not-applicable", f"{acting[0]} acts while classes are trained; {task.protocol.name} trains without labels"
-    failure = records.failure(cell_id)
     return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
 
 
@@ -251,15 +270,16 @@ def _ask(result: Plan) -> None:
     result.to_run = left
 
 
-def _estimate(result: Plan, past: Sequence[Record], workers: int) -> float | None:
+def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None:
     """Estimate the seconds of a run from records of like cells; None where there are none."""
     if not result.to_run:
         return 0.0
     known: dict[tuple[str, ...], list[float]] = {}
     crafted: dict[str, float] = {}
     for record in past:
-        texts = record.cell.texts
-        seconds = record.seconds.get("train", 0.0)
+        if record.state != "done":
+            continue
+        texts, seconds = record.texts, record.seconds.get("train", 0.0)
         for key in _like(texts):
             known.setdefault(key, []).append(seconds)
         crafted[texts["dataset"] + texts["attack"]] = record.seconds.get("craft", 0.0)

@@ -6,6 +6,7 @@ import fnmatch
 import importlib.metadata
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 from benchmark import grid as grids
@@ -15,7 +16,7 @@ from registry import CATALOGS, EntryError, child, data
 from registry._places import data_root
 from registry.catalog import COMMON, Entry
 from registry.item import write_value
-from results import Grid, Records, read_grid
+from results import Grid, Records, Workspace, read_grid
 from results.papers import grid_names, source
 
 
@@ -165,6 +166,15 @@ def doctor() -> list[dict[str, Any]]:
             checks.append(_finding(f"{catalog.noun} {name}", False, f"two of this name, from {sources}"))
     checks.append(_finding("entries", not errors, f"{len(entries)} found, {len(errors)} broken"))
     return checks
+
+
+def cluster(space: Workspace, profile: Path | None) -> list[dict[str, Any]]:
+    """Return findings about the SLURM cluster that this machine belongs to. FileError for a wrong profile."""
+    from benchmark import slurm
+
+    read = slurm.read_profile(profile) if profile else None
+    space.writable()
+    return [_finding(*found) for found in slurm.findings(space.private, read)]
 
 
 def _missing(entry: Entry) -> str:

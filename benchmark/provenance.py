@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PACKAGES = ("benchmark", "leaderboard", "poisons", "registry", "results")
 ENDINGS = {".py", ".toml", ".csv", ".html", ".md", ".tex", ".css", ".js"}
 DATA = {"cache", "records", "site", "__pycache__"}  # folders of data inside the packages
+SUBMITTED = "commit.json"  # in a copy of the code made for cluster jobs, instead of .git
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 
@@ -40,6 +42,8 @@ def tree() -> str:
 def commit() -> str:
     """Return the commit of a checkout, with -dirty where the packages' files differ from it; '' elsewhere."""
     root = Path(__file__).parent.parent
+    if (root / SUBMITTED).exists():
+        return str(json.loads((root / SUBMITTED).read_text()))
     if not (root / ".git").exists():
         return ""
     head = _git(root, "rev-parse", "HEAD")

@@ -1,8 +1,7 @@
-"""Puts the stages of a plan onto this machine; the only file that imports submitit.
+"""Executors: each puts the stages of a run onto machines; the only file that imports submitit.
 
-A run is a folder `.bench/runs/<run>/` with its plan and a file of events per worker. Workers take stages by lease, the poison
-store's locks for crafting and purifying and one lock per cell for training, until none is left; the locks are the system's,
-so a killed worker frees them. Nothing but the folder's path is sent to a worker.
+`inline` works in this process, `local` starts long-lived worker processes that share the stages, `slurm` submits arrays and
+leaves. Nothing but a run's folder and a number is sent to a worker.
 """
 
 from __future__ import annotations
@@ -10,36 +9,31 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 
-from benchmark import provenance
-from benchmark.grid import Plan, Task, recipes
-from registry import EntryError, NotApplicable, outdated
-from results import Cell, Records, Workspace
-from results.record import Failure, write_json
+from benchmark import provenance, slurm
+from benchmark.grid import Plan, Task
+from benchmark.runs import Part, Run
+from benchmark.slurm import Array, Profile, SlurmError
+from benchmark.work import AbandonedError, Emit, Event, array_task, work
+from poisons.recipe import Recipe
+from registry import EntryError
+from registry._places import data_root
+from results import Records, Workspace
+from results.record import write_json
 
-if TYPE_CHECKING:
-    from poisons.store import Store
-
-Event = dict[str, Any]
-Emit = Callable[[Event], None]
-
-KEPT_RUNS = 20  # folders of earlier runs that stay, for their logs
 ROUNDS = 3  # how often workers are started again after one of them was killed
 SECONDS_TO_STOP = 5.0  # that workers have after an interrupt before they are killed
 WORKER_ENVIRONMENT = {
@@ -54,263 +48,15 @@ class ExecutorError(RuntimeError):
     """Workers that could not even begin; the text says where their logs are."""
 
 
-class AbandonedError(BaseException):
-    """The driver of this run is gone; what is finished stays, the rest is left to the next run."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its folder describes it."""
-
-    folder: Path
-
-    @classmethod
-    def create(cls, workspace: Workspace, records: Records, plan: Plan, device: str, force: bool) -> Run:
-        """Write the plan down. Folders of the oldest runs are removed."""
-        runs = workspace.private / "runs"
-        runs.mkdir(parents=True, exist_ok=True)
-        for old in sorted(runs.iterdir())[: -KEPT_RUNS or None]:
-            shutil.rmtree(old, ignore_errors=True)
-        folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        (folder / "settled").mkdir(parents=True)
-        remember(workspace, plan.roots)
-        driver = psutil.Process()
-        content = {
-            "cells": [task.cell.model_dump(mode="json") for task in plan.to_run],
-            "redo": [task.cell.id for task in plan.to_run if plan.states[task.cell.id] in ("done", "stale")],
-            "roots": plan.roots,
-            "device": device,
-            "force": force,
-            "poisons": str(workspace.poisons),
-            "records": str(records.folder),
-            "checkpoints": str(workspace.private / "checkpoints"),
-            "driver": [driver.pid, driver.create_time()],
-        }
-        write_json(folder / "plan.json", content)
-        return cls(folder)
-
-    @cached_property
-    def content(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
-        return content
-
-    @cached_property
-    def tasks(self) -> list[Task]:
-        return [Task.of(Cell.model_validate(cell), self.content["roots"]) for cell in self.content["cells"]]
-
-    @cached_property
-    def records(self) -> Records:
-        return Records(Path(self.content["records"]))
-
-    @cached_property
-    def redo(self) -> set[str]:
-        return set(self.content["redo"])
-
-    def settled(self, task: Task) -> bool:
-        """Whether this run is through with a cell, well or badly, or another run has finished it."""
-        if (self.folder / "settled" / task.cell.id).exists():
-            return True
-        return task.cell.id not in self.redo and bool(self.records.path(task.cell.id).exists())
-
-    def settle(self, task: Task) -> None:
-        (self.folder / "settled" / task.cell.id).touch()
-
-    def fail(self, task: Task, kind: str, message: str, log: str = "") -> None:
-        """Write down why a cell has no record; attempts are counted on."""
-        before = self.records.failure(task.cell.id)
-        self.records.fail(
-            Failure(
-                id=task.cell.id,
-                cell=task.cell,
-                kind=kind,
-                message=message,
-                attempts=before.attempts + 1 if before else 1,
-                log=log,
-                finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-        )
-        self.settle(task)
-
-    def wanted(self) -> bool:
-        """Whether the driver lives and has not told its workers to stop."""
-        if (self.folder / "stop").exists():
-            return False
-        pid, born = self.content["driver"]
-        try:
-            now: float = psutil.Process(pid).create_time()
-            return abs(now - float(born)) < 1
-        except psutil.Error:
-            return False
-
-    @contextmanager
-    def lease(self, task: Task) -> Iterator[bool]:
-        """Hold a cell so that nobody else trains it; yields False if somebody does."""
-        folder = self.records.folder / ".leases"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{task.cell.id}.lock"
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-            if self.settled(task):  # whoever gets the lock later sees the record before it starts
-                path.unlink(missing_ok=True)
-        finally:
-            lock.release()
-
-
-def work(run: Run, emit: Emit, device: str, alive: Callable[[], bool] = lambda: True) -> None:
-    """Take stages of a run until none is left: crafting first, then purifying, then training."""
-    from poisons.store import Store
-
-    worker = _Worker(run, emit, alive)
-    worker.store = Store(Path(run.content["poisons"]), device, worker.progress)
-    while True:
-        tasks = [task for task in run.tasks if not run.settled(task)]
-        if not tasks:
-            return
-        if not alive():
-            raise AbandonedError
-        if not worker.one_stage(tasks):
-            time.sleep(0.2)
-
-
-class _Worker:
-    store: Store
-
-    def __init__(self, run: Run, emit: Emit, alive: Callable[[], bool]) -> None:
-        self.run, self.emit, self.alive = run, emit, alive
-        self.doing: Event = {}
-        self.last = 0.0
-
-    def progress(self, done: int, total: int, accuracy: float | None = None) -> None:
-        """Pass progress on, twice a second at most; stop if the driver is gone."""
-        now = time.monotonic()
-        if now - self.last > 0.5 or done == total:
-            self.last = now
-            self.emit(self.doing | {"event": "progress", "done": done, "total": total, "accuracy": accuracy})
-            if not self.alive():
-                raise AbandonedError
-
-    def one_stage(self, tasks: list[Task]) -> bool:
-        """Do the first stage that is ready and that nobody else does; False if there is none."""
-        from benchmark import cell
-
-        store = self.store
-        crafts = recipes(tasks, lambda task: task.poison if task.needs_poison else None)
-        for recipe, task in crafts:
-            if not store.has(recipe) and self._make("craft", recipe.text, cell.craft, task, tasks):
-                return True
-        for recipe, task in recipes(tasks, lambda task: task.purified):
-            ready = not task.needs_poison or store.has(task.poison)
-            if ready and not store.has(recipe) and self._make("purify", recipe.text, cell.purify, task, tasks):
-                return True
-        for task in tasks:
-            ready = store.has(task.purified) if task.purified else not task.needs_poison or store.has(task.poison)
-            if ready:
-                with self.run.lease(task) as mine:
-                    if mine and not self._finished_elsewhere(task):
-                        self._train(task)
-                        return True
-        return False
-
-    def _finished_elsewhere(self, task: Task) -> bool:
-        if self.run.settled(task):
-            return True
-        if not self.run.content["force"] and self.run.records.path(task.cell.id).exists():
-            record = self.run.records.read(task.cell.id)
-            if record is not None and not outdated(record.versions):
-                self.run.settle(task)
-                return True
-        return False
-
-    def _make(self, stage: str, text: str, make: Callable[..., Any], task: Task, tasks: list[Task]) -> bool:
-        from poisons.store import BusyError
-
-        self.doing = {"stage": stage, "cell": task.cell.id, "label": text}
-        self.emit(self.doing | {"event": "start"})
-        start = time.perf_counter()
-        try:
-            made = make(task, self.store, False)
-        except BusyError:
-            self.emit(self.doing | {"event": "idle"})
-            return False
-        except Exception as error:
-            for other in tasks:
-                if _shares(stage, other, task):
-                    self._failed(other, error, f"{stage} {text}: ")
-            return True
-        self.emit(self.doing | {"event": "made", "seconds": time.perf_counter() - start, "path": str(made.path)})
-        return True
-
-    def _train(self, task: Task) -> None:
-        from benchmark import cell
-
-        self.doing = {"stage": "train", "cell": task.cell.id, "label": task.cell.label}
-        self.emit(self.doing | {"event": "start"})
-        start = time.perf_counter()
-        try:
-            record = cell.run(task, self.store, self.progress, Path(self.run.content["checkpoints"]))
-        except Exception as error:
-            self._failed(task, error)
-            return
-        self.run.records.write(record, replace=task.cell.id in self.run.redo)
-        self.run.settle(task)
-        accuracy = record.metrics.test_acc if record.metrics else None
-        seconds = time.perf_counter() - start
-        self.emit(self.doing | {"event": "done", "accuracy": accuracy, "seconds": seconds})
-
-    def _failed(self, task: Task, error: Exception, prefix: str = "") -> None:
-        """The edge of a cell: whatever went wrong becomes a failure with a kind and a log, or not applicable."""
-        if isinstance(error, NotApplicable):
-            record = provenance.not_applicable(task, str(error))
-            self.run.records.write(record, replace=task.cell.id in self.run.redo)
-            self.run.settle(task)
-            self.emit({"event": "done", "cell": task.cell.id, "label": task.cell.label, "reason": str(error)})
-            return
-        kind = failure_kind(error)
-        log = self.run.folder / f"{task.cell.id}.log"
-        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        message = prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if kind == "out-of-memory":
-            message += "; fewer --workers, a smaller batch of the protocol or a smaller network need less"
-        if kind == "plug-in":
-            message = f"{prefix}{type(error).__name__}: {str(error).strip()}"[:500]
-        self.run.fail(task, kind, message, str(log))
-        self.emit({"event": "failed", "cell": task.cell.id, "label": task.cell.label, "kind": kind, "message": message})
-
-
-def _shares(stage: str, one: Task, other: Task) -> bool:
-    """Whether two cells need the same poison, or the same purified set."""
-    if stage == "craft":
-        return one.needs_poison and one.poison.key == other.poison.key
-    return one.purified is not None and other.purified is not None and one.purified.key == other.purified.key
-
-
-def failure_kind(error: Exception) -> str:
-    """Name the end of a cell: out-of-memory, diverged, budget, or plug-in for all else."""
-    import torch
-
-    from benchmark.train import DivergedError
-    from poisons.store import BudgetError
-
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if memory or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return "out-of-memory"
-    if isinstance(error, DivergedError):
-        return "diverged"
-    return "budget" if isinstance(error, BudgetError) else "plug-in"
-
-
 # Executors: each runs a plan to its end and passes the events on
 
 
 def inline(run: Run, workers: int, emit: Emit) -> None:
     """Do everything in this process, one stage after the other."""
-    work(run, lambda event: emit(event | {"worker": 0}), run.content["device"])
+    try:
+        work(run, run.tasks, "train", lambda event: emit(event | {"worker": 0}), run.content["device"], lambda: not run.stopped)
+    except AbandonedError:
+        raise KeyboardInterrupt from None
 
 
 def local(run: Run, workers: int, emit: Emit) -> None:
@@ -323,6 +69,8 @@ def local(run: Run, workers: int, emit: Emit) -> None:
         if not open_tasks:
             return
         doing = _local_round(run, min(workers, len(open_tasks)), emit)
+        if run.stopped:  # by `bench cancel`
+            raise KeyboardInterrupt
         by_id = {task.cell.id: task for task in run.tasks}
         for cell_id, stage in doing:
             task = by_id[cell_id]
@@ -403,7 +151,7 @@ def _worker(folder: str, source: str) -> str:
     with Path(source).open("a", buffering=1, encoding="utf-8") as events:
         try:
             device = run.content["device"].partition(":")[0]  # a worker sees its own GPU alone
-            work(run, lambda event: print(json.dumps(event), file=events), device, run.wanted)
+            work(run, run.tasks, "train", lambda event: print(json.dumps(event), file=events), device, run.wanted)
         except AbandonedError:
             return "abandoned"
     return "done"
@@ -417,7 +165,107 @@ def _new_events(source: Path, offset: int) -> tuple[int, list[Event]]:
     return offset + len(whole), [json.loads(line) for line in whole.splitlines()]
 
 
+@dataclass(frozen=True)
+class Submission:
+    """What goes to SLURM: the parts of a run and the arrays that hold them."""
+
+    pieces: list[tuple[list[Task], Part]]
+    arrays: list[Array]
+    left: int  # cells that stay behind, because the queue takes no more array tasks
+
+    @classmethod
+    def of(cls, plan: Plan, poisons: Path, profile: Profile, per_job: int, settings: dict[str, str]) -> Submission:
+        """Divide the cells of a plan into arrays, as `settings` (those of the cluster) and the profile allow."""
+
+        def crafted(recipe: Recipe) -> bool:
+            return (poisons / recipe.folder / "manifest.json").exists()
+
+        pieces = slurm.parts(plan.to_run, plan.failures, per_job, crafted)
+        kept = pieces[: min(profile.max_submit or len(pieces), int(settings.get("MaxJobCount", len(pieces))))]
+        left = len(plan.to_run) - sum(len(tasks) for tasks, part in kept if part.stage != "craft")
+        max_array = max(1, int(settings.get("MaxArraySize", slurm.MAX_ARRAY)))
+        return cls(kept, slurm.arrays([part for _, part in kept], profile, max_array), left)
+
+
+def submit(run: Run, submission: Submission, profile: Profile, ranks: int) -> list[str]:
+    """Send the arrays of a run to SLURM and return their numbers. SlurmError has SLURM's words; what was taken stays."""
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    if missing := [name for name in ("sbatch", "srun") if shutil.which(name) is None]:
+        raise EntryError(f"--executor slurm: no {' and no '.join(missing)} here; run it on a login node of the cluster")
+    taken: list[list[Any]] = []
+    for array in submission.arrays:
+        executor = _sender(run.folder, array, profile, ranks, [taken[number][0] for number in array.after], run.content)
+        kept = slurm.submission_environment(os.environ)
+        numbers = range(array.first, array.first + array.size)
+        try:
+            with submitit.helpers.clean_env():
+                os.environ.update(kept)
+                jobs = executor.map_array(array_task, [str(run.folder)] * array.size, numbers)
+        except (FailedJobError, FailedSubmissionError) as error:
+            said = [line for line in str(error).splitlines() if line.startswith("sbatch")]
+            raise SlurmError(
+                f"{(said or [str(error)])[0]}; look at the profile, or at `bench run --dry-run --show-sbatch`"
+            ) from None
+        taken.append([jobs[0].job_id.partition("_")[0], array.first, array.size])
+        write_json(run.folder / "arrays.json", taken)
+    return [str(job) for job, *_ in taken]
+
+
+def scripts(submission: Submission, profile: Profile, ranks: int, space: Workspace) -> list[str]:
+    """Return the scripts that `submit` would give to sbatch; numbers and hashes that submission fixes stand in <brackets>."""
+    content = {"code_path": ["<copy of the code>"]}
+    found = []
+    for number, array in enumerate(submission.arrays, 1):
+        folder = space.private / "runs" / "<run>"
+        sender = _sender(folder, array, profile, ranks, [f"<array {before + 1}>" for before in array.after], content)
+        if array.size > 1:
+            sender.parameters["map_count"] = array.size
+        text: str = sender._make_submission_file_text(sender._submitit_command_str, "")
+        found.append(f"# array {number} of {len(submission.arrays)}: {array.size} tasks\n{text}")
+    return found
+
+
+def _sender(folder: Path, array: Array, profile: Profile, ranks: int, after: Sequence[str], content: Mapping[str, Any]) -> Any:
+    """Make the submitit executor of one array."""
+    import submitit
+
+    class Sender(submitit.SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # scripts are shown on machines without SLURM too
+
+    cpus = array.resources.cpus
+    sender = Sender(folder=folder / "jobs")
+    options = profile.options(array.resources)
+    sender.update_parameters(
+        job_name=slurm.job_name(folder.name),
+        time=array.resources.time,
+        cpus_per_task=cpus,
+        ntasks_per_node=ranks,
+        array_parallelism=array.cap,
+        signal_delay_s=profile.signal,
+        stderr_to_stdout=True,
+        wckey=None,  # submitit's own default is refused by sites that check keys
+        use_srun=profile.use_srun,
+        srun_args=[f"--cpus-per-task={cpus}", *profile.srun] if profile.use_srun else None,
+        dependency=f"afterany:{':'.join(after)}" if after else None,
+        additional_parameters=options,
+        setup=[*profile.setup, *_environment(content["code_path"]), f"cd {shlex.quote(str(folder / 'empty'))}"],
+    )
+    return sender
+
+
+def _environment(code: Sequence[str]) -> list[str]:
+    """The lines that make a job run the code that was submitted, and nothing that lies about."""
+    inherited = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]  # noqa: PTH100
+    found = {"PYTHONPATH": os.pathsep.join([*code, *inherited]), "PYTHONNOUSERSITE": "1", "BENCH_DATA": str(data_root())}
+    return [f"export {key}={shlex.quote(value)}" for key, value in (WORKER_ENVIRONMENT | found).items()]
+
+
 EXECUTORS: dict[str, Callable[[Run, int, Emit], None]] = {"local": local, "inline": inline}
+CLUSTER = "slurm"
 
 
 def gpu_count() -> int:
@@ -442,22 +290,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def remember(workspace: Workspace, roots: dict[str, str]) -> None:
-    """Keep the paths of folders of images by their names, so that `bench run --cell` finds them again."""
-    if roots:
-        write_json(workspace.private / "folders.json", remembered(workspace) | roots)
-
-
-def remembered(workspace: Workspace) -> dict[str, str]:
-    """Return the paths of folders of images that runs of this workspace have used, by their names."""
-    path = workspace.private / "folders.json"
-    try:
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
 def choose_device(wish: str) -> str:
     """Return cpu, cuda or cuda:N for a --device flag. EntryError if there is no such device."""
     if wish == "auto":
@@ -474,18 +306,6 @@ def write_not_applicable(plan: Plan, records: Records) -> None:
         cell_id = task.cell.id
         if plan.states[cell_id] == "not-applicable" and not records.path(cell_id).exists():
             records.write(provenance.not_applicable(task, plan.reasons[cell_id]))
-
-
-def mark_running(plan: Plan, records: Records) -> None:
-    """Set the state of missing cells that some process holds the lease of to `running`."""
-    for path in (records.folder / ".leases").glob("*.lock"):
-        if plan.states.get(path.stem) in ("missing", "failed", "stale"):
-            lock = FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-                lock.release()
-            except Timeout:
-                plan.states[path.stem] = "running"
 
 
 def default_workers(plan: Plan, device: str, cells_per_device: int = 1) -> int:

@@ -1,8 +1,8 @@
 """The store: craft, round to 8 bits, check the budget, keep, reuse.
 
-A set is a folder `<slug>-<key>/` with `images.npy`, `labels.npy` and `manifest.json`, published by one rename. It is verified
-when it is read; a damaged one is set aside under another name and made again. A lock makes one process craft while the
-others that want the same set wait.
+A set is a folder `<slug>-<key>/` with `images.npy`, `labels.npy` and `manifest.json`, published by one rename. It is
+verified when it is read; a damaged one is set aside under another name and made again. A lease (`lease.py`) makes one
+process craft while the others that want the same set wait.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
+from poisons.lease import BusyError, Lease, leased, waiting
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Defense, ImageSet, Job
@@ -46,10 +46,6 @@ class BudgetError(CraftError):
 
 class DamagedError(ValueError):
     """A set whose files are not what its manifest says; the text names the file."""
-
-
-class BusyError(RuntimeError):
-    """Another process is making this set."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class Store:
                 return kept
         except DamagedError:
             pass  # looked at again below, where nobody else can be mending it
-        with self._lock(recipe, wait):
+        with self._lease(recipe, wait) as lease:
             try:
                 if (kept := self._read(recipe, data)) is not None:
                     return kept
@@ -122,11 +118,12 @@ class Store:
                 aside = self.set_aside(self.root / recipe.folder)
                 log.warning("%s; set aside as %s, making it again", error, aside.name)
             scratch = self.root / f"{recipe.folder}.making"
-            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; we hold its lock
+            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; we hold its lease
             scratch.mkdir(parents=True)
             try:
                 manifest = make(scratch)
                 (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+                lease.check()
                 scratch.rename(self.root / recipe.folder)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -136,18 +133,12 @@ class Store:
         return replace(made, cached=False)
 
     @contextmanager
-    def _lock(self, recipe: Recipe, wait: bool) -> Iterator[None]:
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{recipe.key}.lock")  # the system frees it when its process dies
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise BusyError(f"another process is making {recipe.text}") from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def _lease(self, recipe: Recipe, wait: bool) -> Iterator[Lease]:
+        path = self.root / ".locks" / f"{recipe.key}.lock"
+        with waiting(path) if wait else leased(path) as lease:
+            if lease is None:
+                raise BusyError(f"another process is making {recipe.text}")
+            yield lease
 
     def _checkpoints(self, recipe: Recipe) -> Path:
         return self.root / ".checkpoints" / recipe.key

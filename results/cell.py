@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
@@ -36,17 +37,14 @@ class Cell(_Strict):
     seed: int = Field(0, ge=0)
     measure: str = "accuracy"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Hash of all resolved fields: 16 hexadecimal digits."""
         return digest(self.resolved())
 
     def resolved(self) -> dict[str, Any]:
         """All fields without the short texts, as JSON values."""
-        plain = self.model_dump(mode="json")
-        for part in (plain["protocol"], plain["dataset"], plain["architecture"], *plain["attack"], *plain["defense"]):
-            del part["text"]
-        return plain
+        return without_texts(self.model_dump(mode="json"))
 
     @property
     def texts(self) -> dict[str, str]:
@@ -68,6 +66,13 @@ class Cell(_Strict):
         texts = self.texts
         share = "" if self.ratio == 1 and self.part == "all" else f"/{self.part}-{self.ratio:g}"
         return f"{texts['dataset']}/{texts['attack']}{share}/{texts['defense']}/{texts['architecture']}/s{self.seed}"
+
+
+def without_texts(cell: dict[str, Any]) -> dict[str, Any]:
+    """Take the short texts out of a cell's JSON value; what is left are all its fields."""
+    for part in (cell["protocol"], cell["dataset"], cell["architecture"], *cell["attack"], *cell["defense"]):
+        del part["text"]
+    return cell
 
 
 def digest(value: Any, length: int = 16) -> str:

@@ -174,17 +174,9 @@ def test_success_removes_the_failure_and_an_attempt_replaces_it(records):
     for attempts in (1, 2):
         records.fail(Failure(id=cell.id, cell=cell, kind="killed", message="out of time", attempts=attempts))
     assert [failure.attempts for failure in records.failures()] == [2]
-    assert records.failure(cell.id).retryable and records.ids() == set()
+    assert records.ids() == set()
     records.write(a_record(cell))
     assert records.failure(cell.id) is None and list(records.failures()) == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "attempts", "again"), [("killed", 1, True), ("killed", 3, False), ("budget", 1, False), ("diverged", 1, False)]
-)
-def test_only_what_another_attempt_can_change_is_tried_again(kind, attempts, again):
-    """A poison beyond its budget will be so tomorrow."""
-    assert Failure(id="x", cell=a_cell(), kind=kind, message="", attempts=attempts).retryable is again
 
 
 def test_there_is_no_record_where_nothing_ran(records):

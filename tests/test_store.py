@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import as_data, in_process, plug_in, poison, recipe, start, tiny
-from filelock import FileLock
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from poisons.lease import leased
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from poisons.store import (
     BudgetError,
@@ -256,9 +256,8 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path, slow):
 
 def test_who_does_not_want_to_wait_is_told(store, data):
     """A worker takes another cell instead of sleeping."""
-    (store.root / ".locks").mkdir(parents=True)
     with (
-        FileLock(store.root / ".locks" / f"{recipe('lsp').key}.lock"),
+        leased(store.root / ".locks" / f"{recipe('lsp').key}.lock"),
         pytest.raises(BusyError, match="another process is making lsp"),
     ):
         store.poison(recipe("lsp"), data, wait=False)

@@ -1,0 +1,56 @@
+"""Every way in which a cell can end badly, and what `bench run` does about each by itself: a table, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from results.record import Failure
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What follows an end of one kind."""
+
+    meaning: str
+    attempts: int = 1  # in all, before the cell is left to `bench retry`
+    time: float = 1.0  # factor on the time limit of the next attempt, up to the profile's `max_time`
+    memory: float = 1.0  # factor on the memory of the next attempt, up to the profile's `max_memory`
+
+    @property
+    def then(self) -> str:
+        """What `bench run` does, in words."""
+        if self.attempts == 1:
+            return "left to `bench retry`"
+        more = [f"{factor:g} x the {what}" for what, factor in (("time", self.time), ("memory", self.memory)) if factor != 1]
+        return f"tried again, {self.attempts} attempts in all" + (f", each with {' and '.join(more)}" if more else "")
+
+
+ENDS: dict[str, Rule] = {
+    "out-of-memory": Rule("the memory of the machine or of the job did not suffice", attempts=3, memory=2.0),
+    "gpu-memory": Rule("the memory of the GPU did not suffice"),
+    "time-limit": Rule("the job reached its time limit; a training goes on from its checkpoint", attempts=20, time=1.5),
+    "node-failure": Rule("the machine of the job went down", attempts=5),
+    "preempted": Rule("a more urgent job took the place, and SLURM did not start the job again", attempts=20),
+    "lost": Rule("the job is gone without a word", attempts=5),
+    "killed": Rule("the process was killed, often for want of memory", attempts=3),
+    "no-device": Rule("the job was given no GPU that works", attempts=3),
+    "code": Rule("the copy of the code that the job was to run is not what was submitted", attempts=3),
+    "plug-in": Rule("an entry raised an error"),
+    "diverged": Rule("the loss was not finite"),
+    "budget": Rule("the poison is beyond its budget"),
+}
+
+GROWING = ("out-of-memory",)  # ends that another attempt changes only if it gets more
+
+
+def again(failure: Failure, grows: bool) -> bool:
+    """Whether `bench run` tries a failed cell again by itself. `grows`: whether this executor can give it more memory."""
+    rule = ENDS.get(failure.kind, Rule(""))
+    return failure.attempts < rule.attempts and (grows or failure.kind not in GROWING)
+
+
+def growth(failure: Failure | None) -> tuple[float, float]:
+    """Return the factors on time and memory with which a cell is tried again."""
+    rule = ENDS.get(failure.kind, Rule("")) if failure else Rule("")
+    times = failure.attempts if failure else 0
+    return rule.time**times, rule.memory**times

@@ -1,0 +1,265 @@
+"""Runs: a folder `.bench/runs/<run>/` with a plan and the traces of those who work on it; the truth of a run is in its files.
+
+    plan.json      what to run, under which settings; for SLURM also which cells belong to which array task (its parts)
+    cells.jsonl    the cells, one a line, in the order of the parts
+    settled/<id>   this run is through with the cell, well or badly
+    parts/<n>.<r>  the lease of SLURM array task n, rank r: its heartbeat
+    ended/<n>      array task n ended in order and leaves its other cells to the next run
+    arrays.json    SLURM's numbers of the arrays
+    driver.lock    the lease of the process that drives the run, where it is not detached
+    stop           whoever works on this run is to stop
+    over           nobody works on this run any more
+
+Every cell is worked on under a lease beside its record, so that no two runs do it at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmark.grid import Plan, Task
+from poisons.lease import Lease, clock, holder, leased
+from results import Cell, Records, Workspace
+from results.record import Failure, write_json
+
+KEPT_RUNS = 20  # folders of runs that are over which stay, for their logs
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one array task does: cells that follow each other in `cells.jsonl`, to their records or only to their poisons."""
+
+    start: int  # byte where its cells begin
+    cells: int
+    stage: str = "train"  # or craft
+    time: float = 1.0  # factors on the resources of the profile
+    memory: float = 1.0
+    waits: bool = False  # for a poison that another part crafts
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder describes it."""
+
+    folder: Path
+
+    @classmethod
+    def create(
+        cls,
+        workspace: Workspace,
+        records: Records,
+        plan: Plan,
+        device: str,
+        force: bool,
+        parts: Sequence[tuple[Sequence[Task], Part]] = (),
+        more: dict[str, Any] | None = None,
+    ) -> Run:
+        """Write the plan down, for SLURM in parts. Folders of the oldest runs that are over are removed."""
+        runs = workspace.private / "runs"
+        runs.mkdir(parents=True, exist_ok=True)
+        for old in [run for run in every(workspace) if run.over][: -KEPT_RUNS or None]:
+            shutil.rmtree(old.folder, ignore_errors=True)
+        folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"
+        for name in ("settled", "parts", "ended", "jobs", "empty"):
+            (folder / name).mkdir(parents=True)
+        remember(workspace, plan.roots)
+        driver = psutil.Process()
+        lines, placed = [], []
+        position = 0
+        pieces = parts or [(plan.to_run, Part(0, len(plan.to_run)))]
+        for tasks, part in pieces:
+            text = "".join(task.cell.model_dump_json() + "\n" for task in tasks).encode()
+            placed.append([position, *dataclasses.astuple(part)[1:]])
+            lines.append(text)
+            position += len(text)
+        content = {
+            "grid": plan.name,
+            "cells": [task.cell.id for task in plan.to_run],
+            "order": [task.cell.id for tasks, _ in pieces for task in tasks],
+            "redo": [task.cell.id for task in plan.to_run if plan.states[task.cell.id] in ("done", "stale")],
+            "parts": placed,
+            "roots": plan.roots,
+            "device": device,
+            "force": force,
+            "poisons": str(workspace.poisons),
+            "records": str(records.folder),
+            "checkpoints": str(workspace.private / "checkpoints"),
+            "driver": [driver.pid, driver.create_time()],
+            **(more or {}),
+        }
+        write_json(folder / "plan.json", content, indent=None)
+        (folder / "cells.jsonl").write_bytes(b"".join(lines))
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+        return content
+
+    @property
+    def detached(self) -> bool:
+        """Whether SLURM's jobs work on it, rather than processes of a driver."""
+        return "walltime" in self.content
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return [Part(*part) for part in self.content["parts"]]
+
+    def part_tasks(self, number: int) -> list[Task]:
+        """Read the cells of one part, and nothing else."""
+        part = self.parts[number]
+        with (self.folder / "cells.jsonl").open("rb") as file:
+            file.seek(part.start)
+            lines = [file.readline() for _ in range(part.cells)]
+        return [Task.of(Cell.model_validate_json(line), self.content["roots"]) for line in lines]
+
+    def part_ids(self) -> list[list[str]]:
+        """The ids of the cells of every part."""
+        ids = iter(self.content["order"])
+        return [[next(ids) for _ in range(part.cells)] for part in self.parts]
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """Every cell, once."""
+        found: dict[str, Task] = {}
+        for number in range(len(self.parts)):
+            for task in self.part_tasks(number):
+                found.setdefault(task.cell.id, task)
+        return list(found.values())
+
+    @cached_property
+    def records(self) -> Records:
+        return Records(Path(self.content["records"]))
+
+    @cached_property
+    def redo(self) -> set[str]:
+        return set(self.content["redo"])
+
+    @property
+    def over(self) -> bool:
+        return (self.folder / "over").exists() or not (self.folder / "cells.jsonl").exists()
+
+    def finish(self) -> None:
+        """Write down that nobody works on this run any more."""
+        (self.folder / "over").touch()
+
+    def settled(self, task: Task) -> bool:
+        """Whether this run is through with a cell, well or badly, or another run has finished it."""
+        if (self.folder / "settled" / task.cell.id).exists():
+            return True
+        return task.cell.id not in self.redo and bool(self.records.path(task.cell.id).exists())
+
+    def settle(self, task: Task) -> None:
+        (self.folder / "settled" / task.cell.id).touch()
+
+    def settled_ids(self) -> set[str]:
+        return {entry.name for entry in os.scandir(self.folder / "settled")}
+
+    def fail(self, task: Task, kind: str, message: str, log: str = "", settle: bool = True) -> int:
+        """Write down why a cell has no record; attempts are counted on and returned."""
+        before = self.records.failure(task.cell.id)
+        failure = Failure(
+            id=task.cell.id,
+            cell=task.cell,
+            kind=kind,
+            message=message,
+            attempts=before.attempts + 1 if before else 1,
+            log=log,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self.records.fail(failure)
+        if settle:
+            self.settle(task)
+        return failure.attempts
+
+    @property
+    def stopped(self) -> bool:
+        return (self.folder / "stop").exists()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was stopped by `bench cancel`, rather than by its own driver."""
+        return self.stopped and bool((self.folder / "stop").read_text())
+
+    def stop(self, cancelled: bool = False) -> None:
+        (self.folder / "stop").write_text("cancelled" if cancelled else "")
+
+    def wanted(self) -> bool:
+        """Whether the driver lives, where there is one, and nobody has told the run to stop."""
+        if self.stopped:
+            return False
+        return self.detached or self.driven()
+
+    def driven(self) -> bool:
+        """Whether the process that started the run is still there, asked on its own machine."""
+        pid, born = self.content["driver"]
+        try:
+            now: float = psutil.Process(pid).create_time()
+            return abs(now - float(born)) < 1
+        except psutil.Error:
+            return False
+
+    @contextmanager
+    def lease(self, task: Task) -> Iterator[Lease | None]:
+        """Hold a cell so that nobody else trains it; yields None if somebody does."""
+        with leased(lease_path(self.records, task.cell.id)) as lease:
+            yield lease
+
+
+def lease_path(records: Records, cell_id: str) -> Path:
+    """Where the lease of a cell lies."""
+    return records.folder / ".leases" / f"{cell_id}.lock"
+
+
+def every(workspace: Workspace) -> list[Run]:
+    """The runs of a workspace, oldest first."""
+    folder = workspace.private / "runs"
+    return [Run(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
+def running(records: Records) -> set[str]:
+    """The cells that somebody who may be alive holds the lease of."""
+    folder = records.folder / ".leases"
+    names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+    names = [name for name in names if name.endswith(".lock") and not name.startswith(".")]
+    now = clock(folder) if names else 0.0
+    holders = {name.removesuffix(".lock"): holder(folder / name, now) for name in names}
+    return {cell_id for cell_id, there in holders.items() if there is not None and there.alive}
+
+
+def unsettled(run: Run, done: Iterable[str]) -> set[str]:
+    """The cells that a run is not through with. `done`: all cells that have a record."""
+    return set(run.content["cells"]) - run.settled_ids() - (set(done) - run.redo)
+
+
+def remember(workspace: Workspace, roots: dict[str, str]) -> None:
+    """Keep the paths of folders of images by their names, so that `bench run --cell` finds them again."""
+    if roots:
+        write_json(workspace.private / "folders.json", remembered(workspace) | roots)
+
+
+def remembered(workspace: Workspace) -> dict[str, str]:
+    """Return the paths of folders of images that runs of this workspace have used, by their names."""
+    path = workspace.private / "folders.json"
+    try:
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found

@@ -1,0 +1,121 @@
+"""The code that jobs run: a copy made at submission, so that what was submitted is what runs, whatever is edited meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark import provenance
+from benchmark.grid import Task
+from registry.catalog import Part
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A folder with the five packages, and with the plug-ins that are not installed for good."""
+
+    folder: Path
+    tree: str  # of the five packages, as in records
+    plugins: str  # sha256 of the plug-ins' files, '' where there are none
+
+    @property
+    def path(self) -> list[str]:
+        """What jobs have first on PYTHONPATH."""
+        return [str(self.folder), *([str(self.folder / "plugins")] if self.plugins else [])]
+
+    def complaint(self) -> str:
+        """Say in a sentence that the copy is not what was submitted, or return ''. Ask in the job."""
+        if provenance.tree() != self.tree:
+            here = Path(provenance.__file__).parent.parent
+            return f"the code in {here} has the hash {provenance.tree()[:12]}, submitted was {self.tree[:12]}; submit again"
+        if self.plugins and _hash(self.folder / "plugins") != self.plugins:
+            return f"the plug-ins in {self.folder / 'plugins'} were changed since they were submitted; submit again"
+        return ""
+
+
+def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
+    """Copy the code that some cells need to `folder`/<hash>, shared by all runs of the same code.
+
+    Plug-ins in the environment's own site-packages stay there; others (editable installs, PYTHONPATH) are copied.
+    """
+    tree = provenance.tree()
+    modules = _movable({part.entry.module for task in tasks for part in _parts(task) if part.entry.source != "built-in"})
+    scratch = folder / f".{secrets.token_hex(6)}"
+    scratch.mkdir(parents=True)
+    try:
+        plugins = ""
+        if modules:
+            for path in modules:
+                _copy(path, scratch / "plugins" / path.name)
+            plugins = _hash(scratch / "plugins")
+        target = folder / "-".join([tree[:16], *([plugins[:16]] if plugins else [])])
+        if not target.exists():
+            root = Path(provenance.__file__).parent.parent
+            for package in provenance.PACKAGES:
+                _copy(root / package, scratch / package)
+            (scratch / provenance.SUBMITTED).write_text(json.dumps(provenance.commit()))
+            try:
+                scratch.rename(target)
+            except OSError:  # another submission was faster; its copy is the same
+                if not target.exists():
+                    raise
+        return Snapshot(target, tree, plugins)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def forget(folder: Path, used: set[str]) -> None:
+    """Remove the copies that no run names any more."""
+    for path in folder.iterdir():
+        if str(path) not in used and not path.name.startswith("."):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _parts(task: Task) -> list[Part]:
+    return [task.protocol, task.dataset, *task.attack, *task.defense, task.architecture]
+
+
+def _movable(modules: Iterable[str]) -> list[Path]:
+    """The top-level modules of plug-ins that lie outside of site-packages, as files or folders."""
+    settled = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")]
+    found: set[Path] = set()
+    for module in modules:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        if spec is None or spec.origin is None:
+            continue
+        path = Path(spec.origin).resolve()
+        path = path.parent if spec.submodule_search_locations else path
+        if not any(path.is_relative_to(place) for place in settled):
+            found.add(path)
+    return sorted(found)
+
+
+def _copy(source: Path, target: Path) -> None:
+    def skipped(folder: str, names: list[str]) -> set[str]:
+        data = provenance.DATA if Path(folder) == source and source.name in provenance.PACKAGES else {"__pycache__"}
+        return {name for name in names if name in data or name == "__pycache__"}
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=skipped)
+    else:
+        shutil.copy2(source, target)
+
+
+def _hash(folder: Path) -> str:
+    whole = hashlib.sha256()
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            path = Path(root) / name
+            whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()

@@ -1,0 +1,315 @@
+"""What a worker does, in whatever process: take the stages of a run by lease until none is left, and name every bad end.
+
+Workers of the local executor share all cells of a run; an array task of SLURM has its own part. A stage that somebody else
+holds is passed over as long as there is another one to do; a poison that nobody has made yet is made by whoever needs it first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from benchmark import provenance
+from benchmark.ends import ENDS
+from benchmark.grid import Task, recipes
+from benchmark.runs import Run
+from benchmark.snapshot import Snapshot
+from poisons.lease import BusyError, Lease
+from registry import NotApplicable, outdated
+
+if TYPE_CHECKING:
+    from poisons.store import Store
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+PAUSE = (0.2, 5.0)  # seconds between looks at stages that others hold: at first, and at most
+
+
+class AbandonedError(BaseException):
+    """The run is to stop; what is finished stays, the rest is left to the next run."""
+
+
+class TimeLimitError(BaseException):
+    """The time limit of this job is about to end it."""
+
+
+def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, alive: Callable[[], bool]) -> None:
+    """Take stages of some cells until none is left: crafting first, then purifying, then training; or only crafting.
+
+    AbandonedError if `alive` says no; a TimeLimitError of the process becomes the failure of the cell it was busy with.
+    """
+    from benchmark import cell
+
+    worker = _Worker(run, emit, alive)
+    worker.store = cell.open_store(Path(run.content["poisons"]), device, worker.progress)
+    pause = PAUSE[0]
+    try:
+        while True:
+            tasks = [task for task in tasks if not run.settled(task)]
+            if stage == "craft":
+                tasks = [task for task in tasks if not worker.store.has(task.poison)]
+            if not tasks:
+                return
+            if not alive():
+                raise AbandonedError
+            if worker.one_stage(tasks, stage):
+                pause = PAUSE[0]
+            else:
+                time.sleep(pause)
+                pause = min(1.5 * pause, PAUSE[1])
+    except TimeLimitError as error:
+        for task in tasks:
+            if task.cell.id == worker.doing.get("cell"):
+                run.fail(task, "time-limit", f"{worker.doing['stage']}: {error}", settle=False)
+        raise
+
+
+class _Worker:
+    store: Store
+
+    def __init__(self, run: Run, emit: Emit, alive: Callable[[], bool]) -> None:
+        self.run, self.emit, self.alive = run, emit, alive
+        self.doing: Event = {}
+        self.last = 0.0
+
+    def progress(self, done: int, total: int, accuracy: float | None = None) -> None:
+        """Pass progress on, twice a second at most; stop if the driver is gone."""
+        now = time.monotonic()
+        if now - self.last > 0.5 or done == total:
+            self.last = now
+            self.emit(self.doing | {"event": "progress", "done": done, "total": total, "accuracy": accuracy})
+            if not self.alive():
+                raise AbandonedError
+
+    def one_stage(self, tasks: list[Task], stage: str) -> bool:
+        """Do the first stage that is ready and that nobody else does; False if there is none."""
+        from benchmark import cell
+
+        store = self.store
+        crafts = recipes(tasks, lambda task: task.poison if task.needs_poison else None)
+        for recipe, task in crafts:
+            if not store.has(recipe) and self._make("craft", recipe.text, cell.craft, task, tasks):
+                return True
+        if stage == "craft":
+            return False
+        for recipe, task in recipes(tasks, lambda task: task.purified):
+            ready = not task.needs_poison or store.has(task.poison)
+            if ready and not store.has(recipe) and self._make("purify", recipe.text, cell.purify, task, tasks):
+                return True
+        for task in tasks:
+            ready = store.has(task.purified) if task.purified else not task.needs_poison or store.has(task.poison)
+            if ready:
+                with self.run.lease(task) as lease:
+                    if lease is not None and not self._finished_elsewhere(task):
+                        self._train(task, lease)
+                        return True
+        return False
+
+    def _finished_elsewhere(self, task: Task) -> bool:
+        if self.run.settled(task):
+            return True
+        if not self.run.content["force"] and self.run.records.path(task.cell.id).exists():
+            record = self.run.records.read(task.cell.id)
+            if record is not None and not outdated(record.versions):
+                self.run.settle(task)
+                return True
+        return False
+
+    def _make(self, stage: str, text: str, make: Callable[..., Any], task: Task, tasks: list[Task]) -> bool:
+        self.doing = {"stage": stage, "cell": task.cell.id, "label": text}
+        self.emit(self.doing | {"event": "start"})
+        start = time.perf_counter()
+        try:
+            made = make(task, self.store, False)
+        except BusyError:
+            self._idle()
+            return False
+        except Exception as error:
+            for other in self.run.tasks if self.run.detached else tasks:
+                if _shares(stage, other, task):
+                    self._failed(other, error, f"{stage} {text}: ")
+            return True
+        self.emit(self.doing | {"event": "made", "seconds": time.perf_counter() - start, "path": str(made.path)})
+        self.doing = {}
+        return True
+
+    def _idle(self) -> None:
+        self.emit(self.doing | {"event": "idle"})
+        self.doing = {}
+
+    def _train(self, task: Task, lease: Lease) -> None:
+        from benchmark import cell
+
+        self.doing = {"stage": "train", "cell": task.cell.id, "label": task.cell.label}
+        self.emit(self.doing | {"event": "start"})
+        start = time.perf_counter()
+        try:
+            record = cell.run(task, self.store, self.progress, Path(self.run.content["checkpoints"]))
+            lease.check()
+        except BusyError:  # somebody took the cell over while this process was frozen
+            return self._idle()
+        except Exception as error:
+            self._failed(task, error)
+            return
+        self.run.records.write(record, replace=task.cell.id in self.run.redo)
+        self.run.settle(task)
+        accuracy = record.metrics.test_acc if record.metrics else None
+        seconds = time.perf_counter() - start
+        self.emit(self.doing | {"event": "done", "accuracy": accuracy, "seconds": seconds})
+        self.doing = {}
+
+    def _failed(self, task: Task, error: Exception, prefix: str = "") -> None:
+        """The edge of a cell: whatever went wrong becomes a failure with a kind and a log, or not applicable."""
+        self.doing = {}
+        if isinstance(error, NotApplicable):
+            record = provenance.not_applicable(task, str(error))
+            self.run.records.write(record, replace=task.cell.id in self.run.redo)
+            self.run.settle(task)
+            self.emit({"event": "done", "cell": task.cell.id, "label": task.cell.label, "reason": str(error)})
+            return
+        kind = failure_kind(error)
+        log = self.run.folder / f"{task.cell.id}.log"
+        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        message = prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if kind in ("out-of-memory", "gpu-memory"):
+            message += "; fewer --workers, a smaller batch of the protocol or a smaller network need less"
+        if kind == "plug-in":
+            message = f"{prefix}{type(error).__name__}: {str(error).strip()}"[:500]
+        self.run.fail(task, kind, message, str(log))
+        self.emit({"event": "failed", "cell": task.cell.id, "label": task.cell.label, "kind": kind, "message": message})
+
+
+def _shares(stage: str, one: Task, other: Task) -> bool:
+    """Whether two cells need the same poison, or the same purified set."""
+    if stage == "craft":
+        return one.needs_poison and one.poison.key == other.poison.key
+    return one.purified is not None and other.purified is not None and one.purified.key == other.purified.key
+
+
+def failure_kind(error: Exception) -> str:
+    """Name the end of a cell: out-of-memory, gpu-memory, diverged, budget, or plug-in for all else."""
+    import torch
+
+    from benchmark.train import DivergedError
+    from poisons.store import BudgetError
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "gpu-memory"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return "out-of-memory"
+    if isinstance(error, DivergedError):
+        return "diverged"
+    return "budget" if isinstance(error, BudgetError) else "plug-in"
+
+
+# An array task of SLURM
+
+
+def array_task(folder: str, number: int) -> str:
+    """Work on one part of a run; the only things that SLURM's job is told are these two. Returns how it ended."""
+    run = Run(Path(folder))
+    rank = os.environ.get("SLURM_PROCID", "0")
+    lease = Lease(run.folder / "parts" / f"{number}.{rank}")
+    if not lease.take():
+        return _said("an earlier start of this task is still at work")
+    # of a start that was killed in its last moment; submitit would refuse to end
+    (run.folder / "jobs" / f"{_job_name()}_{rank}_result.pkl.save_tmp").unlink(missing_ok=True)
+    try:
+        with _signals(run, int(run.content["walltime"][number])):
+            part = run.parts[number]
+            tasks = run.part_tasks(number)
+            device = run.content["device"]
+            for kind, sentence in _complaints(run, device):
+                for task in tasks:
+                    if not run.settled(task):
+                        run.fail(task, kind, sentence)
+                return _said(f"{kind}: {sentence}")
+            work(run, tasks, part.stage, _print, device, run.wanted)
+            return _said("done")
+    except AbandonedError:
+        (run.folder / "ended" / str(number)).touch()
+        return _said("stopped")
+    except TimeLimitError as error:
+        if rank == "0" and not _requeued():
+            (run.folder / "ended" / str(number)).touch()
+        return _said(str(error))
+    finally:
+        lease.release()
+
+
+def _job_name() -> str:
+    """How submitit's files of this array task begin."""
+    number, index = os.environ.get("SLURM_ARRAY_JOB_ID", ""), os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    return f"{number}_{index}" if number else os.environ.get("SLURM_JOB_ID", "none")
+
+
+def _complaints(run: Run, device: str) -> list[tuple[str, str]]:
+    """What speaks against beginning: (kind, sentence)."""
+    if sentence := Snapshot(Path(run.content["code"]), run.content["tree"], run.content["plugins"]).complaint():
+        return [("code", sentence)]
+    if device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            where = f"{os.uname().nodename} with CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '(unset)')}"
+            return [("no-device", f"the job found no GPU on {where}; see `gpus` and `gpu_option` of the profile")]
+    return []
+
+
+@contextmanager
+def _signals(run: Run, minutes: int) -> Any:
+    """Turn SLURM's signals into ends where they mean one.
+
+    Near the time limit: TimeLimitError. After `bench cancel`: AbandonedError. Else the job is being preempted, and goes on
+    until it is killed: SLURM starts a preempted job again only if it did not end by itself.
+    """
+    end = psutil.Process().create_time() + 60 * minutes  # seconds since 1970; the job began a little earlier
+    margin = run.content["signal"] + 90  # SLURM sends its warning up to a minute early
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if run.stopped:
+            raise AbandonedError
+        if end - time.time() < margin:
+            raise TimeLimitError(f"the time limit of {minutes} minutes was reached")
+        _said(f"signal {signal.Signals(number).name}: going on until SLURM ends this job")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _requeued() -> bool:
+    """Ask SLURM to start this job again, where `scontrol` exists on its machine and the job was not started too often."""
+    restarts, number = int(os.environ.get("SLURM_RESTART_COUNT", "0")), os.environ.get("SLURM_JOB_ID", "")
+    if restarts + 1 >= ENDS["time-limit"].attempts:
+        return False
+    try:
+        done = subprocess.run(["scontrol", "requeue", number], capture_output=True, timeout=60, check=False)  # noqa: S603, S607
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _said(sentence: str) -> str:
+    print(f"{time.strftime('%FT%T')} {sentence}", flush=True)
+    return sentence
+
+
+def _print(event: Event) -> None:
+    if event["event"] != "progress":
+        _said(json.dumps(event))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +42,12 @@ class Cell(_Strict):
     def id(self) -> str:
         """Hash of all resolved fields: 16 hexadecimal digits."""
         return digest(self.resolved())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Cell:
+        """Copy with other fields; the remembered id is not copied."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("id", None)
+        return copied
 
     def resolved(self) -> dict[str, Any]:
         """All fields without the short texts, as JSON values."""

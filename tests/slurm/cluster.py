@@ -94,6 +94,7 @@ class Cluster:
         self.folder, self.accounting = folder, accounting
         self.conf = folder / "slurm.conf"
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": _path()}
+        self._mariadb: subprocess.Popen[bytes] | None = None
         self._limits = {"max_array": max_array, "cpus": cpus, "min_job_age": min_job_age}
 
     def up(self) -> Cluster:
@@ -143,7 +144,7 @@ class Cluster:
         data.mkdir()
         self._start("mariadb-install-db", "--user=root", f"--datadir={data}", "--auth-root-authentication-method=normal")
         with (self.folder / "db.log").open("w") as log:
-            subprocess.Popen(
+            self._mariadb = subprocess.Popen(
                 [
                     shutil.which("mariadbd", path=_path()) or "mariadbd",
                     "--no-defaults",
@@ -232,6 +233,8 @@ class Cluster:
                 time.sleep(0.3)
         for name in ("slurmd.pid", "slurmctld.pid", "slurmdbd.pid", "db.pid", "munge/pid"):
             self._kill(name, signal.SIGTERM)
+        if self._mariadb is not None:
+            self._mariadb.wait(20)
 
 
 @contextmanager

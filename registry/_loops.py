@@ -27,6 +27,7 @@ from registry.architectures._network import draw_as_he
 EVERY = 60.0  # seconds between two checkpoints, or longer where they take long
 SPENT_SAVING = 0.05  # largest part of the time that goes into checkpoints
 LARGE = 1 << 28  # values of noise from which half precision keeps them; its error is 0.01 of a level
+DIGITS = 1e-5  # 8-bit levels, of float32, before values are cut to whole levels
 PIXELS = 1 << 19  # positions that go through a surrogate together where no paper says how many: 512 images of 32x32
 
 
@@ -61,12 +62,12 @@ class Run:
         found: dict[str, Any] = state["loop"]
         return found
 
-    def keep(self, stage: str, loop: Callable[[], dict[str, Any]]) -> None:
-        """Save what `loop` returns, if the last time is long enough ago."""
+    def keep(self, stage: str, loop: dict[str, Any]) -> None:
+        """Save what a loop goes on from, if the last time is long enough ago."""
         start = time.monotonic()
         if start < self._due:
             return
-        state = {"stage": stage, "loop": loop(), "passes": self.passes, "log": self.log}
+        state = {"stage": stage, "loop": loop, "passes": self.passes, "log": self.log}
         state |= {"dice": self.dice.get_state(), "job": self.job.generator.get_state(), "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -228,7 +229,7 @@ def fit(run: Run, net: nn.Module, recipe: Recipe, after_epoch: Callable[[int], N
             spent = 0.0
             after_epoch(step // per_epoch + 1)
         run.job.progress(step + 1, total)
-        run.keep("fit", lambda: _snapshot(net, optimizer, order=order, step=step + 1, spent=spent))  # noqa: B023  (at once)
+        run.keep("fit", _snapshot(net, optimizer, order=order, step=step + 1, spent=spent))
 
 
 def _learn(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, clip: float = 0.0) -> float:
@@ -334,7 +335,7 @@ def persistent(run: Run, net: nn.Module, plan: Rounds) -> Tensor:
         run.job.progress(number + 1, plan.max_rounds)
         if error <= plan.stop_error:
             break
-        run.keep("noise", lambda: _snapshot(net, optimizer, noise=noise, risen=risen, round=number + 1, order=order))  # noqa: B023
+        run.keep("noise", _snapshot(net, optimizer, noise=noise, risen=risen, round=number + 1, order=order))
     return noise
 
 
@@ -359,6 +360,169 @@ def _noise_pass(run: Run, net: nn.Module, plan: Rounds, noise: Tensor, risen: Te
             noise[where] = own.cpu().to(noise.dtype)
             run.count(2 * plan.noise_steps + 1, len(y))
     return wrong / len(run.clean)
+
+
+def class_wise(run: Run, net: nn.Module, plan: Rounds, part: float) -> Tensor:
+    """Make one perturbation per class by rounds, searched on a `part` of each class; return (K, C, H, W) in pixel units.
+
+    The noise of a class moves, batch after batch, to the mean of what its images in the batch ask for; the surrogate learns
+    from all images.
+    """
+    clean, draws = run.clean, run.job.generator
+    chosen = _stratified(clean, part, draws)
+    optimizer = torch.optim.SGD(net.parameters(), plan.lr, momentum=0.9, weight_decay=plan.weight_decay)
+    noise = torch.zeros(clean.num_classes, *clean.images.shape[1:], device=run.device)
+    batch, searched = min(plan.batch, len(clean)), min(plan.batch, len(chosen))
+    queue: list[Tensor] = []
+    for number in range(plan.max_rounds):
+        losses = []
+        for _ in range(plan.weight_steps):
+            if not queue:
+                order = torch.randperm(len(clean), generator=draws)
+                queue = [rows for rows in order.split(batch) if len(rows) == batch]
+            rows = queue.pop(0)
+            losses.append(plan.learn(run, net, optimizer, rows, noise[clean.labels[rows].to(run.device)]))
+        order = chosen[torch.randperm(len(chosen), generator=draws)]
+        with still(net):
+            for rows in order.split(searched):
+                if len(rows) == searched:
+                    move_classes(run, net, plan, rows, noise)
+        error = 1 - _class_hits(run, net, chosen, noise)
+        run.write(surrogate_loss=sum(losses) / len(losses), surrogate_error=error)
+        run.job.progress(number + 1, plan.max_rounds)
+        if error <= plan.stop_error:
+            break
+    return noise.cpu()
+
+
+def move_classes(run: Run, net: nn.Module, plan: Rounds, rows: Tensor, noise: Tensor) -> None:
+    """Update the noise of the classes of some images in place: the mean over each class of its images' noise."""
+    x, y = run.batch(rows)
+    own = plan.lower(run, net, x, y, noise[y])
+    members = F.one_hot(y, len(noise)).to(own.dtype)  # (B, K); a product adds in the same order every time, index_add does not
+    count = members.sum(0)
+    mean = (members.T @ own.flatten(1)).view_as(noise) / count.clamp(min=1).view(-1, 1, 1, 1)
+    there = count > 0
+    noise[there] = mean[there].clamp(-plan.epsilon, plan.epsilon)
+    run.count(2 * plan.noise_steps, len(y))
+
+
+def _class_hits(run: Run, net: nn.Module, chosen: Tensor, noise: Tensor) -> float:
+    right = 0
+    with still(net), torch.no_grad():
+        for rows in chosen.split(run.at_once):
+            x, y = run.batch(rows)
+            right += int((net(x + noise[y]).argmax(1) == y).sum())
+            run.count(1, len(y))
+    return right / len(chosen)
+
+
+def _stratified(clean: ImageSet, part: float, draws: torch.Generator) -> Tensor:
+    """Return rows of a part of every class, at least one image of each that has any, in the order of the set."""
+    found = []
+    for label in range(clean.num_classes):
+        members = torch.nonzero(clean.labels == label).flatten()
+        wanted = max(round(part * len(members)), min(1, len(members)))
+        found.append(members[torch.randperm(len(members), generator=draws)[:wanted]])
+    return torch.cat(found).sort().values
+
+
+# Networks held still
+
+
+Pull = Callable[[Tensor, View], tuple[Tensor, Tensor]]
+"""`pull(z, view)`: the gradient of what is to fall with respect to z, and that loss of every image (B,)."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Steps of one size down the gradient of a loss of frozen networks, within a ball and within valid pixels."""
+
+    epsilon: float  # pixel units, in `norm`
+    norm: str  # linf: signed steps in a box; l2: normalised ones in a ball
+    steps: int
+    step_size: float  # pixel units
+    start: str = "zero"  # zero; uniform in the box; gaussian: epsilon times a normal draw, cut to the box
+    view: str = "none"  # none, crop or shift; a new one each step
+
+    def begin(self, run: Run, x: Tensor) -> Tensor:
+        """Return the perturbation of step 0."""
+        if self.start == "uniform":
+            return torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.dice)
+        if self.start == "gaussian":
+            drawn = self.epsilon * torch.empty_like(x).normal_(generator=run.dice)
+            return drawn.clamp_(-self.epsilon, self.epsilon)
+        return torch.zeros_like(x)
+
+    def move(self, x: Tensor, delta: Tensor, gradient: Tensor) -> Tensor:
+        """Return the perturbation after one step; its images are valid."""
+        if self.norm == "linf":
+            delta = (delta - self.step_size * gradient.sign()).clamp_(-self.epsilon, self.epsilon)
+        else:
+            delta = delta - self.step_size * F.normalize(gradient.flatten(1), dim=1).view_as(x)
+            length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            delta = delta * (self.epsilon / length.clamp(min=self.epsilon))
+        return (x + delta).clamp_(0, 1) - x
+
+    def apply(self, run: Run, x: Tensor, pull: Pull, fill: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the perturbation after all steps, and the loss of every image (B,) before the last one."""
+        delta, losses = self.begin(run, x), torch.zeros(len(x))
+        for _ in range(self.steps):
+            gradient, losses = pull(x + delta, draw_view(self.view, x, run.dice, fill))
+            delta = self.move(x, delta, gradient)
+        return delta, losses
+
+
+def toward(run: Run, nets: list[nn.Module], labels: Tensor, sign: float = 1.0) -> Pull:
+    """Lower the mean cross-entropy of some networks to `labels`; or raise it, with sign -1."""
+
+    def pull(z: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        total, losses = torch.zeros_like(z), torch.zeros(len(z), device=z.device)
+        for net in nets:
+            z = z.detach().requires_grad_(True)
+            with torch.enable_grad(), mixed(run.device):
+                loss = sign * F.cross_entropy(net(view(z)).float(), labels, reduction="none")
+                (gradient,) = torch.autograd.grad(loss.sum(), z)
+            total, losses = total + gradient / len(nets), losses + loss.detach() / len(nets)
+        run.count(2 * len(nets), len(z))
+        return total, losses
+
+    return pull
+
+
+Chunk = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor]]
+"""`chunk(x, y, where)`: the perturbation of some images, and their losses (B,)."""
+
+
+def frozen(run: Run, nets: nn.ModuleList, chunk: Chunk, whole_levels: torch.dtype, restarts: int = 1) -> Tensor:
+    """Move all images, chunk by chunk, each with all its steps; of several starts keep that of the lowest mean loss.
+
+    Returns 8-bit levels (N, C, H, W) on the CPU: networks and images are looked at one by one, so that chunks do not matter.
+    """
+    size = len(run.clean)
+    best = torch.zeros(run.clean.images.shape, dtype=whole_levels)
+    levels = best if restarts == 1 else torch.zeros_like(best)
+    first, done, spent, lowest = 0, 0, 0.0, float("inf")
+    if found := run.resume("noise"):
+        nets.load_state_dict(found["nets"])
+        best, first, done = found["best"].cpu(), found["restart"], found["done"]
+        levels = best if restarts == 1 else found["levels"].cpu()
+        spent, lowest = found["spent"], found["lowest"]
+    with still(nets):
+        for number in range(first, restarts):
+            while done < size:
+                where = slice(done, min(done + run.at_once, size))
+                delta, losses = chunk(*run.batch(where), where)
+                levels[where] = (255 * delta).round_().cpu().to(whole_levels)
+                spent, done = spent + float(losses.sum()), where.stop
+                run.job.progress(number * size + done, restarts * size)
+                state = {"nets": nets.state_dict(), "best": best, "levels": None if restarts == 1 else levels}
+                run.keep("noise", state | {"restart": number, "done": done, "spent": spent, "lowest": lowest})
+            run.write(loss_of_start=spent / size)
+            if spent < lowest and levels is not best:
+                best.copy_(levels)
+            lowest, spent, done = min(lowest, spent), 0.0, 0
+    return best
 
 
 # Batch by batch
@@ -459,7 +623,7 @@ def alternate(run: Run, net: nn.Module, plan: Alternation) -> Tensor:
                 )
             )
         run.job.progress(step + 1, total)
-        run.keep("noise", lambda: _snapshot(net, optimizer, order=order, step=step + 1, levels=levels))  # noqa: B023  (at once)
+        run.keep("noise", _snapshot(net, optimizer, order=order, step=step + 1, levels=levels))
     return levels
 
 
@@ -488,3 +652,15 @@ def in_slices(clean: ImageSet, noise: Tensor, scale: float = 1.0) -> Iterator[tu
     """Hand noise to the store part by part, as float32 in pixel units."""
     for where in clean.batches():
         yield where, noise[where].float() * scale
+
+
+def exported(delta: Tensor, variant: str, epsilon: float) -> Tensor:
+    """Cut noise to whole levels as a loader that truncates does: images are whole, so the sum truncates as the noise does.
+
+    original: above zero only. lfu: both halves, which truncating moves down by half a level; kept within epsilon.
+    """
+    if variant not in ("original", "lfu"):
+        return delta
+    levels = (255 * delta + DIGITS).floor_()
+    lowest = 0.0 if variant == "original" else -round(255 * epsilon)
+    return levels.clamp_(min=lowest) / 255

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 from registry._adversaries import Adversary
-from registry._loops import Alternation, Rounds, Run, alternate, in_slices, persistent, surrogate
+from registry._loops import Alternation, Rounds, Run, alternate, exported, in_slices, persistent, surrogate
 
 NONE = Adversary("none", 0.0)
-SLACK = 1e-5  # 8-bit levels, of float32, before values are cut to whole levels
 
 
 @ATTACKS.register("em")
@@ -92,7 +91,7 @@ class ErrorMinimizing(Attack):
         noise = persistent(run, net, self.rounds(len(clean)))
         run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])
         for where, delta in in_slices(clean, noise):
-            yield where, self.exported(delta)
+            yield where, exported(delta, self.variant, self.epsilon)
 
     def rounds(self, size: int) -> Rounds:
         """The plan of every variant but rem, for a set of so many images."""
@@ -126,19 +125,3 @@ class ErrorMinimizing(Attack):
             weight_decay=self.weight_decay,
             mirrored_frame=True,
         )
-
-    def exported(self, delta: Tensor) -> Tensor:
-        """Return the noise as the code of the variant publishes it, in pixel units."""
-        return exported(delta, self.variant, self.epsilon)
-
-
-def exported(delta: Tensor, variant: str, epsilon: float) -> Tensor:
-    """Cut noise to whole levels as a loader that truncates does: images are whole, so the sum truncates as the noise does.
-
-    original: above zero only. lfu: both halves, which truncating moves down by half a level; kept within epsilon.
-    """
-    if variant not in ("original", "lfu"):
-        return delta
-    levels = (255 * delta + SLACK).floor_()
-    lowest = 0.0 if variant == "original" else -round(255 * epsilon)
-    return levels.clamp_(min=lowest) / 255

@@ -8,7 +8,7 @@ surrogate on clean images. A `Run` carries random numbers, the count of passes, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,11 +62,14 @@ class Run:
         found: dict[str, Any] = state["loop"]
         return found
 
+    @property
+    def due(self) -> bool:
+        """Whether the last checkpoint is long enough ago."""
+        return time.monotonic() >= self._due
+
     def keep(self, stage: str, loop: dict[str, Any]) -> None:
-        """Save what a loop goes on from, if the last time is long enough ago."""
+        """Save what a loop of this stage goes on from."""
         start = time.monotonic()
-        if start < self._due:
-            return
         state = {"stage": stage, "loop": loop, "passes": self.passes, "log": self.log}
         state |= {"dice": self.dice.get_state(), "job": self.job.generator.get_state(), "torch": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -192,11 +195,18 @@ def through(net: nn.Module, view: View) -> Callable[[Tensor], Tensor]:
     return lambda x: net(view(x))
 
 
-def fit(run: Run, net: nn.Module, recipe: Recipe, after_epoch: Callable[[int], None] = lambda epoch: None) -> None:
+def fit(
+    run: Run,
+    net: nn.Module,
+    recipe: Recipe,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+    others: Iterable[nn.Module] = (),
+) -> None:
     """Train a surrogate on the clean images, or on their worst cases. Skipped where a later stage is taken up.
 
-    `after_epoch` is told the epoch, the first being 1.
+    `after_epoch` is told the epoch, the first being 1; `others` are networks that it changes, kept in checkpoints too.
     """
+    kept = nn.ModuleList(others)
     if run.stage not in ("", "fit"):
         return
     optimizer = torch.optim.SGD(
@@ -210,6 +220,7 @@ def fit(run: Run, net: nn.Module, recipe: Recipe, after_epoch: Callable[[int], N
     if state := run.resume("fit"):
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
+        kept.load_state_dict(state["others"])
         order, first, spent = state["order"].cpu(), state["step"], state["spent"]
     for step in range(first, total):
         place = step % per_epoch
@@ -229,7 +240,8 @@ def fit(run: Run, net: nn.Module, recipe: Recipe, after_epoch: Callable[[int], N
             spent = 0.0
             after_epoch(step // per_epoch + 1)
         run.job.progress(step + 1, total)
-        run.keep("fit", _snapshot(net, optimizer, order=order, step=step + 1, spent=spent))
+        if run.due:
+            run.keep("fit", _snapshot(net, optimizer, others=kept.state_dict(), order=order, step=step + 1, spent=spent))
 
 
 def _learn(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, clip: float = 0.0) -> float:
@@ -335,7 +347,8 @@ def persistent(run: Run, net: nn.Module, plan: Rounds) -> Tensor:
         run.job.progress(number + 1, plan.max_rounds)
         if error <= plan.stop_error:
             break
-        run.keep("noise", _snapshot(net, optimizer, noise=noise, risen=risen, round=number + 1, order=order))
+        if run.due:
+            run.keep("noise", _snapshot(net, optimizer, noise=noise, risen=risen, round=number + 1, order=order))
     return noise
 
 
@@ -516,8 +529,9 @@ def frozen(run: Run, nets: nn.ModuleList, chunk: Chunk, whole_levels: torch.dtyp
                 levels[where] = (255 * delta).round_().cpu().to(whole_levels)
                 spent, done = spent + float(losses.sum()), where.stop
                 run.job.progress(number * size + done, restarts * size)
-                state = {"nets": nets.state_dict(), "best": best, "levels": None if restarts == 1 else levels}
-                run.keep("noise", state | {"restart": number, "done": done, "spent": spent, "lowest": lowest})
+                if run.due:
+                    state = {"nets": nets.state_dict(), "best": best, "levels": None if restarts == 1 else levels}
+                    run.keep("noise", state | {"restart": number, "done": done, "spent": spent, "lowest": lowest})
             run.write(loss_of_start=spent / size)
             if spent < lowest and levels is not best:
                 best.copy_(levels)
@@ -623,7 +637,8 @@ def alternate(run: Run, net: nn.Module, plan: Alternation) -> Tensor:
                 )
             )
         run.job.progress(step + 1, total)
-        run.keep("noise", _snapshot(net, optimizer, order=order, step=step + 1, levels=levels))
+        if run.due:
+            run.keep("noise", _snapshot(net, optimizer, order=order, step=step + 1, levels=levels))
     return levels
 
 

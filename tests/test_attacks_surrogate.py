@@ -3,6 +3,7 @@
 What every attack promises is tested in test_attacks.py; here is what makes each of these the method of its name.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -13,7 +14,7 @@ from conftest import craft, tiny, whole
 from torch.nn import functional as F
 
 from benchmark.train import evaluate, train
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, Protocol, _loops, resolve
+from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, Protocol, _kernels, _loops, resolve
 from registry._adversaries import Adversary
 from registry._loops import Run
 from registry._steps import sign_of_gradient, still
@@ -741,3 +742,133 @@ def test_sep_killed_and_resumed_is_sep_undisturbed(tmp_path, monkeypatch):
         folder = tmp_path / str(after)
         folder.mkdir()
         assert torch.equal(killed_and_resumed(attack, clean, folder, monkeypatch, after), undisturbed)
+
+
+# NTGA, card A09
+
+
+def wide_network(kind: str, side: int) -> tuple[dict[str, torch.Tensor], Callable]:
+    """A wide network in the scaling of the kernel: weights and biases standard normal, scaled where they act."""
+    draw = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    if kind == "fnn":
+        sizes = (side * side, 300, 240)
+        weights = {f"w{k}": normal(b, a) for k, (a, b) in enumerate(pairwise(sizes))}
+        weights |= {f"b{k}": normal(b) for k, b in enumerate(sizes[1:])}
+
+        def net(p: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+            h = x.flatten(1)
+            for k in range(2):
+                h = torch.erf((1.76 / h.shape[1]) ** 0.5 * h @ p[f"w{k}"].T + 0.18**0.5 * p[f"b{k}"])
+            return h[0]
+
+        return weights, net
+    flat = 320 * ((side + 1) // 2) ** 2
+    weights = {"w0": normal(320, 1, 5, 5), "b0": normal(320)}
+    for k, (a, b) in enumerate(pairwise((flat, 256, 256, 4)), start=1):
+        weights |= {f"w{k}": normal(b, a), f"b{k}": normal(b)}
+
+    def convolutional(p: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        padded = F.pad(x, (1, 2, 1, 2))  # SAME for an even side, 5x5 at stride 2
+        h = (1.76 / 25) ** 0.5 * F.conv2d(padded, p["w0"], stride=2) + 0.18**0.5 * p["b0"].view(1, -1, 1, 1)
+        h = h.relu().flatten(1)
+        for k in (1, 2, 3):
+            h = (1.76 / h.shape[1]) ** 0.5 * h @ p[f"w{k}"].T + 0.18**0.5 * p[f"b{k}"]
+        return h[0]
+
+    return weights, convolutional
+
+
+@pytest.mark.parametrize(("kind", "depth"), [("fnn", 2), ("cnn", 1)])
+def test_the_kernel_is_that_of_a_wide_network(kind, depth):
+    """Against products of gradients of a real network of a few hundred units, whose kernel strays by some percent."""
+    kernel = _kernels.dense_erf if kind == "fnn" else _kernels.conv_relu
+    x = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x[1] *= 2
+    weights, net = wide_network(kind, 6)
+    jacobian = [torch.func.jacrev(net)(weights, x[k : k + 1]) for k in range(2)]
+    exact = kernel(x, x, depth)
+    for a in range(2):
+        for b in range(2):
+            products = sum((jacobian[a][name] * jacobian[b][name]).flatten(1).sum(1) for name in weights)
+            assert float(products.mean()) == pytest.approx(float(exact[a, b]), rel=0.12)
+
+
+def test_answers_after_a_time_are_those_of_gradient_descent():
+    """Against small steps of descent on the mean square; early, late, and where a matrix exponential is the closed form."""
+    x, y = torch.rand(6, 1, 4, 4, dtype=torch.float64), F.one_hot(torch.arange(6) % 3).double()
+    kernel = _kernels.dense_erf(x, x)
+    matrix = kernel + 1e-4 * kernel.diagonal().mean() * torch.eye(6, dtype=torch.float64)
+    for time in (4.0, 500.0):
+        weights = torch.zeros(6, 3, dtype=torch.float64)
+        for _ in range(20_000):
+            weights += time / 20_000 / 18 * (y - matrix @ weights)
+        assert torch.allclose(_kernels.learnt(kernel, y, time), weights, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "fnn"])
+def test_the_gradient_through_training_is_that_of_differences(kind):
+    """In float64, although judges come in parts and eigenvalues are close: four equal images."""
+    clean = tiny(10, 2, (1, 8, 8))
+    attack, run = ATTACKS["ntga"](kernel=kind, time=300.0), Run(clean, Job())
+    x, y = run.batch(torch.arange(6))
+    x[:4] = x[0]
+    judges = torch.arange(6, 10)
+    found = attack.gradient(run, x, y, judges)
+    kernel = _kernels.dense_erf if kind == "fnn" else _kernels.conv_relu
+
+    def loss(z: torch.Tensor) -> float:
+        answers = kernel(z, clean.pixels(judges).double()).T @ _kernels.learnt(kernel(z, z), F.one_hot(y, 2).double(), 300.0)
+        return float(F.cross_entropy(answers, clean.labels[judges], reduction="sum"))
+
+    for place in ((0, 0, 3, 3), (5, 0, 7, 1), (4, 0, 0, 0)):
+        moved = torch.zeros_like(x).double()
+        moved[place] = 1e-5
+        difference = (loss(x.double() + moved) - loss(x.double() - moved)) / 2e-5
+        assert float(found[place]) == pytest.approx(difference, rel=1e-3, abs=1e-9)
+
+
+def test_the_released_generator_is_one_signed_step_however_many_are_asked_for():
+    """Card A09: nine of ten steps start over; its noise is epsilon everywhere but at black and white; a fifth stays clean."""
+    clean, fields = tiny(40, shape=(1, 8, 8)), {"block": 16, "judges": 100}
+    made = [craft(ATTACKS["ntga"](variant="released", steps=s, **fields), clean) for s in (2, 10)]
+    assert torch.equal(*made)
+    job = Job()
+    whole(ATTACKS["ntga"](variant="released", **fields).craft(clean, job), clean)
+    keep = torch.from_numpy(job.kept["keep"])
+    assert int(keep.sum()) == 32 and (made[0][~keep] == 0).all()
+    spent = (255 * made[0][keep]).round().abs()
+    inside = ((clean.images[keep] >= 8) & (clean.images[keep] <= 247)).float()
+    assert (spent * inside == 8 * inside).float().mean() > 0.999
+    honest = craft(ATTACKS["ntga"](**fields), clean)
+    assert (honest.flatten(1).abs().amax(1) > 0).all() and (honest.abs() < 7.5 / 255).float().mean() > 0.01
+
+
+def test_ntga_makes_the_kernel_answer_its_judges_wrongly_and_others_less_so():
+    """Section 2 of the cards, on digits: 256 images, 300 to judge by, 244 held out."""
+    clean = digits()[0]
+    run = Run(clean, Job())
+    order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))
+    rows, judges, held = order[:256], order[256:556], order[556:800]
+    attack = ATTACKS["ntga"](variant="released", kernel="fnn", time=4096.0, epsilon=16 / 255)
+    x, y = run.batch(rows)
+    targets = F.one_hot(y, 10).double()
+
+    def right(z: torch.Tensor, where: torch.Tensor) -> float:
+        weights = _kernels.learnt(_kernels.dense_erf(z, z), targets, attack.time)
+        answers = _kernels.dense_erf(clean.pixels(where).double(), z) @ weights
+        return float((answers.argmax(1) == clean.labels[where]).float().mean())
+
+    moved = attack.move(run, x, y, judges)
+    before, after = [[right(z.double(), where) for where in (judges, held)] for z in (x, moved)]
+    assert after[0] < before[0] - 0.3
+    assert before[1] - after[1] < before[0] - after[0]
+
+
+def test_ntga_killed_and_resumed_is_ntga_undisturbed(tmp_path, monkeypatch):
+    """A hundred blocks take hours on a CPU."""
+    attack, clean = ATTACKS["ntga"](block=6, judges=8, steps=2), tiny(24, shape=(1, 8, 8))
+    assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, 2), craft(attack, clean))

@@ -3,6 +3,7 @@
 What every attack promises is tested in test_attacks.py; here is what makes each of these the method of its name.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -19,7 +20,7 @@ from registry._adversaries import Adversary
 from registry._loops import Run
 from registry._steps import sign_of_gradient, still
 from registry._views import crop_flip, jitter_gray, shift_flip
-from registry.attacks import sep
+from registry.attacks import deepconfuse, sep
 from registry.data import load
 
 
@@ -872,3 +873,82 @@ def test_ntga_killed_and_resumed_is_ntga_undisturbed(tmp_path, monkeypatch):
     """A hundred blocks take hours on a CPU."""
     attack, clean = ATTACKS["ntga"](block=6, judges=8, steps=2), tiny(24, shape=(1, 8, 8))
     assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, 2), craft(attack, clean))
+
+
+# DeepConfuse, card A10
+
+
+def confused(**fields) -> tuple:
+    """A tiny painter, a classifier and a batch, all in float64."""
+    clean = tiny(12, shape=(3, 16, 16))
+    torch.manual_seed(0)
+    attack, run = ATTACKS["deepconfuse"](surrogate="small-cnn", width=2, **fields), Run(clean, Job())
+    painter, classifier = deepconfuse.Painter(3, 2).double(), attack.classifier(run).double()
+    return attack, painter, classifier, run.clean.pixels(slice(None)).double() * 0.8 + 0.1, clean.labels
+
+
+def test_the_gradient_one_step_ahead_is_that_of_differences():
+    """Card A10: of minus the clean loss after a step on pictures, the step included; against the step really taken."""
+    attack, painter, classifier, x, y = confused(lr=0.5, epsilon=0.09)
+    _, gradients = attack.ahead(painter, classifier, x, y)
+
+    def after_a_step() -> float:
+        with torch.no_grad():
+            pictures = (x + 0.09 * painter(x)).clamp(0, 1)
+        taught = copy.deepcopy(classifier)
+        attack.descend(taught, pictures, y)
+        return -float(F.cross_entropy(taught(x), y).detach())
+
+    parameters = list(painter.parameters())
+    for number in (0, 2, len(parameters) - 4):
+        place = int(gradients[number].abs().argmax())
+        values = parameters[number].data.view(-1)
+        found = []
+        for change in (1e-6, -2e-6):
+            values[place] += change
+            found.append(after_a_step())
+        values[place] += 1e-6
+        assert float(gradients[number].view(-1)[place]) == pytest.approx((found[0] - found[1]) / 2e-6, rel=1e-3)
+
+
+def test_a_classifier_that_does_not_move_moves_no_painter():
+    """Card A10: with a learning rate of nothing the painter's gradient is exactly nothing, as clean images alone are judged."""
+    attack, painter, classifier, x, y = confused(lr=0.0)
+    assert all((gradient == 0).all() for gradient in attack.ahead(painter, classifier, x, y)[1])
+
+
+def test_looking_ahead_raises_the_clean_loss_that_follows():
+    """Thirty moves of the painter on one batch leave the classifier worse off after its step than at the start."""
+    attack, painter, classifier, x, y = confused(lr=0.5, epsilon=0.2)
+    optimizer, goals = torch.optim.Adam(painter.parameters(), 1e-2), []
+    for _ in range(30):
+        goal, gradients = attack.ahead(painter, classifier, x, y)
+        goals.append(goal)
+        for parameter, gradient in zip(painter.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+    assert goals[-1] < goals[0] - 0.01
+
+
+def test_the_networks_of_deepconfuse_have_the_sizes_of_the_authors():
+    """Card A10: 7.79 and 9.23 million parameters; the narrow head is part of the attack."""
+    clean = ImageSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2), 10)
+    classifier = ATTACKS["deepconfuse"]().classifier(Run(clean, Job()))
+    counts = [sum(p.numel() for p in net.parameters()) for net in (deepconfuse.Painter(3, 64), classifier)]
+    assert [round(count / 1e4) for count in counts] == [779, 923]
+    assert [layer.out_features for layer in classifier.head] == [2, 10]
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 8, 8), (3, 5, 7, 11), (1, 1, 2, 3)], ids=str)
+def test_enlarging_by_products_is_torchs_own(sizes):
+    """Bilinear with corners on corners, the odd sizes of odd images too."""
+    x = torch.rand(2, 3, *sizes[:2])
+    expected = F.interpolate(x, size=sizes[2:], mode="bilinear", align_corners=True)
+    assert torch.allclose(deepconfuse.stretch(x, *sizes[2:]), expected, atol=1e-6)
+
+
+def test_deepconfuse_killed_and_resumed_is_deepconfuse_undisturbed(tmp_path, monkeypatch):
+    """A thousand trials take days; killed in the middle of the second trial."""
+    attack = ATTACKS["deepconfuse"](surrogate="small-cnn", trials=2, epochs=2, batch=6, width=2)
+    clean = tiny(20, shape=(3, 16, 16))
+    assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, 9), craft(attack, clean))

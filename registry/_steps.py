@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -30,7 +30,7 @@ def still(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def sign_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def sign_of_gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     """Return the sign of the gradient of the cross-entropy with respect to x, in {-1, 0, 1}; the model must be `still`."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():

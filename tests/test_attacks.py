@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, NotApplicable
-from registry._steps import sign_of_gradient, still
+from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable
 from registry.attacks import ar
 from registry.item import write
 
@@ -351,61 +350,6 @@ def test_ops_does_not_apply_where_pairs_run_out():
     """Said while planning, not after the search."""
     with pytest.raises(NotApplicable, match="3 classes do not find different pixels in 1x1"):
         ATTACKS["ops"]().applies(tiny(3, 3, (1, 1, 1)).info)
-
-
-# EM, card A01
-
-
-@pytest.fixture
-def surrogate():
-    torch.manual_seed(0)
-    return ARCHITECTURES["small-cnn"](4)
-
-
-def test_one_noise_step_from_zero_is_the_signed_gradient(surrogate):
-    """Card A01 (i): -a sign(grad) everywhere, not cut off where the pixel leaves [0, 1]."""
-    clean, a = tiny(), 0.8 / 255
-    delta = torch.zeros(clean.images.shape)
-    ATTACKS["em"](surrogate="small-cnn", noise_steps=1, step_size=a)._minimize(surrogate, clean, delta, Job())
-    with still(surrogate):
-        sign = sign_of_gradient(surrogate, clean.pixels(slice(None)), clean.labels)
-    x = clean.pixels(slice(None)).requires_grad_(True)
-    F.cross_entropy(surrogate.eval()(x), clean.labels).backward()
-    assert torch.equal(sign, x.grad.sign())
-    assert torch.allclose(delta, -a * sign, atol=1e-7)  # x + delta - x in float32
-    assert ((clean.images == 0) & (delta < 0)).any()
-
-
-def test_the_noise_pass_lowers_the_loss_of_every_image_and_stays_in_the_box(surrogate):
-    """Card A01 (ii) and (iii): the noise is error-minimizing, and never beyond epsilon although steps sum to more."""
-    clean, epsilon = tiny(), 4 / 255
-    attack = ATTACKS["em"](surrogate="small-cnn", epsilon=epsilon, noise_steps=10)
-    delta = torch.zeros(clean.images.shape)
-    x, y = clean.pixels(slice(None)), clean.labels
-    surrogate.eval()
-    before = F.cross_entropy(surrogate(x), y, reduction="none")
-    for _ in range(2):
-        attack._minimize(surrogate, clean, delta, Job())
-    after = F.cross_entropy(surrogate.eval()(x + delta), y, reduction="none")
-    assert (after < before).float().mean() >= 0.99
-    assert delta.abs().max() <= torch.tensor(epsilon)
-    assert (delta.abs() == delta.abs().max()).float().mean() > 0.5
-
-
-def test_em_brings_the_surrogate_to_no_error():
-    """The stop rule: rounds go on until the surrogate errs on at most `stop_error` of the poisoned images."""
-    job, clean = Job(), tiny()
-    torch.manual_seed(0)
-    ATTACKS["em"](surrogate="small-cnn", batch=32, noise_steps=10, step_size=1.6 / 255).craft(clean, job)
-    assert job.notes["surrogate_error"] <= 0.01 and job.notes["rounds"] < 50
-    assert job.notes["passes"] > job.notes["rounds"] * 20
-
-
-def test_em_stops_at_its_last_round():
-    """`max_rounds` bounds the search where the surrogate never learns."""
-    job = Job()
-    ATTACKS["em"](surrogate="small-cnn", batch=8, noise_steps=1, max_rounds=2, stop_error=-1.0).craft(tiny(16), job)
-    assert job.notes["rounds"] == 2
 
 
 def test_an_attack_with_its_small_fields_reads_back_from_its_item():

@@ -4,40 +4,60 @@ Make every training image already easy: noise that drives the training loss to n
 on the noisy images, so that a victim sees nothing left to learn.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from registry import ARCHITECTURES, ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
-from registry._steps import sign_of_gradient, still
+from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from registry._adversaries import Adversary
+from registry._loops import Alternation, Rounds, Run, alternate, exported, in_slices, persistent, surrogate
+
+NONE = Adversary("none", 0.0)
 
 
 @ATTACKS.register("em")
 @dataclass(frozen=True)
 class ErrorMinimizing(Attack):
-    """Sample-wise error-minimizing noise as Huang et al. state it.
+    """Sample-wise error-minimizing noise of Huang et al. and, as `variant`, of the code that other papers ran.
 
-    Rounds of `weight_steps` training steps of the surrogate on the noisy images and one pass of `noise_steps` signed descent
-    steps over all images, until the surrogate errs on at most `stop_error` of them. No augmentation; the surrogate computes
-    input gradients in evaluation mode; the noise is projected to the box around the image, not to valid pixels.
-    Changed from the authors' code: the perturbation keeps its negative half, which their data loader cuts off, as the paper
-    has it; images are visited in one fixed random order instead of the order of the files; `max_rounds` bounds the search.
+    paper: rounds of `weight_steps` training steps of the surrogate on the noisy images and one pass of `noise_steps` signed
+    descent steps over all images, until the surrogate errs on at most `stop_error` of them. No augmentation; input gradients
+    in evaluation mode; noise is projected to the box around the image, not to valid pixels.
+    original: the authors' code, whose data loader cuts the negative half of the noise off and truncates to 8 bits. The numbers
+    of Huang et al. and of the staged-training paper are of this one.
+    lfu: the copy of that loader in the code of the learn-from-unlearnable paper: both halves, truncated; here within epsilon.
+    tue: the transferable paper's schedule, an epoch of training per round; its step is not stated, ours is epsilon / 10.
+    apb: APBench's, with batches of 128, 5 steps of epsilon / 5 and convolutions drawn by their fan out.
+    rem: that of the robust-error-minimizing code, which the stable-error-minimizing and d-vae papers ran: `train_steps`
+    batches, each cropped and mirrored, given fresh noise and trained on; then all noise anew. The noise belongs to the cropped
+    image but is added to the whole one, in their code as here.
+    `augment=cg` is the adaptive form of the staged-training paper (equation 6): random colours inside both halves.
+    Changed from the authors' code: images are visited in one fixed random order instead of that of the files; `max_rounds`
+    bounds the search; `variant=rem` makes the noise of the last, incomplete batch anew too. Other data in their code: CIFAR-100
+    weight_steps=20, weight_decay=5e-5; ImageNet epsilon=16/255, weight_steps=100, batch=32, stop_error=0.1, weight_decay=5e-5.
     """
 
+    variant: Literal["paper", "original", "lfu", "tue", "apb", "rem"] = "paper"
     epsilon: float = 8 / 255  # linf radius, pixel units
+    norm: Literal["linf"] = "linf"
     surrogate: str = "resnet18"
-    weight_steps: int = 10  # training steps per round
-    batch: int = 512  # images per training step
-    noise_steps: int = 20  # signed steps per round
-    step_size: float = 0.8 / 255  # pixel units
-    lr: float = 0.1  # constant
+    augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
+    weight_steps: int = 0  # training steps per round; 0: 10, tue an epoch
+    batch: int = 0  # images per training step; 0: 512, apb and rem 128
+    noise_steps: int = 0  # signed steps per round, or per batch for rem; 0: 20, rem 10, apb 5
+    step_size: float = 0.0  # pixel units; 0: epsilon / 10, apb and rem epsilon / 5
+    start: Literal["zero", "uniform"] = (
+        "zero"  # of the noise; the authors start uniformly at 16/255 and 24/255; rem always does
+    )
+    lr: float = 0.1  # constant; rem: a tenth of it after 0.4 and 0.8 of training
     weight_decay: float = 5e-4
-    stop_error: float = 0.01  # fraction of the training images
-    max_rounds: int = 50
+    stop_error: float = 0.01  # fraction of the training images; not for rem
+    max_rounds: int = 50  # not for rem
+    train_steps: int = 5000  # of rem alone
 
+    version: ClassVar[int] = 2
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "noise_steps": 2, "max_rounds": 3}
     paper = Paper(
         "Unlearnable Examples: Making Personal Data Unexploitable",
@@ -48,61 +68,60 @@ class ErrorMinimizing(Attack):
     )
 
     def __post_init__(self) -> None:
-        if min(self.weight_steps, self.batch, self.noise_steps, self.max_rounds) < 1:
-            raise EntryError("attack em: weight_steps, batch, noise_steps and max_rounds must be 1 or more")
+        if (
+            min(self.weight_steps, self.batch, self.noise_steps, self.step_size) < 0
+            or min(self.max_rounds, self.train_steps) < 1
+        ):
+            raise EntryError("attack em: steps and batch cannot be negative, max_rounds and train_steps must be 1 or more")
+        if self.variant == "rem" and self.augment != "none":
+            raise EntryError("attack em: augment=cg is not defined for variant=rem; give it to the attack rem")
 
     @property
     def budget(self) -> Budget:
         return Budget("linf", self.epsilon)
 
-    def craft(self, clean: ImageSet, job: Job) -> Tensor:
-        info = clean.info
-        surrogate: nn.Module = ARCHITECTURES[self.surrogate](info.num_classes, info.shape[0], info.shape[1])
-        surrogate.to(job.device)
-        optimizer = torch.optim.SGD(surrogate.parameters(), self.lr, momentum=0.9, weight_decay=self.weight_decay)
-        delta = torch.zeros(clean.images.shape)  # pixel units
-        batches = self._endless(len(clean), job.generator)
-        passes = 0.0
-        for number in range(self.max_rounds):
-            self._train(surrogate, optimizer, clean, delta, batches, job)
-            error = self._minimize(surrogate, clean, delta, job)
-            passes += 3 * self.weight_steps * self.batch / len(clean) + 2 * self.noise_steps + 1
-            job.progress(number + 1, self.max_rounds)
-            if error <= self.stop_error:
-                break
-        job.note(passes=passes, rounds=number + 1, surrogate_error=error)
-        return delta
+    def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
+        run = Run(clean, job)
+        if self.variant == "rem":
+            levels = alternate(run, surrogate(run, self.surrogate, sees="centred"), self.alternation())
+            run.close()
+            yield from in_slices(clean, levels, 1 / 255)
+            return
+        net = surrogate(run, self.surrogate, drawn="he" if self.variant == "apb" else "torch")
+        noise = persistent(run, net, self.rounds(len(clean)))
+        run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])
+        for where, delta in in_slices(clean, noise):
+            yield where, exported(delta, self.variant, self.epsilon)
 
-    def _endless(self, size: int, generator: torch.Generator):  # type: ignore[no-untyped-def]  # a generator of rows
-        order = torch.randperm(size, generator=generator)
-        while True:
-            yield from order.split(self.batch)
+    def rounds(self, size: int) -> Rounds:
+        """The plan of every variant but rem, for a set of so many images."""
+        batch = self.batch or (128 if self.variant == "apb" else 512)
+        return Rounds(
+            epsilon=self.epsilon,
+            weight_steps=self.weight_steps or (-(-size // batch) if self.variant == "tue" else 10),
+            batch=batch,
+            noise_steps=self.noise_steps or (5 if self.variant == "apb" else 20),
+            step_size=self.step_size or self.epsilon / (5 if self.variant == "apb" else 10),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            stop_error=self.stop_error,
+            max_rounds=self.max_rounds,
+            start=self.start,
+            view=self.augment,
+        )
 
-    def _train(
-        self, net: nn.Module, optimizer: torch.optim.Optimizer, clean: ImageSet, delta: Tensor, batches: Any, job: Job
-    ) -> None:
-        net.train()
-        for _ in range(self.weight_steps):
-            rows = next(batches)
-            x = clean.pixels(rows, job.device) + delta[rows].to(job.device)  # not clamped here
-            loss = F.cross_entropy(net(x), clean.labels[rows].to(job.device))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
-
-    def _minimize(self, net: nn.Module, clean: ImageSet, delta: Tensor, job: Job) -> float:
-        """Update delta in place for all images; return the fraction of them that the surrogate gets wrong afterwards."""
-        wrong = 0
-        with still(net):
-            for where in clean.batches(512):
-                x, y = clean.pixels(where, job.device), clean.labels[where].to(job.device)
-                noise = delta[where].to(job.device)
-                for _ in range(self.noise_steps):
-                    z = (x + noise).clamp(0, 1)
-                    z = z - self.step_size * sign_of_gradient(net, z, y)
-                    noise = (z - x).clamp(-self.epsilon, self.epsilon)
-                with torch.no_grad():
-                    wrong += int((net(x + noise).argmax(1) != y).sum())
-                delta[where] = noise.cpu()
-        return wrong / len(clean)
+    def alternation(self) -> Alternation:
+        """The plan of rem."""
+        return Alternation(
+            epsilon=self.epsilon,
+            noise_steps=self.noise_steps or 10,
+            step_size=self.step_size or self.epsilon / 5,
+            samples=1,
+            noise_adversary=NONE,
+            weight_adversary=NONE,
+            train_steps=self.train_steps,
+            batch=self.batch or 128,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            mirrored_frame=True,
+        )

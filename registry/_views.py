@@ -1,0 +1,122 @@
+"""Views: random transforms that gradients pass through, drawn once and then applied to any batch of the same shape.
+
+A surrogate that only ever sees images as they lie makes noise that a shifted image no longer carries. Every image of a batch
+has its own draw; all indices of a gather differ, so that gradients are the same in every run, on a GPU too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+View = Callable[[Tensor], Tensor]
+"""Maps x, float32 (B, C, H, W) in [0, 1] units, to an image of the same shape; differentiable."""
+
+REACH = 8  # shifts go up to one part in so many of the side: 4 pixels of 32, the border of the field's random crops
+LUMA = (0.299, 0.587, 0.114)
+
+
+def identity(x: Tensor) -> Tensor:
+    """Look at the images as they are."""
+    return x
+
+
+def crop_flip(x: Tensor, dice: torch.Generator) -> View:
+    """Draw whole-pixel shifts of up to an eighth of the side, black moving in, and mirror half of the images."""
+    down, across = (reach + _whole(x, reach, dice) for reach in _reach(x))
+    mirrored = _coin(x, 0.5, dice)
+
+    def view(z: Tensor) -> Tensor:
+        z = _window(z, down, across, *x.shape[2:])
+        return torch.where(mirrored, z.flip(3), z)
+
+    return view
+
+
+def shift_flip(x: Tensor, dice: torch.Generator, fill: Tensor | None = None) -> View:
+    """Draw shifts of any length up to an eighth of the side, bilinear, and mirror half of the images.
+
+    `fill` (1, C, 1, 1) is what moves in; None is black.
+    """
+    height, width = x.shape[2:]
+    sides = zip(_reach(x), (height / REACH, width / REACH), strict=True)
+    offsets = [_uniform(x, -reach, reach, dice) + border for border, reach in sides]  # (B, 1, 1, 1), from the frame's corner
+    whole = [offset.floor().long().flatten() for offset in offsets]
+    part = [offset - offset.floor() for offset in offsets]
+    mirrored = _coin(x, 0.5, dice)
+
+    def view(z: Tensor) -> Tensor:
+        z = z if fill is None else z - fill
+        z = _window(z, whole[0], whole[1], height + 1, width + 1)
+        z = z[:, :, :-1] * (1 - part[0]) + z[:, :, 1:] * part[0]
+        z = z[..., :-1] * (1 - part[1]) + z[..., 1:] * part[1]
+        z = z if fill is None else z + fill
+        return torch.where(mirrored, z.flip(3), z)
+
+    return view
+
+
+def jitter_gray(x: Tensor, dice: torch.Generator, jitter: float = 0.8, gray: float = 0.2) -> View:
+    """Draw a change of colours for a part `jitter` of the images, and remove them from a part `gray`.
+
+    Brightness, contrast and saturation by factors in [0.6, 1.4], hue by up to a tenth of the circle, in the YIQ plane, where
+    it has a gradient everywhere. Images of other than three channels have brightness and contrast only, and gray is their mean.
+    """
+    bright, contrast, colour = (_uniform(x, 0.6, 1.4, dice) for _ in range(3))
+    angle = _uniform(x, -0.1, 0.1, dice).flatten() * 2 * math.pi
+    jittered, grayed = _coin(x, jitter, dice), _coin(x, gray, dice)
+    channels = x.shape[1]
+    weights = torch.tensor(LUMA if channels == 3 else [1 / channels] * channels, device=x.device).view(1, -1, 1, 1)
+    turn = _hue_matrix(angle) if channels == 3 else None
+
+    def view(z: Tensor) -> Tensor:
+        changed = (z * bright).clamp(0, 1)
+        mean = (changed * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+        changed = ((changed - mean) * contrast + mean).clamp(0, 1)
+        if turn is not None:
+            level = (changed * weights).sum(1, keepdim=True)
+            changed = ((changed - level) * colour + level).clamp(0, 1)
+            changed = torch.einsum("bij,bjhw->bihw", turn, changed).clamp(0, 1)
+        z = torch.where(jittered, changed, z)
+        return torch.where(grayed, (z * weights).sum(1, keepdim=True).expand_as(z), z)
+
+    return view
+
+
+def _hue_matrix(angle: Tensor) -> Tensor:
+    """Return what turns the hue of RGB values by `angle` (B,), radians: (B, 3, 3)."""
+    to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], device=angle.device)
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
+    matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return matrix
+
+
+def _reach(x: Tensor) -> tuple[int, int]:
+    return math.ceil(x.shape[2] / REACH), math.ceil(x.shape[3] / REACH)
+
+
+def _window(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Cut height x width pixels at (top, left), int64 (B,), out of the black-framed images; one gather."""
+    down, across = _reach(x)
+    padded = torch.nn.functional.pad(x, (across, across + 1, down, down + 1))
+    rows = top[:, None] + torch.arange(height, device=x.device)  # (B, height)
+    columns = left[:, None] + torch.arange(width, device=x.device)
+    index = rows[:, :, None] * padded.shape[3] + columns[:, None, :]  # (B, height, width)
+    index = index.flatten(1)[:, None].expand(-1, x.shape[1], -1)
+    return padded.flatten(2).gather(2, index).view(*x.shape[:2], height, width)
+
+
+def _whole(x: Tensor, reach: int, dice: torch.Generator) -> Tensor:
+    return torch.randint(-reach, reach + 1, (len(x),), generator=dice, device=x.device)
+
+
+def _uniform(x: Tensor, low: float, high: float, dice: torch.Generator) -> Tensor:
+    return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(low, high, generator=dice)
+
+
+def _coin(x: Tensor, chance: float, dice: torch.Generator) -> Tensor:
+    return torch.rand(len(x), 1, 1, 1, generator=dice, device=x.device) < chance

@@ -28,7 +28,7 @@ from torch import Tensor
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Defense, ImageSet, Job
-from registry.contract import SLACK
+from registry.contract import SLACK, blocks
 from registry.data import Data, open_array
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Store:
                     raise CraftError(f"{recipe.text} skipped from image {done} to {where.start}; slices must follow each other")
                 done = where.stop
                 originals = clean.images[where]
-                poisoned = _add(originals, delta.cpu(), recipe.text)
+                poisoned = add(originals, delta.cpu(), recipe.text)
                 spent = max(spent, budget.measure(originals, poisoned))
                 images[where] = poisoned.numpy()
         if done != len(clean):
@@ -328,13 +328,21 @@ def _slices(crafted: Any, size: int) -> Iterator[tuple[slice, Tensor]]:
         yield from crafted
 
 
-def _add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
-    if delta.shape != originals.shape or delta.dtype != torch.float32:
+def add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
+    """Return the images as published: originals plus delta, rounded to 8 bits; or the images themselves, if those came."""
+    kinds = (torch.float32, torch.uint8)
+    if delta.shape != originals.shape or delta.dtype not in kinds:
         found, expected = f"{delta.dtype} {tuple(delta.shape)}", f"float32 {tuple(originals.shape)}"
         raise CraftError(f"{text} returned noise of {found}, expected {expected}")
-    if not torch.isfinite(delta).all():
-        raise CraftError(f"{text} returned noise that is not finite")
-    return (originals.float() + 255 * delta).round_().clamp_(0, 255).to(torch.uint8)
+    if delta.dtype == torch.uint8:
+        return delta
+    result = torch.empty_like(originals)
+    for part in blocks(len(originals), originals[:1].numel()):  # what a cache holds: ten times as fast as all at once
+        if not torch.isfinite(delta[part].sum()) and not torch.isfinite(delta[part]).all():  # a sum is quick
+            raise CraftError(f"{text} returned noise that is not finite")
+        values = delta[part] * 255
+        result[part] = values.add_(originals[part]).round_().clamp_(0, 255)
+    return result
 
 
 def _units(value: float, norm: str) -> str:

@@ -68,7 +68,11 @@ def whole(crafted, clean: ImageSet) -> torch.Tensor:
     """The perturbation of all images in one tensor, whichever way the attack returned it."""
     if isinstance(crafted, torch.Tensor):
         return crafted
-    return torch.cat([delta for _, delta in crafted]) if len(clean) else torch.empty(0)
+    parts = [
+        delta if delta.dtype == torch.float32 else (delta.float() - clean.images[where].float()) / 255  # images themselves
+        for where, delta in crafted
+    ]
+    return torch.cat(parts) if parts else torch.empty(0)
 
 
 def craft(attack, clean: ImageSet, seed: int = 0) -> torch.Tensor:

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import Attack, Defense, ImageSet, Job
+from registry import Attack, Budget, Defense, ImageSet, Job, Parent
 from registry.contract import SLACK, blocks
-from registry.data import Data, open_array
+from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Store:
 
     def poison(self, recipe: PoisonRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a poison, crafted if it is not there. BudgetError, CraftError; BusyError unless told to `wait`."""
-        return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch), wait)
+        return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch, wait), wait)
 
     def purified(self, recipe: PurifiedRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a purified training set, made if it is not there; its poison is made first if need be."""
@@ -152,16 +152,23 @@ class Store:
     def _checkpoints(self, recipe: Recipe) -> Path:
         return self.root / ".checkpoints" / recipe.key
 
-    def _job(self, recipe: Recipe) -> Job:
+    def _parent(self, parent: PoisonRecipe, child: PoisonRecipe, data: Data, wait: bool) -> tuple[Parent, str]:
+        """Return a poison that another is made from, crafted if it is not there, and its checksum."""
+        own = data if parent.dataset == child.dataset else load(parent.dataset)
+        kept = self.poison(parent, own, wait)
+        return Parent(own.train, kept.images), kept.checksum
+
+    def _job(self, recipe: Recipe, parents: tuple[Parent, ...] = ()) -> Job:
         folder = self._checkpoints(recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        return Job(self.device, recipe.stage_seed, self.progress, folder)
+        return Job(self.device, recipe.stage_seed, self.progress, folder, parents)
 
-    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path) -> dict[str, Any]:
-        attack: Attack = recipe.attack[0].build()
-        clean, job, start = data.train, self._job(recipe), time.perf_counter()
-        attack.applies(clean.info)
-        budget = attack.budget  # refuses a wrong radius before any work
+    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
+        attack: Attack = recipe.attack[-1].build()
+        attack.applies(data.train.info)
+        budget = promise(recipe)  # refuses a wrong radius before any work
+        family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]
+        clean, job, start = data.train, self._job(recipe, tuple(parent for parent, _ in family)), time.perf_counter()
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
         numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
@@ -185,7 +192,8 @@ class Store:
         for name, array in job.kept.items():
             np.save(scratch / f"{name}.npy", array)
         measured = {"norm": budget.norm, "allowed": allowed, "spent": spent}
-        return self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
+        manifest = self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
+        return manifest | ({"parents": [found for _, found in family]} if family else {})
 
     def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
         before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
@@ -250,6 +258,12 @@ class Store:
         if not self.root.is_dir():
             return []
         return sorted(p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def promise(recipe: PoisonRecipe) -> Budget:
+    """Return the budget of a poison: its attack's, or what a tool keeps of the budget of the poison at its left."""
+    attack: Attack = recipe.attack[-1].build()
+    return attack.promise([promise(parent) for parent in recipe.parents])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from registry.contract import (
     MissingDataError,
     NotApplicable,
     Paper,
+    Parent,
     Protocol,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "MissingDataError",
     "NotApplicable",
     "Paper",
+    "Parent",
     "Protocol",
     "outdated",
     "resolve",

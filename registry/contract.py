@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,11 +157,25 @@ class Budget:
         return allowed is None or self.measure(clean, poisoned) <= allowed + SLACK
 
 
+@dataclass(frozen=True)
+class Parent:
+    """A finished poison that another is made from, and the clean images under it."""
+
+    clean: ImageSet
+    images: Tensor  # uint8 (N, C, H, W), as published
+
+    def delta(self, rows: Tensor) -> Tensor:
+        """Return the perturbations at `rows`, float32, pixel units: what is left of the noise after clipping and rounding."""
+        levels = self.images.index_select(0, rows).short() - self.clean.images.index_select(0, rows).short()
+        return levels.float().div_(255)
+
+
 class Job:
     """What an entry is handed beside the data. `Job()` works in tests.
 
-    `device` and `generator` (a seeded CPU generator: draw on the CPU, then move, and every device sees the same draws).
-    torch's global generator is seeded too before an entry runs, so that layers initialise the same way each time.
+    `parents` are the poisons that an attack with parents, or a tool in a chain, is made from. `device` and `generator` (a
+    seeded CPU generator: draw on the CPU, then move, and every device sees the same draws). torch's global generator is
+    seeded too before an entry runs, so that layers initialise the same way each time.
     """
 
     def __init__(
@@ -170,7 +184,9 @@ class Job:
         seed: int = 0,
         on_progress: Callable[[int, int], None] | None = None,
         folder: Path | None = None,
+        parents: tuple[Parent, ...] = (),
     ) -> None:
+        self.parents = parents
         self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
@@ -233,11 +249,19 @@ class Attack(ABC):
     version: ClassVar[int] = 1  # raise it when the poison changes: it is in the poison's key
     small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
+    parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
+    chained: ClassVar[bool] = False  # True: a tool, acts on the poison at its left in a chain `a+b`
+    onto: ClassVar[bool] = False  # True: a tool that takes a poison of the data set `dataset=` to the cell's
+    seedless: ClassVar[bool] = False  # True: no seed enters its poison, all cells share one
 
     @property
     @abstractmethod
     def budget(self) -> Budget:
         """The promise that the store checks after rounding to 8 bits."""
+
+    def promise(self, parents: Sequence[Budget]) -> Budget:
+        """Return the budget of a poison made from poisons of other budgets: a tool hands on what it keeps of theirs."""
+        return self.budget
 
     @abstractmethod
     def craft(self, clean: ImageSet, job: Job) -> Tensor | Iterator[tuple[slice, Tensor]]:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, NotApplicable
 from registry._steps import sign_of_gradient, still
 from registry.attacks import ar
-from registry.item import write
 
 DETERMINISTIC = {"none", "ops"}
 SHAPES = [(1, 28, 28), (3, 20, 36), (4, 16, 16)]
@@ -411,4 +410,4 @@ def test_em_stops_at_its_last_round():
 def test_an_attack_with_its_small_fields_reads_back_from_its_item():
     """`bench check` crafts with these fields; the item is what its report prints."""
     for row in ATTACKS.rows:
-        assert ATTACKS.resolve(write(row.name, row.facts.get("small", {})))[0].build() == small(ATTACKS[row.name])
+        assert ATTACKS.resolve(small_item(row))[-1].build() == small(ATTACKS[row.name])

@@ -1,6 +1,7 @@
 # make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
 # make check   what CI runs: ruff, mypy --strict, the tests
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
+# make generators   prints how fast poisons without a surrogate are made, as ratios of one run
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
@@ -10,7 +11,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed smoke scale slurm-full docs clean
+.PHONY: quick check speed generators smoke scale slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -24,6 +25,9 @@ check: $(VENV)/installed
 
 speed: $(VENV)/installed
 	$(BIN)/python -m benchmark.speed
+
+generators: $(VENV)/installed
+	$(BIN)/python -m benchmark.generators
 
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run

@@ -292,7 +292,9 @@ def _print_data(rows: list[dict[str, Any]], as_json: bool) -> None:
 def craft(
     item: str,
     dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
-    set_: Annotated[Several, typer.Option("--set", help="key=value, a parameter of the attack.")] = None,
+    set_: Annotated[
+        Several, typer.Option("--set", help="key=value, a parameter of the attack; in a chain, of its first.")
+    ] = None,
     ratio: Annotated[float, typer.Option(help="Fraction of poisoned images.", min=0, max=1)] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Device = "auto",
@@ -301,29 +303,31 @@ def craft(
 ) -> None:
     """Craft (or find) a poison; print path, checksum, budget spent and seconds.
 
-    Example: `bench craft lsp --dataset digits --set epsilon=2.0`
+    Examples: `bench craft lsp --dataset digits --set epsilon=2.0`, `bench craft 'lsp+swap(mode=inter)'`
     """
     from benchmark import schedule
     from poisons.recipe import PoisonRecipe, PurifiedRecipe
     from registry import ATTACKS, DATASETS, MissingDataError, child, data
     from registry.item import parse, write
 
-    named = parse(item)[0]
+    named, *tools = parse(item)
     given = dict(named.given) | {
         key: value for pair in set_ or [] for key, value in parse(f"{named.name}({pair})")[0].given.items()
     }
-    attack = ATTACKS.resolve(write(named.name, given))
+    attack = ATTACKS.resolve("+".join([write(named.name, given), *(write(tool.name, tool.given) for tool in tools)]))
     part = DATASETS.resolve(dataset)[0]
     chosen = schedule.choose_device(device)
     space = _workspace(workspace)
     space.writable()
-    if sentence := data.missing(part):
-        raise MissingDataError(sentence)
-    child.decode([part])
+    recipe = PoisonRecipe(part, attack, seed)
+    needed = list({one.dataset.text: one.dataset for one in recipe.family}.values())
+    for one in needed:
+        if sentence := data.missing(one):
+            raise MissingDataError(sentence)
+    child.decode(needed)
     from poisons.store import Store
 
     store, loaded = Store(space.poisons, chosen), data.load(part)
-    recipe = PoisonRecipe(part, attack, seed)
     kept = store.poison(recipe, loaded)
     budget = kept.manifest["budget"]
     if ratio < 1:

@@ -74,6 +74,7 @@ class Task:
             tuple(found("defenses", part) for part in cell.defense),
             found("architectures", cell.architecture),
         )
+        assert task.poison.family, "which says in a sentence what cannot be a poison"
         for hook in ("loss", "model", "start"):
             both = [part.text for part in task.defense if hook in part.entry.hooks]
             if len(both) > 1:
@@ -100,10 +101,18 @@ class Task:
     def needs_poison(self) -> bool:
         return not self.poison.identity and self.cell.part == "all" and self.cell.ratio > 0
 
+    @property
+    def datasets(self) -> dict[str, Part]:
+        """The data sets that must be there for it: its own, and those of poisons that are brought to it."""
+        more = (recipe.dataset for recipe in self.poison.family) if self.needs_poison else ()
+        return {part.text: part for part in (self.dataset, *more)}
+
     def versions(self) -> dict[str, str]:
         """`kind:name` -> version of every entry that the cell uses, with the package of those that are not ours."""
-        parts = {"protocol": [self.protocol], "dataset": [self.dataset], "attack": self.attack}
-        parts |= {"defense": self.defense, "architecture": [self.architecture]}
+        family = self.poison.family
+        parts = {"protocol": [self.protocol], "dataset": [self.dataset, *(recipe.dataset for recipe in family)]}
+        parts["attack"] = [part for recipe in family for part in recipe.attack]
+        parts |= {"defense": list(self.defense), "architecture": [self.architecture]}
         return {
             f"{kind}:{part.name}": str(part.entry.version)
             + ("" if part.entry.source == "built-in" else f" of {part.entry.source}")
@@ -148,7 +157,7 @@ class Plan:
     def stages(self) -> dict[str, int]:
         """How many stages the run shares: each poison is crafted once, each (poison, purifier) pair purified once."""
         return {
-            "craft": len({task.poison.key for task in self.to_run if task.needs_poison}),
+            "craft": len({one.key for task in self.to_run if task.needs_poison for one in task.poison.family}),
             "purify": len({task.purified.key for task in self.to_run if task.purified}),
             "train": len(self.to_run),
         }
@@ -220,7 +229,7 @@ def plan(
         if (again or force) and state != "not-applicable" and not (detached and state in ("queued", "running")):
             result.to_run.append(task)
     if result.to_run:
-        for part in {task.dataset.text: task.dataset for task in result.to_run}.values():
+        for part in {text: part for task in result.to_run for text, part in task.datasets.items()}.values():
             if sentence := data.missing(part) or data.complaint(part):
                 if strict:
                     raise MissingDataError(sentence)
@@ -229,7 +238,7 @@ def plan(
                         result.reasons[task.cell.id] = sentence.partition(";")[0]
     if ask:
         if decode:
-            child.decode(list({task.dataset.text: task.dataset for task in result.to_run}.values()))
+            child.decode(list({text: part for task in result.to_run for text, part in task.datasets.items()}.values()))
         _ask(result)
     if limit is not None:
         result.to_run = result.to_run[:limit]
@@ -253,21 +262,28 @@ def _ask(result: Plan) -> None:
     """Move cells whose attack or defense does not apply to their data set from `to_run` to not applicable."""
     questions: dict[tuple[str, str], tuple[Part, Part]] = {}
     for task in result.to_run:
-        for part in (*task.attack, *task.defense) if not data.missing(task.dataset) else ():
+        for part, dataset in _asked(task):
             if part.entry.hooks & {"applies", "__post_init__"}:  # the latter refuses wrong values
-                questions.setdefault((f"{part.entry.kind}:{part.text}", task.dataset.text), (part, task.dataset))
+                questions.setdefault((f"{part.entry.kind}:{part.text}", dataset.text), (part, dataset))
     answers = dict(zip(questions, child.reasons(list(questions.values())), strict=True))
     if not any(answers.values()):
         return
     left = []
     for task in result.to_run:
-        keys = [(f"{part.entry.kind}:{part.text}", task.dataset.text) for part in (*task.attack, *task.defense)]
+        keys = [(f"{part.entry.kind}:{part.text}", dataset.text) for part, dataset in _asked(task)]
         why = next((answers[key] for key in keys if answers.get(key)), "")
         if why:
             result.states[task.cell.id], result.reasons[task.cell.id] = "not-applicable", why
         else:
             left.append(task)
     result.to_run = left
+
+
+def _asked(task: Task) -> list[tuple[Part, Part]]:
+    """Every attack of a task's poison and of the poisons behind it with the data set that it runs on; the defenses."""
+    found = [(recipe.attack[-1], recipe.dataset) for recipe in task.poison.family]
+    found += [(part, task.dataset) for part in task.defense]
+    return [(part, dataset) for part, dataset in found if not data.missing(dataset)]
 
 
 def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None:

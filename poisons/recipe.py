@@ -6,16 +6,16 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from registry import ARCHITECTURES
+from registry import ARCHITECTURES, ATTACKS, DATASETS, EntryError
 from registry.catalog import Part
 
 
 def _plain(part: Part) -> dict[str, Any]:
-    fields = {k: v for k, v in part.fields.items() if k != "seed" or part.entry.kind != "attacks"}
+    fields = {k: v for k, v in part.fields.items() if k not in ("seed", "dataset") or part.entry.kind != "attacks"}
     found: dict[str, Any] = {"name": part.name, "version": part.entry.version, "fields": fields}
     if "surrogate" in fields:
         found["surrogate"] = ARCHITECTURES.entry(str(fields["surrogate"])).version
@@ -55,7 +55,10 @@ class _Recipe(ABC):
 
 @dataclass(frozen=True)
 class PoisonRecipe(_Recipe):
-    """A poison, always of all images. An attack item may fix the seed; else it is the cell's."""
+    """A poison, always of all images. An attack item may fix the seed; else it is the cell's.
+
+    A chain `a+b` is the poison that the tool b makes of the poison a: its recipe has that one as its parent.
+    """
 
     dataset: Part
     attack: tuple[Part, ...]
@@ -63,7 +66,35 @@ class PoisonRecipe(_Recipe):
 
     @property
     def seed(self) -> int:
-        return int(self.attack[0].fields.get("seed", self.cell_seed))
+        if self.attack[-1].entry.facts.get("seedless"):
+            return 0
+        return int(self.attack[-1].fields.get("seed", self.attack[0].fields.get("seed", self.cell_seed)))
+
+    @cached_property
+    def parents(self) -> tuple[PoisonRecipe, ...]:
+        """The poisons that it is made from: they are made first, and shared like any other."""
+        *left, last = self.attack
+        if left:
+            source = left[0].fields.get("dataset")
+            first_move = last.entry.facts.get("onto") and not any(part.entry.facts.get("onto") for part in left)
+            if not (source and first_move):
+                return (PoisonRecipe(self.dataset, tuple(left), self.cell_seed),)
+            left[0] = replace(left[0], fields={key: value for key, value in left[0].fields.items() if key != "dataset"})
+            return (PoisonRecipe(DATASETS.resolve(str(source))[0], tuple(left), self.cell_seed),)
+        if last.entry.facts.get("chained"):
+            raise EntryError(f"{last.name} acts on the poison at its left; write lsp+{self.text}, for example")
+        found = []
+        for name, handed in last.entry.facts.get("parents", {}).items():
+            first, *rest = ATTACKS.resolve(str(last.fields[name]))
+            own = {f.name for f in first.entry.fields}
+            first = replace(first, fields={**first.fields, **{key: last.fields[key] for key in handed if key in own}})
+            found.append(PoisonRecipe(self.dataset, (first, *rest), self.seed))
+        return tuple(found)
+
+    @property
+    def family(self) -> tuple[PoisonRecipe, ...]:
+        """All that must be crafted for it, itself last."""
+        return (*(one for parent in self.parents for one in parent.family), self)
 
     @property
     def identity(self) -> bool:
@@ -76,7 +107,8 @@ class PoisonRecipe(_Recipe):
 
     def plain(self) -> dict[str, Any]:
         attack = [_plain(part) for part in self.attack]
-        return {"stage": "craft", "dataset": _plain(self.dataset), "attack": attack, "seed": self.seed}
+        plain = {"stage": "craft", "dataset": _plain(self.dataset), "attack": attack, "seed": self.seed}
+        return plain | ({"parents": [parent.plain() for parent in self.parents]} if self.parents else {})
 
 
 @dataclass(frozen=True)

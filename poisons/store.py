@@ -27,9 +27,9 @@ from torch import Tensor
 from poisons.lease import BusyError, Lease, leased, waiting
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import Attack, Defense, ImageSet, Job
-from registry.contract import SLACK
-from registry.data import Data, open_array
+from registry import Attack, Budget, Defense, ImageSet, Job, Parent
+from registry.contract import SLACK, blocks
+from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Store:
 
     def poison(self, recipe: PoisonRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a poison, crafted if it is not there. BudgetError, CraftError; BusyError unless told to `wait`."""
-        return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch), wait)
+        return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch, wait), wait)
 
     def purified(self, recipe: PurifiedRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a purified training set, made if it is not there; its poison is made first if need be."""
@@ -143,16 +143,23 @@ class Store:
     def _checkpoints(self, recipe: Recipe) -> Path:
         return self.root / ".checkpoints" / recipe.key
 
-    def _job(self, recipe: Recipe) -> Job:
+    def _parent(self, parent: PoisonRecipe, child: PoisonRecipe, data: Data, wait: bool) -> tuple[Parent, str]:
+        """Return a poison that another is made from, crafted if it is not there, and its checksum."""
+        own = data if parent.dataset == child.dataset else load(parent.dataset)
+        kept = self.poison(parent, own, wait)
+        return Parent(own.train, kept.images), kept.checksum
+
+    def _job(self, recipe: Recipe, parents: tuple[Parent, ...] = ()) -> Job:
         folder = self._checkpoints(recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        return Job(self.device, recipe.stage_seed, self.progress, folder)
+        return Job(self.device, recipe.stage_seed, self.progress, folder, parents)
 
-    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path) -> dict[str, Any]:
-        attack: Attack = recipe.attack[0].build()
-        clean, job, start = data.train, self._job(recipe), time.perf_counter()
-        attack.applies(clean.info)
-        budget = attack.budget  # refuses a wrong radius before any work
+    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
+        attack: Attack = recipe.attack[-1].build()
+        attack.applies(data.train.info)
+        budget = promise(recipe)  # refuses a wrong radius before any work
+        family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]
+        clean, job, start = data.train, self._job(recipe, tuple(parent for parent, _ in family)), time.perf_counter()
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
         numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
@@ -162,7 +169,7 @@ class Store:
                     raise CraftError(f"{recipe.text} skipped from image {done} to {where.start}; slices must follow each other")
                 done = where.stop
                 originals = clean.images[where]
-                poisoned = _add(originals, delta.cpu(), recipe.text)
+                poisoned = add(originals, delta.cpu(), recipe.text)
                 spent = max(spent, budget.measure(originals, poisoned))
                 images[where] = poisoned.numpy()
         if done != len(clean):
@@ -176,7 +183,8 @@ class Store:
         for name, array in job.kept.items():
             np.save(scratch / f"{name}.npy", array)
         measured = {"norm": budget.norm, "allowed": allowed, "spent": spent}
-        return self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
+        manifest = self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
+        return manifest | ({"parents": [found for _, found in family]} if family else {})
 
     def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
         before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
@@ -241,6 +249,12 @@ class Store:
         if not self.root.is_dir():
             return []
         return sorted(p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def promise(recipe: PoisonRecipe) -> Budget:
+    """Return the budget of a poison: its attack's, or what a tool keeps of the budget of the poison at its left."""
+    attack: Attack = recipe.attack[-1].build()
+    return attack.promise([promise(parent) for parent in recipe.parents])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -319,13 +333,21 @@ def _slices(crafted: Any, size: int) -> Iterator[tuple[slice, Tensor]]:
         yield from crafted
 
 
-def _add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
-    if delta.shape != originals.shape or delta.dtype != torch.float32:
+def add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
+    """Return the images as published: originals plus delta, rounded to 8 bits; or the images themselves, if those came."""
+    kinds = (torch.float32, torch.uint8)
+    if delta.shape != originals.shape or delta.dtype not in kinds:
         found, expected = f"{delta.dtype} {tuple(delta.shape)}", f"float32 {tuple(originals.shape)}"
         raise CraftError(f"{text} returned noise of {found}, expected {expected}")
-    if not torch.isfinite(delta).all():
-        raise CraftError(f"{text} returned noise that is not finite")
-    return (originals.float() + 255 * delta).round_().clamp_(0, 255).to(torch.uint8)
+    if delta.dtype == torch.uint8:
+        return delta
+    result = torch.empty_like(originals)
+    for part in blocks(len(originals), originals[:1].numel()):  # what a cache holds: ten times as fast as all at once
+        if not torch.isfinite(delta[part].sum()) and not torch.isfinite(delta[part]).all():  # a sum is quick
+            raise CraftError(f"{text} returned noise that is not finite")
+        values = delta[part] * 255
+        result[part] = values.add_(originals[part]).round_().clamp_(0, 255)
+    return result
 
 
 def _units(value: float, norm: str) -> str:

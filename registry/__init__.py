@@ -18,6 +18,7 @@ from registry.contract import (
     MissingDataError,
     NotApplicable,
     Paper,
+    Parent,
     Protocol,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "MissingDataError",
     "NotApplicable",
     "Paper",
+    "Parent",
     "Protocol",
     "lacking",
     "outdated",

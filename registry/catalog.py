@@ -27,7 +27,10 @@ from registry.item import Named, parse, write
 
 T = TypeVar("T")
 
-FACTS = ("version", "small", "identity", "needs", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder")
+FACTS = (
+    *("version", "small", "identity", "needs", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
+    *("parents", "chained", "onto", "seedless"),
+)
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
 
 COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_class": 0}}
@@ -217,12 +220,15 @@ class Catalog(Mapping[str, Any]):
     def resolve(self, item: str) -> tuple[Part, ...]:
         """Return the parts of an item with all their fields. EntryError says what is wrong with it.
 
-        Chains (`a+b`) are for defenses; elsewhere an item is one part.
+        Chains (`a+b`) are for defenses, and for attacks whose later parts are tools that act on a poison.
         """
         named = parse(item)
-        if len(named) > 1 and self.kind != "defenses":
-            raise EntryError(f"{item!r}: only defenses can be chained by '+'")
-        return tuple(self._part(one) for one in named)
+        if len(named) > 1 and self.kind not in ("defenses", "attacks"):
+            raise EntryError(f"{item!r}: only defenses and attacks can be chained by '+'")
+        parts = tuple(self._part(one) for one in named)
+        if self.kind == "attacks":
+            _check_chain(item, parts)
+        return parts
 
     def _part(self, named: Named) -> Part:
         name, root = named.name, None
@@ -239,16 +245,42 @@ class Catalog(Mapping[str, Any]):
         known |= {key: Field(key, "int", value) for key, value in COMMON.get(self.kind, {}).items()}
         if self.kind == "attacks":
             known["seed"] = Field("seed", "int", None)
+            known["dataset"] = Field("dataset", "str", None)
         for key, value in named.given.items():
             if key not in known:
                 raise EntryError(unknown(f"{owner} has no parameter", key, list(known), "", prefix=""))
             fields[key] = known[key].accept(owner, value)
+            if self.kind == "attacks" and key == "dataset":
+                fields[key] = CATALOGS["datasets"].resolve(fields[key])[0].text
+            elif self.kind == "attacks" and key in entry.facts.get("parents", {}):
+                self._check_parent(owner, key, fields[key], entry.facts["parents"][key])
         if self.kind == "protocols":
             fields["scale"] = named.scale
         for key, value in fields.items():
             if isinstance(value, int) and not isinstance(value, bool) and key in COMMON.get(self.kind, {}) and value < 0:
                 raise EntryError(f"{owner}: {key}={value} is negative; 0 means all images")
         return Part(entry, name if root else named.name, fields, root)
+
+    def _check_parent(self, owner: str, key: str, item: str, handed: tuple[str, ...]) -> None:
+        self.resolve(item)
+        for name in handed:
+            if name in parse(item)[0].given:
+                raise EntryError(f"{owner}: {name} does not go into {key}={item}; it is a parameter of {owner} itself")
+
+
+def _check_chain(item: str, parts: tuple[Part, ...]) -> None:
+    """Refuse a tool without a poison at its left, another attack at its right, and `dataset=` that nothing takes elsewhere."""
+    first, *rest = parts
+    tools = ", ".join(row.name for row in ATTACKS.rows if row.facts.get("chained"))
+    if rest and first.entry.facts.get("chained"):
+        raise EntryError(f"{item!r}: {first.name} acts on the poison at its left, and there is none")
+    for part in rest:
+        if not part.entry.facts.get("chained"):
+            raise EntryError(f"{item!r}: {part.name} makes a poison of its own; behind '+' stand tools ({tools})")
+        if "dataset" in part.fields:
+            raise EntryError(f"{item!r}: dataset= belongs to the first part, {first.name}")
+    if "dataset" in first.fields and not any(part.entry.facts.get("onto") for part in rest):
+        raise EntryError(f"{item!r}: a poison of another data set has to be taken to the cell's; write {item}+transfer")
 
 
 def resolve(kind: str, item: str) -> tuple[Part, ...]:

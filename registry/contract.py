@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SLACK = 1e-6  # pixel units, of the last digits of float32; far below one level
-CHUNK = 4096  # images looked at together when a whole set is measured; bounds memory for large sets
+CHUNK = 4096  # images looked at together when a whole set is read; bounds memory for large sets
+BLOCK = 1 << 19  # values worked on together where it is a matter of speed: what a processor's cache holds
+
+
+def blocks(images: int, values: int) -> Iterator[slice]:
+    """Yield slices that cover so many images, of so many values each, a cache full at a time."""
+    step = max(1, BLOCK // max(1, values))
+    for start in range(0, images, step):
+        yield slice(start, min(start + step, images))
 
 
 class EntryError(ValueError):
@@ -84,6 +92,10 @@ class ImageSet:
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
+    def blocks(self) -> Iterator[slice]:
+        """Yield slices that cover the set in order, a cache full at a time: the pace at which noise is best made."""
+        return blocks(len(self), self.images[:1].numel())
+
     def pixels(self, where: Any, device: torch.device | str = "cpu") -> Tensor:
         """Return the images at `where` (slice or indices) as float32 in [0, 1] units on `device`."""
         chosen = self.images[where].to(device)
@@ -125,15 +137,17 @@ class Budget:
     def measure(self, clean: Tensor, poisoned: Tensor) -> float:
         """Return the largest spending of any image; both arguments uint8 (N, C, H, W). Units as in the class's text."""
         largest = 0.0
-        for start in range(0, len(clean), CHUNK):
-            part = slice(start, start + CHUNK)
-            levels = poisoned[part].int() - clean[part].int()  # (n, C, H, W), 8-bit levels
+        for part in blocks(len(clean), clean[:1].numel()):
             if self.norm == "l2":
-                spent = float(levels.double().flatten(1).norm(dim=1).max()) / 255
+                levels = (
+                    poisoned[part].int() - clean[part].int()
+                )  # (n, C, H, W), 8-bit levels; their squares are summed exactly
+                spent = math.sqrt(int(levels.mul_(levels).flatten(1).sum(1).max())) / 255
             elif self.norm == "l0":
-                spent = float(levels.ne(0).any(1).flatten(1).sum(1).max())
+                spent = float((poisoned[part] != clean[part]).any(1).flatten(1).sum(1).max())
             else:
-                spent = float(levels.abs().max()) / 255
+                low, high = (poisoned[part].short() - clean[part].short()).aminmax()
+                spent = max(-int(low), int(high)) / 255
             largest = max(largest, spent)
         return largest
 
@@ -143,11 +157,25 @@ class Budget:
         return allowed is None or self.measure(clean, poisoned) <= allowed + SLACK
 
 
+@dataclass(frozen=True)
+class Parent:
+    """A finished poison that another is made from, and the clean images under it."""
+
+    clean: ImageSet
+    images: Tensor  # uint8 (N, C, H, W), as published
+
+    def delta(self, rows: Tensor) -> Tensor:
+        """Return the perturbations at `rows`, float32, pixel units: what is left of the noise after clipping and rounding."""
+        levels = self.images.index_select(0, rows).short() - self.clean.images.index_select(0, rows).short()
+        return levels.float().div_(255)
+
+
 class Job:
     """What an entry is handed beside the data. `Job()` works in tests.
 
-    `device` and `generator` (a seeded CPU generator: draw on the CPU, then move, and every device sees the same draws).
-    torch's global generator is seeded too before an entry runs, so that layers initialise the same way each time.
+    `parents` are the poisons that an attack with parents, or a tool in a chain, is made from. `device` and `generator` (a
+    seeded CPU generator: draw on the CPU, then move, and every device sees the same draws). torch's global generator is
+    seeded too before an entry runs, so that layers initialise the same way each time.
     """
 
     def __init__(
@@ -156,7 +184,9 @@ class Job:
         seed: int = 0,
         on_progress: Callable[[int, int], None] | None = None,
         folder: Path | None = None,
+        parents: tuple[Parent, ...] = (),
     ) -> None:
+        self.parents = parents
         self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
@@ -219,15 +249,26 @@ class Attack(ABC):
     version: ClassVar[int] = 1  # raise it when the poison changes: it is in the poison's key
     small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
+    parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
+    chained: ClassVar[bool] = False  # True: a tool, acts on the poison at its left in a chain `a+b`
+    onto: ClassVar[bool] = False  # True: a tool that takes a poison of the data set `dataset=` to the cell's
+    seedless: ClassVar[bool] = False  # True: no seed enters its poison, all cells share one
 
     @property
     @abstractmethod
     def budget(self) -> Budget:
         """The promise that the store checks after rounding to 8 bits."""
 
+    def promise(self, parents: Sequence[Budget]) -> Budget:
+        """Return the budget of a poison made from poisons of other budgets: a tool hands on what it keeps of theirs."""
+        return self.budget
+
     @abstractmethod
     def craft(self, clean: ImageSet, job: Job) -> Tensor | Iterator[tuple[slice, Tensor]]:
-        """Return delta, float32 (N, C, H, W), pixel units; or yield (slice, delta of these images) for large sets."""
+        """Return delta, float32 (N, C, H, W), pixel units; or yield (slice, delta of these images) for large sets.
+
+        What is uint8 is no delta but the poisoned images themselves.
+        """
 
     def applies(self, info: DataInfo) -> None:  # noqa: B027  (a default, not a gap)
         """Raise `NotApplicable("why")` where the method cannot run; asked while planning."""

@@ -1,7 +1,7 @@
 """Items, the way entries are written everywhere: `name`, `name(key=value,...)`, chained by `+`.
 
-Values are int, float, fraction (`8/255`), true, false or a bare word; in keys `-` and `_` are the same. A protocol may
-carry a factor for its epochs (`quick@0.5`), and a folder of images is `folder:PATH(size=32)`.
+Values are int, float, fraction (`8/255`), true, false, a bare word or an item with fields of its own; in keys `-` and `_`
+are the same. A protocol may carry a factor for its epochs (`quick@0.5`), and a folder of images is `folder:PATH(size=32)`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _INT = re.compile(r"[+-]?\d+\Z")
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)/(\d+)\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]+\Z")
-_LONGEST = 64  # characters of a value
+_NESTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\([A-Za-z0-9_.:,=/+() -]*\)\Z")  # an item with fields of its own
+_LONGEST = 64  # characters of a value; items are not counted
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,12 @@ def _fields(text: str, whole: str) -> dict[str, Value]:
 
 def value(raw: str) -> Value:
     """Read one value: int, float, fraction, true, false or a bare word."""
+    if _NESTED.match(raw):
+        if len(raw) > 4 * _LONGEST:
+            raise EntryError(
+                f"cannot read the item {raw[:20]}...: it has {len(raw)} characters, at most {4 * _LONGEST} are read"
+            )
+        return raw
     if len(raw) > _LONGEST:
         raise EntryError(f"cannot read the value {raw[:20]}...: it has {len(raw)} characters, at most {_LONGEST} are read")
     if raw.lower() in ("true", "false"):

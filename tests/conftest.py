@@ -27,7 +27,7 @@ from hypothesis import settings  # noqa: E402
 
 from poisons.recipe import PoisonRecipe  # noqa: E402
 from poisons.store import Kept, Store  # noqa: E402
-from registry import ImageSet, Job, resolve  # noqa: E402
+from registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
 from registry.data import Data, fingerprint  # noqa: E402
 from registry.item import write  # noqa: E402
 
@@ -68,14 +68,25 @@ def whole(crafted, clean: ImageSet) -> torch.Tensor:
     """The perturbation of all images in one tensor, whichever way the attack returned it."""
     if isinstance(crafted, torch.Tensor):
         return crafted
-    return torch.cat([delta for _, delta in crafted]) if len(clean) else torch.empty(0)
+    parts = [
+        delta if delta.dtype == torch.float32 else (delta.float() - clean.images[where].float()) / 255  # images themselves
+        for where, delta in crafted
+    ]
+    return torch.cat(parts) if parts else torch.empty(0)
 
 
 def craft(attack, clean: ImageSet, seed: int = 0) -> torch.Tensor:
     """Craft as the store does: torch's global generator seeded too."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return whole(attack.craft(clean, Job(seed=seed)), clean)
+        parents = (noisy(clean, seed),) if attack.chained or attack.parents else ()
+        return whole(attack.craft(clean, Job(seed=seed, parents=parents)), clean)
+
+
+def noisy(clean: ImageSet, seed: int = 0) -> Parent:
+    """A finished poison for attacks that are made from one: sample-wise random signs."""
+    noise = whole(ATTACKS["random-noise"](kind="sample").craft(clean, Job(seed=seed)), clean)
+    return Parent(clean, (clean.images.float() + 255 * noise).round().clamp(0, 255).to(torch.uint8))
 
 
 def as_data(train: ImageSet, test: ImageSet | None = None) -> Data:
@@ -114,8 +125,9 @@ def start(code: str, *arguments: object, site: Path | None = None, **environment
 
 
 def small_item(row) -> str:
-    """The item of an entry with its `small` fields."""
-    return write(row.name, row.facts.get("small", {}))
+    """The item of an entry with its `small` fields; a tool has noise at its left."""
+    left = "random-noise(kind=sample)+" if row.facts.get("chained") else ""
+    return left + write(row.name, row.facts.get("small", {}))
 
 
 def recipe(attack: str, seed: int = 0, dataset: str = "digits") -> PoisonRecipe:

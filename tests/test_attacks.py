@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable
 from registry.attacks import ar
-from registry.item import write
 
 DETERMINISTIC = {"none", "ops"}
 SHAPES = [(1, 28, 28), (3, 20, 36), (4, 16, 16)]
@@ -355,4 +354,4 @@ def test_ops_does_not_apply_where_pairs_run_out():
 def test_an_attack_with_its_small_fields_reads_back_from_its_item():
     """`bench check` crafts with these fields; the item is what its report prints."""
     for row in ATTACKS.rows:
-        assert ATTACKS.resolve(write(row.name, row.facts.get("small", {})))[0].build() == small(ATTACKS[row.name])
+        assert ATTACKS.resolve(small_item(row))[-1].build() == small(ATTACKS[row.name])

@@ -123,7 +123,7 @@ def test_a_whole_number_is_taken_for_a_float():
         ("datasets", "digits(per_class=-1)", "data set digits: per_class=-1 is negative"),
         ("protocols", "quick(mean=3)", "protocol quick: mean is a tuple[float, ...] and cannot be given"),
         ("protocols", "quick(scale=0.5)", "protocol quick has no parameter 'scale'"),
-        ("attacks", "none+none", "only defenses can be chained"),
+        ("attacks", "none+none", "none makes a poison of its own"),
         ("defenses", "jpeg@0.5", "defense jpeg: only a protocol can be scaled by '@'"),
     ],
 )

@@ -145,7 +145,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
         (["run", "--attack", "lsp("], "cannot read 'lsp(': a '(' without its ')'"),
         (["run", "--defense", "jpeg(quality=0)"], "quality=0, expected 1 to 95"),
         (["run", "--defense", "at+at(steps=2)"], "cannot be chained: both bring their own loss"),
-        (["run", "--attack", "lsp+ops"], "only defenses can be chained"),
+        (["run", "--attack", "lsp+ops"], "ops makes a poison of its own; behind '+' stand tools"),
         (["run", "--dataset", "cifar10"], "`bench data get cifar10` gets it or says how"),
         (["run", "--dataset", "folder:/no/such/place"], "no folder /no/such/place"),
         (

@@ -396,12 +396,12 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
 
 def perturbed(shape, seed, within):
     """A clean image and a poisoned one, rounded as the store rounds; `within` shapes the noise."""
-    from poisons.store import _add
+    from poisons.store import add
 
     draw = np.random.default_rng(seed)
     clean = torch.from_numpy(draw.integers(0, 256, (1, *shape), np.uint8))
     delta = torch.from_numpy(within(draw).astype(np.float32)).view(1, *shape)
-    return clean, _add(clean, delta, "test")
+    return clean, add(clean, delta, "test")
 
 
 @given(epsilon=epsilons, shape=shapes, seed=st.integers(0, 10**6), extreme=st.booleans())

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, ImageSet, Job, Paper
+from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 
 CROP = 4  # first rows and columns that are dropped: they show the start signal
 BOUND = 50.0  # largest l2 norm of an unscaled 3x32x32 noise of an accepted process
 SEARCHED = 36  # side of the canvas on which processes are tried
+TOGETHER = 1 << 24  # values of noise made at once: 4,096 images of 3x32x32, 111 of 3x224x224
+MATRICES = 1 << 28  # values that the impulse responses of all classes may have, a GiB; beyond it noise is computed in steps
 
 
 @ATTACKS.register("ar")
@@ -26,13 +28,14 @@ class Autoregressive(Attack):
 
     Candidates have weights N(0, 1) divided by their sum; kept are those whose noise stays bounded (l2 norm at most 50
     before scaling) and on which the filter of every process kept before responds with at least `response` (appendix A.3).
-    Changed from the authors' code: candidates whose first rows have run away are dropped before the rest is computed; the
-    coefficients come from the seed and are not the authors' files; noise is computed as a product with the impulse
-    responses of the border, equal up to float rounding.
+    With `norm=linf` the noise is divided by its largest value; the authors used other coefficients there, which they call
+    not optimal, ours are the same. Changed from the authors' code: candidates whose first rows have run away are dropped
+    before the rest is computed; the coefficients come from the seed and are not the authors' files; noise is computed as a
+    product with the impulse responses of the border, for large images along anti-diagonals, equal up to float rounding.
     """
 
-    epsilon: float = 1.0  # l2 norm of every perturbation, pixel units
-    norm: Literal["l2"] = "l2"
+    epsilon: float = 1.0  # radius in the norm, pixel units; the papers' l2 is 3.0 for 96x96 images
+    norm: Literal["l2", "linf"] = "l2"  # l2: the length of every perturbation; linf: its largest value
     response: float = 0.0  # smallest response of the other filters; 0: 10 for up to ten classes, 3 for a hundred
 
     paper = Paper(
@@ -43,29 +46,44 @@ class Autoregressive(Attack):
         year=2022,
     )
 
+    def __post_init__(self) -> None:
+        if self.norm == "linf" and self.epsilon >= 1:
+            raise EntryError(f"attack ar: epsilon={self.epsilon} is no linf radius in pixel units; try epsilon=8/255")
+
     @property
     def budget(self) -> Budget:
-        return Budget("l2", self.epsilon)
+        return Budget(self.norm, self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        channels, height, width = clean.images.shape[1:]
         classes = clean.num_classes
         required = self.response or (10.0 if classes <= 10 else 3.0 if classes <= 100 else 300.0 / classes)
-        weights = find_processes(classes, channels, required, job)  # (K, C, 3, 3)
+        weights = find_processes(classes, clean.images.shape[1], required, job)  # (K, C, 3, 3)
         job.keep("coefficients", weights.numpy())
+        yield from self.noise(weights, clean, job)
+
+    def noise(self, weights: Tensor, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the noise of every image, from the coefficients (K, C, 3, 3) of the classes' processes."""
+        channels, height, width = clean.images.shape[1:]
+        start = border_size(height, width)
+        by_matrix = clean.num_classes * channels * start * height * width <= MATRICES
         maps: dict[int, Tensor] = {}
-        for where in clean.batches():
-            labels = clean.labels[where]
-            delta = torch.empty(len(labels), channels, height, width)
-            border = torch.randn(len(labels), channels, border_size(height, width), generator=job.generator)
-            for label in labels.unique().tolist():
-                if label not in maps:
-                    maps[label] = impulse_responses(weights[label], height, width)  # (C, border, H*W)
-                members = labels == label
-                noise = torch.einsum("ncb,cbp->ncp", border[members], maps[label])
-                delta[members] = self.epsilon * F.normalize(noise.flatten(1), dim=1).view(-1, channels, height, width)
-            yield where, delta
-            job.progress(where.stop, len(clean))
+        for batch in clean.batches():
+            borders = torch.randn(batch.stop - batch.start, channels, start, generator=job.generator)
+            for rows in torch.arange(len(borders)).split(max(1, TOGETHER // (channels * height * width))):
+                where, border = slice(batch.start + int(rows[0]), batch.start + int(rows[-1]) + 1), borders[rows]
+                labels = clean.labels[where]
+                delta = torch.empty(len(labels), channels * height * width)
+                for label in labels.unique().tolist():
+                    members = torch.nonzero(labels == label).flatten()
+                    if by_matrix:
+                        if label not in maps:
+                            maps[label] = impulse_responses(weights[label], height, width)  # (C, border, H*W)
+                        noise = torch.einsum("ncb,cbp->ncp", border[members], maps[label])
+                    else:
+                        noise = along_diagonals(weights[label], border[members], height, width)
+                    delta[members] = F.normalize(noise.flatten(1), 2 if self.norm == "l2" else torch.inf, 1)
+                yield where, delta.mul_(self.epsilon).view(-1, channels, height, width)
+                job.progress(where.stop, len(clean))
 
 
 def border_size(height: int, width: int) -> int:
@@ -98,6 +116,27 @@ def impulse_responses(weights: Tensor, height: int, width: int) -> Tensor:
     canvas = canvas[..., None].repeat(1, 1, 1, channels)  # (rows, columns, border, C)
     recur(weights.double().permute(1, 2, 0).reshape(9, 1, channels), canvas, rows)
     return canvas[CROP:, CROP:].permute(3, 2, 0, 1).flatten(2).float().contiguous()
+
+
+def along_diagonals(weights: Tensor, border: Tensor, height: int, width: int) -> Tensor:
+    """Return the noise (n, C, H*W) of borders (n, C, border) by the recurrence itself, an anti-diagonal at a time.
+
+    Slower than matrices for small images; needs no room but the canvas, which is stored slanted: row i + j, column i.
+    """
+    count, channels, _ = border.shape
+    rows, columns = height + CROP, width + CROP
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    slanted = torch.zeros(rows + columns - 1, rows, channels, count, dtype=torch.float64)
+    on_border = (row < 2) | (column < 2)
+    slanted[(row + column)[on_border], row[on_border]] = border.permute(2, 1, 0).double()
+    taps = [(a, b, weights[:, 2 - a, 2 - b].double().view(1, channels, 1)) for a in range(3) for b in range(3) if a or b]
+    for diagonal in range(4, rows + columns - 1):
+        first, last = max(2, diagonal - columns + 1), min(rows, diagonal - 1)  # where both coordinates are 2 or more
+        value = slanted[diagonal, first:last]
+        for a, b, weight in taps:
+            value.addcmul_(slanted[diagonal - a - b, first - a : last - a], weight)
+    kept = (row[CROP:, CROP:].flatten(), column[CROP:, CROP:].flatten())
+    return slanted[kept[0] + kept[1], kept[0]].permute(2, 1, 0).float()  # (H*W, C, n) -> (n, C, H*W)
 
 
 def find_processes(classes: int, channels: int, required: float, job: Job) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from registry._images import room
 
 SEPARATION = 10.0  # of the class centres from the origin, per coordinate
 
@@ -23,12 +24,15 @@ class LSP(Attack):
     """Yu et al.'s synthetic shortcuts, also called SP, SN or SC.
 
     Each class has a corner b of {-1, 1}^d and a matrix A with entries uniform in [-1, 1]; the mosaic of an image is
-    g A + 10 b with g standard normal, so about a third of its length is its own. Changed from the authors' code: exactly as
-    many mosaics are drawn as there are images of a class, and values are rounded, not truncated, to 8 bits.
+    g A + 10 b with g standard normal, so about a third of its length is its own. What papers write as "6/255" or "8/255" is
+    the l2 norm of an image that has this value everywhere (1.3041 and 1.7389 at 3x32x32), not a bound on pixels.
+    `norm=linf` is ours, in no paper: the mosaic whose root mean square is epsilon, cut off at -epsilon and epsilon.
+    Changed from the authors' code: exactly as many mosaics are drawn as there are images of a class, a last tile may be cut
+    by the border of the image, and values are rounded, not truncated, to 8 bits.
     """
 
-    epsilon: float = 1.3041  # l2 norm of every perturbation, pixel units; 1.3041 is the authors' "6/255" at 3x32x32
-    norm: Literal["l2"] = "l2"
+    epsilon: float = 1.3041  # radius in the norm, pixel units; 1.3041 is the authors' "6/255" at 3x32x32
+    norm: Literal["l2", "linf"] = "l2"  # l2: the length of every perturbation; linf: its largest value
     patch: int = 8  # side of one tile of the mosaic, pixels
 
     paper = Paper(
@@ -42,25 +46,32 @@ class LSP(Attack):
     def __post_init__(self) -> None:
         if self.patch < 1:
             raise EntryError(f"attack lsp: patch={self.patch}, expected 1 or more pixels")
+        if self.norm == "linf" and self.epsilon > 1:
+            raise EntryError(f"attack lsp: epsilon={self.epsilon} is no linf radius in pixel units; try epsilon=8/255")
 
     @property
     def budget(self) -> Budget:
-        return Budget("l2", self.epsilon)
+        return Budget(self.norm, self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
         channels, height, width = clean.images.shape[1:]
         tiles = (channels, math.ceil(height / self.patch), math.ceil(width / self.patch))
         mosaics = self._mosaics(clean.labels, clean.num_classes, math.prod(tiles), job)  # (N, d)
-        for where in clean.batches():
+        radius = self.epsilon * (math.sqrt(channels * height * width) if self.norm == "linf" else 1)  # l2
+        for where in clean.blocks():
             small = mosaics[where].view(-1, *tiles)  # (n, C, h, w)
-            large = small.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)[..., :height, :width]
-            length = large.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-            yield where, self.epsilon * large / length
+            wide = small.repeat_interleave(self.patch, 3)[..., :width]
+            length = self._tall(wide, height).flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            delta = self._tall(radius * wide / length, height)  # (n, C, H, W)
+            yield where, delta.clamp_(-self.epsilon, self.epsilon) if self.norm == "linf" else delta
             job.progress(where.stop, len(clean))
 
+    def _tall(self, wide: Tensor, height: int) -> Tensor:
+        return wide.repeat_interleave(self.patch, 2)[..., :height, :]
+
     def _mosaics(self, labels: Tensor, num_classes: int, d: int, job: Job) -> Tensor:
-        corners = _distinct_corners(num_classes, d, job.generator)  # (K, d)
-        result = torch.empty(len(labels), d)
+        corners = distinct_corners(num_classes, d, job.generator)  # (K, d)
+        result = torch.from_numpy(room((len(labels), 4 * d))).view(torch.float32)  # on the disk for the largest sets
         for label in range(num_classes):
             members = labels == label
             mixing = torch.rand(d, d, generator=job.generator) * 2 - 1
@@ -69,7 +80,8 @@ class LSP(Attack):
         return result
 
 
-def _distinct_corners(count: int, d: int, generator: torch.Generator) -> Tensor:
+def distinct_corners(count: int, d: int, generator: torch.Generator) -> Tensor:
+    """Return corners (count, d) of {-1, 1}^d, no two alike. EntryError if there are not so many."""
     if d < 63 and count > 2**d:
         raise EntryError(f"attack lsp: {count} classes do not find different corners among {2**d}; use a smaller patch")
     corners: dict[tuple[int, ...], Tensor] = {}

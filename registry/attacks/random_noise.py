@@ -33,11 +33,12 @@ class RandomNoise(Attack):
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
         shape = clean.images.shape[1:]
         patterns = self._draw((clean.num_classes, *shape), job) if self.kind == "class" else None  # (K, C, H, W)
-        for where in clean.batches():
+        for where in clean.blocks():
             if patterns is not None:
                 yield where, patterns[clean.labels[where]]
             else:
                 yield where, self._draw((where.stop - where.start, *shape), job)
+            job.progress(where.stop, len(clean))
 
     def _draw(self, shape: tuple[int, ...], job: Job) -> Tensor:
         if self.dist == "sign":

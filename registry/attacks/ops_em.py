@@ -1,0 +1,57 @@
+"""OPS+EM, also CIFAR-10-S: class-wise noise on all of an image, and the one-pixel shortcut of its class on top.
+
+The noise stops plain training, the pixel survives adversarial training, which removes the noise.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from registry.attacks.ops import OnePixelShortcut, mark
+from registry.contract import DataInfo
+
+
+@ATTACKS.register("ops-em")
+@dataclass(frozen=True)
+class OnePixelAndNoise(Attack):
+    """Wu et al.'s CIFAR-10-S. Pixels are searched on the clean images; at the pixel the noise is discarded.
+
+    The noise is a poison of its own (`noise`, which is given `epsilon`), crafted first and shared with cells that want it
+    alone; its budget was checked there. The whole has no bound, for a pixel may change by all of its range: the budget is
+    measured in linf and promised by nobody. Learn-from-unlearnable uses class-wise noise, hence the default.
+    """
+
+    epsilon: float = 8 / 255  # linf radius of the noise beside the pixels, pixel units
+    noise: str = "em-class"  # attack whose noise it is
+    pixels: int = 1  # set pixels per image
+
+    parents: ClassVar[dict[str, tuple[str, ...]]] = {"noise": ("epsilon",)}
+    small: ClassVar[dict[str, Any]] = {"noise": "random-noise"}
+    paper = Paper(
+        "One-Pixel Shortcut: On the Learning Preference of Deep Neural Networks",
+        venue="ICLR 2023",
+        url="https://arxiv.org/abs/2205.12141",
+        authors="Shutong Wu, Sizhe Chen, Cihang Xie, Xiaolin Huang",
+        year=2023,
+    )
+
+    def __post_init__(self) -> None:
+        if self.pixels < 1:
+            raise EntryError(f"attack ops-em: pixels={self.pixels}, expected at least 1")
+
+    @property
+    def budget(self) -> Budget:
+        return Budget("none", self.epsilon)
+
+    def applies(self, info: DataInfo) -> None:
+        OnePixelShortcut(self.pixels).applies(info)
+
+    def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
+        (noisy,) = job.parents
+        positions, colours = OnePixelShortcut(self.pixels).search(clean, job)
+        for where in clean.blocks():
+            yield where, mark(noisy.images[where].clone(), clean.labels[where], positions, colours)
+            job.progress(where.stop, len(clean))

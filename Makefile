@@ -1,6 +1,7 @@
 # make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
 # make check   what CI runs: ruff, mypy --strict, the tests
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
+# make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed smoke docs clean
+.PHONY: quick check speed speed-purifiers smoke docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -22,6 +23,9 @@ check: $(VENV)/installed
 
 speed: $(VENV)/installed
 	$(BIN)/python -m benchmark.speed
+
+speed-purifiers: $(VENV)/installed
+	$(BIN)/python -m benchmark.purifiers
 
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run

@@ -239,6 +239,8 @@ class Training:
             for name in protocol.augmentation:
                 x = AUGMENTATIONS[name](x, self.size)
             x = floats(x)
+            if any(defense.soft for defense in self.defenses):
+                y = F.one_hot(y, self.train.num_classes).float()
             for defense in self.defenses:
                 x, y = defense.augment(x, y)
             for hooks in self.hooks:

@@ -56,12 +56,19 @@ class Victim(nn.Module):
         self.last: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.scaled:
-            x = (x - self.mean) / self.std
-        logits: Tensor = self.net(x)
+        logits: Tensor = self.net(self._shifted(x))
         if self.training:
             self.last = logits.detach()
         return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what enters the head, (B, D)."""
+        net: Any = self.net
+        features: Tensor = net.features(self._shifted(x))
+        return features
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std if self.scaled else x
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def train(
 
 class Training:
     """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
-    `keep`, `rollback`, `factors` and `restart`."""
+    `keep`, `rollback`, `factors`, `restart`, `outputs` and `end`."""
 
     def __init__(
         self,
@@ -198,6 +205,27 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = lr
         self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
+
+    def outputs(self, rows: Tensor, features: bool = False) -> Tensor:
+        """Return logits, or what enters the head, of the training images `rows`: float32 (n, D) on the CPU.
+
+        Evaluation mode, no augmentation.
+        """
+        seen: list[Tensor] = []
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
+            for part in rows.cpu().split(EVALUATED):
+                x = fit(self.train.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
+                seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
+        self.model.train(training)
+        return torch.cat(seen)
+
+    def end(self, epoch: int) -> None:
+        """End the training here; what counts is how it stood after `epoch`, and the curve ends there."""
+        self.total = self.step
+        for values in vars(self.curve).values():
+            del values[epoch:]
 
     # the loop
 

@@ -30,6 +30,20 @@ def still(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+@contextmanager
+def unmoved(model: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch normalisation alone: passes in training mode that no step follows."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
 def sign_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the sign of the gradient of the cross-entropy with respect to x, in {-1, 0, 1}; the model must be `still`."""
     return _gradient(model, x, y).sign_()

@@ -130,7 +130,7 @@ def test_a_defense_is_a_frozen_dataclass_that_pickles(name):
 @pytest.mark.parametrize("name", DEFENSES)
 def test_a_defense_overrides_a_hook_or_is_none(name):
     """A defense that does nothing under its name would be a row of lies."""
-    hooks = DEFENSES.entry(name).hooks & {"purify", "augment", "loss", "configure", "model"}
+    hooks = DEFENSES.entry(name).hooks & {"purify", "augment", "loss", "configure", "model", "start"}
     assert bool(hooks) == (name != "none")
 
 

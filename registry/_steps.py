@@ -46,7 +46,8 @@ def unmoved(model: nn.Module) -> Iterator[None]:
 
 def sign_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the sign of the gradient of the cross-entropy with respect to x, in {-1, 0, 1}; the model must be `still`."""
-    return _gradient(model, x, y).sign_()
+    sign: Tensor = _gradient(model, x, y).sign_()
+    return sign
 
 
 def direction_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -71,5 +72,6 @@ def into_box(z: Tensor, x: Tensor, epsilon: float) -> Tensor:
 
 def into_ball(z: Tensor, x: Tensor, epsilon: float) -> Tensor:
     """Project z to within a Euclidean distance of epsilon of x, image by image, and to [0, 1]."""
-    difference = (z - x).flatten(1).renorm(2, 0, epsilon)
-    return (x + difference.view_as(x)).clamp_(0, 1)
+    difference: Tensor = (z - x).flatten(1).renorm(2, 0, epsilon)
+    projected: Tensor = (x + difference.view_as(x)).clamp_(0, 1)
+    return projected

@@ -122,7 +122,7 @@ def train(
 
 class Training:
     """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
-    `keep`, `rollback`, `factors`, `restart`, `outputs` and `end`."""
+    `keep`, `rollback`, `factors`, `restart`, `outputs`, `exchange` and `end`."""
 
     def __init__(
         self,
@@ -220,6 +220,11 @@ class Training:
                 seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
         self.model.train(training)
         return torch.cat(seen)
+
+    def exchange(self, images: Tensor) -> None:
+        """Train on these images, one for each of the set and of its shape, from the next epoch on."""
+        self.train = replace(self.train, images=images)
+        self.source = _Source(self.train, self.device)
 
     def end(self, epoch: int) -> None:
         """End the training here; what counts is how it stood after `epoch`, and the curve ends there."""

@@ -46,14 +46,13 @@ def unmoved(model: nn.Module) -> Iterator[None]:
 
 def sign_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the sign of the gradient of the cross-entropy with respect to x, in {-1, 0, 1}; the model must be `still`."""
-    sign: Tensor = _gradient(model, x, y).sign_()
-    return sign
+    return _gradient(model, x, y).sign_()
 
 
 def direction_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of the cross-entropy with respect to x, of length 1 per image; the model must be `still`."""
     gradient = _gradient(model, x, y)
-    length = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
+    length: Tensor = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
     return gradient / (length + 1e-10)
 
 
@@ -73,5 +72,4 @@ def into_box(z: Tensor, x: Tensor, epsilon: float) -> Tensor:
 def into_ball(z: Tensor, x: Tensor, epsilon: float) -> Tensor:
     """Project z to within a Euclidean distance of epsilon of x, image by image, and to [0, 1]."""
     difference: Tensor = (z - x).flatten(1).renorm(2, 0, epsilon)
-    projected: Tensor = (x + difference.view_as(x)).clamp_(0, 1)
-    return projected
+    return (x + difference.view_as(x)).clamp_(0, 1)

@@ -2,6 +2,7 @@
 # make check   what CI runs: ruff, mypy --strict, the tests
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
 # make generators   prints how fast poisons without a surrogate are made, as ratios of one run
+# make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
@@ -11,7 +12,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators smoke scale slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke scale slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -28,6 +29,9 @@ speed: $(VENV)/installed
 
 generators: $(VENV)/installed
 	$(BIN)/python -m benchmark.generators
+
+speed-purifiers: $(VENV)/installed
+	$(BIN)/python -m benchmark.purifiers
 
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run

@@ -65,6 +65,12 @@ class Victim(nn.Module):
             self.last = logits.detach()
         return logits
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return what enters the head, (B, D)."""
+        net: Any = self.net
+        features: Tensor = net.features(self.normalised(x))
+        return features
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -117,7 +123,7 @@ def train(
 
 class Training:
     """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
-    `keep`, `rollback`, `factors` and `restart`."""
+    `keep`, `rollback`, `factors`, `restart`, `outputs`, `exchange` and `end`."""
 
     def __init__(
         self,
@@ -201,6 +207,32 @@ class Training:
             group["lr"] = group["initial_lr"] = lr
         self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
 
+    def outputs(self, rows: Tensor, features: bool = False) -> Tensor:
+        """Return logits, or what enters the head, of the training images `rows`: float32 (n, D) on the CPU.
+
+        Evaluation mode, no augmentation.
+        """
+        seen: list[Tensor] = []
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
+            for part in rows.cpu().split(EVALUATED):
+                x = fit(self.train.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
+                seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
+        self.model.train(training)
+        return torch.cat(seen)
+
+    def exchange(self, images: Tensor) -> None:
+        """Train on these images, one for each of the set and of its shape, from the next epoch on."""
+        self.train = replace(self.train, images=images)
+        self.source = _Source(self.train, self.device)
+
+    def end(self, epoch: int) -> None:
+        """End the training here; what counts is how it stood after `epoch`, and the curve ends there."""
+        self.total = self.step
+        for values in vars(self.curve).values():
+            del values[epoch:]
+
     # the loop
 
     def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
@@ -238,6 +270,8 @@ class Training:
             for name in protocol.augmentation:
                 x = AUGMENTATIONS[name](x, self.size)
             x = floats(x)
+            if any(defense.soft for defense in self.defenses):
+                y = F.one_hot(y, self.train.num_classes).float()
             for defense in self.defenses:
                 x, y = defense.augment(x, y)
             for hooks in self.hooks:

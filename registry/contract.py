@@ -306,6 +306,7 @@ class Defense:
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
     per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
+    soft: ClassVar[bool] = False  # True: `augment` mixes labels and is given them as rows of probabilities, (B, K)
 
     @property
     def cost(self) -> float:
@@ -338,7 +339,8 @@ class Defense:
         """Return what acts during training. `run` is `benchmark.train.Training`.
 
         It has model, optimizer (one group of parameters per layer), train (the set), generator, layers (in order), and
-        keep(mask), rollback(), factors(values) and restart(lr, epochs).
+        keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), exchange(images) and
+        end(epoch).
         """
         return Hooks()
 

@@ -130,7 +130,7 @@ def test_a_defense_is_a_frozen_dataclass_that_pickles(name):
 @pytest.mark.parametrize("name", DEFENSES)
 def test_a_defense_overrides_a_hook_or_is_none(name):
     """A defense that does nothing under its name would be a row of lies."""
-    hooks = DEFENSES.entry(name).hooks & {"purify", "augment", "loss", "configure", "model"}
+    hooks = DEFENSES.entry(name).hooks & {"purify", "augment", "loss", "configure", "model", "start"}
     assert bool(hooks) == (name != "none")
 
 
@@ -193,6 +193,51 @@ def test_the_adversary_never_leaves_the_ball_nor_the_box(epsilon, steps, step_si
     for z, _, _ in spy.seen:
         assert (z - x).abs().max() <= epsilon + 1e-6
         assert z.min() >= 0 and z.max() <= 1
+
+
+@given(epsilon=st.floats(1e-3, 20), steps=st.integers(1, 4), start=st.sampled_from(["uniform", "gaussian", "none"]))
+@settings(max_examples=20)
+def test_the_adversary_in_l2_never_leaves_its_ball_nor_the_box(epsilon, steps, start):
+    """Card D02: the Euclidean distance of every image stays within epsilon in every step, the start included."""
+    x, y = batch(8, (3, 8, 8))
+    spy = Spy(192)
+    DEFENSES["at"](epsilon=epsilon, steps=steps, norm="l2", begin=start).loss(spy, x, y, 0.0)
+    assert len(spy.seen) == steps + 1
+    for z, _, _ in spy.seen:
+        assert (z - x).flatten(1).norm(dim=1).max() <= epsilon * (1 + 1e-4)
+        assert z.min() >= 0 and z.max() <= 1
+
+
+def test_the_adversary_of_a_linear_model_in_l2_walks_along_the_weights():
+    """Two classes and a linear score: the worst case of the ball lies epsilon away in the direction of the weights."""
+    torch.manual_seed(0)
+    x, epsilon = torch.rand(8, 3, 8, 8) * 0.2 + 0.4, 0.5
+    y = torch.arange(8) % 2
+    spy = Spy(192)
+    spy.linear = nn.Linear(192, 2)
+    DEFENSES["at"](epsilon=epsilon, steps=20, norm="l2", begin="none").loss(spy, x, y, 0.0)
+    difference = spy.linear.weight.detach()[1 - y] - spy.linear.weight.detach()[y]  # (B, 192), raises the loss
+    moved = (spy.seen[-1][0] - x).flatten(1)
+    assert torch.allclose(moved.norm(dim=1), torch.full((8,), epsilon), atol=1e-4)
+    assert F.cosine_similarity(moved, difference).min() > 0.99
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 8 / 255), ("l2", 0.5)])
+def test_starts_are_where_the_papers_put_them(norm, epsilon):
+    """Card D02: uniform in the box or epsilon away; gaussian with the step as its size; none at the image itself."""
+    x, y = torch.full((8, 3, 8, 8), 0.5), torch.arange(8) % 4
+    starts = {}
+    for start in ("uniform", "gaussian", "none"):
+        spy = Spy(192)
+        DEFENSES["at"](epsilon=epsilon, steps=10, norm=norm, begin=start).loss(spy, x, y, 0.0)
+        starts[start] = (spy.seen[0][0] - x).flatten(1)
+    assert not starts["none"].any()
+    if norm == "linf":
+        assert starts["uniform"].abs().max() > 0.95 * epsilon
+        assert starts["gaussian"].std() == pytest.approx(1.6 / 255, rel=0.1)
+    else:
+        assert torch.allclose(starts["uniform"].norm(dim=1), torch.full((8,), 0.5), atol=1e-4)
+        assert torch.allclose(starts["gaussian"].norm(dim=1), torch.full((8,), 0.125), atol=1e-4)
 
 
 def test_the_network_is_held_still_while_its_input_is_attacked():
@@ -362,6 +407,8 @@ def test_the_projection_takes_a_linear_shortcut_away():
         ("cutout", {"size": -1}),
         ("at", {"epsilon": -1.0}),
         ("at", {"steps": -1}),
+        ("at", {"norm": "l1"}),
+        ("at", {"begin": "anywhere"}),
     ],
     ids=str,
 )

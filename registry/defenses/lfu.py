@@ -1,0 +1,54 @@
+"""LFU: what a linear model reads off the pixels is projected away, and strong augmentation blurs what remains."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from registry import DEFENSES, Defense, EntryError, ImageSet, Job
+from registry._papers import LEARN_FROM_UNLEARNABLE
+
+
+@DEFENSES.register("lfu")
+@dataclass(frozen=True)
+class LearnFromUnlearnable(Defense):
+    """Orthogonal projection, then rotation, shear, scaling, colour jitter and CutMix while training.
+
+    So the d-vae paper calls what the second step of the published code does by default; the paper's own projection is
+    `ortho-proj`. Changed: these follow the protocol's crop and flip, where the code has them before; every image draws for
+    itself whether and how much CutMix takes, where the code draws once per batch. The jitter clips to [0, 1] as there.
+    Length and optimizer are the protocol's: the code's are 50 epochs and, `lfu+weight-decay(value=1e-4)`, another decay.
+    """
+
+    epochs: int = 20  # of the linear model
+    rotation: float = 10.0  # degrees either way
+    shear: float = 10.0  # degrees either way
+    scale: float = 0.2  # largest change of the size, parts of it, 0 to below 1
+    jitter: float = 0.2  # largest change of the factors of brightness, contrast and saturation, 0..1
+    cutmix: float = 0.5  # probability, 0..1
+
+    soft: ClassVar[bool] = True
+    small: ClassVar[dict[str, Any]] = {"epochs": 2}
+    paper = LEARN_FROM_UNLEARNABLE
+
+    def __post_init__(self) -> None:
+        if not (self.epochs >= 0 and 0 <= self.scale < 1 and 0 <= self.jitter <= 1 and 0 <= self.cutmix <= 1):
+            raise EntryError(f"defense lfu: expected epochs of 0 or more, scale, jitter and cutmix within 0..1, found {self}")
+
+    def purify(self, train: ImageSet, job: Job) -> ImageSet:
+        from registry.defenses.ortho_proj import OrthogonalProjection
+
+        return OrthogonalProjection(epochs=self.epochs).purify(train, job)
+
+    def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        from registry._photo import jitter, rotate, uniform, warp
+        from registry.defenses.cutmix import Cutmix
+
+        x = rotate(x, uniform(x, -self.rotation, self.rotation))
+        shrink = 1 / uniform(x, 1 - self.scale, 1 + self.scale)
+        slant = torch.deg2rad(uniform(x, -self.shear, self.shear)).tan()
+        zero = torch.zeros_like(shrink)
+        x = warp(x, torch.stack([shrink, shrink * slant, zero, zero, shrink, zero], 1))
+        x = jitter(x, self.jitter, self.jitter, self.jitter, 0.0)
+        return Cutmix(probability=self.cutmix).augment(x, y)

@@ -1,0 +1,168 @@
+"""LFU, EPIC and friendly noise, cards D15 to D17."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from benchmark.conformance import tiny
+from benchmark.train import Training
+from poisons.numerics import Numerics, seeded
+from registry import ARCHITECTURES, DEFENSES, EntryError, Job, Protocol
+from registry._medoids import medoids
+
+SHORT = Protocol(epochs=4, batch=16, lr=0.05)
+
+
+def fit(defense, data=None):
+    data = data or tiny()
+    with seeded(0, Numerics()):
+        run = Training(ARCHITECTURES["small-cnn"](data.num_classes), data, SHORT, [defense], "cpu", Numerics())
+        return run, run.run(data, None, None)
+
+
+# LFU
+
+
+def test_lfu_projects_as_ortho_proj_does():
+    """Card D15: steps one and two of D14, and no image is rounded."""
+    data = tiny()
+    found = DEFENSES["lfu"](epochs=2).purify(data, Job(seed=3)).images
+    assert torch.equal(found, DEFENSES["ortho-proj"](epochs=2).purify(data, Job(seed=3)).images)
+
+
+def test_lfu_without_its_augmentations_changes_no_batch():
+    """Each of them has a strength, and at none the batch passes as it is."""
+    data = tiny(16)
+    x = data.pixels(slice(None))
+    calm = DEFENSES["lfu"](rotation=0.0, shear=0.0, scale=0.0, jitter=0.0, cutmix=0.0)
+    found, y = calm.augment(x, data.labels)
+    assert torch.allclose(found, x, atol=1e-6) and torch.equal(y, F.one_hot(data.labels, 4).float())
+    for field, value in {"rotation": 10.0, "shear": 10.0, "scale": 0.2, "jitter": 0.2, "cutmix": 1.0}.items():
+        changed, _ = dataclasses.replace(calm, **{field: value}).augment(x, data.labels)
+        assert (changed - x).abs().amax((1, 2, 3)).gt(0.01).float().mean() > 0.5, field
+
+
+def test_lfu_scales_around_the_centre():
+    """A square of known size grows and shrinks within a fifth."""
+    x = torch.zeros(300, 1, 32, 32)
+    x[:, :, 8:24, 8:24] = 1
+    torch.manual_seed(0)
+    found, _ = DEFENSES["lfu"](rotation=0.0, shear=0.0, jitter=0.0, cutmix=0.0).augment(x, torch.zeros(300, dtype=torch.long))
+    side = found.sum((1, 2, 3)).sqrt() / 16
+    assert 0.74 < side.min() < 0.88 and 1.12 < side.max() < 1.26  # in whole pixels of 16
+    middle = (found.sum((1, 2)) * torch.arange(32)).sum(1) / found.sum((1, 2, 3))
+    assert (middle - 15.5).abs().max() < 0.6
+
+
+# EPIC
+
+
+def test_lazy_greedy_picks_what_plain_greedy_picks():
+    """Card D16: facility location, the gain of every candidate computed in every round."""
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    distances = torch.cdist(points.double(), points.double()).numpy()
+    similar = distances.max() - distances
+    chosen, covered = [], np.zeros(40)
+    for _ in range(8):
+        gains = np.maximum(similar - covered, 0).sum(1)
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+        covered = np.maximum(covered, similar[chosen[-1]])
+    picked, medoid = medoids(points, 8)
+    assert picked == chosen
+    assert torch.equal(medoid, torch.from_numpy(distances[:, chosen].argmin(1)))
+
+
+def test_epic_drops_the_outlier_of_every_class_and_keeps_duplicates(monkeypatch):
+    """Card D16: synthetic outputs, one image of each class far from the rest."""
+    data = tiny(64)
+    outliers = [0, 1, 2, 3]
+
+    def outputs(self, rows, features=False):
+        logits = 8.0 * F.one_hot(self.train.labels[rows], 4)
+        for number, row in enumerate(rows.tolist()):
+            if row in outliers:
+                logits[number] = 8.0 * F.one_hot((self.train.labels[row] + 1) % 4, 4)
+        return logits
+
+    monkeypatch.setattr(Training, "outputs", outputs)
+    run, _ = fit(DEFENSES["epic"](alpha=0.1, warmup=0.25, every=0.5), data)
+    assert sorted(set(range(64)) - set(run.kept.tolist())) == outliers
+
+
+def test_epic_selects_when_it_should_and_dropped_images_never_return():
+    """After the warm-up, at intervals, until the learning rate's last drop."""
+    sizes = {}
+
+    class Watched(Training):
+        def keep(self, mask):
+            before = set(self.kept.tolist()) if self.kept is not None else set(range(64))
+            super().keep(mask)
+            assert set(self.kept.tolist()) <= before
+            sizes[self.epoch] = len(self.kept)
+
+    data = tiny()
+    with seeded(0, Numerics()):
+        protocol = dataclasses.replace(SHORT, epochs=10)
+        defense = DEFENSES["epic"](alpha=0.5, warmup=0.2, every=0.2, until=0.8)
+        Watched(ARCHITECTURES["small-cnn"](4), data, protocol, [defense], "cpu", Numerics()).run(data, None, None)
+    assert list(sizes) == [2, 4, 6, 8] and sizes[8] < 64
+
+
+# Friendly noise
+
+
+def test_friendly_noise_stays_in_its_radius_and_disturbs_less_than_random_noise_of_its_size():
+    """Card D17: the divergence is at most that of random noise of equal norm; |noise| <= 16/255; larger than its start."""
+    data = tiny()
+    run, _ = fit(DEFENSES["none"](), data)
+    x, defense = data.pixels(slice(None)), DEFENSES["friendly-noise"]()
+    start = torch.empty_like(x).uniform_(-8 / 255, 8 / 255, generator=torch.Generator().manual_seed(0))
+    found = defense.noise(run.model, x, start)
+    assert found.abs().max() <= 16 / 255 + 1e-7
+    run.model.eval()
+    wanted = run.model(x).detach().softmax(1)
+
+    def divergence(noise):
+        with torch.no_grad():
+            return float(F.kl_div(run.model((x + noise).clamp(0, 1)).log_softmax(1), wanted, reduction="batchmean"))
+
+    signs = torch.randint(0, 2, x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    size = found.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    assert divergence(found) <= divergence(signs * size / 3072**0.5)
+    assert found.norm() > start.norm()
+
+
+def test_images_carry_their_friendly_noise_from_the_epoch_on_that_found_it():
+    """Before it the set as it was, behind it every image within the radius; random noise in every batch."""
+    seen = {}
+
+    class Watched(Training):
+        def exchange(self, images):
+            seen[self.epoch] = (images.int() - self.train.images.int()).abs().amax((1, 2, 3))
+            super().exchange(images)
+
+    data = tiny()
+    with seeded(0, Numerics()):
+        defense = DEFENSES["friendly-noise"](begin=0.5, steps=5)
+        Watched(ARCHITECTURES["small-cnn"](4), data, SHORT, [defense], "cpu", Numerics()).run(data, None, None)
+    assert list(seen) == [2]
+    assert seen[2].max() <= 16 and seen[2].min() > 3
+    x = torch.full((4, 3, 8, 8), 0.5)
+    noisy, _ = defense.augment(x, torch.zeros(4))
+    assert (
+        torch.allclose((noisy - x).abs(), torch.tensor(8 / 255), atol=1e-6)
+        and abs(float((noisy > x).float().mean()) - 0.5) < 0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [("lfu", {"scale": 1.0}), ("epic", {"alpha": 0.0}), ("friendly-noise", {"begin": 2.0})], ids=str
+)
+def test_a_value_out_of_range_is_refused_by_name(name, fields):
+    """Before any work, with the value that was found."""
+    with pytest.raises(EntryError, match=f"defense {name}"):
+        DEFENSES[name](**fields)

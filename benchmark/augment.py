@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._two_views import part_resized, recoloured
+from registry._views import jitter_gray, part_resized
 
 Augmentation = Callable[[Tensor, int], Tensor]
 """`f(x, size)`: x uint8, or float32 in [0, 1] units, (B, C, H, W); the side of the result is `size` where the name says so,
@@ -66,7 +66,8 @@ def resized_crop(x: Tensor, size: int) -> Tensor:
 
 def jitter(x: Tensor, size: int) -> Tensor:
     """Change brightness, contrast and saturation by factors in [0.6, 1.4] and turn the hue by up to 0.2 of the circle."""
-    return recoloured(floats(x), 0.4, 0.2)
+    x = floats(x)
+    return jitter_gray(x, None, jitter=1.0, gray=0.0, hue=0.2)(x)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {

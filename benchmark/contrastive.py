@@ -11,7 +11,7 @@ from benchmark.augment import fit
 from benchmark.train import EVALUATED, Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics
 from registry import Contrastive, Defense, ImageSet, Protocol
-from registry._two_views import view
+from registry._views import contrasted
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Views(Defense):
         return self.protocol.objective(net)
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        first, second = (model.normalised(view(x, self.protocol.area)) for _ in range(2))  # type: ignore[operator]
+        first, second = (model.normalised(contrasted(x, self.protocol.area)) for _ in range(2))  # type: ignore[operator]
         loss: Tensor = model.net(first, second)  # type: ignore[operator]
         return loss
 

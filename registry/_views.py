@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 View = Callable[[Tensor], Tensor]
 """Maps x, float32 (B, C, H, W) in [0, 1] units, to an image of the same shape; differentiable."""
@@ -59,14 +60,14 @@ def shift_flip(x: Tensor, dice: torch.Generator, fill: Tensor | None = None) -> 
     return view
 
 
-def jitter_gray(x: Tensor, dice: torch.Generator, jitter: float = 0.8, gray: float = 0.2) -> View:
+def jitter_gray(x: Tensor, dice: torch.Generator | None, jitter: float = 0.8, gray: float = 0.2, hue: float = 0.1) -> View:
     """Draw a change of colours for a part `jitter` of the images, and remove them from a part `gray`.
 
-    Brightness, contrast and saturation by factors in [0.6, 1.4], hue by up to a tenth of the circle, in the YIQ plane, where
+    Brightness, contrast and saturation by factors in [0.6, 1.4], hue by up to `hue` of the circle, in the YIQ plane, where
     it has a gradient everywhere. Images of other than three channels have brightness and contrast only, and gray is their mean.
     """
     bright, contrast, colour = (_uniform(x, 0.6, 1.4, dice) for _ in range(3))
-    angle = _uniform(x, -0.1, 0.1, dice).flatten() * 2 * math.pi
+    angle = _uniform(x, -hue, hue, dice).flatten() * 2 * math.pi
     jittered, grayed = _coin(x, jitter, dice), _coin(x, gray, dice)
     channels = x.shape[1]
     weights = torch.tensor(LUMA if channels == 3 else [1 / channels] * channels, device=x.device).view(1, -1, 1, 1)
@@ -86,6 +87,35 @@ def jitter_gray(x: Tensor, dice: torch.Generator, jitter: float = 0.8, gray: flo
     return view
 
 
+def part_resized(x: Tensor, size: int, least: float) -> Tensor:
+    """Cut a rectangle of `least` to 1 of the area and a ratio of sides from 3/4 to 4/3, and resize it to `size`, bilinear.
+
+    The usual random resized crop, but for the rare draw that does not fit: its sides are cut to the image's.
+    """
+    count, _, height, width = x.shape
+    area = torch.empty(count, device=x.device).uniform_(least, 1.0) * height * width
+    ratio = torch.empty(count, device=x.device).uniform_(math.log(3 / 4), math.log(4 / 3)).exp()
+    w = ((area * ratio).sqrt() / width).clamp(max=1)  # fraction of the image
+    h = ((area / ratio).sqrt() / height).clamp(max=1)
+    centre_x = (torch.rand(count, device=x.device) * 2 - 1) * (1 - w)  # in [-1, 1] units of the sampling grid
+    centre_y = (torch.rand(count, device=x.device) * 2 - 1) * (1 - h)
+    zero = torch.zeros_like(w)
+    theta = torch.stack([torch.stack([w, zero, centre_x], 1), torch.stack([zero, h, centre_y], 1)], 1)  # (B, 2, 3)
+    grid = F.affine_grid(theta, [count, x.shape[1], size, size], align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def contrasted(x: Tensor, least: float) -> Tensor:
+    """Return a random view of every image, as contrastive learning makes two of: x float32 (B, C, H, W) in [0, 1] units.
+
+    Resized crop of `least` to 1 of the area, mirrored with probability 0.5, colours changed with 0.8, gray with 0.2.
+    Drawn from torch's own generator.
+    """
+    x = part_resized(x, x.shape[3], least)
+    x = torch.where(_coin(x, 0.5, None), x.flip(3), x)
+    return jitter_gray(x, None)(x)
+
+
 def _hue_matrix(angle: Tensor) -> Tensor:
     """Return what turns the hue of RGB values by `angle` (B,), radians: (B, 3, 3)."""
     to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], device=angle.device)
@@ -102,7 +132,7 @@ def _reach(x: Tensor) -> tuple[int, int]:
 def _window(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
     """Cut height x width pixels at (top, left), int64 (B,), out of the black-framed images; one gather."""
     down, across = _reach(x)
-    padded = torch.nn.functional.pad(x, (across, across + 1, down, down + 1))
+    padded = F.pad(x, (across, across + 1, down, down + 1))
     rows = top[:, None] + torch.arange(height, device=x.device)  # (B, height)
     columns = left[:, None] + torch.arange(width, device=x.device)
     index = rows[:, :, None] * padded.shape[3] + columns[:, None, :]  # (B, height, width)
@@ -114,9 +144,9 @@ def _whole(x: Tensor, reach: int, dice: torch.Generator) -> Tensor:
     return torch.randint(-reach, reach + 1, (len(x),), generator=dice, device=x.device)
 
 
-def _uniform(x: Tensor, low: float, high: float, dice: torch.Generator) -> Tensor:
+def _uniform(x: Tensor, low: float, high: float, dice: torch.Generator | None) -> Tensor:
     return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(low, high, generator=dice)
 
 
-def _coin(x: Tensor, chance: float, dice: torch.Generator) -> Tensor:
+def _coin(x: Tensor, chance: float, dice: torch.Generator | None) -> Tensor:
     return torch.rand(len(x), 1, 1, 1, generator=dice, device=x.device) < chance

@@ -15,7 +15,7 @@ from conftest import craft, tiny, whole
 from torch.nn import functional as F
 
 from benchmark.train import evaluate, train
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, Protocol, _kernels, _loops, resolve
+from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, Protocol, _kernels, _loops, _staged, resolve
 from registry._adversaries import Adversary
 from registry._loops import Run
 from registry._steps import sign_of_gradient, still
@@ -952,3 +952,34 @@ def test_deepconfuse_killed_and_resumed_is_deepconfuse_undisturbed(tmp_path, mon
     attack = ATTACKS["deepconfuse"](surrogate="small-cnn", trials=2, epochs=2, batch=6, width=2)
     clean = tiny(20, shape=(3, 16, 16))
     assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, 9), craft(attack, clean))
+
+
+# Staged training of the surrogate, card A03
+
+
+@pytest.mark.parametrize("name", ["em", "em-class", "rem"])
+def test_a_staged_surrogate_takes_an_epoch_back_and_slows_its_first_layers(name, tmp_path, monkeypatch):
+    """Every measure exceeds a gamma of -1: the first epoch goes, with two stages no other; the noise stays."""
+    monkeypatch.setattr(_loops, "GAMMA", -1.0)
+    monkeypatch.setattr(_staged, "EXTENT", 0.0)
+    made = []
+    rollback = _loops.Watched.rollback
+
+    def watched(self):
+        before = {key: value.clone() for key, value in self.net.state_dict().items()}
+        rollback(self)
+        made.append((self, before, {key: value.clone() for key, value in self.net.state_dict().items()}))
+
+    monkeypatch.setattr(_loops.Watched, "rollback", watched)
+    clean, fields = tiny(32, shape=(3, 16, 16)), dict(ATTACKS[name].small) | {"batch": 16}
+    fields |= {"train_steps": 6} if name == "rem" else {"weight_steps": 2, "stop_error": -1.0, "max_rounds": 3}
+    staged, plain = (craft(ATTACKS[name](**fields, staged=s), clean) for s in (True, False))
+    assert len(made) == 1, "one roll-back is all that two stages have"
+    training, before, after = made[0]
+    rates = [group["rate"] for group in training.optimizer.param_groups]
+    assert rates[0] < 0.3 < rates[-1] and training.optimizer.param_groups[0]["lr"] < 0.03
+    assert any((before[key] != after[key]).any() for key in before), "weights went back to the start"
+    assert len(training.stages.measured) == 3 and (staged != plain).any()
+    if name != "em-class":
+        resumed = killed_and_resumed(ATTACKS[name](**fields, staged=True), clean, tmp_path, monkeypatch, 2)
+        assert torch.equal(resumed, staged)

@@ -1,0 +1,118 @@
+"""Staged training: watch how features cluster, take an epoch back when they lock onto a shortcut, slow the first layers."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from registry.contract import Hooks, Protocol
+
+GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all data sets
+EXTENT = 20.0  # least side of an embedding by which GAMMA means anything; not in the paper
+LOG = logging.getLogger(__name__)
+
+
+def activation_cluster_measure(points: Tensor, labels: Tensor) -> float:
+    """Return how far apart classes lie for how wide they are; points (n, 2), labels (n,). Equations 2 to 4.
+
+    Over all ordered pairs of classes, the distance of their closest points by the sum of (radius times mean distance from the
+    centre) of both. NaN with fewer than two classes.
+    """
+    groups = [points[labels == label].double() for label in labels.unique()]
+    spans = [(group - group.mean(0)).norm(dim=1) for group in groups]
+    widths = [float(span.max() * span.mean()) for span in spans]
+    total, pairs = 0.0, 0
+    for one in range(len(groups)):
+        for other in range(one):
+            nearest = float(torch.cdist(groups[one], groups[other], compute_mode="donot_use_mm_for_euclid_dist").min())
+            total += nearest / max(widths[one] + widths[other], 1e-12)
+            pairs += 1
+    return total / pairs if pairs else math.nan
+
+
+def factors(layers: int, stage: int, stages: int) -> list[float]:
+    """Return the factor of each layer's learning rate, first layer first, when `stage` (from 1) of `stages` begins.
+
+    Equation 5 with beta = 1 / stages: sigmoid(i / (beta stage) - layers), so the first stage / stages of the layers stand
+    almost still.
+    """
+    return [1 / (1 + math.exp(layers - i * stages / stage)) for i in range(1, layers + 1)]
+
+
+def embedded(features: Tensor) -> Tensor:
+    """Return a t-SNE of the features in two dimensions, raw: (n, D) -> (n, 2). The same for the same features."""
+    from sklearn.manifold import TSNE
+
+    count = len(features)
+    tsne = TSNE(2, perplexity=min(30.0, (count - 1) / 3), random_state=0)
+    return torch.from_numpy(tsne.fit_transform(features.numpy()))
+
+
+def with_cosine(protocol: Protocol, factor: float = 1.0) -> Protocol:
+    """Return the protocol with its learning rate times `factor`; a one-cycle schedule gives way, it cannot slow layers."""
+    schedule = "cosine" if protocol.schedule == "onecycle" else protocol.schedule
+    return replace(protocol, lr=protocol.lr * factor, schedule=schedule)
+
+
+class Stages(Hooks):
+    """Algorithm 1 of the paper: after an epoch whose measure exceeds gamma, while there are stages left, take the epoch
+    back and slow down more of the first layers."""
+
+    def __init__(self, run: Any, gamma: float, stages: int, per_class: int) -> None:
+        self.run, self.gamma, self.stages = run, gamma, stages
+        self.stage = 0  # how often an epoch was taken back
+        self.watching = True
+        self.measured: list[float] = []  # the measure of each epoch
+        self.extents: list[float] = []  # the larger side of each embedding
+        classes = run.train.num_classes
+        count = per_class or (100 if classes <= 10 else 50)
+        labels = run.train.labels
+        drawn = []
+        for label in range(classes):
+            members = torch.nonzero(labels == label).flatten()
+            drawn.append(members[torch.randperm(len(members), generator=run.generator)[:count]])
+        self.rows = torch.cat(drawn)
+
+    def after_epoch(self, epoch: int) -> None:
+        if not self.watching:
+            return
+        points = embedded(self.run.outputs(self.rows, features=True))
+        labels = self.run.train.labels[self.rows]
+        first = labels < 10  # all points are embedded, the first ten classes are measured
+        measure = activation_cluster_measure(points[first], labels[first])
+        extent = float((points.amax(0) - points.amin(0)).max())
+        self.measured.append(measure)
+        self.extents.append(extent)
+        back = measure > self.gamma and extent >= EXTENT and self.stage < self.stages - 1
+        LOG.info("epoch %d: activation cluster measure %.3g, extent %.3g%s", epoch, measure, extent, ", back" if back else "")
+        if back:
+            self.stage += 1
+            self.run.rollback()
+            self.run.factors(factors(len(self.run.layers), self.stage, self.stages))
+
+    def state_dict(self) -> dict[str, Any]:
+        figures = {"stage": self.stage, "watching": self.watching, "measured": self.measured, "extents": self.extents}
+        return {**figures, "rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.stage, self.watching, self.rows = state["stage"], state["watching"], state["rows"].cpu()
+        self.measured, self.extents = state["measured"], state["extents"]
+
+
+class ThenAllLayers(Stages):
+    """Stages first; then all layers are fine-tuned on a schedule of their own."""
+
+    def __init__(self, run: Any, lr: float, epochs: int, **fields: Any) -> None:
+        super().__init__(run, **fields)
+        self.lr, self.epochs = lr, epochs
+
+    def after_epoch(self, epoch: int) -> None:
+        super().after_epoch(epoch)
+        if self.watching and self.run.step >= self.run.total:
+            self.watching = False
+            self.run.restart(self.lr, self.epochs)

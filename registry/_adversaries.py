@@ -5,6 +5,7 @@ All work in pixel units within `radius` in linf and within [0, 1], on a network 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -107,6 +108,6 @@ def _checkpoints(steps: int) -> list[int]:
     """Return the steps after which APGD looks back: at 0.22 of them, then at intervals shrinking by 0.03, at least 0.06."""
     before, now, found = 0.0, 0.22, []
     while now <= 1:
-        found.append(-int(-now * steps // 1))
+        found.append(math.ceil(round(now * steps, 6)))
         before, now = now, now + max(now - before - 0.03, 0.06)
     return sorted(set(found))

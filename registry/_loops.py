@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from registry import ARCHITECTURES, ImageSet, Job
 from registry._adversaries import Adversary
+from registry._staged import GAMMA, Stages
 from registry._steps import sign_of_gradient, still
 from registry._views import View, crop_flip, identity, jitter_gray, shift_flip
 from registry.architectures._network import draw_as_he
@@ -34,7 +36,9 @@ PIXELS = 1 << 19  # positions that go through a surrogate together where no pape
 class Run:
     """One crafting: the data, random numbers on the device, passes so far, and a checkpoint once a minute."""
 
-    def __init__(self, clean: ImageSet, job: Job) -> None:
+    def __init__(self, clean: ImageSet, job: Job, stages: int = 0) -> None:
+        """`stages` above 0: surrogates of `persistent`, `class_wise` and `alternate` are trained in so many stages."""
+        self.stages = stages
         self.clean, self.job, self.device = clean, job, job.device
         seed = int(torch.randint(2**62, (1,), generator=job.generator))
         self.dice = torch.Generator(job.device).manual_seed(seed)
@@ -260,6 +264,80 @@ def _snapshot(net: nn.Module, optimizer: torch.optim.Optimizer, **rest: Any) -> 
     return {"net": net.state_dict(), "optimizer": optimizer.state_dict(), **rest}
 
 
+class Watched:
+    """Staged training of a surrogate, for poisoners who know that defense: what `_staged.Stages` asks of a training.
+
+    An epoch is one pass over the set, however many noise steps lie between. Taking it back restores weights, momentum and
+    normalisation, not the noise.
+    """
+
+    def __init__(
+        self, run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, noise: Tensor, tied: bool, per_epoch: int
+    ) -> None:
+        self.run, self.net, self.optimizer = run, net, optimizer
+        self.train, self.generator = run.clean, run.job.generator
+        self.noise, self.tied, self.per_epoch = noise, tied, per_epoch  # tied: one perturbation per class
+        self.layers = layers_of(net)
+        self.steps, self.total = 0, 0
+        self.saved = deepcopy(_snapshot(net, optimizer))
+        self.stages = Stages(self, GAMMA, run.stages, 0)
+
+    def outputs(self, rows: Tensor, features: bool = True) -> Tensor:
+        """Return the features of noisy images, in evaluation mode, on the CPU."""
+        found = []
+        with still(self.net), torch.no_grad():
+            for part in rows.split(self.run.at_once):
+                x, _ = self.run.batch(part)
+                noise = self.noise[self.train.labels[part] if self.tied else part].to(self.run.device).float()
+                noise = noise / 255 if self.noise.dtype == torch.int8 else noise
+                found.append(self.net.features(x + noise).cpu())  # type: ignore[operator]
+                self.run.count(1, len(part))
+        return torch.cat(found)
+
+    def rollback(self) -> None:
+        """Go back to the end of the last epoch that was let stand."""
+        self.net.load_state_dict(self.saved["net"])
+        self.optimizer.load_state_dict(self.saved["optimizer"])
+
+    def factors(self, values: list[float]) -> None:
+        """Set the part of the learning rate at which each layer goes on."""
+        for group, value in zip(self.optimizer.param_groups, values, strict=True):
+            group["rate"], group["lr"] = value, group["base"] * value
+
+    def after_step(self) -> None:
+        """Judge the epoch, if one is over."""
+        self.steps += 1
+        if self.steps % self.per_epoch:
+            return
+        stage = self.stages.stage
+        self.stages.after_epoch(self.steps // self.per_epoch)
+        self.run.write(cluster_measure=self.stages.measured[-1])
+        if self.stages.stage == stage:
+            self.saved = deepcopy(_snapshot(self.net, self.optimizer))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` goes on from."""
+        return {"steps": self.steps, "saved": self.saved, "stages": self.stages.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.steps, self.saved = state["steps"], state["saved"]
+        self.stages.load_state_dict(state["stages"])
+
+
+def layers_of(net: nn.Module) -> list[nn.Module]:
+    """Return the layers of a surrogate in order."""
+    inside = net.net if isinstance(net, Normalised) else net
+    found: list[nn.Module] = inside.layers()  # type: ignore[operator]
+    return found
+
+
+def descent_of(net: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
+    """Return the optimiser of a surrogate, one group of parameters per layer."""
+    groups = [{"params": list(layer.parameters()), "base": lr, "rate": 1.0} for layer in layers_of(net)]
+    return torch.optim.SGD(groups, lr, momentum=0.9, weight_decay=weight_decay)
+
+
 def hits(run: Run, net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return which part of 8-bit images a network gives these labels, in evaluation mode."""
     found = 0
@@ -323,32 +401,38 @@ def persistent(run: Run, net: nn.Module, plan: Rounds) -> Tensor:
     """Make one perturbation per image by rounds; return (N, C, H, W) in pixel units, on the CPU."""
     order = torch.randperm(len(run.clean), generator=run.job.generator)
     batches = batches_of(order, plan.batch)
-    optimizer = torch.optim.SGD(net.parameters(), plan.lr, momentum=0.9, weight_decay=plan.weight_decay)
+    optimizer = descent_of(net, plan.lr, plan.weight_decay)
     noise = room(tuple(run.clean.images.shape))
     if plan.start == "uniform":
         for where in run.clean.batches():
             noise[where] = torch.empty(noise[where].shape).uniform_(-plan.epsilon, plan.epsilon, generator=run.job.generator)
     risen = room(tuple(run.clean.images.shape)) if plan.warm.radius else None
+    watched = Watched(run, net, optimizer, noise, False, len(batches)) if run.stages else None
     first, error = 0, 1.0
     if state := run.resume("noise"):
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
-        noise, first = state["noise"].cpu(), state["round"]
+        noise[:], first = state["noise"].cpu(), state["round"]
         risen = None if risen is None else state["risen"].cpu()
         order = state["order"].cpu()
         batches = batches_of(order, plan.batch)
+        if watched:
+            watched.load_state_dict(state["watched"])
     for number in range(first, plan.max_rounds):
         losses = []
         for step in range(number * plan.weight_steps, (number + 1) * plan.weight_steps):
             rows = batches[step % len(batches)]
             losses.append(plan.learn(run, net, optimizer, rows, noise[rows].float()))
+            if watched:
+                watched.after_step()
         error = _noise_pass(run, net, plan, noise, risen)
         run.write(surrogate_loss=sum(losses) / len(losses), surrogate_error=error)
         run.job.progress(number + 1, plan.max_rounds)
         if error <= plan.stop_error:
             break
         if run.due:
-            run.keep("noise", _snapshot(net, optimizer, noise=noise, risen=risen, round=number + 1, order=order))
+            state = _snapshot(net, optimizer, noise=noise, risen=risen, round=number + 1, order=order)
+            run.keep("noise", state | {"watched": watched.state_dict() if watched else None})
     return noise
 
 
@@ -383,10 +467,11 @@ def class_wise(run: Run, net: nn.Module, plan: Rounds, part: float) -> Tensor:
     """
     clean, draws = run.clean, run.job.generator
     chosen = _stratified(clean, part, draws)
-    optimizer = torch.optim.SGD(net.parameters(), plan.lr, momentum=0.9, weight_decay=plan.weight_decay)
+    optimizer = descent_of(net, plan.lr, plan.weight_decay)
     noise = torch.zeros(clean.num_classes, *clean.images.shape[1:], device=run.device)
     batch, searched = min(plan.batch, len(clean)), min(plan.batch, len(chosen))
     queue: list[Tensor] = []
+    watched = Watched(run, net, optimizer, noise, True, max(1, len(clean) // batch)) if run.stages else None
     for number in range(plan.max_rounds):
         losses = []
         for _ in range(plan.weight_steps):
@@ -395,6 +480,8 @@ def class_wise(run: Run, net: nn.Module, plan: Rounds, part: float) -> Tensor:
                 queue = [rows for rows in order.split(batch) if len(rows) == batch]
             rows = queue.pop(0)
             losses.append(plan.learn(run, net, optimizer, rows, noise[clean.labels[rows].to(run.device)]))
+            if watched:
+                watched.after_step()
         order = chosen[torch.randperm(len(chosen), generator=draws)]
         with still(net):
             for rows in order.split(searched):
@@ -606,14 +693,17 @@ def alternate(run: Run, net: nn.Module, plan: Alternation) -> Tensor:
     size = len(run.clean)
     batch = min(plan.batch, size)
     per_epoch = size // batch  # incomplete batches are left out of training
-    optimizer = torch.optim.SGD(net.parameters(), plan.lr, momentum=0.9, weight_decay=plan.weight_decay)
+    optimizer = descent_of(net, plan.lr, plan.weight_decay)
     levels = torch.zeros(run.clean.images.shape, dtype=torch.int8)
     total = plan.train_steps + -(-size // batch)
+    watched = Watched(run, net, optimizer, levels, False, per_epoch) if run.stages else None
     order, first = torch.empty(0, dtype=torch.long), 0
     if state := run.resume("noise"):
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
-        order, first, levels = state["order"].cpu(), state["step"], state["levels"].cpu()
+        order, first, levels[:] = state["order"].cpu(), state["step"], state["levels"].cpu()
+        if watched:
+            watched.load_state_dict(state["watched"])
     for step in range(first, total):
         training = step < plan.train_steps
         if training:
@@ -631,14 +721,14 @@ def alternate(run: Run, net: nn.Module, plan: Alternation) -> Tensor:
         found = (255 * delta).round_()
         levels[rows] = found.to(torch.int8).cpu()
         if training:
-            run.write(
-                surrogate_loss=_robust_step(
-                    run, net, optimizer, plan, x, y, delta if plan.mirrored_frame else found / 255, step
-                )
-            )
+            kept = delta if plan.mirrored_frame else found / 255
+            run.write(surrogate_loss=_robust_step(run, net, optimizer, plan, x, y, kept, step))
+            if watched:
+                watched.after_step()
         run.job.progress(step + 1, total)
         if run.due:
-            run.keep("noise", _snapshot(net, optimizer, order=order, step=step + 1, levels=levels))
+            state = _snapshot(net, optimizer, order=order, step=step + 1, levels=levels)
+            run.keep("noise", state | {"watched": watched.state_dict() if watched else None})
     return levels
 
 
@@ -654,7 +744,8 @@ def _robust_step(
 ) -> float:
     """Train on the worst case around a new view of the noisy images; return the loss."""
     for group in optimizer.param_groups:
-        group["lr"] = plan.lr * 0.1 ** sum(step >= round(part * plan.train_steps) for part in plan.drops)
+        drops = sum(step >= round(part * plan.train_steps) for part in plan.drops)
+        group["lr"] = group["base"] * group["rate"] * 0.1**drops
     before, after = plan.views(x, run.dice)
     v = before((x + delta).clamp(0, 1))
     with still(net), mixed(run.device):

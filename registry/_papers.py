@@ -57,3 +57,11 @@ APBENCH = Paper(
     authors="Tianrui Qin, Xitong Gao, Juanjuan Zhao, Kejiang Ye, Cheng-Zhong Xu",
     year=2024,
 )
+
+EM = Paper(
+    "Unlearnable Examples: Making Personal Data Unexploitable",
+    venue="ICLR 2021",
+    url="https://arxiv.org/abs/2101.04898",
+    authors="Hanxun Huang, Xingjun Ma, Sarah Monazam Erfani, James Bailey, Yisen Wang",
+    year=2021,
+)

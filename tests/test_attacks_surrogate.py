@@ -15,7 +15,19 @@ from conftest import craft, tiny, whole
 from torch.nn import functional as F
 
 from benchmark.train import evaluate, train
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, Protocol, _kernels, _loops, resolve
+from registry import (
+    ARCHITECTURES,
+    ATTACKS,
+    EntryError,
+    ImageSet,
+    Job,
+    Protocol,
+    _adversaries,
+    _kernels,
+    _loops,
+    _staged,
+    resolve,
+)
 from registry._adversaries import Adversary
 from registry._loops import Run
 from registry._steps import sign_of_gradient, still
@@ -507,6 +519,52 @@ def test_an_adversary_stays_in_its_box_and_raises_the_loss(kind, surrogate):
         assert after.mean() > 0.97 * strongest
 
 
+def test_apgd_is_its_algorithm_for_one_image_at_a_time(surrogate):
+    """Algorithm 1 of Croce and Hein with its checkpoints, momentum and returns to the best point, in float64."""
+    surrogate, radius, steps = surrogate.double(), 4 / 255, 20
+    clean = tiny(6, shape=(3, 16, 16))
+    v, y = clean.pixels(slice(None)).double(), clean.labels
+    dice = torch.Generator().manual_seed(2)
+    start = torch.empty_like(v).uniform_(-radius, radius, generator=dice)
+    with still(surrogate):
+        fast = Adversary("apgd", radius, steps)(surrogate, v, y, torch.Generator().manual_seed(2))
+        for row in range(6):
+            image, label = v[row : row + 1], y[row : row + 1]
+
+            def at(z: torch.Tensor, label=label) -> tuple[float, torch.Tensor]:
+                z = z.clone().requires_grad_(True)
+                loss = F.cross_entropy(surrogate(z).float(), label)
+                return loss.item(), torch.autograd.grad(loss, z)[0]
+
+            def into(z: torch.Tensor, image=image) -> torch.Tensor:
+                return (image + (z - image).clamp(-radius, radius)).clamp(0, 1)
+
+            points = [into(image + start[row : row + 1])]
+            losses, slopes = [at(points[0])[0]], [at(points[0])[1]]
+            best, eta, halved, best_before = 0, 2 * radius, False, losses[0]
+            marks, rises, last_mark = [5, 9, 12, 14, 16, 18, 19, 20], 0, 0
+            now, before = points[0], points[0]
+            loss_now, slope_now = losses[0], slopes[0]
+            for k in range(1, steps + 1):
+                z = into(now + eta * slope_now.sign())
+                new = z if k == 1 else into(now + 0.75 * (z - now) + 0.25 * (now - before))
+                loss_new, slope_new = at(new)
+                rises += loss_new > loss_now
+                before, now, loss_now, slope_now = now, new, loss_new, slope_new
+                points.append(new)
+                losses.append(loss_new)
+                slopes.append(slope_new)
+                if loss_new > losses[best]:
+                    best = len(points) - 1
+                if k in marks:
+                    stuck = rises < 0.75 * (k - last_mark) or (not halved and losses[best] <= best_before)
+                    if stuck:
+                        eta, now, loss_now, slope_now = eta / 2, points[best], losses[best], slopes[best]
+                    halved, best_before, rises, last_mark = stuck, losses[best], 0, k
+            assert _adversaries._checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+            assert (fast[row] - points[best][0]).abs().gt(1e-7).float().mean() < 0.01  # its steps are float32
+
+
 def test_noise_of_views_is_what_a_loop_over_views_and_autograd_give(surrogate):
     """Card A04: stacking the views of a step along the batch changes no sign, and the adversary counts as an offset."""
     surrogate = surrogate.double()
@@ -594,6 +652,8 @@ def test_the_noise_of_sem_is_whole_levels_for_every_image_and_lowers_the_loss_of
     levels = _loops.alternate(run, net, plan)
     assert levels.dtype == torch.int8 and levels.abs().max() <= 8
     assert (levels.flatten(1) != 0).float().mean(1).min() > 0.8
+    brief = craft(ATTACKS["sem"](**(dict(ATTACKS["sem"].small) | {"train_steps": 1, "batch": 8})), clean)
+    assert (brief.flatten(1).abs().amax(1) > 0).all(), "one step sees 8 of 21 images; the rest have noise all the same"
     view = crop_flip(run.clean.pixels(slice(None)), torch.Generator().manual_seed(5))
     x, y = run.batch(slice(None))
     with still(net), torch.no_grad():
@@ -612,6 +672,15 @@ def test_what_apbench_calls_rem_climbs_before_it_descends():
     # six steps of different signs: not reachable by one step of epsilon / 5 from nothing
     assert delta.abs().max() > plan.step_size + 1e-4 and delta.abs().max() <= plan.epsilon / 2 + plan.step_size + 1e-6
     assert run.passes == pytest.approx(2 * (3 * 80 / 16 + 2 * 5 + 2 * 1 + 1))
+    starts = [torch.zeros_like(delta), torch.full_like(delta, 2 / 255)]
+
+    def after_a_pass(noise: torch.Tensor, risen: torch.Tensor) -> torch.Tensor:
+        noise, risen = noise.clone(), risen.clone()
+        _loops._noise_pass(run, net, plan, noise, risen)
+        return noise
+
+    same, again, other = (after_a_pass(starts[a], starts[b]) for a, b in ((0, 0), (1, 0), (0, 1)))
+    assert torch.equal(same, again) and not torch.equal(same, other)  # the climb's end counts, not the descent's
 
 
 @pytest.mark.parametrize(
@@ -729,6 +798,8 @@ def test_sep_keeps_evenly_spaced_checkpoints_that_end_with_the_last():
     nets = attack.ensemble(run)
     weights = [net.net.head.weight.detach() for net in nets]
     assert len(nets) == 3 and not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
+    seen = [int(net.net.body[0][1].num_batches_tracked) for net in nets]
+    assert seen == [4, 8, 12]  # two steps an epoch
     assert [round(120 * (k + 1) / 30) - 1 for k in (0, 1, 29)] == [3, 7, 119]
     assert len(run.log["surrogate_loss"]) == 6
 
@@ -947,8 +1018,40 @@ def test_enlarging_by_products_is_torchs_own(sizes):
     assert torch.allclose(deepconfuse.stretch(x, *sizes[2:]), expected, atol=1e-6)
 
 
-def test_deepconfuse_killed_and_resumed_is_deepconfuse_undisturbed(tmp_path, monkeypatch):
-    """A thousand trials take days; killed in the middle of the second trial."""
-    attack = ATTACKS["deepconfuse"](surrogate="small-cnn", trials=2, epochs=2, batch=6, width=2)
+@pytest.mark.parametrize(("trials", "epochs", "after"), [(1, 4, 8), (2, 2, 9)])
+def test_deepconfuse_killed_and_resumed_is_deepconfuse_undisturbed(trials, epochs, after, tmp_path, monkeypatch):
+    """A thousand trials take days; killed in the middle of the first, whose painter counts, and of the second."""
+    attack = ATTACKS["deepconfuse"](surrogate="small-cnn", trials=trials, epochs=epochs, batch=6, width=2)
     clean = tiny(20, shape=(3, 16, 16))
-    assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, 9), craft(attack, clean))
+    assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, after), craft(attack, clean))
+
+
+# Staged training of the surrogate, card A03
+
+
+@pytest.mark.parametrize("name", ["em", "em-class", "rem"])
+def test_a_staged_surrogate_takes_an_epoch_back_and_slows_its_first_layers(name, tmp_path, monkeypatch):
+    """Every measure exceeds a gamma of -1: the first epoch goes, with two stages no other; the noise stays."""
+    monkeypatch.setattr(_loops, "GAMMA", -1.0)
+    monkeypatch.setattr(_staged, "EXTENT", 0.0)
+    made = []
+    rollback = _loops.Watched.rollback
+
+    def watched(self):
+        before = {key: value.clone() for key, value in self.net.state_dict().items()}
+        rollback(self)
+        made.append((self, before, {key: value.clone() for key, value in self.net.state_dict().items()}))
+
+    monkeypatch.setattr(_loops.Watched, "rollback", watched)
+    clean, fields = tiny(32, shape=(3, 16, 16)), dict(ATTACKS[name].small) | {"batch": 16}
+    fields |= {"train_steps": 6} if name == "rem" else {"weight_steps": 2, "stop_error": -1.0, "max_rounds": 3}
+    staged, plain = (craft(ATTACKS[name](**fields, staged=s), clean) for s in (True, False))
+    assert len(made) == 1, "one roll-back is all that two stages have"
+    training, before, after = made[0]
+    rates = [group["rate"] for group in training.optimizer.param_groups]
+    assert rates[0] < 0.3 < rates[-1] and training.optimizer.param_groups[0]["lr"] < 0.03
+    assert any((before[key] != after[key]).any() for key in before), "weights went back to the start"
+    assert len(training.stages.measured) == 3 and (staged != plain).any()
+    if name != "em-class":
+        resumed = killed_and_resumed(ATTACKS[name](**fields, staged=True), clean, tmp_path, monkeypatch, 2)
+        assert torch.equal(resumed, staged)

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
 from registry._adversaries import Adversary
 from registry._loops import Alternation, Rounds, Run, alternate, exported, in_slices, persistent, surrogate
+from registry._papers import EM
 
 NONE = Adversary("none", 0.0)
 
@@ -33,7 +34,8 @@ class ErrorMinimizing(Attack):
     rem: that of the robust-error-minimizing code, which the stable-error-minimizing and d-vae papers ran: `train_steps`
     batches, each cropped and mirrored, given fresh noise and trained on; then all noise anew. The noise belongs to the cropped
     image but is added to the whole one, in their code as here.
-    `augment=cg` is the adaptive form of the staged-training paper (equation 6): random colours inside both halves.
+    The adaptive forms of the staged-training paper: `augment=cg` (equation 6) has random colours inside both halves, `staged`
+    takes epochs of the surrogate back that lock onto the noise and slows its first layers; its epoch is a pass over the set.
     Changed from the authors' code: images are visited in one fixed random order instead of that of the files; `max_rounds`
     bounds the search; `variant=rem` makes the noise of the last, incomplete batch anew too. Other data in their code: CIFAR-100
     weight_steps=20, weight_decay=5e-5; ImageNet epsilon=16/255, weight_steps=100, batch=32, stop_error=0.1, weight_decay=5e-5.
@@ -44,6 +46,8 @@ class ErrorMinimizing(Attack):
     norm: Literal["linf"] = "linf"
     surrogate: str = "resnet18"
     augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
+    staged: bool = False  # train the surrogate in stages, as the defense st trains victims
+    stages: int = 2  # of staged training; the staged-training paper takes 3 for CIFAR-100
     weight_steps: int = 0  # training steps per round; 0: 10, tue an epoch
     batch: int = 0  # images per training step; 0: 512, apb and rem 128
     noise_steps: int = 0  # signed steps per round, or per batch for rem; 0: 20, rem 10, apb 5
@@ -59,13 +63,7 @@ class ErrorMinimizing(Attack):
 
     version: ClassVar[int] = 2
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "noise_steps": 2, "max_rounds": 3}
-    paper = Paper(
-        "Unlearnable Examples: Making Personal Data Unexploitable",
-        venue="ICLR 2021",
-        url="https://arxiv.org/abs/2101.04898",
-        authors="Hanxun Huang, Xingjun Ma, Sarah Monazam Erfani, James Bailey, Yisen Wang",
-        year=2021,
-    )
+    paper = EM
 
     def __post_init__(self) -> None:
         if (
@@ -73,6 +71,8 @@ class ErrorMinimizing(Attack):
             or min(self.max_rounds, self.train_steps) < 1
         ):
             raise EntryError("attack em: steps and batch cannot be negative, max_rounds and train_steps must be 1 or more")
+        if self.stages < 1:
+            raise EntryError(f"attack em: stages={self.stages}, expected 1 or more")
         if self.variant == "rem" and self.augment != "none":
             raise EntryError("attack em: augment=cg is not defined for variant=rem; give it to the attack rem")
 
@@ -81,7 +81,7 @@ class ErrorMinimizing(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Run(clean, job, self.stages if self.staged else 0)
         if self.variant == "rem":
             levels = alternate(run, surrogate(run, self.surrogate, sees="centred"), self.alternation())
             run.close()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
 from registry._loops import Rounds, Run, class_wise, exported, surrogate
-from registry.attacks.em import ErrorMinimizing
+from registry._papers import EM
 
 
 @ATTACKS.register("em-class")
@@ -24,7 +24,7 @@ class ClassWise(Attack):
     on at most `stop_error` of that part.
     original: exported as the authors' loader does, which cuts the negative half off and truncates; the staged-training and
     learn-from-unlearnable papers ran that code.
-    `augment=cg` is the adaptive form of the staged-training paper: random colours while noise and surrogate are made.
+    `augment=cg` and `staged` are the adaptive forms of the staged-training paper, as in `em`.
     Changed from the authors' code: the part is drawn from the poison's seed; `max_rounds` bounds the search. Other data in
     their code: ImageNet epsilon=16/255, weight_steps=100, batch=32, stop_error=0.1, weight_decay=5e-5.
     """
@@ -34,6 +34,8 @@ class ClassWise(Attack):
     norm: Literal["linf"] = "linf"
     surrogate: str = "resnet18"
     augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
+    staged: bool = False  # train the surrogate in stages, as the defense st trains victims
+    stages: int = 2  # of staged training; the staged-training paper takes 3 for CIFAR-100
     weight_steps: int = 10  # training steps per round
     batch: int = 512  # images per training step, and per noise step
     noise_steps: int = 1  # signed steps per batch
@@ -45,18 +47,22 @@ class ClassWise(Attack):
     max_rounds: int = 50
 
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "part": 1.0, "max_rounds": 5}
-    paper = ErrorMinimizing.paper
+    paper = EM
 
     def __post_init__(self) -> None:
-        if min(self.weight_steps, self.batch, self.noise_steps, self.max_rounds) < 1 or not 0 < self.part <= 1:
-            raise EntryError("attack em-class: steps, batch and max_rounds must be 1 or more, part between 0 and 1")
+        if (
+            min(self.weight_steps, self.batch, self.noise_steps, self.max_rounds) < 1
+            or self.stages < 1
+            or not 0 < self.part <= 1
+        ):
+            raise EntryError("attack em-class: steps, batch, stages and max_rounds must be 1 or more, part between 0 and 1")
 
     @property
     def budget(self) -> Budget:
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Run(clean, job, self.stages if self.staged else 0)
         noise = class_wise(run, surrogate(run, self.surrogate), self.rounds(), self.part)
         run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])
         noise = exported(noise, self.variant, self.epsilon)

@@ -29,8 +29,10 @@ class RobustErrorMinimizing(Attack):
     The ablations of the stable-error-minimizing paper: `weight_adversary=none` (table 7, noise update alone),
     `noise_adversary=none` (training alone), `noise_adversary=uniform` with `weight_adversary=none` (random noise alone),
     `adversary=fgsm`, `tpgd` and `apgd` (table 14; which settings is not said, ours are those of the methods' papers, in both
-    updates). `augment=cg` is the adaptive form of the staged-training paper (equation 7): the adversary acts before random
-    colours and crop. Changed from the authors' code: the last, incomplete batch is made anew as well; crops go up to an eighth
+    updates).
+    The adaptive forms of the staged-training paper: `augment=cg` (equation 7) has the adversary act before random colours and
+    crop; `staged` trains the surrogate in stages, as in `em`.
+    Changed from the authors' code: the last, incomplete batch is made anew as well; crops go up to an eighth
     of the side on every image size, also in place of random resized crops. For ImageNet the code has train_steps=3000,
     noise_steps=7, step_size=2/255, samples=4, adversary_steps=7, adversary_step_size=1/255.
     """
@@ -46,6 +48,8 @@ class RobustErrorMinimizing(Attack):
     adversary_step_size: float = 0.0  # pixel units; 0: a fifth of its radius, of tpgd a quarter
     surrogate: str = "resnet18"
     augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
+    staged: bool = False  # train the surrogate in stages, as the defense st trains victims
+    stages: int = 2  # of staged training; the staged-training paper takes 3 for CIFAR-100
     train_steps: int = 5000  # batches; not for apb
     batch: int = 128  # images
     noise_steps: int = 0  # signed steps per batch; 0: 10, apb 5 per round
@@ -72,8 +76,8 @@ class RobustErrorMinimizing(Attack):
     )
 
     def __post_init__(self) -> None:
-        if min(self.train_steps, self.batch, self.samples, self.max_rounds) < 1:
-            raise EntryError("attack rem: train_steps, batch, samples and max_rounds must be 1 or more")
+        if min(self.train_steps, self.batch, self.samples, self.max_rounds, self.stages) < 1:
+            raise EntryError("attack rem: train_steps, batch, samples, max_rounds and stages must be 1 or more")
         if min(self.noise_steps, self.step_size, self.adversary_epsilon, self.adversary_steps, self.adversary_step_size) < 0:
             raise EntryError("attack rem: noise_steps, step_size and the adversary's fields cannot be negative")
         if self.variant == "apb" and self.augment != "none":
@@ -84,7 +88,7 @@ class RobustErrorMinimizing(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Run(clean, job, self.stages if self.staged else 0)
         if self.variant == "apb":
             noise = persistent(run, surrogate(run, self.surrogate, drawn="he"), self.rounds())
             run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])

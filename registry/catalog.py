@@ -300,7 +300,7 @@ def lacking(kind: str, item: str) -> list[tuple[str, str]]:
         if not entries:
             found.append((named.name, ""))
         fields = {f.name for entry in entries for f in entry.fields if not f.hidden} | set(COMMON.get(kind, ()))
-        fields |= {"seed"} if kind == "attacks" else set()
+        fields |= {"seed", "dataset"} if kind == "attacks" else set()
         found += [(named.name, key) for key in named.given if entries and key not in fields]
     return found
 

@@ -17,7 +17,7 @@ from benchmark.train import evaluate, train
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
-from registry import ATTACKS, DATASETS, ImageSet, Job, Protocol
+from registry import ATTACKS, DATASETS, ImageSet, Job, NotApplicable, Protocol
 from registry.catalog import Entry, Part
 from registry.data import Data, fingerprint
 
@@ -43,6 +43,8 @@ def check(entry: Entry) -> list[dict[str, Any]]:
         start = time.perf_counter()
         try:
             detail, ok = promise(entry) or "", True
+        except NotApplicable as why:
+            detail, ok = f"not checked: {why}", True
         except Exception as error:  # whatever an entry raises is the finding
             kind = "" if isinstance(error, _BrokenPromiseError) else f"{type(error).__name__}: "
             detail, ok = f"{kind}{error}", False
@@ -121,8 +123,6 @@ def _leaves_input(entry: Entry) -> str:
 
 
 def _other_shapes(entry: Entry) -> str:
-    from registry import NotApplicable
-
     clean = tiny(size=48, classes=3, side=24)
     try:
         _part(entry).build().applies(clean.info)

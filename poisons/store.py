@@ -13,7 +13,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -82,6 +82,12 @@ class Store:
     def poison(self, recipe: PoisonRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a poison, crafted if it is not there. BudgetError, CraftError; BusyError unless told to `wait`."""
         return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch, wait), wait)
+
+    def adopt(self, recipe: PoisonRecipe, data: Data, attack: Attack, source: Mapping[str, Any]) -> Kept:
+        """Keep a poison that was made elsewhere, as `attack` hands it over; `source` goes into its manifest. BudgetError."""
+        return self._get(
+            recipe, data, lambda scratch: self._craft(recipe, data, scratch, True, attack) | {"source": source}, True
+        )
 
     def purified(self, recipe: PurifiedRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a purified training set, made if it is not there; its poison is made first if need be."""
@@ -163,8 +169,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return Job(self.device, recipe.stage_seed, self.progress, folder, parents)
 
-    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
-        attack: Attack = recipe.attack[-1].build()
+    def _craft(
+        self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool, given: Attack | None = None
+    ) -> dict[str, Any]:
+        attack: Attack = given or recipe.attack[-1].build()
         attack.applies(data.train.info)
         budget = promise(recipe)  # refuses a wrong radius before any work
         family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]

@@ -82,8 +82,18 @@ def test_a_tool_alone_is_no_poison(tmp_path):
     """Two commands and a nested item say it in the same sentence."""
     for arguments in (("craft", "swap"), ("run", "--attack", "swap", "--dry-run")):
         assert "swap acts on the poison at its left; write lsp+swap" in bench(*arguments, code=2, workspace=tmp_path)[1]
-    with pytest.raises(EntryError, match="write lsp[+]swap"):
+    with pytest.raises(EntryError, match=r"write lsp\+swap"):
         assert recipe("ops-em(noise=swap)").family
+
+
+def test_a_poison_has_one_folder_however_its_fields_are_ordered():
+    """Records sort their fields; the command line does not."""
+    one = recipe("ar(epsilon=2.0,response=3.0,seed=1)")
+    (part,) = one.attack
+    other = dataclasses.replace(
+        one, attack=(dataclasses.replace(part, fields=dict(sorted(part.fields.items(), reverse=True))),)
+    )
+    assert (one.folder, one.text) == (other.folder, other.text)
 
 
 # Recipes

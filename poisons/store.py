@@ -363,7 +363,8 @@ def add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
         if not torch.isfinite(delta[part].sum()) and not torch.isfinite(delta[part]).all():  # a sum is quick
             raise CraftError(f"{text} returned noise that is not finite")
         values = delta[part] * 255
-        result[part] = values.add_(originals[part]).round_().clamp_(0, 255)
+        values.add_(originals[part].float()).round_().clamp_(0, 255)
+        result[part] = values.to(torch.int16)  # by way of integers: torch turns floats into bytes slowly
     return result
 
 

@@ -231,6 +231,11 @@ def test_regions_are_distinct_flat_patches_of_the_two_extremes(classes, regions)
     assert (patches == patches[..., :1]).all()
 
 
+def test_all_sixteen_patterns_of_four_gray_regions_are_found():
+    """Sixteen classes need every one of them: a draw that repeats one is drawn again."""
+    assert len(craft(ATTACKS["regions-4"](), tiny(16, 16, (1, 8, 8))).unique(dim=0)) == 16
+
+
 def test_regions_of_length_one_have_that_length():
     """The l2 form of the card."""
     delta = craft(ATTACKS["regions-4"](norm="l2", epsilon=1.0), tiny(8))

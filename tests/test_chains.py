@@ -278,7 +278,7 @@ def test_ten_classes_become_a_hundred_as_the_card_counts_them():
 
 def test_an_image_takes_the_noise_of_its_rank_until_they_run_out():
     """Equation 8 begins where the stock ends; a class of one noise gives it to all."""
-    stock, wanted = torch.tensor([0, 1, 0]), torch.zeros(6, dtype=torch.int64)
+    stock, wanted = torch.tensor([0, 1, 0]), torch.zeros(60, dtype=torch.int64)
     rows, weights = Transfer().mixture(stock, wanted, Job())
     assert rows[:2, 0].tolist() == [0, 2] and (weights[:2, 0] == 1).all()
     assert ((weights[2:, :2] >= 0.25) & (weights[2:, :2] <= 0.75)).all() and (rows[2:, 0] != rows[2:, 1]).all()

@@ -7,7 +7,6 @@ import os
 import pickle
 import stat
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,24 +197,27 @@ def test_coefficients_of_ar_become_its_noise(store, whole, tmp_path, container):
 
 
 class Bomb:
+    def __init__(self, path):
+        self.path = str(path)
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/unlearnable-bench-was-here",)
+        return os.mkdir, (self.path,)
 
 
 def test_nothing_in_a_file_is_run(store, whole, tmp_path):
     """Pickles in four wrappings: each is refused in a sentence, and none ran."""
     pickled = tmp_path / "rem-def-noise.pkl"
-    pickled.write_bytes(pickle.dumps(Bomb()))
-    np.save(tmp_path / "object.npy", np.array([Bomb()], object), allow_pickle=True)
-    np.savez(tmp_path / "object.npz", images=np.array([Bomb()], object))
-    torch.save({"noise": Bomb()}, tmp_path / "bomb.pt")
-    torch.save({"noise": Bomb()}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    pickled.write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+    np.save(tmp_path / "object.npy", np.array([Bomb(tmp_path / "ran")], object), allow_pickle=True)
+    np.savez(tmp_path / "object.npz", images=np.array([Bomb(tmp_path / "ran")], object))
+    torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
+    torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     told = {"rem-def-noise.pkl": "saves its array by numpy.save", "object.npy": "without unpickling"}
     told |= {"object.npz": "without unpickling", "bomb.pt": "holds more than tensors", "old.pt": "holds more than tensors"}
     for name, text in told.items():
         with pytest.raises(EntryError, match=text):
             take(store, tmp_path / name, whole)
-    assert not Path("/tmp/unlearnable-bench-was-here").exists()  # noqa: S108  (where the bomb would have written)
+    assert not (tmp_path / "ran").exists()
     assert store.folders() == []
 
 

@@ -406,6 +406,100 @@ def poisons_prune(
     print(f"{len(rows)} sets, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB")
 
 
+@poisons_app.command("import")
+def poisons_import(
+    path: Annotated[Path, typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of <index>.png, or a zip of one.")],
+    dataset: Annotated[str, typer.Option(help="Data set that it poisons.")],
+    name: Annotated[str, typer.Option(help="What it is, one word; else the file's name.")] = "",
+    units: Annotated[str, typer.Option(help="auto, images, or noise in pixels (0..1), levels (0..255), radius.")] = "auto",
+    order: Annotated[
+        str, typer.Option(help="index: row i is image i; class: by rank in its class; match: by likeness.")
+    ] = "index",
+    labels: Annotated[str, typer.Option(help="Labels of the rows, a .npy file.")] = "",
+    negative: Annotated[str, typer.Option(help="keep negative noise, or drop it.")] = "keep",
+    rounding: Annotated[str, typer.Option(help="to 8 bits: nearest or down.")] = "nearest",
+    norm: Annotated[str, typer.Option(help="linf, l2, l0: the bound that it must keep; none: measured only.")] = "none",
+    epsilon: Annotated[str, typer.Option(help="Radius in the norm, pixel units, such as 8/255.")] = "0",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Take a poison that its authors published into the store, and print the item by which cells use it.
+
+    Nothing in the file is unpickled or executed. The budget is measured; file name, sha256 and options are in the manifest.
+
+    Example: `bench poisons import perturbation.pt --dataset cifar10 --norm linf --epsilon 8/255`
+    """
+    from registry import DATASETS, EntryError, MissingDataError, data
+    from registry.item import value
+
+    radius = value(epsilon)
+    if isinstance(radius, str | bool):
+        raise EntryError(f"--epsilon {epsilon}: expected a number, such as 8/255")
+    part = DATASETS.resolve(dataset)[0]
+    space = _workspace(workspace)
+    space.writable()
+    if sentence := data.missing(part):
+        raise MissingDataError(sentence)
+    from poisons import exchange
+    from poisons.store import Store
+
+    options = exchange.Options(units, order, negative, rounding, norm, float(radius))
+    kept = exchange.take_in(Store(space.poisons), path, part, data.load(part), options, name, labels)
+    answer = {
+        "attack": kept.manifest["text"],
+        "path": str(kept.path),
+        "checksum": kept.checksum,
+        "cached": kept.cached,
+        "budget": kept.manifest["budget"],
+        "source": kept.manifest["source"],
+    }
+    if as_json:
+        return _print_json(answer)
+    budget, source = answer["budget"], answer["source"]
+    print(f"{source['file']}: {source['format']}, read as {source['units']}, sha256 {source['sha256'][:12]}")
+    print(f"attack    {answer['attack']}\npath      {kept.path}\nchecksum  {kept.checksum}")
+    print(f"budget    {budget['norm']}: spent {budget['spent']:.4g} (pixel units)")
+
+
+@poisons_app.command("export")
+def poisons_export(
+    item: str,
+    to: Annotated[Path, typer.Option(help="Folder or file to write; must not be there.")],
+    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    format_: Annotated[str, typer.Option("--format", help="png: a folder with data/<index>.png; npz: one file.")] = "png",
+    seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Write a poison for others, with labels and manifest; it is crafted if it is not in the store.
+
+    Example: `bench poisons export lsp --dataset digits --to lsp-digits`
+    """
+    from benchmark import schedule
+    from poisons.recipe import PoisonRecipe
+    from registry import ATTACKS, DATASETS, MissingDataError, data
+
+    part = DATASETS.resolve(dataset)[0]
+    recipe = PoisonRecipe(part, ATTACKS.resolve(item), seed)
+    chosen = schedule.choose_device(device)
+    space = _workspace(workspace)
+    for one in recipe.family:
+        if sentence := data.missing(one.dataset):
+            raise MissingDataError(sentence)
+    from poisons import exchange
+    from poisons.store import Store
+
+    loaded = data.load(part)
+    exchange.may_write(to, format_)
+    kept = Store(space.poisons, chosen).poison(recipe, loaded)
+    exchange.hand_out(kept, loaded.train, to, format_)
+    answer = {"attack": recipe.text, "path": str(to), "format": format_, "checksum": kept.checksum, "images": len(kept.labels)}
+    if as_json:
+        return _print_json(answer)
+    print(f"{recipe.text} on {part.text}: {answer['images']} images, {format_}\npath      {to}\nchecksum  {kept.checksum}")
+
+
 # Running
 
 

@@ -13,7 +13,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -78,6 +78,12 @@ class Store:
     def poison(self, recipe: PoisonRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a poison, crafted if it is not there. BudgetError, CraftError; BusyError unless told to `wait`."""
         return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch, wait), wait)
+
+    def adopt(self, recipe: PoisonRecipe, data: Data, attack: Attack, source: Mapping[str, Any]) -> Kept:
+        """Keep a poison that was made elsewhere, as `attack` hands it over; `source` goes into its manifest. BudgetError."""
+        return self._get(
+            recipe, data, lambda scratch: self._craft(recipe, data, scratch, True, attack) | {"source": source}, True
+        )
 
     def purified(self, recipe: PurifiedRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a purified training set, made if it is not there; its poison is made first if need be."""
@@ -154,8 +160,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return Job(self.device, recipe.stage_seed, self.progress, folder, parents)
 
-    def _craft(self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
-        attack: Attack = recipe.attack[-1].build()
+    def _craft(
+        self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool, given: Attack | None = None
+    ) -> dict[str, Any]:
+        attack: Attack = given or recipe.attack[-1].build()
         attack.applies(data.train.info)
         budget = promise(recipe)  # refuses a wrong radius before any work
         family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]
@@ -346,7 +354,8 @@ def add(originals: Tensor, delta: Tensor, text: str) -> Tensor:
         if not torch.isfinite(delta[part].sum()) and not torch.isfinite(delta[part]).all():  # a sum is quick
             raise CraftError(f"{text} returned noise that is not finite")
         values = delta[part] * 255
-        result[part] = values.add_(originals[part]).round_().clamp_(0, 255)
+        values.add_(originals[part].float()).round_().clamp_(0, 255)
+        result[part] = values.to(torch.int16)  # by way of integers: torch turns floats into bytes slowly
     return result
 
 

@@ -138,7 +138,12 @@ class Part:
     def text(self) -> str:
         """The item with the fields that differ from the defaults."""
         known = {f.name: f.default for f in self.entry.fields} | COMMON.get(self.entry.kind, {})
-        given = {k: v for k, v in self.fields.items() if k != "scale" and (k not in known or known[k] != v)}
+        order = [
+            *known,
+            *sorted(set(self.fields) - set(known)),
+        ]  # whatever the order of a record: a store's folders are so named
+        given = {k: self.fields[k] for k in order if k in self.fields and k != "scale"}
+        given = {k: v for k, v in given.items() if k not in known or known[k] != v}
         scale = self.fields.get("scale", 1.0)
         return write(self.name + (f"@{scale:g}" if scale != 1.0 else ""), given)
 

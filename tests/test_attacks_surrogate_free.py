@@ -95,6 +95,7 @@ def test_a_budget_is_measured_as_its_definition_says(norm):
     clean = tiny(400)
     poisoned = made(ATTACKS["lsp"](), clean)
     poisoned[5] = clean.images[5]
+    clean.images[6, 0, 0, 0], poisoned[6, 0, 0, 0] = 255, 0  # the largest difference is a darkening
     difference = (poisoned.double() - clean.images.double()) / 255
     spent = {
         "linf": difference.abs().max(),
@@ -201,7 +202,8 @@ def softmax(delta: torch.Tensor, clean: ImageSet) -> float:
 def test_a_class_without_images_takes_no_pixel_from_the_others():
     """Its best pair would be the first of all, which another class may need."""
     clean = tiny(12, 3)
-    gap = dataclasses.replace(clean, labels=clean.labels * 2, num_classes=6)
+    clean.images[:, :, 0, 0] = 255  # black in the first place is best for the first class that comes
+    gap = dataclasses.replace(clean, labels=clean.labels * 2 + 1, num_classes=6)
     assert torch.equal(made(ATTACKS["ops"](), gap), made(ATTACKS["ops"](), clean))
 
 
@@ -229,6 +231,11 @@ def test_regions_are_distinct_flat_patches_of_the_two_extremes(classes, regions)
     side = 16 // math.isqrt(regions)
     patches = delta.unfold(2, side, side).unfold(3, side, side).flatten(4)
     assert (patches == patches[..., :1]).all()
+
+
+def test_all_sixteen_patterns_of_four_gray_regions_are_found():
+    """Sixteen classes need every one of them: a draw that repeats one is drawn again."""
+    assert len(craft(ATTACKS["regions-4"](), tiny(16, 16, (1, 8, 8))).unique(dim=0)) == 16
 
 
 def test_regions_of_length_one_have_that_length():

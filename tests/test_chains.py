@@ -82,8 +82,22 @@ def test_a_tool_alone_is_no_poison(tmp_path):
     """Two commands and a nested item say it in the same sentence."""
     for arguments in (("craft", "swap"), ("run", "--attack", "swap", "--dry-run")):
         assert "swap acts on the poison at its left; write lsp+swap" in bench(*arguments, code=2, workspace=tmp_path)[1]
+<<<<<<< HEAD
     with pytest.raises(EntryError, match=r"write lsp[+]swap"):
+=======
+    with pytest.raises(EntryError, match=r"write lsp\+swap"):
+>>>>>>> att1
         assert recipe("ops-em(noise=swap)").family
+
+
+def test_a_poison_has_one_folder_however_its_fields_are_ordered():
+    """Records sort their fields; the command line does not."""
+    one = recipe("ar(epsilon=2.0,response=3.0,seed=1)")
+    (part,) = one.attack
+    other = dataclasses.replace(
+        one, attack=(dataclasses.replace(part, fields=dict(sorted(part.fields.items(), reverse=True))),)
+    )
+    assert (one.folder, one.text) == (other.folder, other.text)
 
 
 # Recipes
@@ -268,7 +282,7 @@ def test_ten_classes_become_a_hundred_as_the_card_counts_them():
 
 def test_an_image_takes_the_noise_of_its_rank_until_they_run_out():
     """Equation 8 begins where the stock ends; a class of one noise gives it to all."""
-    stock, wanted = torch.tensor([0, 1, 0]), torch.zeros(6, dtype=torch.int64)
+    stock, wanted = torch.tensor([0, 1, 0]), torch.zeros(60, dtype=torch.int64)
     rows, weights = Transfer().mixture(stock, wanted, Job())
     assert rows[:2, 0].tolist() == [0, 2] and (weights[:2, 0] == 1).all()
     assert ((weights[2:, :2] >= 0.25) & (weights[2:, :2] <= 0.75)).all() and (rows[2:, 0] != rows[2:, 1]).all()

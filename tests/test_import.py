@@ -1,0 +1,383 @@
+"""Published poisons: every format that authors use comes in as the same bytes, nothing in a file is run, ours go out again."""
+
+import argparse
+import io
+import json
+import os
+import pickle
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import as_data, recipe, tiny
+from PIL import Image
+from test_run import bench
+
+from poisons import exchange
+from poisons.exchange import Options
+from poisons.store import BudgetError, Store
+from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
+
+LEVELS = torch.randint(-8, 9, (24, 3, 32, 32), generator=torch.Generator().manual_seed(5))  # noise, whole levels
+BOUND = {"norm": "linf", "epsilon": 8 / 255}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return as_data(smooth(24, 4))
+
+
+def smooth(count: int, classes: int) -> ImageSet:
+    """Images that look different when they are small, as photographs do; white noise does not."""
+    images = torch.nn.functional.interpolate(tiny(count, classes, (3, 4, 4)).images.float(), size=32, mode="nearest")
+    return ImageSet(images.byte(), torch.arange(count) % classes, classes, tuple("abcdefgh"[:classes]))
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+def take(store, path, whole, labels="", **options):
+    return exchange.take_in(store, path, resolve("datasets", "digits")[0], whole, Options(**options), "", str(labels))
+
+
+def poisoned(whole, levels=LEVELS) -> torch.Tensor:
+    return (whole.train.images.int() + levels).clamp(0, 255).to(torch.uint8)
+
+
+def saved(path, array):
+    np.save(path, array)
+    return path
+
+
+def torch_saved(path, content, **options):
+    torch.save(content, path, **options)
+    return path
+
+
+def png(image: torch.Tensor) -> bytes:
+    with io.BytesIO() as file:
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
+        return file.getvalue()
+
+
+def folder(path, images):
+    (path / "data").mkdir(parents=True)
+    for row, image in enumerate(images):
+        (path / "data" / f"{row}.png").write_bytes(png(image))
+    (path / "readme.txt").write_text("by us")
+    return path
+
+
+def zipped(path, images, name="data/{}.png"):
+    with zipfile.ZipFile(path, "w") as archive:
+        for row, image in enumerate(images):
+            archive.writestr(name.format(row), png(image))
+    return path
+
+
+def pixels(levels=LEVELS) -> torch.Tensor:
+    return levels.float() / 255
+
+
+def last(images) -> np.ndarray:
+    return images.permute(0, 2, 3, 1).numpy()
+
+
+FILES = {
+    "EM and TUE: a float tensor": (lambda p, x: torch_saved(p / "perturbation.pt", pixels()), {}),
+    "the same in the container of old": (
+        lambda p, x: torch_saved(p / "old.pt", pixels(), _use_new_zipfile_serialization=False),
+        {},
+    ),
+    "REM and SEM, converted: int8 levels": (lambda p, x: saved(p / "noise.npy", LEVELS.to(torch.int8).numpy()), {}),
+    "LfU: float64 channels last": (lambda p, x: saved(p / "perturbation.npy", last(LEVELS.double() / 255)), {}),
+    "UCL: a checkpoint in units of the radius": (
+        lambda p, x: torch_saved(
+            p / "ucl.pth", {"model": {"delta": LEVELS.float() / 8}, "opt": argparse.Namespace(lr=0.5), "epoch": 160}
+        ),
+        {"units": "radius"},
+    ),
+    "HYPO: images and labels in a tuple": (
+        lambda p, x: torch_saved(p / "hypo.pt", (poisoned(x).float() / 255, x.train.labels)),
+        {"rounding": "down"},
+    ),
+    "TAP: float64 levels of images": (lambda p, x: saved(p / "poisoned.npy", last(poisoned(x).double())), {}),
+    "SEP: float images": (lambda p, x: saved(p / "sep.npy", (poisoned(x).float() / 255).numpy()), {"rounding": "down"}),
+    "an archive of ours": (
+        lambda p, x: (np.savez(p / "ours.npz", images=last(poisoned(x)), labels=x.train.labels.numpy()), p / "ours.npz")[1],
+        {},
+    ),
+    "a dictionary of tensors": (lambda p, x: torch_saved(p / "d.pt", {"noise": LEVELS.to(torch.int16)}), {}),
+    "AR and TAP: a folder of PNG": (lambda p, x: folder(p / "released", poisoned(x)), {}),
+    "AR: a zip of PNG": (lambda p, x: zipped(p / "released.zip", poisoned(x)), {}),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_what_authors_publish_comes_in_byte_for_byte(store, whole, tmp_path, kind):
+    """One noise in every format: the same images, the budget measured, where it came from kept."""
+    make, options = FILES[kind]
+    path = make(tmp_path, whole)
+    kept = take(store, path, whole, **BOUND, **options)
+    assert torch.equal(kept.images, poisoned(whole)) and torch.equal(kept.labels, whole.train.labels)
+    assert kept.manifest["budget"] == {"norm": "linf", "allowed": 8 / 255, "spent": 8 / 255}
+    source = kept.manifest["source"]
+    assert source["file"] == path.name and len(source["sha256"]) == 64 and source["units"] in exchange.UNITS[1:]
+    again = store.poison(recipe(kept.manifest["text"], seed=7), whole)
+    assert again.cached and again.checksum == kept.checksum, "found by its item, whatever the seed of the cell"
+    assert not list(store.root.glob(".import-*"))
+
+
+def test_one_pattern_per_class_goes_to_all_images_of_the_class(store, whole, tmp_path):
+    """EM class-wise is published as (K, 3, 32, 32)."""
+    path = torch_saved(tmp_path / "class.pt", pixels(LEVELS[:4]))
+    kept = take(store, path, whole, **BOUND)
+    assert torch.equal(kept.images, poisoned(whole, LEVELS[:4][whole.train.labels]))
+
+
+def test_noise_by_rank_in_its_class_finds_its_images(store, whole, tmp_path):
+    """LSP as Learn-from-unlearnable stores it: own order, labels in a second file."""
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    noise = saved(tmp_path / "simple_data.npy", last(LEVELS[order].float() / 255))
+    labels = saved(tmp_path / "simple_label.npy", whole.train.labels[order].numpy())
+    kept = take(store, noise, whole, labels, order="class", **BOUND)
+    wanted = LEVELS.clone()
+    for label in range(4):  # the t-th row of a class is its t-th image's
+        wanted[whole.train.labels == label] = LEVELS[order][whole.train.labels[order] == label]
+    assert torch.equal(kept.images, poisoned(whole, wanted))
+    assert kept.manifest["source"]["labels"] == "simple_label.npy"
+
+
+def test_images_in_another_order_are_matched_or_refused(store, whole, tmp_path):
+    """NTGA shuffles: images are found by likeness, labels one-hot agree; read by place they are refused."""
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(2))
+    hot = torch.nn.functional.one_hot(whole.train.labels[order], 4)
+    path = torch_saved(tmp_path / "ntga.pt", (poisoned(whole)[order], hot))
+    assert torch.equal(take(store, path, whole, order="match", **BOUND).images, poisoned(whole))
+    with pytest.raises(EntryError, match=r"most like the clean image of their own place: the file is in another order"):
+        take(store, path, whole)
+
+
+def test_negative_noise_is_dropped_on_demand(store, whole, tmp_path):
+    """The loader of Huang et al. does so; later papers keep it. The two are different poisons."""
+    path = torch_saved(tmp_path / "em.pt", pixels())
+    drop, keep = (take(store, path, whole, negative=how) for how in ("drop", "keep"))
+    assert torch.equal(drop.images, poisoned(whole, LEVELS.clamp(min=0))) and drop.checksum != keep.checksum
+
+
+def test_rounding_down_is_what_most_loaders_do(store, whole, tmp_path):
+    """Half a level: nearest is up or even, down is down; a pixel without noise stays in both."""
+    noise = torch.zeros(24, 3, 32, 32)
+    noise[:, 0] = 1.6 / 255
+    path = torch_saved(tmp_path / "half.pt", noise)
+    for how, step in (("nearest", 2), ("down", 1)):
+        levels = torch.zeros_like(LEVELS)
+        levels[:, 0] = step
+        assert torch.equal(take(store, path, whole, rounding=how).images, poisoned(whole, levels))
+
+
+@pytest.mark.parametrize("container", [list, torch.stack], ids=["ten classes: a list", "a hundred: one tensor"])
+def test_coefficients_of_ar_become_its_noise(store, whole, tmp_path, container):
+    """Its authors publish the processes, not the noise; they have no radius, which must be given."""
+    weights = torch.from_numpy(np.load(Store(tmp_path / "s").poison(recipe("ar"), whole).path / "coefficients.npy"))
+    path = torch_saved(tmp_path / "params-classes-10-mr-10.pt", container(list(weights)))
+    kept = take(store, path, whole, norm="l2", epsilon=1.0)
+    attack = ATTACKS["ar"]()
+    delta = torch.cat([part for _, part in attack.noise(weights, whole.train, Job())])
+    assert torch.equal(kept.images, (whole.train.images.float() + 255 * delta).round().clamp(0, 255).byte())
+    with pytest.raises(EntryError, match=r"give --norm l2 --epsilon 1\.0"):
+        take(store, path, whole)
+
+
+# What is refused
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_in_a_file_is_run(store, whole, tmp_path):
+    """Pickles in four wrappings: each is refused in a sentence, and none ran."""
+    pickled = tmp_path / "rem-def-noise.pkl"
+    pickled.write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+    np.save(tmp_path / "object.npy", np.array([Bomb(tmp_path / "ran")], object), allow_pickle=True)
+    np.savez(tmp_path / "object.npz", images=np.array([Bomb(tmp_path / "ran")], object))
+    torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
+    torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    told = {"rem-def-noise.pkl": "saves its array by numpy.save", "object.npy": "without unpickling"}
+    told |= {"object.npz": "without unpickling", "bomb.pt": "holds more than tensors", "old.pt": "holds more than tensors"}
+    for name, text in told.items():
+        with pytest.raises(EntryError, match=text):
+            take(store, tmp_path / name, whole)
+    assert not (tmp_path / "ran").exists()
+    assert store.folders() == []
+
+
+def test_an_archive_cannot_reach_out_of_itself(store, whole, tmp_path):
+    """Absolute paths, parents, links, doubles, and a few bytes that unpack to gigabytes."""
+    for number, name in enumerate(["../{}.png", "/tmp/{}.png", "a/../../{}.png", "..\\{}.png"]):  # noqa: S108
+        path = zipped(tmp_path / f"{number}.zip", poisoned(whole)[:2], name)
+        with pytest.raises(EntryError, match="leads out of it; nothing was read"):
+            take(store, path, whole)
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        link = zipfile.ZipInfo("0.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(EntryError, match="a link"):
+        take(store, tmp_path / "link.zip", whole)
+    with zipfile.ZipFile(tmp_path / "large.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.png", bytes(10_000_000))
+    with pytest.raises(EntryError, match="10,000,000 bytes, too many for such an image"):
+        take(store, tmp_path / "large.zip", whole)
+    with zipfile.ZipFile(tmp_path / "large.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", bytes(30_000_000))
+    with pytest.raises(EntryError, match="unpacks to 30,000,000 bytes, more than these images can need"):
+        take(store, tmp_path / "large.npz", whole)
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        for place in "ab":
+            archive.writestr(f"{place}/0.png", png(poisoned(whole)[0]))
+    with pytest.raises(EntryError, match=r"two files called 0\.png"):
+        take(store, tmp_path / "twice.zip", whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "told"),
+    [
+        ("gone.npy", lambda p: p, "there is no file"),
+        ("text.csv", lambda p: p.write_text("1"), "expected .npy, .npz, .pt"),
+        ("cut.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "no array that can be read"),
+        ("cut.pt", lambda p: p.write_bytes(b"PK"), "is not opened"),
+        ("shape.npy", lambda p: np.save(p, np.zeros((24, 3, 28, 28), np.int8)), r"\(24, 3, 28, 28\), expected"),
+        ("five.npy", lambda p: np.save(p, np.zeros((1, 24, 3, 32, 32), np.int8)), "expected"),
+        ("rows.npy", lambda p: np.save(p, np.zeros((23, 3, 32, 32), np.int8)), "holds 23 rows; the data set has 24 images"),
+        ("words.npy", lambda p: np.save(p, np.array(["a"])), "expected an array of numbers"),
+        ("units.npy", lambda p: np.save(p, np.linspace(-1, 1, 73728).reshape(24, 3, 32, 32)), "say which by --units"),
+        ("keys.npz", lambda p: np.savez(p, other=np.zeros(1)), "holds other; expected an array called"),
+        ("nan.npy", lambda p: np.save(p, np.full((24, 3, 32, 32), np.nan)), "may be noise in pixel units"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_in_a_sentence(store, whole, tmp_path, name, make, told):
+    """What was found, what was expected, what to do."""
+    make(tmp_path / name)
+    with pytest.raises(EntryError, match=told):
+        take(store, tmp_path / name, whole)
+    assert store.folders() == []
+
+
+def test_a_folder_must_have_each_image_once(store, whole, tmp_path):
+    """A missing or strange file would shift or spoil a poison; sorting by letters would misalign nearly all."""
+    released = folder(tmp_path / "released", poisoned(whole))
+    (released / "data" / "7.png").rename(released / "data" / "24.png")
+    with pytest.raises(EntryError, match=r"expected 24 files 0\.png to 23\.png"):
+        take(store, released, whole)
+    (released / "data" / "24.png").rename(released / "data" / "7.png")
+    (released / "data" / "7.png").write_bytes(png(poisoned(whole)[0][:, :16]))
+    with pytest.raises(EntryError, match=r"7\.png is 32x16 RGB, expected 32x32 with 3 channels"):
+        take(store, released, whole)
+    (released / "data" / "7.png").write_bytes(b"GIF89a")
+    with pytest.raises(EntryError, match=r"7\.png cannot be read"):
+        take(store, released, whole)
+
+
+def test_labels_of_other_images_are_refused(store, whole, tmp_path):
+    """A victim must never learn a poison under labels that its authors did not mean."""
+    path = torch_saved(tmp_path / "hypo.pt", (poisoned(whole), whole.train.labels.flip(0)))
+    with pytest.raises(EntryError, match="24 of 24 labels of the file are not the data set's"):
+        take(store, path, whole)
+
+
+def test_a_poison_beyond_its_declared_radius_is_refused(store, whole, tmp_path):
+    """The budget is measured on 8 bits, as for our own."""
+    path = torch_saved(tmp_path / "em.pt", pixels())
+    with pytest.raises(BudgetError, match=r"spent 8/255 of linf, allowed 4/255"):
+        take(store, path, whole, norm="linf", epsilon=4 / 255)
+    assert take(store, path, whole).manifest["budget"] == {"norm": "none", "allowed": None, "spent": 8 / 255}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"units": "inches"}, "--units inches: expected auto, images"),
+        ({"units": "radius"}, "needs the radius, --epsilon 8/255"),
+        ({"norm": "l3"}, "unknown norm 'l3'"),
+        ({"norm": "linf", "epsilon": -1.0}, "no radius of linf"),
+    ],
+)
+def test_wrong_options_are_refused(options, told):
+    """Before anything is read."""
+    with pytest.raises(EntryError, match=told):
+        Options(**options)
+
+
+def test_an_imported_poison_is_not_crafted(store, whole):
+    """In another workspace the item says how to get it; without content it applies to nothing."""
+    with pytest.raises(EntryError, match=r"sha-0123456789abcdef\) is not in this store .*: bench poisons import FILE"):
+        store.poison(recipe("imported(content=sha-0123456789abcdef)"), whole)
+    with pytest.raises(NotApplicable, match="stands for a published poison"):
+        ATTACKS["imported"]().applies(whole.train.info)
+
+
+@pytest.mark.parametrize("name", ["1234", "8/255", "true", "a b+c(d)", "perturbation", "..", "inf"])
+def test_any_file_name_becomes_a_word_of_an_item(name):
+    """The item that the command prints must read back."""
+    word = exchange._word(name)
+    assert resolve("attacks", f"imported(name={word})")[0].fields["name"] == word
+
+
+# Export
+
+
+@pytest.mark.parametrize(("kind", "place"), [("png", "out"), ("npz", "out.npz")])
+def test_what_goes_out_comes_in_again(store, whole, tmp_path, kind, place):
+    """A poison of ours in the hands of others is the same bytes, with labels, recipe and budget."""
+    kept = store.poison(recipe("lsp"), whole)
+    exchange.hand_out(kept, whole.train, tmp_path / place, kind)
+    back = take(Store(tmp_path / "other"), tmp_path / place, whole, norm="l2", epsilon=1.3041)
+    assert back.checksum == kept.checksum
+    if kind == "png":
+        assert (tmp_path / place / "labels.csv").read_text().splitlines()[:3] == ["index,label,class", "0,0,a", "1,1,b"]
+        assert json.loads((tmp_path / place / "manifest.json").read_text())["checksum"] == kept.checksum
+    else:
+        with np.load(tmp_path / place, allow_pickle=False) as archive:
+            assert json.loads(str(archive["manifest"]))["recipe"] == kept.manifest["recipe"]
+            assert (archive["labels"] == whole.train.labels.numpy()).all()
+    with pytest.raises(EntryError, match="is there already"):
+        exchange.hand_out(kept, whole.train, tmp_path / place, kind)
+    assert not list(tmp_path.glob(".*.making"))
+
+
+def test_a_published_poison_becomes_a_cell(tmp_path):
+    """The three commands in a row: export, import elsewhere, train on it under the printed item."""
+    part = "digits(per_class=20,test_per_class=5)"
+    out = tmp_path / "released"
+    told = bench("poisons", "export", "ops", "--dataset", part, "--to", out, "--json", workspace=tmp_path / "a")[0]
+    taken = bench(
+        *("poisons", "import", out, "--dataset", part, "--name", "their-ops", "--norm", "l0", "--epsilon", "1", "--json"),
+        workspace=tmp_path / "b",
+    )[0]
+    found = json.loads(taken)
+    assert found["checksum"] == json.loads(told)["checksum"] and found["budget"]["spent"] == 1
+    bench(
+        *("run", "--attack", found["attack"], "--dataset", part, "--protocol", "quick@0.1", "--executor", "inline"),
+        *("--seed", "3"),
+        workspace=tmp_path / "b",
+    )
+    (path,) = (tmp_path / "b" / "results" / "records").glob("*.json")
+    record = json.loads(path.read_text())
+    assert record["poison"]["checksum"] == found["checksum"]
+    assert data.load(resolve("datasets", part)[0]).fingerprint == record["dataset_fingerprint"]
+    for arguments, sentence in [
+        (("import", tmp_path / "no.npy", "--dataset", part), "there is no file"),
+        (("import", out, "--dataset", part, "--epsilon", "much"), "--epsilon much: expected a number"),
+        (("export", "ops", "--dataset", part, "--to", out), "is there already"),
+        (("export", "ops", "--dataset", part, "--to", tmp_path / "x", "--format", "gif"), "expected png, npz"),
+    ]:
+        assert sentence in bench("poisons", *arguments, code=2, workspace=tmp_path / "b")[1]

@@ -18,11 +18,7 @@ from benchmark.train import evaluate, train
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
-<<<<<<< HEAD
-from registry import ATTACKS, DATASETS, Contrastive, ImageSet, Job, Protocol
-=======
-from registry import ATTACKS, DATASETS, ImageSet, Job, NotApplicable, Protocol
->>>>>>> att1
+from registry import ATTACKS, DATASETS, Contrastive, ImageSet, Job, NotApplicable, Protocol
 from registry.catalog import Entry, Part
 from registry.data import Data, fingerprint
 

@@ -187,10 +187,10 @@ def test_operations_hit_the_images_they_were_drawn_for():
     """Grouping by operation must put every image back in its place."""
     x, _ = batch(30)
     which = torch.arange(30) % len(_policies.OPERATIONS)
-    strengths = torch.full((30,), 2.0)
+    strengths = torch.linspace(1, 4, 30)  # every image its own
     found = _policies.operate(x, which, strengths)
-    for image, number, out in zip(x, which.tolist(), found, strict=True):
-        alone = list(_policies.OPERATIONS.values())[number](image[None], torch.tensor([2.0]))[0]
+    for image, number, strength, out in zip(x, which.tolist(), strengths, found, strict=True):
+        alone = list(_policies.OPERATIONS.values())[number](image[None], strength[None])[0]
         assert torch.allclose(out, alone, atol=1e-6)
 
 

@@ -82,11 +82,7 @@ def test_a_tool_alone_is_no_poison(tmp_path):
     """Two commands and a nested item say it in the same sentence."""
     for arguments in (("craft", "swap"), ("run", "--attack", "swap", "--dry-run")):
         assert "swap acts on the poison at its left; write lsp+swap" in bench(*arguments, code=2, workspace=tmp_path)[1]
-<<<<<<< HEAD
-    with pytest.raises(EntryError, match=r"write lsp[+]swap"):
-=======
     with pytest.raises(EntryError, match=r"write lsp\+swap"):
->>>>>>> att1
         assert recipe("ops-em(noise=swap)").family
 
 

@@ -11,7 +11,7 @@ from registry._papers import STAGED_TRAINING
 @DEFENSES.register("brightness")
 @dataclass(frozen=True)
 class Brightness(Defense):
-    """Multiply every image by a factor drawn from [1 - strength, 1 + strength], clipped.
+    """Multiply every image by a factor within `strength` of 1, clipped.
 
     One of the single augmentations of the paper's tables. It does not state the range: ours is 0.6 to 1.4.
     """

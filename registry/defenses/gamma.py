@@ -11,7 +11,7 @@ from registry._papers import STAGED_TRAINING
 @DEFENSES.register("gamma")
 @dataclass(frozen=True)
 class Gamma(Defense):
-    """Raise the pixels of every image to a power drawn from [low, high].
+    """Raise the pixels of every image to a power drawn between `low` and `high`.
 
     One of the single augmentations of the paper's tables. It does not state the range: ours is 0.5 to 1.5.
     """

@@ -308,8 +308,7 @@ def _fill(images: np.ndarray, found: Found, clean: ImageSet, options: Options) -
                 values = values.clamp(min=0)
             values = values + clean.images[where]
         values = values.clamp(0, 255)
-        # a whole level in float32 may lie a little below itself
-        values = values.add(1e-3).floor() if options.rounding == "down" else values.round()
+        values = values.floor() if options.rounding == "down" else values.round()
         images[where] = values.to(torch.uint8).numpy()
     return units
 

@@ -110,7 +110,7 @@ def autocontrast(x: Tensor, _: Tensor) -> Tensor:
 def equalize(x: Tensor, _: Tensor) -> Tensor:
     """Make the histogram of every channel flat, in 8 bits, as Pillow does."""
     count, channels = x.shape[:2]
-    levels = _levels(x).long().view(count * channels, -1)  # (B C, H W)
+    levels = _levels(x).long().reshape(count * channels, -1)  # (B C, H W)
     histogram = torch.zeros(count * channels, 256, dtype=torch.int64, device=x.device)
     histogram.scatter_add_(1, levels, torch.ones_like(levels))
     top = 255 - histogram.flip(1).ne(0).int().argmax(1, keepdim=True)  # the highest level that occurs
@@ -118,7 +118,7 @@ def equalize(x: Tensor, _: Tensor) -> Tensor:
     below = histogram.cumsum(1) - histogram  # values below each level
     table = ((below + step // 2) // step.clamp(min=1)).clamp_(max=255)
     found = torch.where(step > 0, table.gather(1, levels), levels)
-    return found.view_as(x).float() / 255
+    return found.view(x.shape).float() / 255
 
 
 def sharpness(x: Tensor, factor: Tensor) -> Tensor:

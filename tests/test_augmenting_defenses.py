@@ -150,6 +150,14 @@ def test_jitter_runs_in_all_orders():
     assert 150 < counts[0] < 250 and counts[0] + counts[1] == 400 and counts[0] == counts[3]
 
 
+@pytest.mark.parametrize("name", [name for name in DEFENSES if "augment" in DEFENSES.entry(name).hooks])
+def test_a_batch_is_augmented_alike_however_it_lies_in_memory(name):
+    """The loop hands over batches pixel by pixel (channels last), tests and other people channel by channel."""
+    x, y = batch(96)
+    plain = augmented(name, x, y)[0]
+    assert torch.allclose(augmented(name, x.contiguous(memory_format=torch.channels_last), y)[0], plain, atol=1e-5)
+
+
 # Automatic augmentation, card D08
 
 

@@ -37,10 +37,10 @@ def test_lfu_without_its_augmentations_changes_no_batch():
     """Each of them has a strength, and at none the batch passes as it is."""
     data = tiny(16)
     x = data.pixels(slice(None))
-    calm = DEFENSES["lfu"](rotation=0.0, shear=0.0, scale=0.0, jitter=0.0, cutmix=0.0)
+    calm = DEFENSES["lfu"](rotation=0.0, shear=0.0, zoom=0.0, jitter=0.0, cutmix=0.0)
     found, y = calm.augment(x, data.labels)
     assert torch.allclose(found, x, atol=1e-6) and torch.equal(y, F.one_hot(data.labels, 4).float())
-    for field, value in {"rotation": 10.0, "shear": 10.0, "scale": 0.2, "jitter": 0.2, "cutmix": 1.0}.items():
+    for field, value in {"rotation": 10.0, "shear": 10.0, "zoom": 0.2, "jitter": 0.2, "cutmix": 1.0}.items():
         changed, _ = dataclasses.replace(calm, **{field: value}).augment(x, data.labels)
         assert (changed - x).abs().amax((1, 2, 3)).gt(0.01).float().mean() > 0.5, field
 
@@ -160,7 +160,7 @@ def test_images_carry_their_friendly_noise_from_the_epoch_on_that_found_it():
 
 
 @pytest.mark.parametrize(
-    ("name", "fields"), [("lfu", {"scale": 1.0}), ("epic", {"alpha": 0.0}), ("friendly-noise", {"begin": 2.0})], ids=str
+    ("name", "fields"), [("lfu", {"zoom": 1.0}), ("epic", {"alpha": 0.0}), ("friendly-noise", {"begin": 2.0})], ids=str
 )
 def test_a_value_out_of_range_is_refused_by_name(name, fields):
     """Before any work, with the value that was found."""

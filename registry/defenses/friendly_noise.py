@@ -48,7 +48,7 @@ class FriendlyNoise(Defense):
         return 2.0  # a step is two passes of three, over the set once: 20 of the published 40 epochs, and what looks at them
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        signs = torch.randint_like(x, 2) * 2 - 1
+        signs = torch.randint(2, x.shape, device=x.device) * 2 - 1
         return x + self.random * signs, y
 
     def start(self, run: Any) -> Hooks:

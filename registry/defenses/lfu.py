@@ -24,7 +24,7 @@ class LearnFromUnlearnable(Defense):
     epochs: int = 20  # of the linear model
     rotation: float = 10.0  # degrees either way
     shear: float = 10.0  # degrees either way
-    scale: float = 0.2  # largest change of the size, parts of it, 0 to below 1
+    zoom: float = 0.2  # largest change of the size, parts of it, 0 to below 1
     jitter: float = 0.2  # largest change of the factors of brightness, contrast and saturation, 0..1
     cutmix: float = 0.5  # probability, 0..1
 
@@ -33,8 +33,8 @@ class LearnFromUnlearnable(Defense):
     paper = LEARN_FROM_UNLEARNABLE
 
     def __post_init__(self) -> None:
-        if not (self.epochs >= 0 and 0 <= self.scale < 1 and 0 <= self.jitter <= 1 and 0 <= self.cutmix <= 1):
-            raise EntryError(f"defense lfu: expected epochs of 0 or more, scale, jitter and cutmix within 0..1, found {self}")
+        if not (self.epochs >= 0 and 0 <= self.zoom < 1 and 0 <= self.jitter <= 1 and 0 <= self.cutmix <= 1):
+            raise EntryError(f"defense lfu: expected epochs of 0 or more, zoom, jitter and cutmix within 0..1, found {self}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         from registry.defenses.ortho_proj import OrthogonalProjection
@@ -46,7 +46,7 @@ class LearnFromUnlearnable(Defense):
         from registry.defenses.cutmix import Cutmix
 
         x = rotate(x, uniform(x, -self.rotation, self.rotation))
-        shrink = 1 / uniform(x, 1 - self.scale, 1 + self.scale)
+        shrink = 1 / uniform(x, 1 - self.zoom, 1 + self.zoom)
         slant = torch.deg2rad(uniform(x, -self.shear, self.shear)).tan()
         zero = torch.zeros_like(shrink)
         x = warp(x, torch.stack([shrink, shrink * slant, zero, zero, shrink, zero], 1))

@@ -20,6 +20,10 @@ class Views(Defense):
 
     protocol: Contrastive
 
+    @property
+    def cost(self) -> float:
+        return 2.0
+
     def model(self, net: nn.Module) -> nn.Module:
         return self.protocol.objective(net)
 

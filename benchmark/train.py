@@ -138,6 +138,7 @@ class Training:
             protocol = defense.configure(protocol)
         if wrong := [name for name in protocol.augmentation if name not in AUGMENTATIONS]:
             raise EntryError(f"protocol: unknown augmentation {wrong[0]!r}; known are {', '.join(AUGMENTATIONS)}")
+        plain = net
         for defense in defenses:
             net = defense.model(net)
         self.protocol, self.defenses, self.device, self.train = protocol, defenses, device, data
@@ -151,7 +152,7 @@ class Training:
         self.curve = Curve()
         self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
         self.total, self.per_epoch = protocol.length(len(data))
-        self.numerics = replace(numerics, compile=numerics.compile or self._pays_to_compile(net))
+        self.numerics = replace(numerics, compile=numerics.compile or self._pays_to_compile(plain))
         self.bf16 = numerics.dtype == "bf16"
         if self.numerics.compile:
             net.compile(dynamic=False)  # in place: names of weights, features and layers stay

@@ -65,3 +65,11 @@ EM = Paper(
     authors="Hanxun Huang, Xingjun Ma, Sarah Monazam Erfani, James Bailey, Yisen Wang",
     year=2021,
 )
+
+OPS = Paper(
+    "One-Pixel Shortcut: On the Learning Preference of Deep Neural Networks",
+    venue="ICLR 2023",
+    url="https://arxiv.org/abs/2205.12141",
+    authors="Shutong Wu, Sizhe Chen, Cihang Xie, Xiaolin Huang",
+    year=2023,
+)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmark import driver
 from benchmark.conformance import tiny
-from benchmark.contrastive import pretrain_and_probe
+from benchmark.contrastive import Views, pretrain_and_probe
 from benchmark.train import Checkpoint
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, PROTOCOLS, Contrastive
@@ -138,6 +138,19 @@ def test_a_killed_pre_training_ends_the_same(name, tmp_path):
         go(Checkpoint(tmp_path / "state.pt", seconds=0), die)
     assert dataclasses.asdict(go(Checkpoint(tmp_path / "state.pt"))) == dataclasses.asdict(calm)
     assert len(calm.objective) == 3 and len(calm.test_acc) == 4
+
+
+def test_the_work_of_pre_training_is_that_of_the_encoder_twice(monkeypatch):
+    """Whether to compile is asked before anything is trained, on GPUs, of every protocol."""
+    from benchmark import train as module
+
+    monkeypatch.setattr(module, "can_compile", lambda device: True)
+    data, protocol = tiny(), short("moco")
+    with seeded(0, Numerics()):
+        plain = module.Training(encoder(), data, protocol, (), "cpu", Numerics())
+        twice = module.Training(encoder(), data, protocol, (Views(protocol),), "cpu", Numerics())
+    assert not twice.numerics.compile
+    assert twice.work(encoder()) == 2 * plain.work(encoder())
 
 
 def test_the_probe_can_be_trained_on_the_clean_images():

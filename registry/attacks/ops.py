@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable, Paper
+from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
+from registry._papers import OPS
 from registry.contract import DataInfo
 
 EXACT = 64  # images; up to 258 squares of levels add up exactly in float32
@@ -27,13 +28,7 @@ class OnePixelShortcut(Attack):
 
     epsilon: int = 1  # changed pixels per image (the papers' sparsity)
 
-    paper = Paper(
-        "One-Pixel Shortcut: On the Learning Preference of Deep Neural Networks",
-        venue="ICLR 2023",
-        url="https://arxiv.org/abs/2205.12141",
-        authors="Shutong Wu, Sizhe Chen, Cihang Xie, Xiaolin Huang",
-        year=2023,
-    )
+    paper = OPS
 
     def __post_init__(self) -> None:
         if self.epsilon < 1:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from registry._papers import OPS
 from registry.attacks.ops import OnePixelShortcut, mark
 from registry.contract import DataInfo
 
@@ -30,13 +31,7 @@ class OnePixelAndNoise(Attack):
 
     parents: ClassVar[dict[str, tuple[str, ...]]] = {"noise": ("epsilon",)}
     small: ClassVar[dict[str, Any]] = {"noise": "random-noise"}
-    paper = Paper(
-        "One-Pixel Shortcut: On the Learning Preference of Deep Neural Networks",
-        venue="ICLR 2023",
-        url="https://arxiv.org/abs/2205.12141",
-        authors="Shutong Wu, Sizhe Chen, Cihang Xie, Xiaolin Huang",
-        year=2023,
-    )
+    paper = OPS
 
     def __post_init__(self) -> None:
         if self.pixels < 1:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import as_data, noisy, poison, recipe, tiny
-from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_run import bench
 
 from benchmark import grid
 from poisons import store as stores
+from poisons.lease import leased
 from poisons.store import BusyError, Store, promise
 from registry import ATTACKS, Budget, EntryError, Job, NotApplicable, Parent, resolve
 from registry.attacks.transfer import Transfer
@@ -152,7 +152,7 @@ def test_a_chain_waits_for_its_parent_or_is_told(store, data):
     """Another process crafts the parent: a worker that does not want to wait takes another cell."""
     (store.root / ".locks").mkdir(parents=True)
     with (
-        FileLock(store.root / ".locks" / f"{recipe('lsp').key}.lock"),
+        leased(store.root / ".locks" / f"{recipe('lsp').key}.lock"),
         pytest.raises(BusyError, match="another process is making lsp"),
     ):
         store.poison(recipe("lsp+swap"), data, wait=False)

@@ -75,7 +75,7 @@ def test_list_shows_every_entry_with_its_line_and_source(kind):
 def test_show_prints_parameters_with_defaults_units_and_paper():
     """A reader of a page looks up here what `epsilon` means."""
     out, _ = bench("show", "at")
-    for expected in ("epsilon=8/255", "linf radius, pixel units", "steps=10", "Madry", "https://arxiv.org/abs/1706.06083"):
+    for expected in ("epsilon=8/255", "pixels in [0, 1]", "steps=10", "Madry", "https://arxiv.org/abs/1706.06083"):
         assert expected in out
     both = json.loads(bench("show", "none", "--json")[0])
     assert [one["kind"] for one in both] == ["attack", "defense"]

@@ -57,7 +57,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     if task.needs_poison:
         poison = craft(task, store, wait=True)
         seconds["craft"] = poison.manifest["seconds"]
-        note = record.PoisonNote(checksum=poison.checksum, **poison.manifest["budget"])
+        note = record.PoisonNote(checksum=poison.checksum, **poison.manifest["budget"], notes=poison.manifest.get("notes", {}))
     purified = task.purified
     if purified is not None:
         kept = purify(task, store, wait=True)

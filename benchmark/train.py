@@ -40,6 +40,7 @@ class Curve:
     test_acc: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
     objective: list[float] = field(default_factory=list)  # of a contrastive protocol, before its probe
+    shifts: list[float] = field(default_factory=list)  # of the last epoch alone, see `evaluate`
 
 
 class Victim(nn.Module):
@@ -302,11 +303,12 @@ class Training:
         self.curve.train_acc.append(float(right) / images)
 
     def _judged(self, test: ImageSet) -> float:
-        accuracy, loss = evaluate(self.model, test, self.device, self.size, self.bf16)
+        accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16)
         if not math.isfinite(loss):
             raise DivergedError(f"the test loss was {loss} after epoch {self.epoch}")
         self.curve.test_acc.append(accuracy)
         self.curve.test_loss.append(loss)
+        self.curve.shifts = shifts
         return accuracy
 
     def _state(self) -> dict[str, Any]:
@@ -376,18 +378,26 @@ class _Source:
         return self._gather(index).pin_memory()
 
 
-def evaluate(model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 0, bf16: bool = False) -> tuple[float, float]:
-    """Return accuracy (fraction) and mean cross-entropy on a clean test set. `size`: side that the network sees, 0: as is."""
+def evaluate(
+    model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 0, bf16: bool = False
+) -> tuple[float, float, list[float]]:
+    """Return accuracy (fraction), mean cross-entropy and shifts on a clean test set. `size`: the side seen, 0: as is.
+
+    Shifts: the part of the images that is taken for class y + k, for k from 0 to the number of classes less 1. A poison of
+    adversarial examples towards y + 1 shows in the last of them: its victim says y - 1.
+    """
     model.eval()
-    right, loss = torch.zeros((), device=device), torch.zeros((), device=device)
+    classes = test.num_classes
+    counts, loss = torch.zeros(classes, device=device, dtype=torch.long), torch.zeros((), device=device)
     with torch.no_grad(), torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bf16):
         for where in test.batches(EVALUATED):
             x = fit(test.pixels(where, device), size or test.images.shape[2])
             y = test.labels[where].to(device)
             logits = model(x.contiguous(memory_format=torch.channels_last)).float()
-            right += (logits.argmax(1) == y).sum()
+            counts += ((logits.argmax(1) - y) % classes == torch.arange(classes, device=device)[:, None]).sum(1)
             loss += F.cross_entropy(logits, y, reduction="sum")
-    return float(right) / len(test), float(loss) / len(test)
+    shifts = [count / len(test) for count in counts.tolist()]
+    return shifts[0], float(loss) / len(test), shifts
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

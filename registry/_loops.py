@@ -92,8 +92,9 @@ class Run:
             self.log.setdefault(name, []).append(value)
 
     def close(self, **figures: float) -> None:
-        """Hand passes, trajectories and figures to the manifest."""
-        self.job.note(passes=self.passes, **figures)
+        """Hand passes, trajectories with their first and last values, and figures to the manifest."""
+        ends = {f"{name}_{end}": values[at] for name, values in self.log.items() for end, at in (("first", 0), ("last", -1))}
+        self.job.note(passes=self.passes, **ends, **figures)
         for name, values in self.log.items():
             self.job.keep(name, np.array(values, np.float32))
 

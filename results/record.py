@@ -33,6 +33,7 @@ class Curve(_Strict):
     test_acc: list[FiniteFloat] = []
     test_loss: list[FiniteFloat] = []
     objective: list[FiniteFloat] = []  # mean contrastive loss per epoch of pre-training; the others are then of the probe
+    shifts: list[FiniteFloat] = []  # last epoch alone: part of the test images taken for class y + k, by k from 0
 
 
 class Metrics(_Strict):
@@ -48,6 +49,7 @@ class PoisonNote(_Strict):
     norm: str = ""
     spent: FiniteFloat | None = None
     allowed: FiniteFloat | None = None
+    notes: dict[str, FiniteFloat] = {}  # what the attack noted: passes per image, the surrogate's last error or loss
 
 
 class Record(_Strict):

@@ -71,6 +71,7 @@ def test_a_run_makes_a_record_per_cell_and_shares_its_stages(small_run):
         assert len(record.metrics.curve.train_acc) == 2
         assert record.numerics == {"dtype": "fp32", "compile": False, "threads": 1}
         assert (record.poison is not None) == (record.cell.texts["attack"] != "none")
+        assert len(record.metrics.curve.shifts) == 10 and record.metrics.curve.shifts[0] == record.metrics.test_acc
         assert len(record.tree) == 64
         assert record.versions["protocol:quick"] == "1"
     assert not list((workspace / "results/records/.leases").glob("*")), "leases of finished cells are removed"

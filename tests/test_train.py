@@ -42,6 +42,20 @@ def test_training_learns_and_reports_every_epoch():
     assert curve.test_acc[-1] == seen[-1][2] == evaluate(net, data)[0]
 
 
+def test_shifts_say_how_far_from_its_class_a_test_image_is_put():
+    """The mark of a poison made towards the next class is a victim that answers one class before the true one."""
+    data = tiny()
+
+    class Before(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.one_hot((next(labels) - 1) % 4, 4).float()
+
+    labels = iter([data.labels])
+    assert evaluate(Before(), data)[2] == [0.0, 0.0, 0.0, 1.0]
+    curve = fit()
+    assert curve.shifts[0] == curve.test_acc[-1] and sum(curve.shifts) == pytest.approx(1)
+
+
 def test_scaled_protocol_trains_a_part_of_the_epochs():
     """`name@0.5` means half of the epochs, and at least one."""
     assert len(fit(Protocol(epochs=4, batch=16, lr=0.01, scale=0.5)).test_acc) == 2

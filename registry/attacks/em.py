@@ -89,7 +89,7 @@ class ErrorMinimizing(Attack):
             return
         net = surrogate(run, self.surrogate, drawn="he" if self.variant == "apb" else "torch")
         noise = persistent(run, net, self.rounds(len(clean)))
-        run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])
+        run.close(rounds=len(run.log["surrogate_error"]))
         for where, delta in in_slices(clean, noise):
             yield where, exported(delta, self.variant, self.epsilon)
 

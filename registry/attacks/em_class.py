@@ -64,7 +64,7 @@ class ClassWise(Attack):
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
         run = Run(clean, job, self.stages if self.staged else 0)
         noise = class_wise(run, surrogate(run, self.surrogate), self.rounds(), self.part)
-        run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])
+        run.close(rounds=len(run.log["surrogate_error"]))
         noise = exported(noise, self.variant, self.epsilon)
         for where in clean.batches():
             yield where, noise[clean.labels[where]]

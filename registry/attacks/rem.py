@@ -91,7 +91,7 @@ class RobustErrorMinimizing(Attack):
         run = Run(clean, job, self.stages if self.staged else 0)
         if self.variant == "apb":
             noise = persistent(run, surrogate(run, self.surrogate, drawn="he"), self.rounds())
-            run.close(rounds=len(run.log["surrogate_error"]), surrogate_error=run.log["surrogate_error"][-1])
+            run.close(rounds=len(run.log["surrogate_error"]))
             yield from in_slices(clean, noise)
             return
         levels = alternate(run, surrogate(run, self.surrogate, sees="centred"), self.alternation())

@@ -211,7 +211,8 @@ def _read_npz(path: Path, limit: int) -> Found:
 def _chosen(found: Mapping[str, Any], keys: Any, kind: str, path: Path) -> Found:
     arrays = [found[key] for key in NAMES if key in found]
     if not arrays:
-        raise EntryError(f"{path} holds {', '.join(map(str, keys))}; expected an array called {', '.join(NAMES)}")
+        there = ", ".join(map(str, keys))
+        raise EntryError(f"{path} holds {there[:300]}; expected an array called {', '.join(NAMES)}")
     labels = next((found[key] for key in LABELS if key in found), None)
     return Found(np.asarray(arrays[0]), kind, None if labels is None else np.asarray(labels))
 

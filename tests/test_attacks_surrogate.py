@@ -629,6 +629,22 @@ def test_sem_is_rem_with_uniform_noise_and_at_radius_zero_rem_without_an_adversa
     assert not torch.equal(zero, craft(sem(**fields), clean))
 
 
+def test_the_rows_of_the_ablation_of_sem_are_those_of_the_two_loops():
+    """Table 7 of its paper, loop B of the cards: what each row adds to noise and to weights, under both entries' names."""
+    clean, sem, rem = tiny(16, shape=(3, 16, 16)), ATTACKS["sem"], ATTACKS["rem"]
+    fields = dict(sem.small) | {"train_steps": 2, "batch": 8}
+    same = {
+        "both": {"noise_adversary": "uniform"},
+        "noise": {"noise_adversary": "uniform", "weight_adversary": "none"},
+        "weights": {"noise_adversary": "none"},
+        "none": {"adversary_epsilon": 0.0},
+    }
+    made = {components: craft(sem(components=components, **fields), clean) for components in same}
+    for components, as_rem in same.items():
+        assert torch.equal(made[components], craft(rem(**fields, **as_rem), clean)), components
+    assert len({bytes(delta.numpy()) for delta in made.values()}) == 4
+
+
 def test_sem_needs_a_ninth_of_the_passes_of_rem():
     """Cards A04 and A05: 1,123 and 123 passes for each image of a step at the defaults; measured at half the size too."""
     plans = {name: ATTACKS[name]().alternation() for name in ("rem", "sem")}

@@ -409,7 +409,8 @@ def poisons_prune(
 @poisons_app.command("import")
 def poisons_import(
     path: Annotated[
-        Path, typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of <index>.png or of .npy parts, or a zip of PNG.")
+        Path,
+        typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG."),
     ],
     dataset: Annotated[str, typer.Option(help="Data set that it poisons.")],
     name: Annotated[str, typer.Option(help="What it is, one word; else the file's name.")] = "",

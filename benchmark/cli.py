@@ -408,12 +408,18 @@ def poisons_prune(
 
 @poisons_app.command("import")
 def poisons_import(
-    path: Annotated[Path, typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of <index>.png, or a zip of one.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG."),
+    ],
     dataset: Annotated[str, typer.Option(help="Data set that it poisons.")],
     name: Annotated[str, typer.Option(help="What it is, one word; else the file's name.")] = "",
-    units: Annotated[str, typer.Option(help="auto, images, or noise in pixels (0..1), levels (0..255), radius.")] = "auto",
+    units: Annotated[
+        str,
+        typer.Option(help="auto, images, or noise in pixels (0..1), levels (0..255), radius, normalised (by deviations)."),
+    ] = "auto",
     order: Annotated[
-        str, typer.Option(help="index: row i is image i; class: by rank in its class; match: by likeness.")
+        str, typer.Option(help="index: row i is image i; class: by rank in its class; match: by likeness, also of a part.")
     ] = "index",
     labels: Annotated[str, typer.Option(help="Labels of the rows, a .npy file.")] = "",
     negative: Annotated[str, typer.Option(help="keep negative noise, or drop it.")] = "keep",
@@ -458,6 +464,7 @@ def poisons_import(
     budget, source = answer["budget"], answer["source"]
     print(f"{source['file']}: {source['format']}, read as {source['units']}, sha256 {source['sha256'][:12]}")
     print(f"attack    {answer['attack']}\npath      {kept.path}\nchecksum  {kept.checksum}")
+    print(f"covers    {source.get('covers', len(kept.images)):,} of {len(kept.images):,} images")
     print(f"budget    {budget['norm']}: spent {budget['spent']:.4g} (pixel units)")
 
 

@@ -30,12 +30,13 @@ from torch.nn import functional as F
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store, checksum
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from registry._loops import statistics
 from registry.catalog import Part
 from registry.contract import blocks
 from registry.data import Data
 from registry.item import write
 
-UNITS = ("auto", "images", "pixels", "levels", "radius")
+UNITS = ("auto", "images", "pixels", "levels", "radius", "normalised")
 ORDERS = ("index", "class", "match")
 FORMATS = ("png", "npz")
 NAMES = ("images", "x", "data", "poison", "perturbation", "delta", "noise", "arr_0")  # of arrays, in archives and dictionaries
@@ -43,13 +44,16 @@ LABELS = ("labels", "label", "y", "targets")
 SMALLEST = 0.2  # pixel units: float noise beyond it may be in other units
 ALIGNED = 0.9  # share of the images that must be most like the clean image of their own place
 SAMPLE = 500  # images on which this is tried
+PAINTED = {f"dconv_down{n + 1}": f"down.{n}" for n in range(4)} | {f"dconv_up{3 - n}": f"up.{n}" for n in range(3)}
+PAINTED |= {"conv_last": "last"}  # blocks of DeepConfuse's generator -> ours
+LIKELY = 8  # clean images that an image of a file is compared with in full
 
 
 @dataclass(frozen=True)
 class Options:
     """How a file is to be read; all of it goes into the manifest."""
 
-    units: str = "auto"  # images, noise in pixel units, in 8-bit levels, or in units of the radius
+    units: str = "auto"  # images; noise in pixel units, 8-bit levels, units of the radius or of the channels' deviations
     order: str = "index"  # row i is image i; the t-th row of a class is its t-th image; or match by likeness
     negative: str = "keep"  # of noise; drop: as the loader of Huang et al. does
     rounding: str = "nearest"  # down: truncate, as most authors' loaders do
@@ -68,11 +72,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Found:
-    """What a file holds: an array (rows, C, H, W) or (rows, H, W, C), labels if there are any, and what it is called."""
+    """What a file holds: an array (rows, C, H, W) or (rows, H, W, C), labels and numbers of the images if there are any.
+
+    Or, in place of the array, the weights of a network that makes the noise.
+    """
 
     array: np.ndarray
     format: str
     labels: np.ndarray | None = None
+    ids: np.ndarray | None = None  # (rows,): which image each row is for
+    weights: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class _Given(Attack):
 
     promised: Budget
     images: np.ndarray
+    covered: np.ndarray  # bool (N,): which images the file is about; the others are clean
 
     @property
     def budget(self) -> Budget:
@@ -89,6 +99,8 @@ class _Given(Attack):
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
         for where in clean.blocks():
             yield where, torch.from_numpy(np.array(self.images[where]))
+        if not self.covered.all():
+            job.keep("keep", self.covered)
 
 
 # Import
@@ -105,21 +117,24 @@ def take_in(store: Store, path: Path, dataset: Part, data: Data, options: Option
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as scratch:
         images = np.lib.format.open_memmap(Path(scratch) / "images.npy", "w+", np.uint8, tuple(data.train.images.shape))
-        source["units"] = _fill(images, found, data.train, options)
+        source["units"], covered = _fill(images, found, data.train, options)
+        source["covers"] = int(covered.sum())
         images.flush()
         np.save(Path(scratch) / "labels.npy", data.train.labels.numpy())
         content = f"sha-{checksum(Path(scratch))[:16]}"
         given = {"content": content, "name": _word(name or path.stem), "norm": options.norm, "epsilon": options.epsilon}
         (part,) = ATTACKS.resolve(write("imported", given))
         budget = Budget(options.norm, options.epsilon)
-        return store.adopt(PoisonRecipe(dataset, (part,), 0), data, _Given(budget, images), source)
+        return store.adopt(PoisonRecipe(dataset, (part,), 0), data, _Given(budget, images, covered), source)
 
 
 def read(path: Path, clean: ImageSet) -> Found:
     """Read a file or a folder in one of the formats that authors use. EntryError says why it cannot be."""
     limit = _limit(clean)
     if path.is_dir():
-        return _read_png({one.name: one.read_bytes for one in path.rglob("*") if _is_plain(one)}, clean, str(path))
+        parts = sorted(one for one in path.glob("*.npy") if _is_plain(one))
+        files = {one.name: one.read_bytes for one in path.rglob("*") if _is_plain(one)}
+        return _read_parts(path, parts, limit) if parts and not _numbered(files) else _read_png(files, clean, str(path))
     if not path.is_file():
         raise EntryError(f"there is no file {path}")
     if path.stat().st_size > limit:
@@ -133,11 +148,11 @@ def read(path: Path, clean: ImageSet) -> Found:
     if ending == ".npz":
         return _read_npz(path, limit)
     if ending in (".pt", ".pth"):
-        return _from_torch(_read_torch(path, limit), path)
+        return _from_torch(_read_torch(path, limit), path, limit)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return _read_png(_members(archive, path, clean), clean, str(path))
-    raise EntryError(f"{path}: expected .npy, .npz, .pt, .pth, a folder of <index>.png, or a zip of one")
+    raise EntryError(f"{path}: expected .npy, .npz, .pt, .pth, a folder of <index>.png or of .npy parts, or a zip of PNG")
 
 
 def _limit(clean: ImageSet) -> int:
@@ -161,6 +176,20 @@ def _read_npy(path: Path, limit: int) -> np.ndarray:
     return array
 
 
+def _read_parts(path: Path, parts: list[Path], limit: int) -> Found:
+    """Read the arrays of a folder: images or noise in parts that follow each other by name, and labels at most once."""
+    arrays = [_read_npy(part, limit) for part in parts]
+    images = [array for array in arrays if array.ndim == 4]
+    labels = [array for array in arrays if array.ndim in (1, 2)]
+    if len({array.shape[1:] for array in images}) != 1 or len(labels) > 1 or len(images) + len(labels) != len(arrays):
+        shapes = ", ".join(f"{part.name} {array.shape}" for part, array in zip(parts, arrays, strict=True))
+        raise EntryError(f"{path} holds {shapes[:300]}; expected parts of images of one shape, and labels once at most")
+    if (size := sum(array.nbytes for array in arrays)) > limit:
+        raise EntryError(f"{path} holds {size:,} bytes of arrays, more than these images can need ({limit:,})")
+    whole = np.concatenate(images) if len(images) > 1 else images[0]
+    return Found(whole, "npy parts", labels[0] if labels else None)
+
+
 def _check_archive(path: Path, limit: int) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -182,7 +211,8 @@ def _read_npz(path: Path, limit: int) -> Found:
 def _chosen(found: Mapping[str, Any], keys: Any, kind: str, path: Path) -> Found:
     arrays = [found[key] for key in NAMES if key in found]
     if not arrays:
-        raise EntryError(f"{path} holds {', '.join(map(str, keys))}; expected an array called {', '.join(NAMES)}")
+        there = ", ".join(map(str, keys))
+        raise EntryError(f"{path} holds {there[:300]}; expected an array called {', '.join(NAMES)}")
     labels = next((found[key] for key in LABELS if key in found), None)
     return Found(np.asarray(arrays[0]), kind, None if labels is None else np.asarray(labels))
 
@@ -198,23 +228,40 @@ def _read_torch(path: Path, limit: int) -> Any:
         raise EntryError(f"{path} holds more than tensors and is not opened: {why[:200]}") from None
 
 
-def _from_torch(content: Any, path: Path) -> Found:
+def _from_torch(content: Any, path: Path, limit: int) -> Found:
     if isinstance(content, Mapping):
         model = content.get("model")
         if isinstance(model, Mapping) and isinstance(model.get("delta"), Tensor):
             return Found(_array(model["delta"]), "torch checkpoint")
-        tensors = {str(key): _array(value) for key, value in content.items() if isinstance(value, Tensor)}
-        return _chosen(tensors, content, "torch", path)
-    if isinstance(content, list | tuple) and all(isinstance(one, Tensor) for one in content) and content:
-        if len(content) == 2 and content[0].ndim == 4 and content[1].ndim <= 2:
-            return Found(_array(content[0]), "torch", _array(content[1]))
-        if len({one.shape for one in content}) == 1:
-            return Found(_array(torch.stack(list(content))), "torch")
+        tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        if any(key.removeprefix("module.") == "dconv_down1.0.weight" for key in tensors):
+            return Found(np.empty(0), "generator of DeepConfuse", weights=tensors)
+        return _chosen({key: _array(value) for key, value in tensors.items()}, content, "torch", path)
     if isinstance(content, Tensor):
         return Found(_array(content), "torch")
+    if isinstance(content, list | tuple) and content:
+        parts = [_numbers(one) for one in content]
+        if all(isinstance(one, Tensor) for one in parts):
+            if len(parts) == 3 and parts[0].shape == parts[1].shape and parts[0].ndim == 4 and parts[2].ndim <= 2:
+                return Found(_array(parts[1]), "torch", _array(parts[2]))  # clean images, poison, labels
+            if len(parts) == 2 and parts[0].ndim == 4 and parts[1].ndim <= 2:
+                second = _array(parts[1])
+                if isinstance(content, list) and isinstance(content[1], list):
+                    return Found(_array(parts[0]), "torch, by number", ids=second)
+                return Found(_array(parts[0]), "torch", second)
+            if len({one.shape for one in parts}) == 1 and sum(one.nbytes for one in parts) <= limit:
+                return Found(_array(torch.stack(parts)), "torch")
     raise EntryError(
-        f"{path} holds a {type(content).__name__}; expected a tensor, (images, labels), or a dictionary of tensors"
+        f"{path} holds a {type(content).__name__}; expected a tensor, (images, labels), [noise, numbers of the images], "
+        "a dictionary of tensors, or the generator of DeepConfuse"
     )
+
+
+def _numbers(value: Any) -> Any:
+    """Return a list of whole numbers as a tensor, everything else as it is."""
+    if isinstance(value, list) and value and all(type(one) is int and abs(one) < 2**62 for one in value):
+        return torch.tensor(value)
+    return value
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -243,7 +290,7 @@ def _read_png(files: Mapping[str, Callable[[], bytes]], clean: ImageSet, path: s
     from PIL import Image
 
     channels, height, width = clean.info.shape
-    numbered = {int(name[:-4]): read for name, read in files.items() if re.fullmatch(r"[0-9]{1,9}\.png", name)}
+    numbered = _numbered(files)
     names = sum(name.lower().endswith(".png") for name in files)
     if len(numbered) != names or sorted(numbered) != list(range(len(clean))):
         text = f"expected {len(clean)} files 0.png to {len(clean) - 1}.png, each once"
@@ -261,6 +308,10 @@ def _read_png(files: Mapping[str, Callable[[], bytes]], clean: ImageSet, path: s
                 raise
             raise EntryError(f"{path}: {row}.png cannot be read: {error}") from None
     return Found(images, "png")
+
+
+def _numbered(files: Mapping[str, Callable[[], bytes]]) -> dict[int, Callable[[], bytes]]:
+    return {int(name[:-4]): read for name, read in files.items() if re.fullmatch(r"[0-9]{1,9}\.png", name)}
 
 
 def _hash(path: Path) -> str:
@@ -283,34 +334,56 @@ def _word(text: str) -> str:
 # What an array means
 
 
-def _fill(images: np.ndarray, found: Found, clean: ImageSet, options: Options) -> str:
-    """Write the poisoned images, 8 bits; return the units that the file turned out to be in."""
+def _fill(images: np.ndarray, found: Found, clean: ImageSet, options: Options) -> tuple[str, np.ndarray]:
+    """Write the poisoned images, 8 bits; return the units that the file turned out to be in, and which images it is about."""
     channels, height, width = clean.info.shape
-    array = found.array
+    array, everywhere = found.array, np.ones(len(clean), bool)
+    if found.weights is not None:
+        return _from_generator(images, found.weights, clean, options), everywhere
     if array.ndim == 4 and array.shape[1:] == (channels, 3, 3) and len(array) == clean.num_classes and height > 3:
-        return _from_coefficients(images, torch.from_numpy(np.array(array, np.float32)), clean, options)
+        return _from_coefficients(images, torch.from_numpy(np.array(array, np.float32)), clean, options), everywhere
+    if array.ndim == 3 and channels == 1:
+        array = array[:, None]
     if array.ndim != 4 or array.shape[1:] not in ((channels, height, width), (height, width, channels)):
         expected = f"(rows, {channels}, {height}, {width}) or (rows, {height}, {width}, {channels})"
-        raise EntryError(f"the file holds an array of {array.shape}, expected {expected}")
-    last = array.shape[1:] != (channels, height, width)  # channels last
+        raise EntryError(f"the file holds an array of {found.array.shape}, expected {expected}")
+    if array.shape[1:] != (channels, height, width):
+        array = np.moveaxis(array, 3, 1)
+    if options.units == "auto" and found.ids is not None:
+        raise EntryError(
+            "the file holds noise for numbered images, as TAP packs it: say its units, --units normalised (divided by the "
+            "standard deviation of each channel, as its authors do), pixels or levels"
+        )
     units = options.units if options.units != "auto" else _guess(array)
-    rows = _rows(found, clean, options, units, last)
-    scale = {"pixels": 255.0, "levels": 1.0, "radius": 255 * options.epsilon}.get(units, 1.0)
-    if units == "images" and array.dtype.kind == "f":
-        scale = 255.0 if _extremes(array)[1] <= 1.0 else 1.0
+    scale = torch.tensor({"pixels": 255.0, "radius": 255 * options.epsilon}.get(units, 1.0))
+    if units == "images" and array.dtype.kind == "f" and _extremes(array)[1] <= 1.0:
+        scale = torch.tensor(255.0)
+    elif units == "normalised":
+        scale = 255 * statistics(clean)[1].view(-1, 1, 1)
+    rows = _rows(replace(found, array=array), clean, options, units, scale)
     for where in clean.blocks():
-        values = torch.from_numpy(np.asarray(array[rows[where]], np.float32))  # a copy: (n, C, H, W) or (n, H, W, C)
-        values = (values.permute(0, 3, 1, 2) if last else values) * scale  # levels
+        own, covered = clean.images[where].float(), rows[where] >= 0
+        values = _levels(array, rows[where][covered], scale)
         if not torch.isfinite(values).all():
             raise EntryError("the file holds values that are not finite")
         if units != "images":
             if options.negative == "drop":
                 values = values.clamp(min=0)
-            values = values + clean.images[where]
-        values = values.clamp(0, 255)
-        values = values.floor() if options.rounding == "down" else values.round()
-        images[where] = values.to(torch.uint8).numpy()
-    return units
+            values = values + own[covered]
+        own[covered] = values
+        images[where] = _rounded(own, options)
+    return units, rows >= 0
+
+
+def _levels(array: np.ndarray, rows: np.ndarray, scale: Tensor) -> Tensor:
+    """Return rows of a file (rows, C, H, W) in 8-bit levels, float32: a copy."""
+    return torch.from_numpy(np.array(array[rows], np.float32)) * scale
+
+
+def _rounded(levels: Tensor, options: Options) -> np.ndarray:
+    levels = levels.clamp(0, 255)
+    found: np.ndarray = (levels.floor() if options.rounding == "down" else levels.round()).to(torch.uint8).numpy()
+    return found
 
 
 def _extremes(array: np.ndarray) -> tuple[float, float]:
@@ -334,52 +407,92 @@ def _guess(array: np.ndarray) -> str:
     )
 
 
-def _rows(found: Found, clean: ImageSet, options: Options, units: str, last: bool) -> np.ndarray:
-    """Return which row of the file belongs to each image. EntryError where that cannot be told."""
-    count, own = len(found.array), clean.labels.numpy()
-    labels = None
-    if found.labels is not None:
-        labels = found.labels.argmax(1) if found.labels.ndim == 2 and found.labels.shape[1] > 1 else found.labels.reshape(-1)
-        if len(labels) != count:
-            raise EntryError(f"the file holds {count} rows and {len(labels)} labels")
-        labels = labels.astype(np.int64)
-    if count == clean.num_classes != len(clean) and units != "images" and labels is None:
+def _rows(found: Found, clean: ImageSet, options: Options, units: str, scale: Tensor) -> np.ndarray:
+    """Return which row of the file belongs to each image, -1 where none does. EntryError where that cannot be told."""
+    count, size, own = len(found.array), len(clean), clean.labels.numpy()
+    labels = None if found.labels is None else _classes(found.labels)
+    if labels is not None and len(labels) != count:
+        raise EntryError(f"the file holds {count} rows and {len(labels)} labels")
+    if found.ids is not None:
+        return _by_number(found.ids, count, size)
+    if count == clean.num_classes != size and units != "images" and labels is None:
         return own  # one pattern per class
-    if count != len(clean):
-        raise EntryError(f"the file holds {count} rows; the data set has {len(clean)} images of {clean.num_classes} classes")
-    if options.order == "class":
-        if labels is None:
-            raise EntryError("--order class needs the labels of the rows: --labels FILE.npy")
-        if (np.bincount(labels, minlength=clean.num_classes) != np.bincount(own, minlength=clean.num_classes)).any():
-            raise EntryError("the file's labels count other classes than the data set's")
-        rows = np.empty(count, np.int64)
-        rows[np.argsort(own, kind="stable")] = np.argsort(labels, kind="stable")
-        return rows
-    rows = np.arange(count)
     if options.order == "match":
         if units != "images":
             raise EntryError("--order match compares images with images; this file holds noise")
+        rows = _matched(found.array, clean, scale)
+    elif count != size:
+        text = f"the file holds {count} rows; the data set has {size} images of {clean.num_classes} classes"
+        raise EntryError(f"{text} (images of a part of them are found by --order match)")
+    elif options.order == "class":
+        if labels is None:
+            raise EntryError("--order class needs the labels of the rows: --labels FILE.npy")
+        if not np.array_equal(np.sort(labels), np.sort(own)):
+            raise EntryError("the file's labels count other classes than the data set's")
         rows = np.empty(count, np.int64)
-        nearest = _nearest(found.array, clean, np.arange(count), last)
-        if len(np.unique(nearest)) != count:
-            raise EntryError(f"only {len(np.unique(nearest))} of {count} images are most like a clean image of their own")
-        rows[nearest] = np.arange(count)
-    elif units == "images":
-        tried = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
-        share = float((_nearest(found.array, clean, tried, last) == tried).mean())
-        if share < ALIGNED:
-            text = f"only {share:.0%} of the images are most like the clean image of their own place"
-            raise EntryError(f"{text}: the file is in another order (try --order match) or of another data set")
-    if labels is not None and (labels[rows] != own).any():
-        wrong = int((labels[rows] != own).sum())
+        rows[np.argsort(own, kind="stable")] = np.argsort(labels, kind="stable")
+    else:
+        rows = np.arange(count)
+        if units == "images":
+            tried = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
+            share = float((_nearest(found.array, clean, tried, scale, 1)[:, 0] == tried).mean())
+            if share < ALIGNED:
+                text = f"only {share:.0%} of the images are most like the clean image of their own place"
+                raise EntryError(f"{text}: the file is in another order (try --order match) or of another data set")
+    if labels is not None and (wrong := int((labels[rows[rows >= 0]] != own[rows >= 0]).sum())):
         raise EntryError(
             f"{wrong} of {count} labels of the file are not the data set's; it is in another order or of another set"
         )
     return rows
 
 
-def _nearest(array: np.ndarray, clean: ImageSet, rows: np.ndarray, last: bool) -> np.ndarray:
-    """Return the clean images that rows of a file are most like, at 4x4 pixels and without their mean brightness scale."""
+def _classes(labels: np.ndarray) -> np.ndarray:
+    """Return labels, numbers or rows with a one in the place of the class, as int64 (rows,)."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if not ((labels == 0) | (labels == 1)).all() or (labels.sum(1) != 1).any():
+            raise EntryError(f"the file's labels are rows of {labels.shape[1]} numbers, expected one 1 in each and 0 elsewhere")
+        numbers: np.ndarray = labels.argmax(1)
+        return numbers
+    flat = labels.reshape(-1)
+    if labels.ndim > 2 or flat.dtype.kind not in "iuf" or not np.isfinite(flat).all() or (flat != np.floor(flat)).any():
+        raise EntryError(f"the file's labels are {labels.dtype} {labels.shape}, expected one whole number for each row")
+    return flat.astype(np.int64)
+
+
+def _by_number(ids: np.ndarray, count: int, size: int) -> np.ndarray:
+    if len(ids) != count or len(np.unique(ids)) != count or ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
+        raise EntryError(
+            f"the file numbers its {count} rows by {len(ids)} values, expected different ones from 0 to {size - 1}"
+        )
+    rows = np.full(size, -1)
+    rows[ids] = np.arange(count)
+    return rows
+
+
+def _matched(array: np.ndarray, clean: ImageSet, scale: Tensor) -> np.ndarray:
+    """Return which row of a file shows each image, -1 for none: the likest first, of the few that are alike when small."""
+    count, size = len(array), len(clean)
+    if count > size:
+        raise EntryError(f"the file holds {count} rows, more than the {size} images of the data set")
+    likely = _nearest(array, clean, np.arange(count), scale, LIKELY)  # (rows, choices)
+    apart = np.empty(likely.shape, np.float32)  # mean difference in levels
+    for where in blocks(count, likely.shape[1] * array[0].size):
+        theirs = clean.images[torch.from_numpy(likely[where].reshape(-1))].float().view(*likely[where].shape, -1)
+        mine = _levels(array, np.arange(where.start, where.stop), scale).flatten(1)[:, None]
+        apart[where] = (theirs - mine).abs().mean(2).numpy()
+    own = len(np.unique(np.take_along_axis(likely, apart.argmin(1, keepdims=True), 1)))
+    rows, free = np.full(size, -1), np.ones(count, bool)
+    for place in np.argsort(apart, axis=None, kind="stable").tolist():
+        row, image = place // likely.shape[1], int(likely.flat[place])
+        if free[row] and rows[image] < 0:
+            rows[image], free[row] = row, False
+    if own < ALIGNED * count or free.any():
+        raise EntryError(f"only {min(own, count - int(free.sum()))} of {count} images are most like a clean image of their own")
+    return rows
+
+
+def _nearest(array: np.ndarray, clean: ImageSet, rows: np.ndarray, scale: Tensor, choices: int) -> np.ndarray:
+    """Return the clean images (n, choices) that rows of a file are most like at 4x4 pixels, the likest first."""
 
     def small(images: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(images.float(), 4).flatten(1)
@@ -387,10 +500,8 @@ def _nearest(array: np.ndarray, clean: ImageSet, rows: np.ndarray, last: bool) -
     theirs = torch.cat([small(clean.images[where]) for where in clean.blocks()])
     found = []
     for part in np.array_split(rows, -(-len(rows) // 256)):
-        values = torch.from_numpy(np.asarray(array[part], np.float32))
-        values = values.permute(0, 3, 1, 2) if last else values
-        mine = small(values * (255.0 if array.dtype.kind == "f" and float(values.max()) <= 1.0 else 1.0))
-        found.append(torch.cdist(mine, theirs).argmin(1).numpy())
+        distance = torch.cdist(small(_levels(array, part, scale)), theirs)
+        found.append(distance.topk(min(choices, len(clean)), 1, largest=False).indices.numpy())
     return np.concatenate(found)
 
 
@@ -404,9 +515,41 @@ def _from_coefficients(images: np.ndarray, weights: Tensor, clean: ImageSet, opt
         raise EntryError("the file's coefficients are not those of AR: the last of each 3x3 must be 0")
     attack = ATTACKS["ar"](norm=options.norm, epsilon=options.epsilon)
     for where, delta in attack.noise(weights, clean, Job()):
-        levels = (clean.images[where].float() + 255 * delta).clamp(0, 255)
-        images[where] = (levels.floor() if options.rounding == "down" else levels.round()).to(torch.uint8).numpy()
+        images[where] = _rounded(clean.images[where].float() + 255 * delta, options)
     return "coefficients"
+
+
+def _from_generator(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: Options) -> str:
+    """Run the generator of DeepConfuse with the weights of a file, in evaluation mode."""
+    from registry.attacks.deepconfuse import Painter
+
+    if options.norm != "linf" or not options.epsilon:
+        raise EntryError(
+            "the file holds the generator of DeepConfuse, whose noise is in units of the radius: give --norm linf "
+            "--epsilon 0.032, as its authors"
+        )
+    named = {}
+    for key, value in weights.items():
+        block, _, rest = key.removeprefix("module.").partition(".")
+        named[PAINTED.get(block, block) + "." + rest] = value.float() if value.is_floating_point() else value
+    first = named["down.0.0.weight"]
+    if min(clean.info.shape[1:]) < 8:
+        raise EntryError("the generator of DeepConfuse needs images of 8x8 pixels or more")
+    try:
+        with torch.device("meta"):  # takes no memory, whatever width the file claims
+            painter = Painter(clean.info.shape[0], first.shape[0])
+        painter.load_state_dict(named, assign=True)
+        painter.eval()
+        with torch.no_grad():
+            for where in clean.blocks():
+                noise = options.epsilon * painter(clean.pixels(where))
+                if not torch.isfinite(noise).all():
+                    raise EntryError("the file's weights give noise that is not finite")
+                images[where] = _rounded(clean.images[where].float() + 255 * noise, options)
+    except (RuntimeError, IndexError) as error:
+        why = str(error).strip().splitlines()[-1].strip()[:200]
+        raise EntryError(f"the file's weights are not those of DeepConfuse's generator for these images: {why}") from None
+    return "weights"
 
 
 # Export

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 from conftest import craft, tiny, whole
+from test_attacks_surrogate_free import softmax
 from torch.nn import functional as F
 
 from benchmark.train import evaluate, train
@@ -52,6 +53,12 @@ def digits() -> tuple[ImageSet, ImageSet]:
 def published(clean: ImageSet, delta: torch.Tensor) -> torch.Tensor:
     """The images as the store makes them."""
     return (clean.images.float() + 255 * delta).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def loss_of(net: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """The mean loss of a network, in evaluation mode, on 8-bit images."""
+    with still(net), torch.no_grad():
+        return float(F.cross_entropy(net(images.float() / 255), labels))
 
 
 def victim(train_set: ImageSet, test_set: ImageSet, **fields) -> tuple[torch.nn.Module, float]:
@@ -192,14 +199,16 @@ def test_the_noise_pass_lowers_the_loss_of_every_image_and_stays_in_the_box(surr
 
 
 def test_em_brings_the_surrogate_to_no_error_on_what_is_published():
-    """The stop rule, and card A01 (iv): rounding to 8 bits does not undo it."""
+    """The stop rule, and card A01 (iv): its loss collapses on the noise alone, and rounding to 8 bits does not undo it."""
     clean = tiny()
     torch.manual_seed(0)
     run = Run(clean, Job())
     net = _loops.surrogate(run, "small-cnn")
     delta = _loops.persistent(run, net, ATTACKS["em"](batch=32, noise_steps=10, step_size=1.6 / 255).rounds(64))
     assert run.log["surrogate_error"][-1] <= 0.01 and len(run.log["surrogate_error"]) < 50
-    assert _loops.hits(run, net, published(clean, delta), clean.labels) >= 0.99
+    stored = published(clean, delta)
+    assert _loops.hits(run, net, stored, clean.labels) >= 0.99
+    assert 3 * loss_of(net, stored, clean.labels) < loss_of(net, clean.images, clean.labels)
     assert run.passes > len(run.log["surrogate_error"]) * 20
 
 
@@ -210,15 +219,56 @@ def test_em_stops_at_its_last_round():
     assert job.notes["rounds"] == 2 and len(job.kept["surrogate_loss"]) == 2
 
 
+@cache
+def em_of_digits() -> torch.Tensor:
+    """Noise of em on the digits."""
+    item = "em(surrogate=small-cnn,weight_steps=30,batch=128,noise_steps=5,step_size=1.6/255)"
+    return craft(resolve("attacks", item)[0].build(), digits()[0])
+
+
 def test_a_victim_of_em_learns_its_training_set_and_nothing_else():
     """Section 2 of the cards: without augmentation, loss on the poison is nothing and the clean test set is at chance."""
     train_set, test_set = digits()
-    item = "em(surrogate=small-cnn,weight_steps=30,batch=128,noise_steps=5,step_size=1.6/255)"
-    delta = craft(resolve("attacks", item)[0].build(), train_set)
-    poisoned = replace(train_set, images=published(train_set, delta))
+    poisoned = replace(train_set, images=published(train_set, em_of_digits()))
     net, accuracy = victim(poisoned, test_set)
     assert evaluate(net, poisoned)[0] >= 0.99 and accuracy <= 0.25
     assert clean_victim()[1] >= 0.6
+
+
+@pytest.mark.parametrize("name", ["em", "lsp"])
+def test_a_linear_model_and_the_mean_of_a_class_tell_this_noise(name):
+    """Cards A01 (v) and F01: on images that neither was fitted to, both name the class; of AR a linear model cannot (F02)."""
+    clean, _ = digits()
+    delta = em_of_digits() if name == "em" else craft(ATTACKS["lsp"](), clean)
+    told = softmax(delta, clean), by_class_mean(delta, clean)
+    assert min(told) > 0.9, told
+
+
+def by_class_mean(delta: torch.Tensor, clean: ImageSet) -> float:
+    """Accuracy of one filter per class, the mean of its noise on two thirds of the images, on the rest."""
+    cut = len(delta) * 2 // 3
+    flat = delta.flatten(1)
+    filters = torch.stack([flat[:cut][clean.labels[:cut] == k].mean(0) for k in range(clean.num_classes)])
+    return float(((flat[cut:] @ F.normalize(filters).T).argmax(1) == clean.labels[cut:]).float().mean())
+
+
+def test_making_noise_leaves_the_surrogate_as_it_is():
+    """Section 1 of the cards: noise made in training mode would move running statistics, and couple the images of a batch."""
+    clean = tiny(24, shape=(3, 16, 16))
+    run = Run(clean, Job())
+    torch.manual_seed(0)
+    net = _loops.surrogate(run, "resnet18")
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    delta = torch.zeros(clean.images.shape)
+    em_pass(clean, net, delta, noise_steps=1)
+    alone = torch.zeros(clean.images.shape)
+    em_pass(replace(clean, images=clean.images[:1], labels=clean.labels[:1]), net, alone[:1], noise_steps=1)
+    plan = ATTACKS["rem"](noise_steps=1, samples=2, adversary_steps=1).alternation()
+    with still(net):
+        plan.minimize(run, net, *run.batch(slice(None)))
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()) and net.training
+    assert (delta[0] != alone[0]).float().mean() < 0.01, "an image's noise depends on the others of its batch"
 
 
 def test_the_loaders_that_truncate_do_so():
@@ -376,6 +426,7 @@ def test_tap_raises_the_loss_of_its_surrogate_and_its_victims_answer_the_class_b
     stored = published(clean, levels.float() / 255)
     assert _loops.hits(run, net, stored, (clean.labels + 1) % 10) > 0.6
     assert _loops.hits(run, net, stored, clean.labels) < 0.15 < 0.7 < _loops.hits(run, net, clean.images, clean.labels)
+    assert loss_of(net, stored, clean.labels) > max(2.0, 4 * loss_of(net, clean.images, clean.labels))
     before, after = shifts(clean_victim()[0], test_set), shifts(victim(replace(clean, images=stored), test_set)[0], test_set)
     gained = [b - a for a, b in zip(before[1:], after[1:], strict=True)]
     assert gained[0] >= 0.06 and gained[0] > max(gained[1:])
@@ -627,6 +678,39 @@ def test_sem_is_rem_with_uniform_noise_and_at_radius_zero_rem_without_an_adversa
     zero = craft(sem(random_epsilon=0.0, **fields), clean)
     assert torch.equal(zero, craft(rem(noise_adversary="none", **fields), clean))
     assert not torch.equal(zero, craft(sem(**fields), clean))
+
+
+def test_rem_without_adversary_and_views_is_em_of_its_code_base_in_aligned_frames(surrogate, monkeypatch):
+    """Card A04: what is left of the loop is the plain one; away from black and white, cutting to valid pixels is nothing."""
+    monkeypatch.setattr(_loops, "crop_flip", lambda x, dice: lambda z: z)
+    clean = replace(tiny(8), images=tiny(8).images // 2 + 64)
+    plans = [
+        ATTACKS["rem"](adversary_epsilon=0.0, samples=1).alternation(),
+        ATTACKS["em"](variant="rem").alternation(),
+    ]
+    noises = []
+    for plan in plans:
+        run = Run(clean, Job())
+        x, y = run.batch(slice(None))
+        with still(surrogate):
+            noises.append(plan.minimize(run, surrogate, plan.looked_at(x, run), y))
+    assert torch.allclose(*noises, atol=1e-6) and noises[0].abs().max() > 7.9 / 255
+
+
+def test_the_rows_of_the_ablation_of_sem_are_those_of_the_two_loops():
+    """Table 7 of its paper, loop B of the cards: what each row adds to noise and to weights, under both entries' names."""
+    clean, sem, rem = tiny(16, shape=(3, 16, 16)), ATTACKS["sem"], ATTACKS["rem"]
+    fields = dict(sem.small) | {"train_steps": 2, "batch": 8}
+    same = {
+        "both": {"noise_adversary": "uniform"},
+        "noise": {"noise_adversary": "uniform", "weight_adversary": "none"},
+        "weights": {"noise_adversary": "none"},
+        "none": {"adversary_epsilon": 0.0},
+    }
+    made = {components: craft(sem(components=components, **fields), clean) for components in same}
+    for components, as_rem in same.items():
+        assert torch.equal(made[components], craft(rem(**fields, **as_rem), clean)), components
+    assert len({bytes(delta.numpy()) for delta in made.values()}) == 4
 
 
 def test_sem_needs_a_ninth_of_the_passes_of_rem():

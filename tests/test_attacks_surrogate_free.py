@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from conftest import craft, poison, tiny, whole
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -52,6 +52,17 @@ def test_ops_is_what_a_search_on_floats_finds(shape, pixels):
     """Sums of levels and of their squares are exact; the bytes are those of means and deviations of all distances."""
     clean, attack = tiny(60, 3, shape), ATTACKS["ops"](epsilon=pixels)
     assert torch.equal(made(attack, clean), torch.stack(generators.ops_slowly(attack, clean)))
+
+
+@given(count=st.integers(1, 700), darkest=st.sampled_from([0, 250, 255]), pixels=st.integers(1, 3), seed=st.integers(0, 9))
+@example(count=700, darkest=254, pixels=1, seed=0)
+@settings(max_examples=12, deadline=None)
+def test_ops_adds_up_any_number_of_bright_images(count, darkest, pixels, seed):
+    """Levels and squares add up in 16 bits for 257 images at most: more of them, all white, must not run over."""
+    clean = tiny(count, 2, (2, 3, 5), seed=seed)
+    clean.images[clean.images < darkest] = darkest
+    found = made(ATTACKS["ops"](epsilon=pixels), clean)
+    assert torch.equal(found, torch.stack(generators.ops_slowly(ATTACKS["ops"](epsilon=pixels), clean)))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

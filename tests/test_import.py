@@ -19,6 +19,7 @@ from poisons import exchange
 from poisons.exchange import Options
 from poisons.store import BudgetError, Store
 from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
+from registry.attacks.deepconfuse import Painter
 
 LEVELS = torch.randint(-8, 9, (24, 3, 32, 32), generator=torch.Generator().manual_seed(5))  # noise, whole levels
 BOUND = {"norm": "linf", "epsilon": 8 / 255}
@@ -87,6 +88,27 @@ def last(images) -> np.ndarray:
     return images.permute(0, 2, 3, 1).numpy()
 
 
+def parts(path, **arrays):
+    path.mkdir(parents=True)
+    for name, array in arrays.items():
+        np.save(path / f"{name}.npy", array)
+    return path
+
+
+def deviations(images) -> torch.Tensor:
+    """The standard deviation of each channel, (3, 1, 1), as TAP's authors divide by it."""
+    return (images.double() / 255).transpose(0, 1).flatten(1).std(1, unbiased=False).view(3, 1, 1).float()
+
+
+def packed(path, x, ids):
+    """TAP's packed export: a list of the noise in normalised units and the numbers of its images."""
+    return torch_saved(path, [pixels(LEVELS[ids]) / deviations(x.train.images), ids])
+
+
+def hot(labels, kind=np.float64) -> np.ndarray:
+    return np.eye(4, dtype=kind)[labels.numpy()]
+
+
 FILES = {
     "EM and TUE: a float tensor": (lambda p, x: torch_saved(p / "perturbation.pt", pixels()), {}),
     "the same in the container of old": (
@@ -107,6 +129,29 @@ FILES = {
     ),
     "TAP: float64 levels of images": (lambda p, x: saved(p / "poisoned.npy", last(poisoned(x).double())), {}),
     "SEP: float images": (lambda p, x: saved(p / "sep.npy", (poisoned(x).float() / 255).numpy()), {"rounding": "down"}),
+    "SEP: float images in parts": (
+        lambda p, x: parts(
+            p / "sep",
+            **{f"cifar10_eps8_{n}": part.numpy() for n, part in enumerate((poisoned(x).float() / 255).split(7))},
+        ),
+        {"rounding": "down"},
+    ),
+    "TAP: levels and labels, float64, in a folder": (
+        lambda p, x: parts(
+            p / "tap",
+            poisoned_training_data=last(poisoned(x).double()),
+            poisoned_training_labels=x.train.labels.double().numpy(),
+        ),
+        {},
+    ),
+    "TAP packed: noise divided by deviations, by number": (
+        lambda p, x: packed(p / "poisons_packed_2021-06-01.pth", x, torch.randperm(24).tolist()),
+        {"units": "normalised"},
+    ),
+    "DeepConfuse on ImageNet: clean images, poison and labels": (
+        lambda p, x: torch_saved(p / "train_bin.pt", (x.train.pixels(slice(None)), poisoned(x).float() / 255, x.train.labels)),
+        {},
+    ),
     "an archive of ours": (
         lambda p, x: (np.savez(p / "ours.npz", images=last(poisoned(x)), labels=x.train.labels.numpy()), p / "ours.npz")[1],
         {},
@@ -160,6 +205,95 @@ def test_images_in_another_order_are_matched_or_refused(store, whole, tmp_path):
     assert torch.equal(take(store, path, whole, order="match", **BOUND).images, poisoned(whole))
     with pytest.raises(EntryError, match=r"most like the clean image of their own place: the file is in another order"):
         take(store, path, whole)
+
+
+@pytest.mark.parametrize("like", ["labels one-hot", "no labels"])
+def test_images_of_a_part_of_the_set_leave_the_rest_clean(store, whole, tmp_path, like):
+    """NTGA's release: 40,000 of 50,000, shuffled, floats with the channels last, labels one-hot in a second file."""
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(3))[:17]
+    path = saved(tmp_path / "x_train_cifar10_ntga_cnn_best.npy", last(poisoned(whole)[order].double() / 255))
+    labels = saved(tmp_path / "y_train_cifar10.npy", hot(whole.train.labels[order])) if like == "labels one-hot" else ""
+    kept = take(store, path, whole, labels, order="match", rounding="nearest", **BOUND)
+    covered = torch.zeros(24, dtype=torch.bool)
+    covered[order] = True
+    assert torch.equal(kept.images[covered], poisoned(whole)[covered])
+    assert torch.equal(kept.images[~covered], whole.train.images[~covered])
+    assert (np.load(kept.path / "keep.npy") == covered.numpy()).all() and kept.manifest["source"]["covers"] == 17
+    with pytest.raises(EntryError, match=r"holds 17 rows; the data set has 24 images .* found by --order match"):
+        take(store, path, whole)
+    if labels:
+        np.save(labels, hot(whole.train.labels[order].flip(0)))
+        with pytest.raises(EntryError, match="of 17 labels of the file are not the data set's"):
+            take(store, path, whole, labels, order="match")
+
+
+def test_images_that_are_alike_when_small_are_told_apart_in_full(store, tmp_path):
+    """CIFAR-10 has near-doubles; exact doubles may be taken for each other, but each row has an image of its own."""
+    clean = smooth(40, 4)
+    clean.images.clamp_(20, 235)
+    stripes = (torch.arange(32) % 2 * 40 - 20).expand(3, 32, 32)  # nothing on average
+    clean.images[1:38:2] = (clean.images[0:38:2].int() + stripes).byte()
+    clean.images[39], clean.labels[1::2] = clean.images[38], clean.labels[::2]
+    twins = as_data(clean)
+    levels = torch.randint(-3, 4, clean.images.shape, generator=torch.Generator().manual_seed(6))
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(4))
+    path = torch_saved(tmp_path / "x.pt", (poisoned(twins, levels).float() / 255)[order])
+    made = take(store, path, twins, order="match").images
+    assert torch.equal(made[:38], poisoned(twins, levels)[:38])
+    doubles = {bytes(image.numpy()) for image in made[38:]}
+    assert doubles == {bytes(image.numpy()) for image in poisoned(twins, levels)[38:]} and len(doubles) == 2
+
+
+def test_packed_noise_of_a_part_is_for_the_images_of_its_numbers(store, whole, tmp_path):
+    """TAP's budget below 1: a list of the poisoned images; its units are never guessed."""
+    ids = [3, 0, 21, 8, 9]
+    path = packed(tmp_path / "poisons_packed.pth", whole, ids)
+    kept = take(store, path, whole, units="normalised", **BOUND)
+    wanted = torch.zeros_like(LEVELS)
+    wanted[ids] = LEVELS[ids]
+    assert torch.equal(kept.images, poisoned(whole, wanted)) and kept.manifest["source"]["units"] == "normalised"
+    assert np.flatnonzero(np.load(kept.path / "keep.npy")).tolist() == sorted(ids)
+    with pytest.raises(EntryError, match="noise for numbered images, as TAP packs it: say its units, --units normalised"):
+        take(store, path, whole)
+
+
+def authors_generator(width: int, channels: int = 3) -> tuple[Painter, dict[str, torch.Tensor]]:
+    """A generator of DeepConfuse, and its weights under the names that its authors gave them."""
+    torch.manual_seed(0)
+    painter = Painter(channels, width)
+    painter(torch.rand(8, channels, 16, 16))  # moves the statistics of its normalisation
+    theirs = {"down.0": "dconv_down1", "down.1": "dconv_down2", "down.2": "dconv_down3", "down.3": "dconv_down4"}
+    theirs |= {"up.0": "dconv_up3", "up.1": "dconv_up2", "up.2": "dconv_up1"}
+    weights = {}
+    for key, value in painter.state_dict().items():
+        block, rest = key.rsplit(".", 2)[0], key.rsplit(".", 2)[1:]
+        weights[".".join([theirs.get(block, "conv_last"), *rest])] = value
+    return painter.eval(), weights
+
+
+def test_the_generator_of_deepconfuse_paints_the_images(store, whole, tmp_path):
+    """Its authors publish a network (atk.*.pth), not noise: x + 0.032 net(x), in evaluation mode."""
+    painter, weights = authors_generator(4)
+    path = torch_saved(tmp_path / "atk.0.032.best.pth", weights)
+    kept = take(store, path, whole, norm="linf", epsilon=0.032)
+    with torch.no_grad():
+        x = whole.train.pixels(slice(None))
+        wanted = (255 * (x + 0.032 * painter(x)).clamp(0, 1)).round().byte()
+    assert (kept.images.int() - wanted.int()).abs().max() <= 1 and (kept.images == wanted).float().mean() > 0.999
+    assert kept.manifest["source"]["units"] == "weights" and (kept.images != whole.train.images).any()
+    several = torch_saved(tmp_path / "parallel.pth", {f"module.{key}": value for key, value in weights.items()})
+    assert take(store, several, whole, norm="linf", epsilon=0.032).checksum == kept.checksum
+    with pytest.raises(EntryError, match=r"in units of the radius: give --norm linf --epsilon 0\.032, as its authors"):
+        take(store, path, whole)
+
+
+def test_a_gray_set_may_come_without_its_channel(store, tmp_path):
+    """DeepConfuse's training_adv.pt of MNIST: float images (N, 28, 28)."""
+    colour = smooth(24, 4)
+    gray = as_data(ImageSet(colour.images[:, :1, :28, :28].clone(), colour.labels, 4, colour.classes))
+    levels = LEVELS[:, :1, :28, :28]
+    path = torch_saved(tmp_path / "training_adv.pt", (poisoned(gray, levels).float() / 255)[:, 0])
+    assert torch.equal(take(store, path, gray, **BOUND).images, poisoned(gray, levels))
 
 
 def test_negative_noise_is_dropped_on_demand(store, whole, tmp_path):
@@ -269,6 +403,86 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(store, whole, tmp_pat
     make(tmp_path / name)
     with pytest.raises(EntryError, match=told):
         take(store, tmp_path / name, whole)
+    assert store.folders() == []
+
+
+def expanded(value: float, *shape: int) -> torch.Tensor:
+    """A tensor of any size that takes four bytes in a file."""
+    return torch.full((1,), value).expand(shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "told"),
+    [
+        (
+            lambda x: [pixels()[:3], [0, 1, 1]],
+            {"units": "pixels"},
+            "its 3 rows by 3 values, expected different ones from 0 to 23",
+        ),
+        (lambda x: [pixels()[:3], [0, 1, 24]], {"units": "pixels"}, "expected different ones from 0 to 23"),
+        (lambda x: [pixels()[:3], [0, -1, 2]], {"units": "pixels"}, "expected different ones from 0 to 23"),
+        (lambda x: [pixels()[:3], [0, 1]], {"units": "pixels"}, "its 3 rows by 2 values"),
+        (lambda x: [pixels()[:3], [0, 2**70, 2]], {"units": "pixels"}, "holds a list; expected a tensor"),
+        (lambda x: [pixels()[:3], ["0", "1", "2"]], {"units": "pixels"}, "holds a list; expected a tensor"),
+        (lambda x: [expanded(0.0, 10**6, 3, 32, 32)] * 9, {}, "holds a list; expected a tensor"),
+        (lambda x: torch.rand(20, 3, 32, 32), {"order": "match"}, "of 20 images are most like a clean image of their own"),
+        (lambda x: poisoned(x)[[0] * 20], {"order": "match"}, "of 20 images are most like a clean image of their own"),
+        (lambda x: poisoned(x).repeat(2, 1, 1, 1), {"order": "match"}, "48 rows, more than the 24 images of the data set"),
+        (lambda x: pixels()[:20], {"order": "match"}, "compares images with images; this file holds noise"),
+        (lambda x: (poisoned(x), torch.full((24, 4), 0.25)), {}, "labels are rows of 4 numbers, expected one 1 in each"),
+        (lambda x: (poisoned(x), x.train.labels + 0.5), {}, "labels are float32 .*, expected one whole number"),
+        (lambda x: (poisoned(x), x.train.labels * float("nan")), {}, "labels are float32 .*, expected one whole number"),
+    ],
+)
+def test_parts_numbers_and_labels_that_do_not_fit_are_refused(store, whole, tmp_path, make, options, told):
+    """Whatever a file claims, each of its rows belongs to one image, told in a sentence."""
+    path = torch_saved(tmp_path / "file.pth", make(whole))
+    with pytest.raises(EntryError, match=told):
+        take(store, path, whole, **options)
+    assert store.folders() == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"a": np.zeros((12, 3, 32, 32)), "b": np.zeros((12, 32, 32, 3))}, r"a\.npy \(12, 3, 32, 32\), b\.npy .*of one shape"),
+        ({"a": np.zeros((24, 3, 32, 32)), "y": np.zeros(24), "z": np.zeros(24)}, "and labels once at most"),
+        ({"y": np.zeros(24)}, "expected parts of images"),
+        ({"a": np.zeros((24, 3, 32, 32)), "n": np.zeros((1, 2, 3, 4, 5))}, "expected parts of images"),
+        (
+            {"a": np.zeros((400, 3, 32, 32)), "b": np.zeros((400, 3, 32, 32))},
+            "bytes of arrays, more than these images can need",
+        ),
+        ({"a": np.zeros((24, 3, 32, 32)), "o": np.array([None])}, "without unpickling"),
+    ],
+)
+def test_parts_in_a_folder_that_do_not_fit_are_refused(store, whole, tmp_path, arrays, told):
+    """The second part of another shape, labels twice or alone, more than can be needed, a pickle among them."""
+    (tmp_path / "sep").mkdir()
+    for name, array in arrays.items():
+        np.save(tmp_path / "sep" / f"{name}.npy", array, allow_pickle=True)
+    with pytest.raises(EntryError, match=told):
+        take(store, tmp_path / "sep", whole)
+    assert store.folders() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w | {"dconv_down1.0.weight": expanded(0.0, 10**9, 3, 3, 3)}, "not those of DeepConfuse's generator"),
+        (lambda w: w | {"dconv_down1.0.weight": torch.zeros(())}, "not those of DeepConfuse's generator"),
+        (lambda w: w | {"more": torch.zeros(1)}, "Unexpected key"),
+        (lambda w: {key: value for key, value in w.items() if "conv_last" not in key}, "Missing key"),
+        (lambda w: w | {"conv_last.0.bias": torch.full((3,), float("nan"))}, "noise that is not finite"),
+        (lambda w: w | {"conv_last.0.weight": torch.zeros(3, 4, 1, 1, dtype=torch.int64)}, "not those of DeepConfuse's"),
+        (lambda w: authors_generator(4, 1)[1], "not those of DeepConfuse's generator for these images: size mismatch"),
+    ],
+)
+def test_weights_of_another_network_are_refused(store, whole, tmp_path, change, told):
+    """A width that no memory holds, missing and foreign layers, numbers that are none: a sentence each, and no hang."""
+    path = torch_saved(tmp_path / "atk.pth", change(authors_generator(4)[1]))
+    with pytest.raises(EntryError, match=told):
+        take(store, path, whole, norm="linf", epsilon=0.032)
     assert store.folders() == []
 
 

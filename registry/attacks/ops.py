@@ -7,14 +7,15 @@ to that colour in every image of the class.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
 from registry._papers import OPS
-from registry.contract import DataInfo
+from registry.contract import BLOCK, DataInfo
 
-EXACT = 64  # images; up to 258 squares of levels add up exactly in float32
+EXACT = 257  # images; so many levels, or bytes of squares, add up in 16 bits
 
 
 @ATTACKS.register("ops")
@@ -60,10 +61,14 @@ class OnePixelShortcut(Attack):
         for label in range(clean.num_classes):
             rows = torch.nonzero(clean.labels == label).flatten()
             if len(rows):
-                flat = self._scores(clean, rows, corners).flatten()  # (positions x colours)
+                flat = self._scores(clean, rows, corners).flatten().numpy()  # (positions x colours)
                 flat[taken] = 0
-                best = torch.sort(flat, descending=True, stable=True).indices[: self.epsilon].flip(0)
-                taken += best.tolist()
+                found: list[int] = []
+                for _ in range(self.epsilon):
+                    found.insert(0, int(flat.argmax()))  # the first of equals
+                    flat[found[0]] = -1
+                taken += found
+                best = torch.tensor(found)
                 positions[label] = best // len(corners)
                 colours[label] = 255 * corners[best % len(corners)].to(torch.uint8)
             job.progress(label + 1, clean.num_classes)
@@ -72,20 +77,22 @@ class OnePixelShortcut(Attack):
     @staticmethod
     def _scores(clean: ImageSet, rows: Tensor, corners: Tensor) -> Tensor:
         """Return mean / standard deviation of |colour - x| per position and colour, from exact integer moments."""
-        channels = clean.images.shape[1]
-        first = torch.zeros(channels, clean.images[0, 0].numel(), dtype=torch.int64)  # (C, H*W)
-        second = torch.zeros_like(first)
-        for part in rows.split(EXACT):
-            x = clean.images.index_select(0, part).flatten(2).float()  # several times as fast as images[part]
-            first += x.sum(0).long()
-            second += x.square_().sum(0).long()
-        n = len(rows)
+        channels, values = clean.images.shape[1], clean.images[0].numel()
+        levels, squares = (np.zeros((channels, values // channels), np.int64) for _ in range(2))  # sums, (C, H*W)
+        for part in rows.split(min(EXACT, max(1, BLOCK // values))):
+            x = clean.images.index_select(0, part).flatten(2).numpy().astype(np.uint16)  # (n, C, H*W)
+            levels += x.sum(0, dtype=np.uint16)
+            np.multiply(x, x, out=x)
+            whole = x.sum(0, dtype=np.uint16)  # of squares, less multiples of 65536
+            high = np.right_shift(x, 8, out=x).sum(0, dtype=np.uint16)  # of their upper bytes
+            squares += 256 * high.astype(np.int64) + (whole - 256 * high)  # the lower bytes fit 16 bits again
+        n, first, second = len(rows), torch.from_numpy(levels), torch.from_numpy(squares)
         ones = corners.long()
         # against 0 the distance is x, against 1 it is 255 - x
         sums = (1 - ones) @ first + ones @ (255 * n - first)  # (2^C, H*W)
-        squares = (1 - ones) @ second + ones @ (255 * 255 * n - 510 * first + second)
+        sums_of_squares = (1 - ones) @ second + ones @ (255 * 255 * n - 510 * first + second)
         mean = sums.double() / (channels * n)
-        spread = (squares.double() / (channels * n) - mean * mean).clamp(min=0).sqrt()
+        spread = (sums_of_squares.double() / (channels * n) - mean * mean).clamp(min=0).sqrt()
         score = torch.where(spread > 1e-9, mean / spread.clamp(min=1e-9), torch.where(mean > 0, 1e12, 0.0))
         return score.T.contiguous()
 

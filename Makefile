@@ -4,6 +4,7 @@
 # make generators   prints how fast poisons without a surrogate are made, as ratios of one run
 # make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
+# make toy-attacks, make toy-defenses   every attack, every defense on 2,000 images of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
@@ -12,7 +13,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke scale slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses scale slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -36,6 +37,9 @@ speed-purifiers: $(VENV)/installed
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
 
+toy-attacks toy-defenses: $(VENV)/installed
+	@$(BIN)/bench run --grid $@ --workspace toy-run
+
 scale: $(VENV)/installed
 	$(BIN)/python -m benchmark.scale
 
@@ -52,4 +56,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) quick-run smoke-run build *.egg-info
+	rm -rf $(VENV) quick-run smoke-run toy-run build *.egg-info

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from leaderboard import render
+from leaderboard import render, toy
 from leaderboard.table import board
 from registry import resolve
 from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent
+OWN = {"toy-attacks": toy.attacks, "toy-defenses": toy.defenses}  # tables that a document shows in a form of its own
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has them, a document shows names
@@ -22,6 +23,8 @@ def generated(text: str) -> str:
 
     def fresh(match: re.Match[str]) -> str:
         name = match[2]
+        if name in OWN:
+            return match[1] + OWN[name](read_table(name), records) + match[3]
         table = render.markdown(board(read_table(name), records, name, resolve))
         rows = [PARAMETERS.sub("", line) for line in table.splitlines() if line.startswith("|")]
         return match[1] + "\n".join(rows) + "\n" + match[3]

@@ -1,0 +1,185 @@
+"""The tables at toy scale as documents show them: what we measured, the marks of an attack, and what papers print at full size.
+
+A paper's figure stands beside a toy one because both are of the same methods; they are no reference, for networks, images and
+recipes differ. It is looked up by the names of the methods, whatever version of them the paper ran.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+
+from leaderboard.table import look_up
+from registry import lacking, resolve
+from results import Record, Records, Table, read_grid
+from results.papers import Grid, as_grid, source
+from results.table import Place
+
+Methods = tuple[tuple[str, ...], ...]
+"""What tells two places apart here: the attack's parts and the defense's, each by its name and what changes its nature."""
+
+NATURE = {  # fields that make another method of one name
+    "attacks": ("kind", "augment", "staged", "mode", "norm"),
+    "defenses": ("mode", "norm", "epsilon", "quality", "bits"),
+}
+FULL = {"protocols": ("dvae", "st", "sem", "lfu", "tue", "apbench"), "dataset": "cifar10", "architecture": "resnet18"}
+SHORT = {
+    "d-vae": "DV",
+    "progressive-staged-training": "ST",
+    "stable-error-minimizing": "SE",
+    "learn-from-unlearnable": "LU",
+    "transferable-unlearnable": "TU",
+    "apbench": "AP",
+}
+LEGEND = "; ".join(f"{short} {source(paper).short}" for paper, short in SHORT.items())
+
+
+def methods(attack: str, defense: str) -> Methods:
+    """Name the methods of a place. EntryError for one that does not exist."""
+    found = []
+    for kind, item in (("attacks", attack), ("defenses", defense)):
+        for part in resolve(kind, item):
+            fields = {name: value for name, value in part.fields.items() if name in NATURE[kind]}
+            found.append((kind, part.name, *(f"{name}={value}" for name, value in sorted(fields.items()))))
+    return tuple(found)
+
+
+def printed() -> Mapping[Methods, Mapping[str, tuple[float, ...]]]:
+    """Return what papers print of CIFAR-10, ResNet-18, all images poisoned: test accuracies in percent, by paper."""
+    full = read_grid("full")
+    assert isinstance(full, Grid)
+    found: dict[Methods, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for place in full.places:
+        fields, value = place.fields, place.printed
+        if value is None or value.value is None or value.quality == "suspect" or place.metric != "test_acc":
+            continue
+        same = fields["ratio"] == 1 and fields["part"] == "all" and fields["measure"] == "accuracy" and place.aggregate is None
+        here = fields["dataset"] == FULL["dataset"] and fields["architecture"] == FULL["architecture"]
+        if not (same and here and str(fields["protocol"]).partition("(")[0] in FULL["protocols"]):
+            continue
+        if any(lacking(kind, str(fields[axis])) for kind, axis in (("attacks", "attack"), ("defenses", "defense"))):
+            continue
+        key = methods(str(fields["attack"]), str(fields["defense"]))
+        found[key][full.tables[place.table].paper].append(value.value)
+    return {key: {paper: tuple(values) for paper, values in papers.items()} for key, papers in found.items()}
+
+
+def quoted(papers: Mapping[str, Sequence[float]]) -> str:
+    """Write the figures of every paper, DV 12.3; two ends where a paper prints several."""
+    parts = []
+    for paper, short in SHORT.items():
+        if values := papers.get(paper, ()):
+            low, high = min(values), max(values)
+            parts.append(f"{short} {low:.1f}" if high - low < 0.05 else f"{short} {low:.1f}–{high:.1f}")  # noqa: RUF001
+    return ", ".join(parts) or "–"  # noqa: RUF001
+
+
+def spanned(papers: Mapping[str, Sequence[float]]) -> str:
+    """Write from where to where the figures of all papers reach."""
+    values = [value for several in papers.values() for value in several]
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    return f" ({low:.0f})" if round(low) == round(high) else f" ({low:.0f}–{high:.0f})"  # noqa: RUF001
+
+
+def attacks(table: Table, records: Records) -> str:
+    """Return the Markdown table of attacks without a defense."""
+    known, found = printed(), _measured(table, records)
+    clean = {place.fields["dataset"]: runs for place, runs in found if place.fields["attack"] == "none"}
+    heads = ("attack", "test accuracy", "change", "taken for the class before", "passes", "surrogate", "papers, full size")
+    lines = [f"| {' | '.join(heads)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
+    for place, runs in found:
+        beside = clean.get(place.fields["dataset"], [])
+        change = f"{_mean(runs, _accuracy) - _mean(beside, _accuracy):+.1f}" if runs and beside and runs is not beside else ""
+        cells = (
+            place.labels["attack"],
+            _spread(runs, _accuracy),
+            change.replace("-", "−"),  # noqa: RUF001
+            _spread(runs, _before),
+            _passes(runs),
+            _surrogate(runs),
+            quoted(known.get(methods(str(place.fields["attack"]), "none"), {})),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def defenses(table: Table, records: Records) -> str:
+    """Return the Markdown table of defenses against attacks; in parentheses what papers print at full size."""
+    known, found = printed(), _measured(table, records)
+    columns = [label for label, _ in table.items("attack")]
+    rows = [label for label, _ in table.items("defense")]
+    at = {(str(place.fields["defense"]), str(place.fields["attack"])): runs for place, runs in found}
+    names = [label.partition("(")[0] for label in columns]
+    lines = [f"| defense | {' | '.join(names)} | × plain training |", f"| --- |{' ---: |' * (len(columns) + 1)}"]  # noqa: RUF001
+    for row in rows:
+        cells = []
+        for column in columns:
+            cells.append(_spread(at[row, column], _accuracy) + spanned(known.get(methods(column, row), {})))
+        lines.append(f"| {row} | {' | '.join(cells)} | {_cost(row, columns, at)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]:
+    """Return every place with its records."""
+    grid = as_grid(table)
+    found = []
+    for wanted in grid.wanted(resolve, lacking):
+        runs = [look_up(records, cell, "").record for cell in wanted.cells]
+        found.append((wanted.place, [run for run in runs if run is not None and run.metrics is not None]))
+    return found
+
+
+def _accuracy(record: Record) -> float:
+    assert record.metrics is not None
+    return 100 * record.metrics.test_acc
+
+
+def _before(record: Record) -> float:
+    assert record.metrics is not None
+    return 100 * record.metrics.curve.shifts[-1]
+
+
+def _mean(runs: Sequence[Record], figure: Callable[[Record], float]) -> float:
+    return fmean(figure(run) for run in runs) if runs else 0.0
+
+
+def _spread(runs: Sequence[Record], figure: Callable[[Record], float]) -> str:
+    if not runs:
+        return "–"  # noqa: RUF001
+    values = [figure(run) for run in runs]
+    return f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _notes(runs: Iterable[Record], name: str) -> list[float]:
+    return [run.poison.notes[name] for run in runs if run.poison is not None and name in run.poison.notes]
+
+
+def _passes(runs: Sequence[Record]) -> str:
+    several = _notes(runs, "passes")
+    return f"{fmean(several):,.0f}" if several else "0" if runs else ""
+
+
+def _surrogate(runs: Sequence[Record]) -> str:
+    """Its error on the noisy images where the attack watches it, else its loss: of the first look and of the last."""
+    for name, noun in (("surrogate_error", "error"), ("surrogate_loss", "loss")):
+        first, last = _notes(runs, f"{name}_first"), _notes(runs, f"{name}_last")
+        if first and last:
+            return f"{noun} {fmean(first):.2f} → {fmean(last):.2f}"
+    return ""
+
+
+def _cost(row: str, columns: Sequence[str], at: Mapping[tuple[str, str], Sequence[Record]]) -> str:
+    """Seconds of purifying and training as a ratio to plain training on the same data: the middle over attacks."""
+    ratios = []
+    for column in columns:
+        ours, plain = at[row, column], at["none", column]
+        if ours and plain:
+            ratios.append(_mean(ours, _seconds) / _mean(plain, _seconds))
+    return f"{sorted(ratios)[len(ratios) // 2]:.1f}" if ratios else ""
+
+
+def _seconds(record: Record) -> float:
+    return record.seconds.get("purify", 0.0) + record.seconds["train"]

@@ -340,8 +340,8 @@ class Defense:
         """Return what acts during training. `run` is `benchmark.train.Training`.
 
         It has model, optimizer (one group of parameters per layer), train (the set), generator, layers (in order), and
-        keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), exchange(images) and
-        end(epoch).
+        keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), clean(n, rows), for those
+        that declare `needs`, exchange(images) and end(epoch).
         """
         return Hooks()
 

@@ -5,14 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 from torch.nn import functional as F
 
 from benchmark.conformance import tiny
 from benchmark.train import Training
 from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, EntryError, Job, Protocol
+from poisons.store import Store
+from registry import ARCHITECTURES, DEFENSES, PROTOCOLS, EntryError, Job, Protocol, resolve
 from registry._medoids import medoids
+from registry.data import load
 
+DIGITS = "digits(per_class=60)"
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)
 
 
@@ -217,6 +221,42 @@ def test_clean_images_are_drawn_by_the_seed_and_only_where_they_are_declared():
         run("early-stop", None).clean(20)
     with pytest.raises(EntryError, match="65 clean images, there are 64"):
         run("early-stop", clean).clean(65)
+
+
+# What helps and what does not, on handwritten digits; test_pipeline.py has the effects of the quick grid
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(resolve("datasets", DIGITS)[0])
+
+
+def accuracy(images, data, *items):
+    """Return the clean test accuracy of a small victim of these training images under each defense."""
+    found = []
+    for item in items:
+        defense = resolve("defenses", item)[0].build()
+        with seeded(0, Numerics()):
+            train = defense.purify(dataclasses.replace(data.train, images=images), Job(seed=0))
+            net, protocol = ARCHITECTURES["small-cnn"](10), PROTOCOLS["quick"]()
+            found.append(Training(net, train, protocol, [defense], "cpu", Numerics()).run(data.test, None, None).test_acc[-1])
+    return found
+
+
+def test_mixing_images_rescues_nobody_from_error_minimizing_noise(digits, tmp_path):
+    """Card D07: a shortcut in every image survives being blended, cut out and pasted; clean images do as well."""
+    item = "em(surrogate=small-cnn,weight_steps=30,batch=128,noise_steps=5,step_size=1.6/255)"
+    poisoned = Store(tmp_path).poison(recipe(item, dataset=DIGITS), digits)
+    assert max(accuracy(poisoned.images, digits, "none", "cutout", "mixup", "cutmix")) < 0.25
+    assert min(accuracy(digits.train.images, digits, "mixup", "cutmix")) > 0.55
+
+
+def test_jpeg_helps_against_targeted_adversarial_noise(digits, tmp_path):
+    """Card D05: quality 10 destroys what an adversary drew at high frequency."""
+    item = "tap(surrogate=small-cnn,epochs=12,batch=64,steps=15,restarts=1,step_size=2/255,epsilon=16/255)"
+    poisoned = Store(tmp_path).poison(recipe(item, dataset=DIGITS), digits)
+    plain, squeezed = accuracy(poisoned.images, digits, "none", "jpeg(quality=10)")
+    assert squeezed > plain + 0.1
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_only_flagged_images_are_purified(monkeypatch):
     assert torch.equal(again[mask], found[mask]), "what looks clean has no say in what becomes of the rest"
 
 
-@pytest.mark.parametrize("died", [3, 5, 9])
+@pytest.mark.parametrize("died", [3, 6, 14])
 def test_a_killed_purification_goes_on_to_the_same_images(died, tmp_path, monkeypatch):
     """In the first autoencoder (4 epochs each), in the deciding network, in the last: hours are not done twice."""
     monkeypatch.setattr("registry._loops.EVERY", 0.0)
@@ -297,12 +297,14 @@ def test_new_images_carry_the_perturbation_of_their_class():
     assert own.mean() > 0.3 and (likeness.argmax(1) == clean.labels[held]).float().mean() > 0.95
 
 
-def test_a_rebuilt_poison_is_the_clean_images_with_what_was_found_in_the_poisoned(calls):
+def test_a_rebuilt_poison_is_the_clean_images_with_what_was_found_in_the_poisoned(calls, monkeypatch):
     """Table 1: estimated from poisoned images, added to clean ones, none left as it was."""
     poison = noisy(tiny(16))
-    found, job = crafted(poison, mode="rebuild", kld1=1.0)
+    monkeypatch.setattr(Fake, "forward", lambda self, x, y, dice: (x, 0.2 * x, torch.tensor(0.0)))
+    found, job = crafted(poison, mode="rebuild")
     assert torch.equal(calls[0][2], poison.images), "it learns from the whole poison"
-    assert torch.equal(found, (poison.clean.images.int() + 51).clamp(max=255).byte())
+    wanted = level(poison.clean.images.float() / 255 + 0.2 * poison.images.float() / 255)
+    assert torch.allclose(found.float() / 255, wanted, atol=1.1 / 255)
     assert job.kept["p_hat"].shape == (16, 3, 32, 32) and job.kept["known"].all()
 
 

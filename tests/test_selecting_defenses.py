@@ -215,6 +215,10 @@ def test_clean_images_are_drawn_by_the_seed_and_only_where_they_are_declared():
     there = {image.numpy().tobytes(): int(label) for image, label in zip(clean.images, clean.labels, strict=True)}
     assert [there[image.numpy().tobytes()] for image in first.images] == first.labels.tolist()
     assert len({image.numpy().tobytes() for image in first.images}) == 20
+    trained = run("early-stop", clean)
+    with torch.no_grad():
+        wanted = trained.model.eval()(first.pixels(slice(3, 9)))
+    assert torch.allclose(trained.outputs(torch.arange(3, 9), of=first), wanted, atol=1e-5)
     with pytest.raises(EntryError, match="declares needs"):
         run("friendly-noise", clean).clean(20)
     with pytest.raises(EntryError, match="was not given any"):

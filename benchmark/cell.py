@@ -84,7 +84,8 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
             sets = training, whole.train, whole.test
             curve, victim = pretrain_and_probe(net, *sets, protocol, device, report, numerics, checkpoint)
         else:
-            victim = Training(net, training, protocol, defenses, device, numerics)
+            clean = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
+            victim = Training(net, training, protocol, defenses, device, numerics, clean)
             curve = victim.run(whole.test, report, checkpoint)
     if checkpoint is not None:
         checkpoint.remove()

@@ -50,6 +50,7 @@ ArchitectureAxis = Annotated[Several, _axis("Architectures.")]
 ProtocolAxis = Annotated[Several, _axis("Protocols.")]
 SeedAxis = Annotated[Several, _axis("Seeds.")]
 RatioAxis = Annotated[Several, _axis("Fractions of poisoned images, 0..1.")]
+PartAxis = Annotated[Several, _axis("What to train on at a ratio: all images, or the clean rest alone.")]
 Executor = Annotated[str, typer.Option(help="local, inline, or slurm, which submits jobs and returns.")]
 PerDevice = Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1)]
 PerJob = Annotated[int | None, typer.Option(help="Cells that one job of the cluster runs one after the other.", min=1)]
@@ -521,6 +522,7 @@ def run(
     protocol: ProtocolAxis = None,
     seed: SeedAxis = None,
     ratio: RatioAxis = None,
+    part: PartAxis = None,
     executor: Executor = "local",
     workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
     cells_per_device: PerDevice = 1,
@@ -547,7 +549,7 @@ def run(
 
     space = _workspace(workspace)
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
-    axes |= {"protocol": protocol, "seed": seed, "ratio": ratio}
+    axes |= {"protocol": protocol, "seed": seed, "ratio": ratio, "part": part}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
     options = driver.Options(
         executor, workers, cells_per_device, device, force, limit, profile=profile, cells_per_job=cells_per_job, wait=wait

@@ -320,6 +320,10 @@ def _like(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
 
 def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table | Grid:
     """Keep the values of axes that match, or replace them: a value or a glob keeps, `old=new` replaces. EntryError."""
+    for axis in ("ratio", "part"):
+        for wish in selectors.get(axis, ()):
+            for changed in split(wish, "=")[1:]:
+                _typed(axis, changed)  # raises for what no table may hold
     if isinstance(table, Grid):
         return table.selected(selectors)
     changes: dict[str, list[Any]] = {}
@@ -357,10 +361,13 @@ def _matches(axis: str, value: Any, wish: str) -> bool:
 
 def _typed(axis: str, text: str) -> Any:
     try:
-        return int(text) if axis == "seed" else float(text) if axis == "ratio" else text
+        value: Any = int(text) if axis == "seed" else float(text) if axis == "ratio" else text
+        if (axis == "ratio" and not 0 <= value <= 1) or (axis == "part" and text not in ("all", "clean")):
+            raise ValueError
     except ValueError:
-        kind = "a whole number" if axis == "seed" else "a number from 0 to 1"
-        raise EntryError(f"--{axis} {text}: expected {kind}") from None
+        kinds = {"seed": "a whole number", "ratio": "a number from 0 to 1", "part": "all or clean"}
+        raise EntryError(f"--{axis} {text}: expected {kinds[axis]}") from None
+    return value
 
 
 def adhoc(selectors: Mapping[str, Sequence[str]]) -> Table:

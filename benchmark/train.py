@@ -124,7 +124,7 @@ def train(
 
 class Training:
     """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
-    `keep`, `rollback`, `factors`, `restart`, `outputs`, `exchange` and `end`."""
+    `keep`, `rollback`, `factors`, `restart`, `outputs`, `clean`, `exchange` and `end`."""
 
     def __init__(
         self,
@@ -134,7 +134,9 @@ class Training:
         defenses: Sequence[Defense],
         device: str,
         numerics: Numerics,
+        clean: ImageSet | None = None,
     ) -> None:
+        """`clean` is the training set image by image before it was poisoned, for defenses that need clean data."""
         for defense in defenses:
             protocol = defense.configure(protocol)
         if wrong := [name for name in protocol.augmentation if name not in AUGMENTATIONS]:
@@ -143,6 +145,7 @@ class Training:
         for defense in defenses:
             net = defense.model(net)
         self.protocol, self.defenses, self.device, self.train = protocol, defenses, device, data
+        self.unpoisoned = clean
         self.judge = next((d for d in defenses if type(d).loss is not Defense.loss), Defense())
         ordered: Any = getattr(net, "layers", None)
         self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
@@ -209,20 +212,36 @@ class Training:
             group["lr"] = group["initial_lr"] = lr
         self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
 
-    def outputs(self, rows: Tensor, features: bool = False) -> Tensor:
-        """Return logits, or what enters the head, of the training images `rows`: float32 (n, D) on the CPU.
+    def outputs(self, rows: Tensor, features: bool = False, of: ImageSet | None = None) -> Tensor:
+        """Return logits, or what enters the head, of the training images `rows`, or those of another set: float32 (n, D).
 
-        Evaluation mode, no augmentation.
+        Evaluation mode, no augmentation; on the CPU.
         """
         seen: list[Tensor] = []
+        data = self.train if of is None else of
         training = self.model.training
         self.model.eval()
         with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
             for part in rows.cpu().split(EVALUATED):
-                x = fit(self.train.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
+                x = fit(data.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
                 seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
         self.model.train(training)
         return torch.cat(seen)
+
+    def clean(self, n: int, rows: Tensor | None = None) -> ImageSet:
+        """Return n seeded images of the training set, of `rows` where given, as they were before they were poisoned.
+
+        EntryError unless the defense says that it needs clean data.
+        """
+        if not any("clean-data" in defense.needs for defense in self.defenses):
+            raise EntryError('a defense asks for clean images; one that does declares needs = ("clean-data",)')
+        if self.unpoisoned is None:
+            raise EntryError("a defense asks for clean images, and this training was not given any")
+        rows = torch.arange(len(self.unpoisoned)) if rows is None else rows.cpu()
+        if not 0 <= n <= len(rows):
+            raise EntryError(f"a defense asks for {n} clean images, there are {len(rows)}")
+        rows = rows[torch.randperm(len(rows), generator=self.generator)[:n]]
+        return replace(self.unpoisoned, images=self.unpoisoned.images[rows], labels=self.unpoisoned.labels[rows])
 
     def exchange(self, images: Tensor) -> None:
         """Train on these images, one for each of the set and of its shape, from the next epoch on."""
@@ -232,7 +251,9 @@ class Training:
     def end(self, epoch: int) -> None:
         """End the training here; what counts is how it stood after `epoch`, and the curve ends there."""
         self.total = self.step
-        for values in vars(self.curve).values():
+        if epoch < len(self.curve.test_acc):
+            self.curve.shifts = []  # of the last epoch, not of that one
+        for values in (v for name, v in vars(self.curve).items() if name != "shifts"):
             del values[epoch:]
 
     # the loop

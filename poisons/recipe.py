@@ -122,12 +122,17 @@ class PurifiedRecipe(_Recipe):
     cell_seed: int
 
     @property
+    def unpoisoned(self) -> bool:
+        """True if no image of it is poisoned, whatever the attack."""
+        return self.poison.identity or self.part == "clean"
+
+    @property
     def text(self) -> str:
-        return "+".join([self.poison.text, *(part.text for part in self.purifiers)])
+        return "+".join(["none" if self.unpoisoned else self.poison.text, *(part.text for part in self.purifiers)])
 
     def plain(self) -> dict[str, Any]:
         # a clean set is the same whatever attack was not applied to it
-        poison = {"dataset": _plain(self.poison.dataset)} if self.poison.identity else self.poison.plain()
+        poison = {"dataset": _plain(self.poison.dataset)} if self.unpoisoned else self.poison.plain()
         return {
             "stage": "purify",
             "poison": poison,

@@ -153,7 +153,7 @@ class Store:
         """Return a poison that another is made from, crafted if it is not there, and its checksum."""
         own = data if parent.dataset == child.dataset else load(parent.dataset)
         kept = self.poison(parent, own, wait)
-        return Parent(own.train, kept.images), kept.checksum
+        return Parent(own.train, kept.images, promise(parent)), kept.checksum
 
     def _job(self, recipe: Recipe, parents: tuple[Parent, ...] = ()) -> Job:
         folder = self._checkpoints(recipe)
@@ -188,8 +188,7 @@ class Store:
             raise BudgetError(f"{recipe.text} spent {figures}")
         images.flush()
         np.save(scratch / "labels.npy", clean.labels.numpy())
-        for name, array in job.kept.items():
-            np.save(scratch / f"{name}.npy", array)
+        _keep(job, scratch)
         measured = {"norm": budget.norm, "allowed": allowed, "spent": spent}
         manifest = self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
         return manifest | ({"parents": [found for _, found in family]} if family else {})
@@ -210,6 +209,7 @@ class Store:
                     raise CraftError(f"{part.text} changed the labels or their order")
         np.save(scratch / "images.npy", after.images.cpu().numpy())
         np.save(scratch / "labels.npy", after.labels.numpy())
+        _keep(job, scratch)
         return self._manifest(recipe, data, scratch, start, numerics, job)
 
     def _manifest(
@@ -328,6 +328,11 @@ def chosen_images(labels: Tensor, num_classes: int, ratio: float, seed: int) -> 
         members = draw.permutation(np.flatnonzero(values == label))
         chosen[members[: round(ratio * len(members))]] = True
     return torch.from_numpy(chosen)
+
+
+def _keep(job: Job, folder: Path) -> None:
+    for name, array in job.kept.items():
+        np.save(folder / f"{name}.npy", array)
 
 
 def _slices(crafted: Any, size: int) -> Iterator[tuple[slice, Tensor]]:

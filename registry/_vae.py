@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from registry._loops import Run
 from registry.contract import ImageSet, Job
 
 RATE_WEIGHT = 0.01  # of the rate in the loss
-QUIET = 11  # epochs before the size of the perturbation enters the loss, of 60
+QUIET = 11 / 60  # part of training before the size of the perturbation enters the loss, 0..1
 FREE = 0.002  # mean square of the perturbation that costs nothing
 LARGEST = 5.0  # gradient norm
+KEPT = 1 << 29  # values up to which estimated perturbations are kept beside a set, in half precision
+FACTORS = (2, 8)  # by which an encoder may shrink the sides
+
+Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]  # of model, x, y and the part of training that is over, 0..1
 
 
 class Residual(nn.Module):
@@ -37,46 +45,52 @@ class Residual(nn.Module):
         return torch.relu(self.branch(x) + self.shortcut(x))
 
 
-def _decoder(inside: int, width: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose2d(inside, width, 4, 2, 1),
-        nn.ConvTranspose2d(width, width, 3, 1, 1),
-        nn.InstanceNorm2d(width),
-        nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(width, width // 2, 3, 1, 1),
-        nn.InstanceNorm2d(width // 2),
-        nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(width // 2, channels, 3, 1, 1),
-    )
+def _encoder(channels: int, width: int, factor: int) -> nn.Sequential:
+    """A ResNet-18 of so many channels up to the first block of its second stage (factor 2) or of its last (factor 8)."""
+    parts: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    parts += [Residual(width, width), Residual(width, width), Residual(width, 2 * width, 2)]
+    for wide in (2 * width, 4 * width) if factor == 8 else ():
+        parts += [Residual(wide, wide), Residual(wide, 2 * wide, 2)]
+    return nn.Sequential(*parts)
+
+
+def _decoder(width: int, channels: int, factor: int) -> nn.Sequential:
+    """Convolutions that double the sides back, halving the channels; no norm between the first two."""
+    widths = [width * factor >> k for k in range(int(math.log2(factor)) + 1)]  # factor 8: 8, 4, 2 and 1 times the width
+    steps = [(inside, outside, 4, 2) for inside, outside in itertools.pairwise(widths)]
+    steps += [(width, width, 3, 1)] if factor == 2 else []
+    steps += [(width, width // 2, 3, 1)]
+    parts: list[nn.Module] = []
+    for number, (inside, outside, kernel, stride) in enumerate(steps):
+        parts.append(nn.ConvTranspose2d(inside, outside, kernel, stride, 1))
+        if number:
+            parts += [nn.InstanceNorm2d(outside), nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts, nn.ConvTranspose2d(width // 2, channels, 3, 1, 1))
 
 
 class DVae(nn.Module):
-    """Encoder to half the side, 4 `width` latent channels; decoders of the image and of the perturbation of its class."""
+    """Encoder to a half or an eighth of the side, 4 `width` latent channels; decoders of the image and of the perturbation
+    of its class."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, width: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: int, factor: int = 2) -> None:
         super().__init__()
         channels, height, rows = shape
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            Residual(width, width),
-            Residual(width, width),
-            Residual(width, 2 * width, 2),
-        )
-        self.mean = nn.Conv2d(2 * width, 4 * width, 1)
-        self.log_variance = nn.Conv2d(2 * width, 4 * width, 1)
-        self.code = nn.Conv2d(4 * width, 2 * width, 1)
-        self.image = _decoder(2 * width, width, channels)
-        self.perturbation = _decoder(2 * width, width, channels)
-        self.class_code = nn.Parameter(torch.randn(classes, 2 * width, height // 2, rows // 2))
+        top = factor * width
+        self.encoder = _encoder(channels, width, factor)
+        self.mean = nn.Conv2d(top, 4 * width, 1)
+        self.log_variance = nn.Conv2d(top, 4 * width, 1)
+        self.code = nn.Conv2d(4 * width, top, 1)
+        self.image = _decoder(width, channels, factor)
+        self.perturbation = _decoder(width, channels, factor)
+        self.class_code = nn.Parameter(torch.randn(classes, top, height // factor, rows // factor))
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, dice: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the image without what the rate leaves out, the perturbation, and the rate in nats per latent position."""
         hidden = self.encoder(x)
         mean, log_variance = self.mean(hidden), self.log_variance(hidden)
         rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        z = self.code(mean + (0.5 * log_variance).exp() * torch.randn_like(mean))  # (B, 2 width, H / 2, W / 2)
+        noise = torch.randn(mean.shape, generator=dice, device=mean.device)
+        z = self.code(mean + (0.5 * log_variance).exp() * noise)  # (B, factor width, H / factor, W / factor)
         return torch.sigmoid(self.image(z)), self.perturbation(z + self.class_code[y]), rate
 
 
@@ -88,48 +102,127 @@ class Recipe:
     batch: int
     lr: float
     width: int
-    disentangle: bool
+    disentangle: bool = True
+    steps: int = 0  # training steps at least: more epochs where these are fewer
+
+    def passes(self, images: int) -> int:
+        """How many epochs a set of so many images is trained on."""
+        return max(self.epochs, math.ceil(self.steps / max(1, images // self.batch)))
 
 
-def trained(train: ImageSet, target: float, recipe: Recipe, job: Job, done: tuple[int, int]) -> DVae:
-    """Return an autoencoder fitted to the set with the rate held at `target`; `done` says which stage of how many it is."""
-    model = DVae(train.info.shape, train.num_classes, recipe.width).to(job.device)
-    optimizer = torch.optim.Adam(model.parameters(), recipe.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, recipe.epochs))
-    quiet = round(QUIET / 60 * recipe.epochs)
-    for epoch in range(recipe.epochs):
-        order = torch.randperm(len(train), generator=job.generator)
-        for rows in order.split(recipe.batch):
-            if len(rows) < min(recipe.batch, len(train)):
-                break  # an incomplete last batch
-            x, y = train.pixels(rows, job.device), train.labels[rows].to(job.device)
-            image, perturbation, rate = model(x, y)
-            loss = F.mse_loss(image, x) + RATE_WEIGHT * rate.clamp(min=target)
-            if recipe.disentangle:
-                loss = loss + F.mse_loss((image + perturbation).clamp(0, 1), x)
-                if epoch >= quiet:
-                    loss = loss + perturbation.square().mean().clamp(min=FREE)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), LARGEST)
-            optimizer.step()
-        schedule.step()
-        job.progress(done[0] * recipe.epochs + epoch + 1, done[1] * recipe.epochs)
-    return model.eval()
+class Fitted:
+    """A trained autoencoder; what it does to images is drawn with numbers of its own, so that it can be done again."""
 
+    def __init__(self, model: DVae, job: Job, seed: int) -> None:
+        self.model, self.job = model.eval(), job
+        self.dice = torch.Generator(job.device).manual_seed(seed)
+        self.rate, self.psnr = math.nan, math.nan  # of the images last passed: nats per latent position, dB
 
-def passed(model: DVae, train: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Yield (slice, x, image, perturbation) over the set, on the device, latents sampled."""
-    with torch.no_grad():
-        for where in train.batches(256):
-            x = train.pixels(where, job.device)
-            image, perturbation, _ = model(x, train.labels[where].to(job.device))
+    def passed(self, train: ImageSet, at_once: int = 256) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Yield (slice, x, image, perturbation) over the set, on the device, latents sampled."""
+        rate = error = 0.0
+        for where in train.batches(at_once):
+            x = train.pixels(where, self.job.device)
+            with torch.no_grad():
+                image, perturbation, own = self.model(x, train.labels[where].to(self.job.device), self.dice)
+            rate += float(own) * len(x)
+            error += float(F.mse_loss(image, x)) * len(x)
             yield where, x, image, perturbation
+        self.rate, self.psnr = rate / len(train), -10 * math.log10(max(error / len(train), 1e-10))
+
+    def changed(self, train: ImageSet, how: Callable[[Tensor, Tensor, Tensor], Tensor], estimate: str = "") -> Tensor:
+        """Return `how(x, image, perturbation)` of every image, clipped and rounded to 8 bits: uint8 (N, C, H, W).
+
+        Under the name `estimate` the perturbations are kept beside the set, float16, pixel units, if they are not too many.
+        """
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
+        kept = Estimates(train, self.job, estimate)
+        for where, *parts in self.passed(train, at_once(train)):
+            result[where] = (how(*parts).clamp(0, 1) * 255).round_().byte().cpu()
+            kept.add(where, parts[2])
+        kept.close()
+        return result
 
 
-def changed(model: DVae, train: ImageSet, job: Job, how: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    """Return `how(x, image, perturbation)` of every image, clipped and rounded to 8 bits: uint8 (N, C, H, W)."""
-    result = torch.empty(train.images.shape, dtype=torch.uint8)
-    for where, *parts in passed(model, train, job):
-        result[where] = (how(*parts).clamp(0, 1) * 255).round_().byte().cpu()
-    return result
+class Estimates:
+    """Perturbations, float16 (N, C, H, W), pixel units, kept beside a set under a name; not if there is none, or too many."""
+
+    def __init__(self, train: ImageSet, job: Job, name: str) -> None:
+        self.job, self.name = job, name
+        wanted = name and train.images.numel() <= KEPT
+        self.values = np.empty(tuple(train.images.shape), np.float16) if wanted else None
+
+    def add(self, where: slice, perturbation: Tensor) -> None:
+        if self.values is not None:
+            self.values[where] = perturbation.half().cpu().numpy()
+
+    def close(self) -> None:
+        if self.values is not None:
+            self.job.keep(self.name, self.values)
+
+
+def at_once(train: ImageSet) -> int:
+    """How many images go through an autoencoder together: 256 of 32x32, fewer of larger ones."""
+    return max(1, min(256, (256 << 10) // (train.images.shape[2] * train.images.shape[3])))
+
+
+class Rounds:
+    """Networks that are trained one after the other on the same images, or on what the one before left of them.
+
+    A checkpoint once a minute: a process that was killed goes on to the same result, with the networks that were finished.
+    """
+
+    def __init__(self, train: ImageSet, job: Job, count: int) -> None:
+        self.run, self.job, self.count = Run(train, job), job, count
+        self.seeds = torch.randint(2**62, (count,), generator=job.generator).tolist()
+        state = job.load()
+        self.finished: list[dict[str, Tensor]] = [] if state is None else state["loop"]["finished"]
+        self.begun = 0  # networks so far
+
+    def autoencoder(self, train: ImageSet, target: float, recipe: Recipe, factor: int = 2) -> Fitted:
+        """Return one fitted to a set with the rate held at `target`; `factor`: by which it shrinks the sides."""
+
+        def loss(model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
+            image, perturbation, rate = model(x, y)
+            total: Tensor = F.mse_loss(image, x) + RATE_WEIGHT * rate.clamp(min=target)
+            if recipe.disentangle:
+                total = total + F.mse_loss((image + perturbation).clamp(0, 1), x)
+                if progress >= QUIET:
+                    total = total + perturbation.square().mean().clamp(min=FREE)
+            return total
+
+        seed = self.seeds[self.begun]
+        model = DVae(train.info.shape, train.num_classes, recipe.width, factor).to(self.job.device)
+        self.fit(model, train, loss, torch.optim.Adam(model.parameters(), recipe.lr), recipe.passes(len(train)), recipe.batch)
+        return Fitted(model, self.job, seed)
+
+    def fit(
+        self, model: nn.Module, train: ImageSet, loss: Loss, optimizer: torch.optim.Optimizer, epochs: int, batch: int
+    ) -> None:
+        """Train a network in place: a cosine by epochs, no incomplete last batch, no augmentation."""
+        number, start = self.begun, 0
+        self.begun += 1
+        if number < len(self.finished):
+            model.load_state_dict(self.finished[number])
+            return
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs))
+        if (state := self.run.resume(str(number))) is not None:
+            start = state["epoch"]
+            for part in (model, optimizer, schedule):
+                part.load_state_dict(state[type(part).__name__])
+        for epoch in range(start, epochs):
+            if self.run.due:
+                parts = {type(part).__name__: part.state_dict() for part in (model, optimizer, schedule)}
+                self.run.keep(str(number), {"epoch": epoch, "finished": self.finished, **parts})
+            for rows in torch.randperm(len(train), generator=self.job.generator).split(batch):
+                if len(rows) < min(batch, len(train)):
+                    break
+                x, y = train.pixels(rows, self.job.device), train.labels[rows].to(self.job.device)
+                value = loss(model, x, y, epoch / epochs)
+                optimizer.zero_grad()
+                value.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), LARGEST)
+                optimizer.step()
+            schedule.step()
+            self.job.progress(number * epochs + epoch + 1, self.count * epochs)
+        self.finished.append(model.state_dict())

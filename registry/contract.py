@@ -159,10 +159,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Parent:
-    """A finished poison that another is made from, and the clean images under it."""
+    """A finished poison that another is made from, the clean images under it, and what it promises."""
 
     clean: ImageSet
     images: Tensor  # uint8 (N, C, H, W), as published
+    budget: Budget = Budget("none")
 
     def delta(self, rows: Tensor) -> Tensor:
         """Return the perturbations at `rows`, float32, pixel units: what is left of the noise after clipping and rounding."""
@@ -339,8 +340,8 @@ class Defense:
         """Return what acts during training. `run` is `benchmark.train.Training`.
 
         It has model, optimizer (one group of parameters per layer), train (the set), generator, layers (in order), and
-        keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), exchange(images) and
-        end(epoch).
+        keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), clean(n, rows), for those
+        that declare `needs`, exchange(images) and end(epoch).
         """
         return Hooks()
 

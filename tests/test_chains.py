@@ -41,7 +41,7 @@ def kinds(found: Store) -> list[str]:
     ("item", "told"),
     [
         ("swap+swap", "swap acts on the poison at its left, and there is none"),
-        ("lsp+ar", "ar makes a poison of its own; behind '[+]' stand tools .swap, transfer"),
+        ("lsp+ar", "ar makes a poison of its own; behind '[+]' stand tools .*swap, transfer"),
         ("lsp+swap(mode=over)", "mode=over is none of intra, inter, shuffle"),
         ("lsp(dataset=digits)", "write lsp.dataset=digits.[+]transfer"),
         ("lsp(dataset=digits)+swap", "has to be taken to the cell's"),

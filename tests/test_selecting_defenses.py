@@ -1,18 +1,22 @@
-"""LFU, EPIC and friendly noise, cards D15 to D17."""
+"""LFU, EPIC, friendly noise, early stopping with clean images, cards D15 to D18; JPEG against TAP, mixing against EM."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from conftest import recipe
 from torch.nn import functional as F
 
 from benchmark.conformance import tiny
 from benchmark.train import Training
 from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, EntryError, Job, Protocol
+from poisons.store import Store
+from registry import ARCHITECTURES, DEFENSES, PROTOCOLS, EntryError, Job, Protocol, resolve
 from registry._medoids import medoids
+from registry.data import load
 
+DIGITS = "digits(per_class=60)"
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)
 
 
@@ -159,8 +163,115 @@ def test_images_carry_their_friendly_noise_from_the_epoch_on_that_found_it():
     )
 
 
+# Clean images, card D18
+
+
+def watched(share, clean, data, seed=0, epochs=2):
+    """Train under early stopping with a share of clean images in the part held out; return the run."""
+    with seeded(seed, Numerics()):
+        protocol = dataclasses.replace(SHORT, epochs=epochs)
+        defense = DEFENSES["early-stop"](part=0.5, clean=share)
+        run = Training(ARCHITECTURES["small-cnn"](4), data, protocol, [defense], "cpu", Numerics(), clean)
+        run.run(data, None, None)
+    return run
+
+
+@pytest.mark.parametrize(("share", "each"), [(0.0, 0), (0.1, 1), (0.5, 4), (0.7, 6), (1.0, 8)])
+def test_a_share_of_what_is_held_out_is_shown_unpoisoned(share, each):
+    """Table 5 of SEM: of every class its share, in place of the poisoned ones, never images that are trained on."""
+    clean = tiny()
+    poisoned = dataclasses.replace(clean, images=255 - clean.images)
+    run = watched(share, clean, poisoned)
+    held, shown = run.hooks[0].rows, run.hooks[0].clean
+    assert clean.labels[held].bincount(minlength=4).tolist() == [8 - each] * 4
+    assert (0 if shown is None else len(shown)) == 4 * each
+    if shown is not None:
+        where = {image.numpy().tobytes(): row for row, image in enumerate(clean.images)}
+        rows = [where[image.numpy().tobytes()] for image in shown.images]
+        assert torch.equal(clean.labels[rows], shown.labels)
+        assert not set(rows) & (set(held.tolist()) | set(run.kept.tolist()))
+
+
+def test_a_poisoned_validation_set_praises_the_shortcut_and_a_clean_one_does_not():
+    """Card D18: full marks for what nobody can use, chance on clean images."""
+    clean = tiny(128)
+    shade = (60 * clean.labels.view(-1, 1, 1, 1)).expand_as(clean.images)
+    poisoned = dataclasses.replace(clean, images=shade.byte().contiguous())
+    best = {share: watched(share, clean, poisoned, epochs=6).hooks[0].best for share in (0.0, 0.5, 1.0)}
+    assert best[0.0] > 0.9 and best[1.0] < 0.5 and best[1.0] < best[0.5] < best[0.0]
+
+
+def test_clean_images_are_drawn_by_the_seed_and_only_where_they_are_declared():
+    """A defense that looks at clean data says so: its numbers stand beside those of defenses that have none."""
+    data = tiny()
+    clean = dataclasses.replace(data, images=255 - data.images)
+
+    def run(name, given, seed=0):
+        with seeded(seed, Numerics()):
+            return Training(ARCHITECTURES["small-cnn"](4), data, SHORT, [DEFENSES[name]()], "cpu", Numerics(), given)
+
+    first, again, other = (run("early-stop", clean, seed).clean(20) for seed in (0, 0, 1))
+    assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
+    there = {image.numpy().tobytes(): int(label) for image, label in zip(clean.images, clean.labels, strict=True)}
+    assert [there[image.numpy().tobytes()] for image in first.images] == first.labels.tolist()
+    assert len({image.numpy().tobytes() for image in first.images}) == 20
+    trained = run("early-stop", clean)
+    with torch.no_grad():
+        wanted = trained.model.eval()(first.pixels(slice(3, 9)))
+    assert torch.allclose(trained.outputs(torch.arange(3, 9), of=first), wanted, atol=1e-5)
+    with pytest.raises(EntryError, match="declares needs"):
+        run("friendly-noise", clean).clean(20)
+    with pytest.raises(EntryError, match="was not given any"):
+        run("early-stop", None).clean(20)
+    with pytest.raises(EntryError, match="65 clean images, there are 64"):
+        run("early-stop", clean).clean(65)
+
+
+# What helps and what does not, on handwritten digits; test_pipeline.py has the effects of the quick grid
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(resolve("datasets", DIGITS)[0])
+
+
+def accuracy(images, data, *items):
+    """Return the clean test accuracy of a small victim of these training images under each defense."""
+    found = []
+    for item in items:
+        defense = resolve("defenses", item)[0].build()
+        with seeded(0, Numerics()):
+            train = defense.purify(dataclasses.replace(data.train, images=images), Job(seed=0))
+            net, protocol = ARCHITECTURES["small-cnn"](10), PROTOCOLS["quick"]()
+            found.append(Training(net, train, protocol, [defense], "cpu", Numerics()).run(data.test, None, None).test_acc[-1])
+    return found
+
+
+def test_mixing_images_rescues_nobody_from_error_minimizing_noise(digits, tmp_path):
+    """Card D07: a shortcut in every image survives being blended, cut out and pasted; clean images do as well."""
+    item = "em(surrogate=small-cnn,weight_steps=30,batch=128,noise_steps=5,step_size=1.6/255)"
+    poisoned = Store(tmp_path).poison(recipe(item, dataset=DIGITS), digits)
+    assert max(accuracy(poisoned.images, digits, "none", "cutout", "mixup", "cutmix")) < 0.25
+    assert min(accuracy(digits.train.images, digits, "mixup", "cutmix")) > 0.55
+
+
+def test_jpeg_helps_against_targeted_adversarial_noise(digits, tmp_path):
+    """Card D05: quality 10 destroys what an adversary drew at high frequency."""
+    item = "tap(surrogate=small-cnn,epochs=12,batch=64,steps=15,restarts=1,step_size=2/255,epsilon=16/255)"
+    poisoned = Store(tmp_path).poison(recipe(item, dataset=DIGITS), digits)
+    plain, squeezed = accuracy(poisoned.images, digits, "none", "jpeg(quality=10)")
+    assert squeezed > plain + 0.1
+
+
 @pytest.mark.parametrize(
-    ("name", "fields"), [("lfu", {"zoom": 1.0}), ("epic", {"alpha": 0.0}), ("friendly-noise", {"begin": 2.0})], ids=str
+    ("name", "fields"),
+    [
+        ("lfu", {"zoom": 1.0}),
+        ("epic", {"alpha": 0.0}),
+        ("friendly-noise", {"begin": 2.0}),
+        ("early-stop", {"clean": 1.5}),
+    ],
+    ids=str,
 )
 def test_a_value_out_of_range_is_refused_by_name(name, fields):
     """Before any work, with the value that was found."""

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 FACTS = (
     *("version", "small", "identity", "needs", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
-    *("parents", "chained", "onto", "seedless"),
+    *("parents", "chained", "onto", "seedless", "members"),
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
 
@@ -146,6 +146,11 @@ class Part:
         given = {k: v for k, v in given.items() if k not in known or known[k] != v}
         scale = self.fields.get("scale", 1.0)
         return write(self.name + (f"@{scale:g}" if scale != 1.0 else ""), given)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The items that are run in its place; of most entries none."""
+        return tuple(self.entry.facts.get("members", ()))
 
     def build(self) -> Any:
         """Import the entry and make it with these fields (attacks, defenses, protocols)."""

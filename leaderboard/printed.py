@@ -87,9 +87,8 @@ def csv(sheet: Sheet) -> str:
             if spot is None:
                 line += [""] * len(parts)
                 continue
-            verdict = "; ".join(
-                [spot.reason or spot.verdict] if spot.mean is None else filter(None, [spot.verdict, spot.oracle, *spot.marks])
-            )
+            said = [spot.reason or spot.verdict] if spot.mean is None else [spot.verdict, spot.oracle, *spot.marks]
+            verdict = "; ".join(filter(None, said))
             printed = spot.printed.text if spot.printed else ""
             line += [
                 spot.mean,

@@ -19,6 +19,7 @@ from typing import Any
 
 from leaderboard.table import UNREADABLE, look_up, slugged
 from registry import DATASETS, EntryError
+from registry.item import SELFTRAINED
 from results import Cell, Grid, Record, Records, Table
 from results.cell import digest
 from results.papers import COLUMNS, Lacking, Source, Wanted, cited, source
@@ -225,7 +226,9 @@ def _deviations(used: Cell, wanted: Cell) -> tuple[list[str], bool]:
         marks.append(f"epochs x {scale:g}")
     if few != wanted.dataset.fields.get("per_class", 0):
         marks.append(f"{few} images per class")
-    return marks, scale != 1.0 or bool(few)
+    own = [part.name for part in used.defense if part.fields.get("weights") == SELFTRAINED]
+    marks += [f"{name}-{SELFTRAINED}: weights of ours, not the paper's" for name in own]
+    return marks, scale != 1.0 or bool(few) or bool(own)
 
 
 def sheets(grid: Grid, records: Records, resolve: Resolve, lacking: Lacking, found: Finder | None = None) -> list[Sheet]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from registry import CATALOGS, EntryError, Paper, outdated
-from registry.item import write
+from registry.catalog import Part as Resolved
+from registry.item import SELFTRAINED, write
 from results import Cell, FileError, Part, Record, Records, Table
 from results.cell import digest
 from results.record import Failure
@@ -338,7 +339,8 @@ def others(records: Records, shown: set[str]) -> list[Board]:
 
 def _honest(part: Part) -> str:
     """A part's text, or all its fields where the text speaks of another entry."""
-    rest = part.text.removeprefix(part.name)
+    trained = f"-{SELFTRAINED}" if part.fields.get("weights") == SELFTRAINED else ""
+    rest = part.text.removeprefix(part.name + trained)
     return part.text if part.text.startswith(part.name) and rest[:1] in ("", "(", "@") else write(part.name, part.fields)
 
 
@@ -408,22 +410,23 @@ def _settings(values: Iterable[Value]) -> dict[str, dict[str, Setting]]:
             text = value.point[axis]
             if value.runs and text not in texts:
                 stands = axis == "defense" and value.rest
-                parts = CATALOGS["defenses"].resolve(text) if stands else getattr(value.runs[0].cell, axis)
+                parts: Any = CATALOGS["defenses"].resolve(text) if stands else getattr(value.runs[0].cell, axis)
                 texts[text] = _setting(axis, text, parts if isinstance(parts, tuple) else (parts,))
     return found
 
 
 def _setting(kind: str, text: str, parts: Sequence[Part]) -> Setting:
-    entries = []
+    found = []
     for part in parts:
         try:
-            entries.append(CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name)))
+            found.append(Resolved(CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name)), part.name, part.fields))
         except EntryError:  # a record of a method that is not installed here
             continue
+    papers = [part.entry.paper for part in found if part.entry.paper and part.entry.paper.url]
     return Setting(
         text,
         " + ".join(write(part.name, part.fields) for part in parts),
-        " ".join(entry.summary for entry in entries),
-        tuple(need for entry in entries for need in entry.facts.get("needs", ())),
-        tuple(dict.fromkeys(entry.paper for entry in entries if entry.paper and entry.paper.url)),
+        " ".join(part.entry.summary for part in found),
+        tuple(need for part in found for need in part.needs),
+        tuple(dict.fromkeys(papers)),
     )

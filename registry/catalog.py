@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from registry import _images, _papers, contract
 from registry.contract import EntryError, Paper
-from registry.item import Named, parse, write
+from registry.item import SELFTRAINED, Named, parse, write
 
 T = TypeVar("T")
 
@@ -145,7 +145,17 @@ class Part:
         given = {k: self.fields[k] for k in order if k in self.fields and k != "scale"}
         given = {k: v for k, v in given.items() if k not in known or known[k] != v}
         scale = self.fields.get("scale", 1.0)
-        return write(self.name + (f"@{scale:g}" if scale != 1.0 else ""), given)
+        return write(self.name + self.trained + (f"@{scale:g}" if scale != 1.0 else ""), given)
+
+    @property
+    def trained(self) -> str:
+        """'-selftrained', which a text always says, where weights come from the set at hand instead of a download."""
+        return f"-{SELFTRAINED}" if self.fields.get("weights") == SELFTRAINED else ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs beside the poison: weights only where an item names some."""
+        return tuple(need for need in self.entry.facts.get("needs", ()) if need != "weights" or not self.trained)
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def of_paper(records, accuracy=ACCURACY, without=()):
 
 
 def test_a_table_of_a_paper_takes_the_best_as_the_paper_does(records):
-    """D-VAE prints the best of the three as ISS: the same choice, the same verdict as any other place, and the member's name."""
+    """D-VAE prints the best of the three as ISS: the same choice here, with the member's name."""
     sheet, spot = of_paper(records)
     assert spot.mean == pytest.approx(70) and spot.state == "done" and spot.marks == ()
     assert spot.oracle == "oracle grayscale, best of 3" and len(spot.records) == spot.n == len(sheet.table.seed)

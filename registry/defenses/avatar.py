@@ -34,7 +34,7 @@ class Avatar(Defense):
     checksum: str = ""  # of that folder
     level: int = 100  # noise to start from, of 1,000; the published code's for CIFAR-10, APBench has 60
     steps: int = 0  # passes of the network per image; 0: one per level with weights, as published, 20 without
-    epochs: int = 30  # of a network of one's own
+    epochs: int = 20  # of a network of one's own
     width: int = 32  # channels of a network of one's own
 
     needs: ClassVar[tuple[str, ...]] = ("weights",)

@@ -41,7 +41,7 @@ class LearnableExamples(Defense):
     switch: int = 10  # steps, counted from 0, up to which LPIPS guides and above which pixels do
     guide: float = 70_000.0  # the published scale of the guidance; 0: none
     radius: float = 8 / 255  # of the poison, as the scale has it; pixel units
-    epochs: int = 30  # of a network of one's own
+    epochs: int = 20  # of a network of one's own
     width: int = 32  # channels of a network of one's own
 
     needs: ClassVar[tuple[str, ...]] = ("weights",)

@@ -214,7 +214,7 @@ def folder_of(owner: str, weights: str) -> Path:
     if not folder.is_dir():
         there = ", ".join(sorted(p.name for p in place.iterdir() if p.is_dir())) if place.is_dir() else ""
         raise EntryError(
-            f"defense {owner}: there is no folder {folder}, only {there or 'none'}; put a model of diffusers there"
+            f"defense {owner}: there is no folder {folder}; put a model of diffusers there. Found: {there or 'none'}"
         )
     return folder
 
@@ -282,10 +282,13 @@ class Perceptual(nn.Module):
 
     def __init__(self, owner: str, weights: str, checksum: str) -> None:
         super().__init__()
-        _vision.prepare()
-        from torchvision.models import alexnet
-
-        self.features = alexnet(weights=None).features
+        self.features = nn.Sequential(  # of AlexNet, numbered as torchvision does
+            *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()),
+        )
         self.channels: list[Tensor | None] = [None] * 5
         if weights != SELFTRAINED:
             self._read(owner, verified(owner, weights, checksum) / "lpips.safetensors")
@@ -325,7 +328,7 @@ class Perceptual(nn.Module):
             x = x.repeat_interleave(times, 2).repeat_interleave(times, 3)
         x = (x.expand(-1, 3, -1, -1) - self.get_buffer("shift")) / self.get_buffer("spread")
         seen = []
-        for layer in self.features[:12]:  # up to the fifth, before the last pooling
+        for layer in self.features:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
                 seen.append(x / (x.square().sum(1, keepdim=True) + 1e-10).sqrt())

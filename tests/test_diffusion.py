@@ -13,7 +13,7 @@ from test_printed import record
 from benchmark.conformance import tiny as smooth
 from leaderboard.sheet import sheets
 from poisons.numerics import Numerics, seeded
-from registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, lacking, resolve
+from registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, _vision, lacking, resolve
 from registry._diffusion import Denoiser, Perceptual, kept, stairs
 from registry._loops import Run
 from registry.contract import DataInfo
@@ -126,10 +126,20 @@ def test_guidance_pulls_towards_the_poisoned_image(exact):
     assert near < far
 
 
+def of_torchvision():
+    """The weights that a user's file has: those of the AlexNet of torchvision, without its classifier."""
+    _vision.prepare()
+    from torchvision.models import alexnet
+
+    with torch.device("meta"):
+        return list(alexnet().features.state_dict().values())
+
+
 def test_the_perceptual_distance_is_one():
     """Zero for the same image, above for others, the same both ways, and sensitive to structure."""
     with seeded(0, Numerics()):
         see = Perceptual("le", "selftrained", "")
+        assert [w.shape for w in see.features.state_dict().values()] == [w.shape for w in of_torchvision()]
     x = tiny(8).pixels(slice(None)) * 2 - 1
     y = (x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     assert float(see(x, x).max()) == 0 and float(see(x, y).min()) > 0
@@ -153,7 +163,7 @@ def test_a_network_of_the_set_at_hand_learns_to_find_noise():
         net = _diffusion._untrained(model, train)
         before = off()
         _diffusion._fit(net, train, model, Run(train, Job(seed=0)), "t", told.append)
-    assert off() < 0.5 * before and told == [3 * n for n in range(1, 16)]
+    assert off() < 0.75 * before and told == [3 * n for n in range(1, 16)]
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -258,7 +268,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(folder):
     for name in ("..", "a/b", "hub:x"):
         with pytest.raises(EntryError, match="no name of a folder"):
             DEFENSES["avatar"](weights=name).applies(tiny().info)
-    with pytest.raises(EntryError, match=r"there is no folder .*other, only mine"):
+    with pytest.raises(EntryError, match=r"there is no folder .*other; put .* Found: mine"):
         DEFENSES["avatar"](weights="other").applies(tiny().info)
 
 

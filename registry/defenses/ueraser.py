@@ -78,7 +78,7 @@ class UEraser(Defense):
         """Return of every image the copy with the largest loss."""
         from registry._steps import unmoved
 
-        copies = self._changed(x.repeat(self.copies, 1, 1, 1)).unflatten(0, (self.copies, len(x)))  # (K, B, C, H, W)
+        copies = self._changed(x.repeat(self.copies, 1, 1, 1)).view(self.copies, *x.shape)  # (K, B, C, H, W)
         with torch.no_grad(), unmoved(model):
             losses = torch.stack([F.cross_entropy(model(copy).float(), y, reduction="none") for copy in copies])  # (K, B)
         return copies[losses.argmax(0), torch.arange(len(x), device=x.device)]
@@ -100,4 +100,5 @@ class UEraser(Defense):
 def _compressed(x: Tensor, quality: int) -> Tensor:
     """Return a batch, float32 (B, C, H, W) in [0, 1], as JPEG leaves it."""
     images = ImageSet(x.cpu(), torch.zeros(len(x), dtype=torch.int64), 1)
-    return DEFENSES["jpeg"](quality=quality).purify(images, Job()).images.to(x.device).float().div_(255)
+    compressed: ImageSet = DEFENSES["jpeg"](quality=quality).purify(images, Job())
+    return compressed.pixels(slice(None), x.device)

@@ -75,6 +75,9 @@ class Task:
             found("architectures", cell.architecture),
         )
         assert task.poison.family, "which says in a sentence what cannot be a poison"
+        for part in task.defense:
+            if part.members:
+                raise EntryError(f"{part.text} has no cell of its own; it stands for {', '.join(part.members)}: run these")
         for hook in ("loss", "model", "start"):
             both = [part.text for part in task.defense if hook in part.entry.hooks]
             if len(both) > 1:

@@ -87,7 +87,8 @@ def csv(sheet: Sheet) -> str:
             if spot is None:
                 line += [""] * len(parts)
                 continue
-            verdict = "; ".join([spot.reason or spot.verdict] if spot.mean is None else [spot.verdict, *spot.marks])
+            said = [spot.reason or spot.verdict] if spot.mean is None else [spot.verdict, spot.oracle, *spot.marks]
+            verdict = "; ".join(filter(None, said))
             printed = spot.printed.text if spot.printed else ""
             line += [
                 spot.mean,
@@ -121,6 +122,7 @@ def json_(sheet: Sheet) -> str:
             "state": spot.state,
             "reason": spot.reason,
             "instead": list(spot.marks),
+            "oracle": spot.oracle,
             "records": list(spot.records),
         }
         for spot in sheet.spots.values()
@@ -230,7 +232,7 @@ def _cell(sheet: Sheet, spot: Spot | None) -> dict[str, Any] | None:
         "difference": signed(spot),
         "verdict": spot.verdict,
         "kind": KINDS.get(spot.verdict, "why"),
-        "changes": spot.marks if spot.mean is not None else (),
+        "changes": (*filter(None, [spot.oracle]), *spot.marks) if spot.mean is not None else (),
         "state": spot.state,
         "reason": spot.reason,
         "short": SHORT.get(spot.state, spot.state.replace("-", " ")),

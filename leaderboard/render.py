@@ -60,6 +60,7 @@ def frame(board: Board) -> pd.DataFrame:
             "n": value.n,
             "test_acc_best": value.best,
             "drop": value.drop,
+            "oracle": inert(value.oracle),
             "seconds": value.seconds,
             "records": ";".join(value.records),
             "reason": inert(value.reason),
@@ -82,7 +83,7 @@ def json_(board: Board) -> str:
     keys = ("title", "note", "slug", "command", "fixed", "row_axes", "column_axes", "rows", "columns", "coverage")
     values = [
         {"row": row, "column": column}
-        | {key: getattr(value, key) for key in ("state", "reason", "mean", "std", "n", "best", "drop")}
+        | {key: getattr(value, key) for key in ("state", "reason", "mean", "std", "n", "best", "drop", "oracle")}
         | {key: getattr(value, key) for key in ("accuracies", "seconds", "records")}
         for (row, column), value in zip(_places(board), _in_order(board), strict=True)
     ]
@@ -197,13 +198,13 @@ def number(value: Value) -> str:
 def short(value: Value, seeds: int) -> str:
     """Return in a few words what is not as usual about a number, or why there is none. `seeds` is the board's usual n."""
     if value.state == "partial":
-        return f"{value.n} of {len(value.runs)} seeds"
+        return f"{value.oracle}; {value.share}".removeprefix("; ")
     if value.state == "failed":
         return f"failed: {_clipped(value.reason.partition(':')[0], 40)}"
     if value.state == "not-applicable":
         return f"not applicable: {_clipped(value.reason, 60)}"
     if value.state == "done":
-        return f"n = {value.n}" if value.n != seeds else ""
+        return "; ".join(filter(None, [value.oracle, f"n = {value.n}" if value.n != seeds else ""]))
     return SHORT[value.state] if value.runs else value.reason
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from registry import CATALOGS, EntryError, Paper, outdated
-from registry.item import write
+from registry.catalog import Part as Resolved
+from registry.item import SELFTRAINED, write
 from results import Cell, FileError, Part, Record, Records, Table
 from results.cell import digest
 from results.record import Failure
@@ -54,6 +55,7 @@ class Value:
 
     point: Mapping[str, str]  # every axis but the seed, as people write it
     runs: tuple[Run, ...] = ()  # one per seed; none where nothing asks for this combination
+    rest: tuple[Run, ...] = ()  # of a defense with members: those of the members that are not the best
     drop: float | None = None  # how far below the clean row of the same column, fraction; None where that is unknown
 
     @cached_property
@@ -67,7 +69,7 @@ class Value:
 
     @cached_property
     def state(self) -> State:
-        states = {run.state for run in self.runs}
+        states = {run.state for run in self.runs} | {run.state for run in self.rest if run.state != "not-applicable"}
         if "done" in states:
             return "done" if len(states) == 1 else "partial"
         order: tuple[State, ...] = ("stale", "failed", "not-applicable")
@@ -80,11 +82,35 @@ class Value:
             return ""
         if not self.runs:
             return "no record"
-        run = next(run for run in self.runs if run.state != "done" and self.state in (run.state, "partial"))
+        run = next(run for run in self.every if run.state != "done" and self.state in (run.state, "partial"))
         if self.state == "partial":
             state = "" if run.state == "missing" else f"{run.state}: "
-            return f"{self.n} of {len(self.runs)} seeds; seed {run.cell.seed} {state}{run.reason}"
+            member = f"{run.cell.texts['defense']}, " if self.rest else ""
+            return f"{self.share}; {member}seed {run.cell.seed} {state}{run.reason}"
         return run.reason
+
+    @property
+    def every(self) -> tuple[Run, ...]:
+        """Its runs, and those of the other members of its defense."""
+        return (*self.runs, *self.rest)
+
+    @property
+    def share(self) -> str:
+        """How much of it is done, in words."""
+        if not self.rest:
+            return f"{self.n} of {len(self.runs)} seeds"
+        wanted = [run for run in self.every if run.state != "not-applicable"]
+        return f"{sum(run.state == 'done' for run in wanted)} of {len(wanted)} runs"
+
+    @property
+    def oracle(self) -> str:
+        """Which member of its defense the number is of: chosen by the test accuracy. Empty for a defense of its own."""
+        if not self.rest or not self.used:
+            return ""
+        able = {run.cell.texts["defense"] for run in self.every if run.state != "not-applicable"}
+        measured = {run.cell.texts["defense"] for run in self.every if run.state == self.runs[0].state}
+        few = f" of {len(able)}" if len(measured) < len(able) else ""
+        return f"oracle {self.runs[0].cell.texts['defense']}, best of {len(measured)}{few}"
 
     @property
     def n(self) -> int:
@@ -164,7 +190,7 @@ class Board:
     @cached_property
     def coverage(self) -> dict[str, int]:
         """Number of cells (every seed counts) and how many of them are in each state."""
-        count = Counter(str(run.state) for value in self.values.values() for run in value.runs)
+        count = Counter({run.id: str(run.state) for value in self.values.values() for run in value.every}.values())
         states = ("done", "stale", "failed", "not-applicable", "missing")
         return {"cells": count.total()} | {state: count[state] for state in states}
 
@@ -177,13 +203,14 @@ class Board:
     @cached_property
     def shown(self) -> set[str]:
         """The ids of all cells of the board."""
-        return {run.id for value in self.values.values() for run in value.runs}
+        return {run.id for value in self.values.values() for run in value.every}
 
     @cached_property
     def standings(self) -> dict[str, Standing]:
         """One per row; empty unless rows are attacks and columns defenses. Rows of two protocols never meet in a ranking.
 
-        Attacks are compared over the columns that apply to all of them, and ranked once all of these are done.
+        Attacks are compared over the columns that apply to all of them, and ranked once all of these are done. A column of the
+        best of several defenses is left out: it would count one of them twice.
         """
         if self.column_axes != ("defense",) or "attack" not in self.row_axes:
             return {}
@@ -201,7 +228,8 @@ class Board:
             return [self.values[row, column].state for column in self.columns]
 
         playing = [row for row in rows if set(states(row)) != {"not-applicable"}]
-        columns = [c for c in self.columns if all(self.values[r, c].state != "not-applicable" for r in playing)]
+        own = [c for c in self.columns if not any(self.values[row, c].rest for row in rows)]
+        columns = [c for c in own if all(self.values[r, c].state != "not-applicable" for r in playing)]
         found = {row: self._standing(row, columns if row in playing else []) for row in rows}
         attacks = [row for row in playing if not self.values[row, self.columns[0]].clean]
         if any(found[row].std is None for row in attacks):
@@ -216,7 +244,7 @@ class Board:
 
     def _standing(self, row: str, columns: Sequence[str]) -> Standing:
         values = {column: self.values[row, column] for column in self.columns}
-        numbers = {c: v.mean for c, v in values.items() if v.mean is not None and v.state != "stale"}
+        numbers = {c: v.mean for c, v in values.items() if v.mean is not None and v.state != "stale" and not v.rest}
         best = max(numbers, key=lambda column: numbers[column]) if numbers else ""
         per_seed: dict[int, list[float]] = defaultdict(list)
         for column in columns:
@@ -234,14 +262,27 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     A record that is damaged is a failed cell here, never an error. EntryError for items that nobody has.
     """
     command = f"bench run --grid {shlex.quote(name)}"
-    groups: dict[tuple[str, ...], tuple[dict[str, str], list[Run]]] = {}
-    for cell in table.cells(resolve):
-        point = {axis: cell.texts[axis] for axis in POINT}
-        run = look_up(records, cell, f"not run yet: `{command}`")
-        groups.setdefault(tuple(point.values()), (point, []))[1].append(run)
-    values = [Value(point, tuple(runs)) for point, runs in groups.values()]
+    groups: dict[tuple[str, ...], tuple[dict[str, str], dict[str, dict[str, Run]]]] = {}
+    for defense, cells in table.points(resolve):
+        for cell in cells:
+            point = {axis: cell.texts[axis] for axis in POINT} | {"defense": defense}
+            runs = groups.setdefault(tuple(point.values()), (point, {}))[1].setdefault(cell.texts["defense"], {})
+            if cell.id not in runs:
+                runs[cell.id] = look_up(records, cell, f"not run yet: `{command}`")
+    values = [_best(point, [tuple(runs.values()) for runs in members.values()]) for point, members in groups.values()]
     slug = slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
     return _arrange(table.title, table.note, slug, command, values, table.rows, table.columns)
+
+
+def _best(point: Mapping[str, str], members: Sequence[tuple[Run, ...]]) -> Value:
+    """Return a place of a board; of a defense with members, the one with the highest accuracy of those that are not stale."""
+
+    def order(number: int) -> tuple[bool, float]:
+        value = Value(point, members[number])
+        return value.state in ("done", "partial"), -1.0 if value.mean is None else value.mean
+
+    best = max(range(len(members)), key=order)
+    return Value(point, members[best], tuple(run for n, runs in enumerate(members) if n != best for run in runs))
 
 
 def others(records: Records, shown: set[str]) -> list[Board]:
@@ -298,7 +339,8 @@ def others(records: Records, shown: set[str]) -> list[Board]:
 
 def _honest(part: Part) -> str:
     """A part's text, or all its fields where the text speaks of another entry."""
-    rest = part.text.removeprefix(part.name)
+    trained = f"-{SELFTRAINED}" if part.fields.get("weights") == SELFTRAINED else ""
+    rest = part.text.removeprefix(part.name + trained)
     return part.text if part.text.startswith(part.name) and rest[:1] in ("", "(", "@") else write(part.name, part.fields)
 
 
@@ -367,22 +409,24 @@ def _settings(values: Iterable[Value]) -> dict[str, dict[str, Setting]]:
         for axis, texts in found.items():
             text = value.point[axis]
             if value.runs and text not in texts:
-                parts = getattr(value.runs[0].cell, axis)
+                stands = axis == "defense" and value.rest
+                parts: Any = CATALOGS["defenses"].resolve(text) if stands else getattr(value.runs[0].cell, axis)
                 texts[text] = _setting(axis, text, parts if isinstance(parts, tuple) else (parts,))
     return found
 
 
 def _setting(kind: str, text: str, parts: Sequence[Part]) -> Setting:
-    entries = []
+    found = []
     for part in parts:
         try:
-            entries.append(CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name)))
+            found.append(Resolved(CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name)), part.name, part.fields))
         except EntryError:  # a record of a method that is not installed here
             continue
+    papers = [part.entry.paper for part in found if part.entry.paper and part.entry.paper.url]
     return Setting(
         text,
         " + ".join(write(part.name, part.fields) for part in parts),
-        " ".join(entry.summary for entry in entries),
-        tuple(need for entry in entries for need in entry.facts.get("needs", ())),
-        tuple(dict.fromkeys(entry.paper for entry in entries if entry.paper and entry.paper.url)),
+        " ".join(part.entry.summary for part in found),
+        tuple(need for part in found for need in part.needs),
+        tuple(dict.fromkeys(papers)),
     )

@@ -116,9 +116,9 @@ TRIVIAL: Sequence[tuple[str, float, float]] = (
 
 
 def trivialaugment(x: Tensor) -> Tensor:
-    """Apply to every image one operation of TRIVIAL at a strength drawn from its range."""
+    """Apply one operation of TRIVIAL, the same to all images, every image at a strength drawn from its range."""
     table = torch.tensor([[NUMBER[name], low, high] for name, low, high in TRIVIAL], device=x.device)
-    numbers, low, high = table[torch.randint(len(table), (len(x),), device=x.device)].unbind(1)
+    numbers, low, high = table[torch.randint(len(table), (1,), device=x.device)].expand(len(x), 3).unbind(1)
     which = numbers.long()
     drawn = low + (high - low) * torch.rand(len(x), device=x.device)
     drawn = torch.where(which == NUMBER["Posterize"], drawn.floor(), drawn)

@@ -23,13 +23,13 @@ from typing import Any, TypeVar
 
 from registry import _images, _papers, contract
 from registry.contract import EntryError, Paper
-from registry.item import Named, parse, write
+from registry.item import SELFTRAINED, Named, parse, write
 
 T = TypeVar("T")
 
 FACTS = (
     *("version", "small", "identity", "needs", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
-    *("parents", "chained", "onto", "seedless"),
+    *("parents", "chained", "onto", "seedless", "members"),
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
 
@@ -145,7 +145,22 @@ class Part:
         given = {k: self.fields[k] for k in order if k in self.fields and k != "scale"}
         given = {k: v for k, v in given.items() if k not in known or known[k] != v}
         scale = self.fields.get("scale", 1.0)
-        return write(self.name + (f"@{scale:g}" if scale != 1.0 else ""), given)
+        return write(self.name + self.trained + (f"@{scale:g}" if scale != 1.0 else ""), given)
+
+    @property
+    def trained(self) -> str:
+        """'-selftrained', which a text always says, where weights come from the set at hand instead of a download."""
+        return f"-{SELFTRAINED}" if self.fields.get("weights") == SELFTRAINED else ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs beside the poison: weights only where an item names some."""
+        return tuple(need for need in self.entry.facts.get("needs", ()) if need != "weights" or not self.trained)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The items that are run in its place; of most entries none."""
+        return tuple(self.entry.facts.get("members", ()))
 
     def build(self) -> Any:
         """Import the entry and make it with these fields (attacks, defenses, protocols)."""

@@ -22,6 +22,7 @@ _INT = re.compile(r"[+-]?\d+\Z")
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)/(\d+)\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]+\Z")
 _NESTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\([A-Za-z0-9_.:,=/+() -]*\)\Z")  # an item with fields of its own
+SELFTRAINED = "selftrained"  # written `name-selftrained`: the value of `weights` that says they come from the set at hand
 _LONGEST = 64  # characters of a value; items are not counted
 
 
@@ -74,7 +75,12 @@ def _part(piece: str, whole: str) -> Named:
             scale = 0.0
         if not 0 < scale < math.inf:
             raise EntryError(f"cannot read {whole!r}: behind '@' stands a factor for the epochs, as in {name}@0.1")
-    return Named(name, _fields(rest[:-1], whole), scale)
+    given = _fields(rest[:-1], whole)
+    if name.endswith(f"-{SELFTRAINED}"):
+        if "weights" in given:
+            raise EntryError(f"cannot read {whole!r}: {name} says whose the weights are, and so does weights=")
+        name, given = name.removesuffix(f"-{SELFTRAINED}"), {"weights": SELFTRAINED, **given}
+    return Named(name, given, scale)
 
 
 def _folder(text: str) -> Named:

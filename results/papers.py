@@ -101,7 +101,7 @@ def grid_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The cells of one place, one per seed; or why there are none."""
+    """The cells of one place, one per seed, or one per seed and member of a defense that has these; or why there are none."""
 
     place: Place
     cells: tuple[Cell, ...] = ()
@@ -265,7 +265,7 @@ def _wanted(grid: Grid, known: Known, lacking: Lacking) -> list[Wanted]:
         try:
             reason = _reason(fields, paper, reasons, known.resolve, lacking)
             if not reason and key not in made:
-                made[key] = tuple(known.cell(fields, seed) for seed in place.seeds)
+                made[key] = tuple(cell for seed in place.seeds for cell in known.cells(fields, seed))
         except FileError:
             raise
         except ValueError as error:  # an entry's, from the registry

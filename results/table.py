@@ -292,12 +292,14 @@ class Table(_Strict):
 
     def cells(self, resolve: Resolve) -> list[Cell]:
         """Return the cells of the grid, each once. `resolve(kind, item)` gives the parts of an item with all fields."""
+        return list({cell.id: cell for _, several in self.points(resolve) for cell in several}.values())
+
+    def points(self, resolve: Resolve) -> Iterator[tuple[str, tuple[Cell, ...]]]:
+        """Yield every combination: its defense, and its cells, of which there are several where the defense has members."""
         known = Known(resolve)
-        cells: dict[str, Cell] = {}
         for point in self.expand():
-            cell = known.cell(point, point["seed"])
-            cells.setdefault(cell.id, cell)
-        return list(cells.values())
+            defense = "+".join(part.text for part in known.parts("defenses", point["defense"]))
+            yield defense, known.cells(point, point["seed"])
 
     def replaced(self, **axes: list[Any]) -> Table:
         """The same table with other values on some axes."""
@@ -310,12 +312,21 @@ class Known:
     def __init__(self, resolve: Resolve) -> None:
         self.resolve = resolve
         self._parts: dict[tuple[str, str], tuple[Part, ...]] = {}
+        self._members: dict[str, tuple[str, ...]] = {}
 
     def parts(self, kind: str, item: str) -> tuple[Part, ...]:
         if (kind, item) not in self._parts:
             found = self.resolve(kind, item)
             self._parts[kind, item] = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in found)
         return self._parts[kind, item]
+
+    def cells(self, point: Mapping[str, Any], seed: int) -> tuple[Cell, ...]:
+        """The cells of a point: one, or one for each member of its defense."""
+        item = point["defense"]
+        if item not in self._members:
+            choices = [getattr(part, "members", ()) or (part.text,) for part in self.resolve("defenses", item)]
+            self._members[item] = tuple("+".join(chosen) for chosen in itertools.product(*choices))
+        return tuple(self.cell({**point, "defense": member}, seed) for member in self._members[item])
 
     def cell(self, point: Mapping[str, Any], seed: int) -> Cell:
         return Cell(

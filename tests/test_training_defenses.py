@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmark.conformance import tiny
 from benchmark.train import Checkpoint, Training
 from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, EntryError, ImageSet, Protocol, _plasma
+from registry import ARCHITECTURES, DEFENSES, EntryError, ImageSet, Job, Protocol, _plasma
 
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)
 
@@ -172,7 +172,7 @@ def test_ueraser_trains_on_the_worst_copy_of_every_image():
     net, defense = ARCHITECTURES["small-cnn"](4).train(), DEFENSES["ueraser"](mode="max", copies=4)
     before = {k: v.clone() for k, v in net.state_dict().items() if "running" in k}
     torch.manual_seed(1)
-    copies = [defense._changed(x) for _ in range(4)]
+    copies = defense._changed(x.repeat(4, 1, 1, 1)).split(len(x))
     torch.manual_seed(1)
     worst = defense.worst(net, x, y)
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
@@ -202,6 +202,37 @@ def test_modes_of_ueraser_differ_in_when_they_look_for_the_worst():
     assert passes(0.2) == [False] * 5 + [True] and passes(0.25) == [True]
     assert passes(0.99, mode="max", copies=3) == [False] * 3 + [True]
     assert DEFENSES["ueraser"](mode="lite").cost == 1 and DEFENSES["ueraser"](mode="max").cost == pytest.approx(8 / 3)
+
+
+def test_ueraser_draws_one_operation_for_a_batch_and_its_copies(monkeypatch):
+    """Card D10: copies that differ in their operation too would make the worst of them much harder to learn from."""
+    from registry import _policies
+
+    drawn = []
+    operate = _policies.operate
+    monkeypatch.setattr(_policies, "operate", lambda x, which, by: drawn.append(which) or operate(x, which, by))
+    data = tiny(8)
+    net = ARCHITECTURES["small-cnn"](4).train()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        DEFENSES["ueraser"](mode="max", copies=3).worst(net, data.pixels(slice(None)), data.labels)
+    assert all(len(which) == 24 and len(which.unique()) == 1 for which in drawn)
+    assert len({int(which[0]) for which in drawn}) > 5
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_ueraser_compresses_where_it_is_told(where, monkeypatch):
+    """The variant for TAP and AR: behind all else at quality 10, the same bytes as the defense jpeg; or before it."""
+    x = tiny(8).pixels(slice(None))
+    monkeypatch.setattr("registry._policies.trivialaugment", lambda x: x.clone())
+    monkeypatch.setattr("registry._photo.some", lambda x, p: torch.zeros(len(x), dtype=torch.bool))
+    torch.manual_seed(0)
+    found = DEFENSES["ueraser"](jpeg=where)._changed(x)
+    torch.manual_seed(0)
+    quality = int(torch.randint(10, 96, ())) if where == "first" else 10
+    expected = DEFENSES["jpeg"](quality=quality).purify(tiny(8), Job()).images
+    assert torch.equal(found.mul(255).round().byte(), expected)
+    assert torch.equal(DEFENSES["ueraser"]()._changed(x), x)
 
 
 def test_ueraser_takes_its_own_length_where_it_is_given_one():

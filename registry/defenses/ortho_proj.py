@@ -41,10 +41,11 @@ class OrthogonalProjection(Defense):
         weights = self._fit(train, mean, job)  # (d, K)
         basis, _ = torch.linalg.qr(F.normalize(weights, dim=0))  # (d, K), orthonormal columns
         result = torch.empty(train.images.shape, dtype=torch.float32)
+        room, projected = (torch.empty(0, values, device=job.device) for _ in range(2))
         for where in train.batches():
-            x = train.pixels(where, job.device).flatten(1) - mean  # (n, d)
-            kept = x - (x @ basis) @ basis.T + mean
-            result[where] = kept.view(-1, *train.images.shape[1:]).cpu()
+            x = _pixels(train, torch.arange(where.start, where.stop), room).sub_(mean)  # (n, d)
+            torch.mm(x @ basis, basis.T, out=projected.resize_(x.shape))
+            result[where] = x.sub_(projected).add_(mean).view(-1, *train.images.shape[1:])
         return replace(train, images=result)
 
     def _fit(self, train: ImageSet, mean: Tensor, job: Job) -> Tensor:
@@ -54,14 +55,12 @@ class OrthogonalProjection(Defense):
         optimizer = torch.optim.SGD([weights], self.lr, self.momentum, weight_decay=self.weight_decay)
         drops = [self.epochs // 2, self.epochs * 3 // 4]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops if self.drops else [])
+        room = torch.empty(0, len(mean), device=job.device)
         for epoch in range(self.epochs):
             order = torch.randperm(len(train), generator=job.generator)
             for rows in order.split(batch):
-                drawn = replace(
-                    train, images=train.images.index_select(0, rows)
-                )  # whole images at once: far faster than [rows]
-                x = drawn.pixels(slice(None), job.device).flatten(1)
-                x = x - mean if self.center else x
+                x = _pixels(train, rows, room)
+                x = x.sub_(mean) if self.center else x
                 loss = F.cross_entropy(x @ weights.T, train.labels[rows].to(job.device))
                 optimizer.zero_grad()
                 loss.backward()
@@ -70,3 +69,13 @@ class OrthogonalProjection(Defense):
             job.progress(epoch + 1, self.epochs)
         fitted: Tensor = weights.detach().T.contiguous()
         return fitted
+
+
+def _pixels(train: ImageSet, rows: Tensor, room: Tensor) -> Tensor:
+    """Return the images at `rows` as `ImageSet.pixels` does, flat (n, d), in memory that `room` keeps for the next ones.
+
+    Fresh memory for every batch took a third of the time of a projection.
+    """
+    chosen = train.images.index_select(0, rows).flatten(1)  # whole images at once: far faster than [rows]
+    x = room.resize_(chosen.shape).copy_(chosen)
+    return x.div_(255) if chosen.dtype.itemsize == 1 else x

@@ -1,12 +1,13 @@
 """UEraser: augmentations stronger than any bounded perturbation, the worst of several of them trained on."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError, Paper, Protocol
+from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper, Protocol
 
 
 @DEFENSES.register("ueraser")
@@ -15,9 +16,13 @@ class UEraser(Defense):
     """Train on plasma brightness, plasma contrast, shuffled channels and TrivialAugment; first on the worst of `copies`.
 
     `lite` never looks for the worst, `standard` for the first part of training, `max` always. They follow the protocol's
-    crop and flip. Changed: the operation of TrivialAugment is drawn for every image, not once for a batch; the worst copy is
-    found by passes without gradients and without moving batch normalisation, then passed once more with them, a pass per
-    copy, where the published code passes all copies tiled into one batch, or one after another with moving statistics.
+    crop and flip. As in the published code, copies are changed together, so that a batch draws one operation of TrivialAugment
+    for all images and copies, and each its strength. `jpeg` is the variant for TAP and AR: `last` compresses at quality 10
+    behind all else (the authors), `first` at a quality from 10 to 99 drawn per batch, before it (APBench; 95 at most here); no
+    gradient flows through it, and none is needed. Changed: the worst copy is found by passes without gradients and without
+    moving batch normalisation, a pass per copy, then passed once more with them; the published code passes all copies tiled
+    into one batch, or one after another with moving statistics. Short trainings do not survive it: a small network that learns
+    clean data in a few epochs hardly does from the worst of five copies, so that low figures there say nothing of a poison.
     Length and learning rate are the protocol's unless given; d-vae's authors ran 200 epochs at a constant 0.01.
     """
 
@@ -25,10 +30,12 @@ class UEraser(Defense):
     copies: int = 5  # augmentations per image, of which the worst is trained on
     share: float = 0.25  # part of training in which `standard` looks for the worst; the paper: 50 of 200 epochs
     plasma: float = 0.5  # probability of each of the two; 1 in the published notebook and APBench
+    jpeg: Literal["none", "first", "last"] = "none"  # where a batch is compressed
     epochs: int = 0  # 0: the protocol's
     lr: float = 0.0  # 0: the protocol's
     schedule: str = ""  # "": the protocol's
 
+    version: ClassVar[int] = 2
     paper = Paper(
         "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable Example Attacks",
         venue="arXiv 2023",
@@ -71,7 +78,7 @@ class UEraser(Defense):
         """Return of every image the copy with the largest loss."""
         from registry._steps import unmoved
 
-        copies = torch.stack([self._changed(x) for _ in range(self.copies)])  # (K, B, C, H, W)
+        copies = self._changed(x.repeat(self.copies, 1, 1, 1)).view(self.copies, *x.shape)  # (K, B, C, H, W)
         with torch.no_grad(), unmoved(model):
             losses = torch.stack([F.cross_entropy(model(copy).float(), y, reduction="none") for copy in copies])  # (K, B)
         return copies[losses.argmax(0), torch.arange(len(x), device=x.device)]
@@ -81,7 +88,17 @@ class UEraser(Defense):
         from registry._photo import chosen, some
         from registry._policies import trivialaugment
 
+        if self.jpeg == "first":
+            x = _compressed(x, int(torch.randint(10, 96, ())))
         x = chosen(some(x, self.plasma), _plasma.brightness(x), x)
         x = chosen(some(x, self.plasma), _plasma.contrast(x), x)
         x = chosen(some(x, 0.5), _plasma.shuffled(x), x)
-        return trivialaugment(x).clamp_(0, 1)
+        x = trivialaugment(x).clamp_(0, 1)
+        return _compressed(x, 10) if self.jpeg == "last" else x
+
+
+def _compressed(x: Tensor, quality: int) -> Tensor:
+    """Return a batch, float32 (B, C, H, W) in [0, 1], as JPEG leaves it."""
+    images = ImageSet(x.cpu(), torch.zeros(len(x), dtype=torch.int64), 1)
+    compressed: ImageSet = DEFENSES["jpeg"](quality=quality).purify(images, Job())
+    return compressed.pixels(slice(None), x.device)

@@ -1,0 +1,21 @@
+"""Image shortcut squeezing: the best of bit-depth reduction, grayscale and JPEG, whichever it is for a poison."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from registry import DEFENSES, Defense
+from registry._papers import ISS
+
+
+@DEFENSES.register("iss")
+@dataclass(frozen=True)
+class ImageShortcutSqueezing(Defense):
+    """The best of three compressions, bit-depth reduction, grayscale and JPEG, chosen by the test accuracy.
+
+    It stands for `members`, the paper's three at its settings: 2 bits, luma, quality 10. A plan runs them, shared with whoever
+    asks for one of them alone; reports show the one with the highest test accuracy, as D-VAE does, and name it. That choice
+    looks at the clean test set, so it is marked as an oracle's.
+    """
+
+    members: ClassVar[tuple[str, ...]] = ("bdr(bits=2)", "grayscale", "jpeg(quality=10)")
+    paper = ISS

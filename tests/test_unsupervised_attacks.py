@@ -9,6 +9,7 @@ import torch
 from conftest import craft, tiny, whole
 from hypothesis import given
 from hypothesis import strategies as st
+from test_run import run_json
 from torch.nn import functional as F
 
 from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, _loops
@@ -407,3 +408,9 @@ def test_encoders_of_both_papers_are_built_as_they_say():
     assert (
         isinstance(objective(run, "small-cnn", "simclr"), SimClr) and objective(run, "small-cnn", "simclr").temperature == 0.5
     )
+
+
+def test_every_cell_of_the_papers_tables_can_be_run(tmp_path):
+    """Tables 2 to 6 of TUE need both attacks, swaps, interpolation and SVHN-small; none of their cells is out of reach."""
+    counts = run_json("--grid", "transferable-unlearnable/*", "--dry-run", workspace=tmp_path)
+    assert counts["not_available"] == counts["not_applicable"] == 0 and counts["cells"] == counts["to_run"] == 255

@@ -242,8 +242,8 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     begun = (torch.rand(4, 3, 32, 32, generator=dice()) - 0.5) / 16
     torch.manual_seed(0)
     run = Run(clean, Job(seed=1))
-    net = objective(run, "small-cnn", backbone, second_moco=True)
-    found = take_turns(run, net, plan, "classes", begun.clone())
+    theirs = objective(run, "small-cnn", backbone, second_moco=True)
+    found = take_turns(run, theirs, plan, "classes", begun.clone())
 
     torch.manual_seed(0)
     run = Run(clean, Job(seed=1))
@@ -268,6 +268,8 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     assert ((found - expected).abs() < 1e-6).float().mean() > 0.999
     assert torch.equal(found[3], begun[3])
     assert (found[:3] != begun[:3]).any((1, 2, 3)).all()
+    state = theirs.state_dict()
+    assert all(torch.allclose(state[key].float(), value.float(), atol=1e-5) for key, value in net.state_dict().items())
 
 
 def test_noise_that_takes_no_steps_stays_where_it_began():

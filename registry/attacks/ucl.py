@@ -13,7 +13,7 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 from registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
-from registry._loops import Run, in_slices
+from registry._loops import Run, in_slices, room
 
 
 @ATTACKS.register("ucl")
@@ -24,8 +24,8 @@ class UnlearnableContrastive(Attack):
     cp-s: one perturbation per image, 5 signed steps after every epoch of the encoder. It starts from the class-wise noise of
     cp-c, copied by label, as the authors' does; with class_epochs=0 from random noise, and no label is looked at.
     cp-c: one perturbation per class; by turns 20 training steps of the encoder and one signed step on each of 20 batches.
-    tue: the transferable paper's UCL, what its tables and APBench's name mean where they make it anew: one perturbation per
-    image from no labels, with the schedule of `tue` per backbone, ten steps on MoCo.
+    tue: the transferable paper's UCL, of which its tables are: one perturbation per image from no labels, with the schedule
+    of `tue` per backbone, ten steps on MoCo. (APBench trains on the files of He et al., which are cp-s.)
     From the authors' code, of cp-c and cp-s: SGD with a cosine on a loss scaled by temperature/0.07, gradients through views
     (of at least a fifth of the image), through clipping to valid pixels and, of MoCo, through both branches; noise moves
     while batch normalisation stands still; on SimCLR the noise after 160 of 200 epochs is taken. SimSiam is not theirs.
@@ -86,7 +86,9 @@ class UnlearnableContrastive(Attack):
                 for where in clean.batches():
                     yield where, classes[clean.labels[where]]
                 return
-            start = torch.cat([classes[labels] for labels in clean.labels.split(512)])
+            start = room(tuple(clean.images.shape))
+            for where in clean.batches():
+                start[where] = classes[clean.labels[where]].to(start.dtype)
         noise = take_turns(run, self._net(run), self.images(), "images", start)
         run.close()
         yield from in_slices(clean, noise)

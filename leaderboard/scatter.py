@@ -9,7 +9,7 @@ from html import escape
 
 SIDE, GAP, HEAD, LINE = 260, 24, 46, 22  # pixels: side of a panel, between panels, above one, a line of the legend
 MARGIN = 8  # pixels between points and the frame
-LETTER = 7  # pixels, about the width of one
+LETTER = 8  # pixels, about the width of one
 PER_ROW = 3  # panels
 NAMED = 20  # classes up to which there is a legend
 
@@ -91,12 +91,13 @@ def _placed(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
     """Return where points lie in their panel, both axes in one scale, as text."""
     if not points:
         return []
-    low = [min(point[axis] for point in points) for axis in (0, 1)]
-    extent = max(max(point[axis] for point in points) - low[axis] for axis in (0, 1)) or 1.0
-    scale = (SIDE - 2 * MARGIN) / extent
+    ends = [(min(point[axis] for point in points), max(point[axis] for point in points)) for axis in (0, 1)]
+    scale = (SIDE - 2 * MARGIN) / (max(high - low for low, high in ends) or 1.0)
+    (left, right), (bottom, top) = ends
     found = []
     for x, y in points:
-        found.append((f"{MARGIN + scale * (x - low[0]):.1f}", f"{HEAD + SIDE - MARGIN - scale * (y - low[1]):.1f}"))
+        across, up = scale * (x - (left + right) / 2), scale * (y - (bottom + top) / 2)  # from the panel's centre
+        found.append((f"{SIDE / 2 + across:.1f}", f"{HEAD + SIDE / 2 - up:.1f}"))
     return found
 
 
@@ -104,7 +105,7 @@ def _legend(names: Sequence[str], width: int, top: int) -> tuple[list[str], int]
     """Return the names with their colours, in as many lines as they need, and where they end."""
     lines, left, there = [], GAP, bool(names)
     for number, name in enumerate(names):
-        needed = 24 + LETTER * len(name) + 10
+        needed = 24 + LETTER * len(name)
         if left > GAP and left + needed > width:
             left, top = GAP, top + LINE
         lines.append(

@@ -402,11 +402,11 @@ def poisons_tsne(
 
     Example: `bench poisons tsne lsp ops 'random-noise(kind=sample)' --dataset digits --output perturbations.svg`
     """
+    if output.suffix not in (".svg", ".html"):
+        raise _usage(f"--output {output}: expected a name that ends in .svg or .html")
     from benchmark import embed, schedule
     from leaderboard import render, scatter
 
-    if output.suffix not in (".svg", ".html"):
-        raise _usage(f"--output {output}: expected a name that ends in .svg or .html")
     space = _workspace(workspace)
     space.writable()
     found, names = embed.poisons(items, dataset, space, schedule.choose_device(device), images, seed)

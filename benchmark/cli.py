@@ -386,6 +386,46 @@ def poisons_verify(workspace: Where = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@poisons_app.command("tsne")
+def poisons_tsne(
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Attacks, one panel each.")],
+    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    output: Annotated[Path, typer.Option(help="A .svg file, or a page, .html.")] = Path("perturbations.svg"),
+    images: Annotated[int, typer.Option(help="Images whose perturbations are shown, of all classes alike.", min=4)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the attacks, of the sample and of t-SNE.")] = 0,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the perturbations of poisons side by side, as points of a plane (t-SNE): do classes lie apart?
+
+    Poisons are crafted, or found. CSD is the discriminant of transferable unlearnable examples: the lower, the farther apart.
+
+    Example: `bench poisons tsne lsp ops 'random-noise(kind=sample)' --dataset digits --output perturbations.svg`
+    """
+    if output.suffix not in (".svg", ".html"):
+        raise _usage(f"--output {output}: expected a name that ends in .svg or .html")
+    from benchmark import embed, schedule
+    from leaderboard import render, scatter
+
+    space = _workspace(workspace)
+    space.writable()
+    found, names = embed.poisons(items, dataset, space, schedule.choose_device(device), images, seed)
+    panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
+    title = f"Perturbations of poisons of {dataset}"
+    drawing = scatter.svg(panels, names, title)
+    lead = (
+        f"t-SNE of the perturbations of {len(found[0].points)} images, coloured by class; CSD is low where classes lie apart."
+    )
+    text = scatter.page(drawing, title, lead) if output.suffix == ".html" else drawing
+    render.write([], output.parent, (), more={output.name: text})
+    if as_json:
+        return _print_json(
+            {"path": str(output), "panels": [{"attack": e.attack, "checksum": e.checksum, "csd": e.csd} for e in found]}
+        )
+    print(output)
+
+
 @poisons_app.command("prune")
 def poisons_prune(
     all_: Annotated[bool, typer.Option("--all", help="Remove every set, whole ones too.")] = False,

@@ -26,10 +26,12 @@ from torch.nn import functional as F
 
 from benchmark import provenance
 from benchmark.augment import AUGMENTATIONS, floats
+from benchmark.contrastive import Views
 from benchmark.schedule import WORKER_ENVIRONMENT
 from benchmark.train import Training, evaluate
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, ImageSet, Protocol
+from registry._views import contrasted
 
 LOADED = 4096  # images of the data path alone: enough that starting a loader's workers does not count
 
@@ -74,6 +76,24 @@ class PerImage(torch.utils.data.Dataset[tuple[Tensor, int]]):
             image = ImageOps.mirror(image)
         found: Tensor = vision.to_tensor(image)
         return found
+
+
+class TwoViews(PerImage):
+    """Two views of a PNG by torchvision's transforms of PIL images, as public code of contrastive learning has them."""
+
+    def __init__(self, data: ImageSet, area: float) -> None:
+        from torchvision import transforms as t
+
+        super().__init__(data)
+        colours = t.RandomApply([t.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8)
+        crop = t.RandomResizedCrop(data.images.shape[3], (area, 1.0))
+        self.view = t.Compose([crop, t.RandomHorizontalFlip(), colours, t.RandomGrayscale(0.2), t.ToTensor()])
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(self.files[row])).convert("RGB")
+        return self.view(image), self.view(image)
 
 
 def loader(data: PerImage, workers: int) -> Any:
@@ -195,6 +215,7 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
     few_files = PerImage(few)
     theirs = lambda: reference_epoch(net, sgd, loader(few_files, 0), device, pgd=10)  # noqa: E731
     rows.append(ratios("PGD-10, against PGD-10 in the reference loop", theirs, epoch(pgd), device, rounds, 128))
+    rows += contrastive(data, rounds, device, numerics, best)
     last, test = torch.channels_last, images(1000)
     judged = (resnet(10).to(device), resnet(10).to(device, memory_format=last))
     slow, fast = (lambda: _judge_plainly(judged[0], test, device)), (lambda: evaluate(judged[1], test, device, 0, ours.bf16))
@@ -209,6 +230,39 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
     low, middle, high = (value / peak for value in (min(shares), statistics.median(shares), max(shares)))
     rows.append(("share of the matrix peak, bare steps", low, middle, high, f"of {peak / 1e9:,.0f} GFLOP/s, {numerics.dtype}"))
     return rows
+
+
+def contrastive(data: ImageSet, rounds: int, device: str, numerics: Numerics, workers: int) -> list[Row]:
+    """Rows of training without labels: its two views, and SimCLR's steps, against transforms one image at a time."""
+    protocol = PROTOCOLS["simclr"](epochs=1, batch=128)
+    files, x = TwoViews(data, protocol.area), floats(data.images.to(device))
+    net = ARCHITECTURES["resnet18"](10)
+    ours = Training(net, data, protocol, (Views(protocol),), device, numerics)
+    model = protocol.objective(ARCHITECTURES["resnet18"](10)).to(device)
+    adam = torch.optim.Adam(model.parameters(), protocol.lr)
+
+    def our_views() -> None:
+        for part in x.split(128):
+            contrasted(part, protocol.area), contrasted(part, protocol.area)
+
+    def our_epoch() -> None:
+        ours.step = 0
+        ours._one_epoch()
+
+    def their_epoch() -> None:
+        for first, second in loader(files, workers):
+            loss = model(first.to(device), second.to(device))
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            float(loss.item())
+
+    against = f"a loader of {workers} workers and torchvision, image by image"
+    views = ratios(
+        f"two views alone, against {against}", lambda: drained(loader(files, workers)), our_views, device, rounds, len(data)
+    )
+    steps = ratios(f"SimCLR's training, against {against}", their_epoch, our_epoch, device, rounds, len(data))
+    return [views, steps]
 
 
 def _bare_steps(net: nn.Module, count: int, numerics: Numerics, device: str) -> Callable[[], None]:

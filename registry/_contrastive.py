@@ -1,4 +1,7 @@
-"""The objectives of contrastive learning: SimCLR, MoCo and SimSiam around an encoder, with their projections and losses."""
+"""The objectives of contrastive learning: SimCLR, MoCo and SimSiam around an encoder, with their projections and losses.
+
+Each has two losses of two views: that of training, and `easy`, what noise lowers that is to make training easy.
+"""
 
 from __future__ import annotations
 
@@ -45,21 +48,37 @@ class SimClr(nn.Module):
         a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
         return nt_xent(a, b, self.temperature)
 
+    easy = forward
+
 
 class MoCo(nn.Module):
     """Encoder, a slow copy of it that makes keys, and a queue of the last keys.
 
     Batch normalisation sees an eighth of a batch at a time, keys in another order than queries, as it is done on eight
-    devices: statistics of a whole batch would tell a query which key is its own.
+    devices: statistics of a whole batch would tell a query which key is its own. `deep` has the projection of the second
+    version, a hidden layer wide; `shuffled` false leaves keys in the order of queries.
     """
 
     queue: Tensor
     place: Tensor
 
-    def __init__(self, encoder: nn.Module, temperature: float, queue: int, momentum: float, splits: int) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        temperature: float,
+        queue: int,
+        momentum: float,
+        splits: int,
+        deep: bool = False,
+        shuffled: bool = True,
+    ) -> None:
         super().__init__()
         self.encoder, self.temperature, self.momentum, self.splits = encoder, temperature, momentum, splits
-        self.project = nn.Linear(width(encoder), 128)
+        self.shuffled = shuffled
+        wide = width(encoder)
+        self.project: nn.Module = nn.Linear(wide, 128)
+        if deep:
+            self.project = nn.Sequential(nn.Linear(wide, wide), nn.ReLU(inplace=True), nn.Linear(wide, 128))
         self.slow = copy.deepcopy(nn.ModuleList([encoder, self.project])).requires_grad_(False)
         self.register_buffer("queue", F.normalize(torch.randn(queue, 128), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
@@ -68,15 +87,27 @@ class MoCo(nn.Module):
         queries = self._split(first, self.encoder, self.project)
         with torch.no_grad():
             self._follow()
-            order = torch.randperm(len(second), device=second.device)
+            draw = torch.randperm if self.shuffled else torch.arange
+            order = draw(len(second), device=second.device)
             encoder, project = self.slow
             keys = F.normalize(self._split(second[order], encoder, project)[order.argsort()].float(), dim=1)
         loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
         self._enqueue(keys)
         return loss
 
+    def easy(self, first: Tensor, second: Tensor, follow: bool = False) -> Tensor:
+        """Return the loss with gradients through keys too; they are queued, the slow copy moves if it is to `follow`."""
+        if follow:
+            self._follow()
+        encoder, project = self.slow
+        queries, keys = self._split(first, self.encoder, self.project), self._split(second, encoder, project)
+        loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
+        self._enqueue(F.normalize(keys.detach().float(), dim=1))
+        return loss
+
     def _split(self, x: Tensor, encoder: nn.Module, project: nn.Module) -> Tensor:
-        pieces = x.tensor_split(max(1, min(self.splits, len(x) // 2)))  # batch normalisation needs two images
+        parts = max(1, min(self.splits, len(x) // 2)) if self.training else 1  # batch normalisation needs two images
+        pieces = x.tensor_split(parts)
         return torch.cat([project(encoder.features(piece)) for piece in pieces])  # type: ignore[operator]
 
     @torch.no_grad()
@@ -108,6 +139,11 @@ class SimSiam(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
         return -0.5 * (_cosine(self.predict(a), b.detach()) + _cosine(self.predict(b), a.detach()))
+
+    def easy(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the loss with gradients through what is predicted too: noise cannot make a frozen encoder collapse."""
+        a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
+        return -0.5 * (_cosine(self.predict(a), b) + _cosine(self.predict(b), a))
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -116,6 +116,41 @@ def contrasted(x: Tensor, least: float) -> Tensor:
     return jitter_gray(x, None)(x)
 
 
+def contrast(x: Tensor, dice: torch.Generator, least: float, shared: bool = False) -> View:
+    """Draw what `contrasted` does to every image, for gradients; `shared`: one draw for the whole batch."""
+    like = x[:1] if shared else x
+    part = resized_part(like, dice, least)
+    mirrored, colours = _coin(like, 0.5, dice), jitter_gray(like, dice)
+
+    def view(z: Tensor) -> Tensor:
+        z = part(z)
+        return colours(torch.where(mirrored, z.flip(3), z))
+
+    return view
+
+
+def resized_part(x: Tensor, dice: torch.Generator, least: float) -> View:
+    """Draw a rectangle as `part_resized` does, to be resized to the whole image; products, one along each side."""
+    height, width = x.shape[2:]
+    area = _uniform(x, least, 1.0, dice).flatten() * height * width
+    ratio = _uniform(x, math.log(3 / 4), math.log(4 / 3), dice).flatten().exp()
+    across, down = (area * ratio).sqrt() / width, (area / ratio).sqrt() / height  # fractions of the image
+    columns, rows = (_samples(x, part.clamp(max=1), side, dice) for part, side in ((across, width), (down, height)))
+
+    def view(z: Tensor) -> Tensor:
+        return rows @ z @ columns.mT
+
+    return view
+
+
+def _samples(x: Tensor, part: Tensor, side: int, dice: torch.Generator) -> Tensor:
+    """Return (B, 1, side, side): the weights of `side` pixels in as many samples over a part (B,) of them, drawn where."""
+    start = _uniform(x, 0, 1, dice).flatten() * (1 - part)
+    pixels = torch.arange(side, device=x.device)
+    at = ((start[:, None] + part[:, None] * (pixels + 0.5) / side) * side - 0.5).clamp(0, side - 1)  # (B, side), pixels
+    return (1 - (at[:, :, None] - pixels).abs()).clamp(min=0)[:, None]
+
+
 def _hue_matrix(angle: Tensor) -> Tensor:
     """Return what turns the hue of RGB values by `angle` (B,), radians: (B, 3, 3)."""
     to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], device=angle.device)

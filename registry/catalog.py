@@ -28,7 +28,7 @@ from registry.item import SELFTRAINED, Named, parse, write
 T = TypeVar("T")
 
 FACTS = (
-    *("version", "small", "identity", "needs", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
+    *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
     *("parents", "chained", "onto", "seedless", "members"),
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
@@ -154,8 +154,10 @@ class Part:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What it needs beside the poison: weights only where an item names some."""
-        return tuple(need for need in self.entry.facts.get("needs", ()) if need != "weights" or not self.trained)
+        """What it needs beside the poison; a need that a field brings along only where that field is set."""
+        brought, usual = self.entry.facts.get("brings", {}), {f.name: f.default for f in self.entry.fields}
+        needs = self.entry.facts.get("needs", ())
+        return tuple(n for n in needs if n not in brought or self.fields[brought[n]] != usual[brought[n]])
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -306,6 +306,7 @@ class Defense:
     small: ClassVar[Mapping[str, Any]] = {}
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
+    brings: ClassVar[Mapping[str, str]] = {}  # a need -> the field that brings it along, unless it stands at its default
     per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
     members: ClassVar[tuple[str, ...]] = ()  # items that are run in its place; reports show the best, an oracle's choice
     soft: ClassVar[bool] = False  # True: `augment` mixes labels and is given them as rows of probabilities, (B, K)

@@ -277,3 +277,9 @@ def test_a_value_out_of_range_is_refused_by_name(name, fields):
     """Before any work, with the value that was found."""
     with pytest.raises(EntryError, match=f"defense {name}"):
         DEFENSES[name](**fields)
+
+
+def test_early_stopping_asks_for_clean_data_only_where_it_takes_some():
+    """A reader who filters by needs must not lose the row that has none."""
+    assert resolve("defenses", "early-stop")[0].needs == ()
+    assert resolve("defenses", "early-stop(clean=0.5)")[0].needs == ("clean-data",)

@@ -1,6 +1,6 @@
 """AVATAR: drown every image in some noise, then let a diffusion model find its way back to images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +38,7 @@ class Avatar(Defense):
     width: int = 32  # channels of a network of one's own
 
     needs: ClassVar[tuple[str, ...]] = ("weights",)
+    brings: ClassVar[Mapping[str, str]] = {"weights": "weights"}
     small: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 8, "steps": 2}
     paper = Paper(
         "The Devil's Advocate: Shattering the Illusion of Unexploitable Data using Diffusion Models",

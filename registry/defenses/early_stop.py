@@ -1,5 +1,6 @@
 """Early stopping: a poison is learnt first or last, so a checkpoint between may generalise better than the end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,7 +28,8 @@ class EarlyStop(Defense):
     clean: float = 0.0  # of the part held out that is clean, 0..1; the paper: 0 to 0.7
 
     paper = STABLE_UNLEARNABLE
-    needs: ClassVar[tuple[str, ...]] = ("clean-data",)  # with `clean` above 0 only
+    needs: ClassVar[tuple[str, ...]] = ("clean-data",)
+    brings: ClassVar[Mapping[str, str]] = {"clean-data": "clean"}
 
     def __post_init__(self) -> None:
         if self.patience < 0 or not 0 < self.part < 1 or not 0 <= self.clean <= 1:

@@ -1,7 +1,7 @@
 """LE, learnable examples: diffusion that is held close to the image it purifies, first in pixels, then as it is seen."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,6 +45,7 @@ class LearnableExamples(Defense):
     width: int = 32  # channels of a network of one's own
 
     needs: ClassVar[tuple[str, ...]] = ("weights",)
+    brings: ClassVar[Mapping[str, str]] = {"weights": "weights"}
     small: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 8, "steps": 2, "rounds": 1}
     paper = Paper(
         "Unlearnable Examples Give a False Sense of Security: Piercing through Unexploitable Data with Learnable Examples",

@@ -93,7 +93,7 @@ class Value:
     @cached_property
     def accuracies(self) -> tuple[float, ...]:
         """Test accuracy of every record used, in the order of `records`."""
-        return tuple(record.metrics.test_acc for record in self.used if record.metrics)
+        return tuple(r.metrics.test_acc for r in self.used if r.metrics and r.metrics.test_acc is not None)
 
     @cached_property
     def mean(self) -> float | None:
@@ -107,7 +107,8 @@ class Value:
     @property
     def best(self) -> float | None:
         """Mean over seeds of the best epoch, chosen on the test set: an oracle."""
-        return fmean(record.metrics.test_acc_best for record in self.used if record.metrics) if self.used else None
+        found = [r.metrics.test_acc_best for r in self.used if r.metrics and r.metrics.test_acc_best is not None]
+        return fmean(found) if found else None
 
     @property
     def seconds(self) -> float:
@@ -236,6 +237,8 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     command = f"bench run --grid {shlex.quote(name)}"
     groups: dict[tuple[str, ...], tuple[dict[str, str], list[Run]]] = {}
     for cell in table.cells(resolve):
+        if cell.measure != "accuracy":
+            continue  # figures of analyses are printed where a table names one
         point = {axis: cell.texts[axis] for axis in POINT}
         run = look_up(records, cell, f"not run yet: `{command}`")
         groups.setdefault(tuple(point.values()), (point, []))[1].append(run)

@@ -210,6 +210,8 @@ class Store:
                     raise CraftError(f"{part.text} changed the labels or their order")
         np.save(scratch / "images.npy", after.images.cpu().numpy())
         np.save(scratch / "labels.npy", after.labels.numpy())
+        for name, array in job.kept.items():
+            np.save(scratch / f"{name}.npy", array)
         return self._manifest(recipe, data, scratch, start, numerics, job)
 
     def _manifest(

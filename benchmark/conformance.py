@@ -245,6 +245,8 @@ def _context(entry: Entry) -> Context:
     job, log = Job(seed=0), {"seconds": 3.0, "fit_seconds": 2.0}
     kept = {"p_hat": (noise / 510).numpy(), "flagged": chosen.numpy()}
     context = Context(job, clean, tiny(32), poison, purified, chosen, craft_log=log, purify_log=log, purify_kept=kept.get)
+    rem = ATTACKS["rem"]
+    context.attack = (rem(**{**rem.small, "train_steps": 3}),)
     if needs & {"network", "epochs"}:
         protocol = Protocol(epochs=2 if "epochs" in needs else 0, batch=16, lr=0.05)
         training = Training(ARCHITECTURES["small-cnn"](4), purified, protocol, (), "cpu", Numerics())

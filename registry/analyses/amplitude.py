@@ -37,7 +37,8 @@ class Amplitude(Analysis):
         sums = dict.fromkeys(("l0_norm", "l1_norm", "l2_norm", "linf_norm"), 0.0)
         largest = squares = 0.0
         for part in rows.split(1024):
-            delta = true = context.poison.pixels(part).double() - context.clean.pixels(part).double()  # (n, C, H, W)
+            levels = context.poison.images[part].short() - context.clean.images[part].short()
+            delta = true = levels.double() / 255  # (n, C, H, W)
             if kept is not None:
                 delta = torch.from_numpy(kept[part.numpy()].astype("float64"))
             flat = delta.flatten(1)

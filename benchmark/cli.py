@@ -826,17 +826,25 @@ def compare(
     attack: AttackAxis = None,
     defense: DefenseAxis = None,
     architecture: ArchitectureAxis = None,
+    claims: Annotated[bool, typer.Option("--claims", help="Check what the papers claim with a number instead.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
     """Compare our numbers with the papers': coverage, how many lie within 1, 2 and 5 points, ranks, the largest deviations.
 
-    Example: `bench compare d-vae`
+    Examples: `bench compare d-vae`, `bench compare --claims`
     """
     from leaderboard import agreement
 
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    if claims:
+        from leaderboard import claims as claimed
+        from leaderboard.sheet import sheets
+        from registry import lacking, resolve
+
+        checked = claimed.checked(sheets(agreement.chosen(name, wishes), _records(_workspace(workspace)), resolve, lacking))
+        return _print_json(claimed.rows(checked)) if as_json else print(claimed.text(checked))
     found = agreement.compare(name, wishes, _records(_workspace(workspace)))
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
 

@@ -47,8 +47,8 @@ class Curve(_Strict):
 class Metrics(_Strict):
     """The accuracy of a victim, where one was trained, and the figures of an analysis, where the cell asks for one."""
 
-    test_acc: float | None = Field(None, ge=0, le=1)  # of the last epoch
-    test_acc_best: float | None = Field(None, ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
+    test_acc: float | None = Field(default=None, ge=0, le=1)  # of the last epoch
+    test_acc_best: float | None = Field(default=None, ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
     curve: Curve = Curve()
     figures: dict[str, FiniteFloat] = {}  # of an analysis, by name; shares and accuracies are fractions
     curves: dict[str, list[FiniteFloat]] = {}  # of an analysis: one value per epoch, or per point of a picture

@@ -271,7 +271,7 @@ def rem(**fields):
 
 def test_correlations_are_those_of_the_points_that_are_kept():
     """Figures against ranks counted by hand; the noise of the last point is the attack's own at that step."""
-    clean = tiny(48)
+    clean = tiny(32, shape=(3, 16, 16))
     accuracies = iter([0.9, 0.5, 0.7, 0.3])
     seen = []
 
@@ -281,7 +281,7 @@ def test_correlations_are_those_of_the_points_that_are_kept():
 
     given = context(clean, attack=(rem(train_steps=4),), train=train)
     torch.manual_seed(0)
-    found = ANALYSES["correlation"](every=1, batches=2).measure(given)
+    found = ANALYSES["correlation"](every=1, batches=1).measure(given)
     assert given.curves["protection"] == pytest.approx([0.1, 0.5, 0.3, 0.7]) and given.curves["step"] == [1, 2, 3, 4]
     for term in ("theta", "noise"):
         x, y = np.array(given.curves[term]), np.array(given.curves["protection"])
@@ -298,7 +298,7 @@ def test_noise_that_is_fitted_longer_has_a_lower_loss():
     from registry._loops import Run, surrogate
     from registry.analyses.correlation import refitted_noise
 
-    clean = tiny(48)
+    clean = tiny(32, shape=(3, 16, 16))
     torch.manual_seed(0)
     weights = surrogate(Run(clean, Job()), "small-cnn", sees="centred").state_dict()
     losses = []
@@ -319,7 +319,7 @@ def test_a_poison_that_is_not_made_batch_by_batch_has_no_robustness_terms():
 
 
 def a_table(**axes) -> Table:
-    usual = {"title": "t", "protocol": "quick(epochs=2)", "dataset": DIGITS, "architecture": "small-cnn"}
+    usual = {"title": "t", "protocol": "quick(epochs=2,threads=1)", "dataset": DIGITS, "architecture": "small-cnn"}
     return Table(**usual | {"defense": "none", "attack": LSP, "seed": 0} | axes)
 
 
@@ -334,7 +334,7 @@ def measured(tmp_path_factory) -> dict[str, Record]:
     space = Workspace(tmp_path_factory.mktemp("analyses"))
     measures = ["accuracy", "dfr(images=200)", "reevaluation", "separability(steps=5)", "acm(per_class=10)", "amplitude"]
     for ratio, several in ((1.0, measures), (0.5, ["amplitude", "separability(steps=5)"])):
-        table = a_table(measure=several, ratio=ratio)
+        table = a_table(dataset="digits", measure=several, ratio=ratio)
         driver.run_table("t", table, space, Options("inline", device="cpu"), quiet=True)
     found = {f"{record.cell.measured}/{record.cell.ratio:g}": record for record in Records(space.records)}
     assert len(found) == len(measures) + 2
@@ -429,7 +429,7 @@ def test_a_killed_measurement_goes_on_to_the_same_figures(tmp_path):
     from benchmark import cell
     from benchmark.train import Checkpoint
 
-    (task,) = tasks(measure="dfr(images=100)", protocol="quick(epochs=3)")
+    (task,) = tasks(measure="dfr(images=100)", protocol="quick(epochs=3,threads=1)")
 
     class KilledError(Exception):
         pass

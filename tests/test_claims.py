@@ -1,6 +1,7 @@
 """What the papers claim with a number: predicates over places of their tables."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,9 @@ def made(name: str, folder) -> Sheet:
     return sheet
 
 
+TABLE_3 = made("learn-from-unlearnable/table-3", Path("/nonexistent"))
+
+
 def filled(sheet: Sheet, change=lambda spot: spot.paper) -> Sheet:
     """The sheet as if ours were what `change` says of a place, one seed."""
     values = {key: change(spot) for key, spot in sheet.spots.items()}
@@ -43,12 +47,11 @@ def test_every_claim_is_about_places_that_are_there(tmp_path):
     assert {one.claim.text for one in found if one.printed == FAILS} == CONTRADICTED
 
 
-def test_numbers_of_ours_that_equal_the_printed_ones_give_the_printed_verdict(tmp_path):
+def test_numbers_of_ours_that_equal_the_printed_ones_give_the_printed_verdict():
     """And a claim falls when the one number that carries it does."""
-    sheet = made("learn-from-unlearnable/table-3", tmp_path)
-    (one,) = claims.checked([filled(sheet)])
+    (one,) = claims.checked([filled(TABLE_3)])
     assert (one.ours, one.printed, one.measured, one.over) == (FAILS, FAILS, 11, 11)
-    (one,) = claims.checked([filled(sheet, lambda spot: 81.0 if spot.place.row == ("AR",) else spot.paper)])
+    (one,) = claims.checked([filled(TABLE_3, lambda spot: 81.0 if spot.place.row == ("AR",) else spot.paper)])
     assert (one.ours, one.printed) == (HOLDS, FAILS)
     assert "6 of" not in claims.text([one]) and claims.rows([one])[0]["verdict"] == HOLDS
 
@@ -56,10 +59,9 @@ def test_numbers_of_ours_that_equal_the_printed_ones_give_the_printed_verdict(tm
 @given(st.lists(st.sampled_from([None, 60.0, 90.0]), min_size=11, max_size=11), st.integers(0, 11))
 def test_a_verdict_is_that_of_every_way_to_fill_the_blanks(values, count):
     """It holds or fails only where no number that is still missing could turn it."""
-    sheet = made("learn-from-unlearnable/table-3", "/nonexistent")
-    keys = [key for key in sheet.spots if key[1] == ("Ortho Proj (Ours)",) and key[0] != ("Clean",)]
+    keys = [key for key in TABLE_3.spots if key[1] == ("Ortho Proj (Ours)",) and key[0] != ("Clean",)]
     ours = dict(zip(keys, values, strict=True))
-    whole = filled(sheet, lambda spot: ours.get(spot.place.key))
+    whole = filled(TABLE_3, lambda spot: ours.get(spot.place.key))
     left = Places(row="*", column="Ortho Proj (Ours)")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=80.0, count=count, without=("Clean",))
     wanted = count or len(values)
@@ -89,5 +91,5 @@ def test_a_claim_that_cannot_be_read_is_refused(changes):
         "right": 1,
     }
     Claim.model_validate(fields)
-    with pytest.raises(ValueError, match="relation|column|more"):
+    with pytest.raises(ValueError, match=r"relation|column|more"):
         Claim.model_validate(fields | changes)

@@ -122,10 +122,10 @@ def test_printed_means_and_changes_follow_from_the_printed_cells():
 
 
 def apart(places) -> bool:
-    """Whether values differ by more than the fewest digits printed can show: 22 hours and 22.6 hours do not."""
+    """Whether values differ; times by more than the fewest digits printed can show: 22 hours and 22.6 hours do not."""
     values = [place.printed.value for place in places]
     unit = 10.0 ** -min(len(place.printed.text.partition(".")[2]) for place in places)
-    return max(values) - min(values) > 0.99 * unit
+    return max(values) - min(values) > (0.99 * unit if places[0].metric in TIMES else 0)
 
 
 def test_a_cell_printed_in_two_places_has_the_same_value_or_a_mark():

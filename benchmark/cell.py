@@ -130,7 +130,8 @@ def _victim(
             sets = training, whole.train, whole.test
             curve, victim = pretrain_and_probe(net, *sets, protocol, device, report, numerics, checkpoint)
             return victim, curve
-        watching = [measurement.watching] if measurement and task.trains else []
+        watches = task.analysis is not None and "after_epoch" in task.analysis.entry.hooks
+        watching = [measurement.watching] if measurement and watches and task.trains else []
         victim = Training(net, training, protocol, [*defenses, *watching], device, numerics)
         if measurement is not None:
             measurement.look(victim)

@@ -336,7 +336,7 @@ class Known:
 
     def cell(self, point: Mapping[str, Any], seed: int) -> Cell:
         """Make a cell. Where no victim is looked at the architecture is `na`, whatever the table says."""
-        analysis, victim = self.analysis(point["measure"])
+        analysis, victim = self.analysis(point.get("measure", "accuracy"))
         architecture = self.parts("architectures", point["architecture"])[0] if victim else Part(name=NONE, text=NONE)
         return Cell(
             protocol=self.parts("protocols", point["protocol"])[0],

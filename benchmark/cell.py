@@ -6,12 +6,14 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmark import provenance
 from benchmark.contrastive import pretrain_and_probe
 from benchmark.grid import Task
+from benchmark.measure import Measurement
 from benchmark.train import Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Progress, Store
@@ -53,7 +55,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     whole = load(task)
     cell, device = task.cell, store.device
     seconds: dict[str, float] = {}
-    note = None
+    note = poison = None
     if task.needs_poison:
         poison = craft(task, store, wait=True)
         seconds["craft"] = poison.manifest["seconds"]
@@ -63,9 +65,60 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         kept = purify(task, store, wait=True)
         seconds["purify"] = kept.manifest["seconds"]
         training = ImageSet(kept.images, kept.labels, whole.train.num_classes, whole.train.classes)
-    else:
+    elif task.needs_poison or cell.part == "clean":
         training = store.training_set(task.poison, whole, cell.ratio, cell.part)
+    else:
+        training = whole.train
 
+    measurement = Measurement(task, store, whole, training, poison) if task.analysis else None
+    victim, curve, checkpoint = None, Curve(), None
+    if task.needs & {"network", "epochs"}:
+        name = f"{cell.id}-{provenance.tree()[:16]}.pt"  # of other code: begun anew
+        checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
+        start = time.perf_counter()
+        unpoisoned = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
+        victim, curve = _victim(task, training, whole, device, report, checkpoint, measurement, unpoisoned)
+        if task.trains:
+            seconds["train"] = time.perf_counter() - start - (measurement.seconds if measurement else 0.0)
+    metrics = _metrics(curve) if task.trains else {}
+    if measurement is not None:
+        measurement.context.seconds = seconds.get("train", 0.0)
+        figures, curves = measurement.figures()
+        metrics |= {"figures": figures, "curves": {name: [float(v) for v in values] for name, values in curves.items()}}
+        seconds["measure"] = measurement.seconds
+    if checkpoint is not None:
+        checkpoint.remove()
+    numerics = victim.numerics if victim is not None else Numerics.for_set(device, training)
+    return Record(
+        id=cell.id,
+        cell=cell,
+        metrics=record.Metrics(**metrics),
+        recipe=record.plain(asdict(victim.protocol)) if victim is not None else {},
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        peak_memory=_peak_memory(device),
+        device=provenance.device_name(device),
+        numerics=asdict(numerics),
+        versions=provenance.versions() | task.versions(),
+        dataset_fingerprint=whole.fingerprint,
+        poison=note,
+        **provenance.stamp(task),
+    )
+
+
+def _victim(
+    task: Task,
+    training: ImageSet,
+    whole: Data,
+    device: str,
+    report: Report | None,
+    checkpoint: Checkpoint | None,
+    measurement: Measurement | None,
+    unpoisoned: ImageSet | None,
+) -> tuple[Training, Curve]:
+    """Train the victim of a cell, which an analysis may watch: the one whose accuracy is measured.
+
+    `unpoisoned` is the training set image by image before it was poisoned.
+    """
     protocol: Protocol = task.protocol.build()
     variants = (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name)
     for name in variants:
@@ -74,41 +127,31 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     defenses: list[Defense] = [part.build() for part in task.defense]
     info = training.info
     numerics = Numerics.choose(device, protocol.precision, protocol.threads)
-    start = time.perf_counter()
-    with seeded(int(cell.id, 16) >> 1, numerics, device):
+    judged = task.cell.model_copy(update={"measure": "accuracy"})
+    with seeded(int(judged.id, 16) >> 1, numerics, device):
         side = protocol.input_size or info.shape[1]
         net = task.architecture.entry.load()(info.num_classes, info.shape[0], side, **task.architecture.fields)
-        name = f"{cell.id}-{provenance.tree()[:16]}.pt"  # of other code: begun anew
-        checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
         if isinstance(protocol, Contrastive):
             sets = training, whole.train, whole.test
             curve, victim = pretrain_and_probe(net, *sets, protocol, device, report, numerics, checkpoint)
-        else:
-            clean = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
-            victim = Training(net, training, protocol, defenses, device, numerics, clean)
-            curve = victim.run(whole.test, report, checkpoint)
-    if checkpoint is not None:
-        checkpoint.remove()
-    seconds["train"] = time.perf_counter() - start
-    return Record(
-        id=cell.id,
-        cell=cell,
-        metrics=_metrics(curve),
-        recipe=record.plain(asdict(victim.protocol)),
-        seconds={stage: round(value, 3) for stage, value in seconds.items()},
-        peak_memory=_peak_memory(device),
-        device=provenance.device_name(device),
-        numerics=asdict(victim.numerics),
-        versions=provenance.versions() | task.versions(),
-        dataset_fingerprint=whole.fingerprint,
-        poison=note,
-        **provenance.stamp(task),
-    )
+            return victim, curve
+        watches = task.analysis is not None and "after_epoch" in task.analysis.entry.hooks
+        watching = [measurement.watching] if measurement and watches and task.trains else []
+        victim = Training(net, training, protocol, [*defenses, *watching], device, numerics, unpoisoned)
+        if measurement is not None:
+            measurement.look(victim)
+            measurement.context.train = lambda other: _other(task, other, whole, device)
+        return victim, victim.run(whole.test, report, checkpoint) if task.trains else Curve()
 
 
-def _metrics(curve: Curve) -> record.Metrics:
+def _other(task: Task, training: ImageSet, whole: Data, device: str) -> float:
+    """Train a victim like the cell's on another set and return its test accuracy."""
+    return _victim(task, training, whole, device, None, None, None, None)[1].test_acc[-1]
+
+
+def _metrics(curve: Curve) -> dict[str, Any]:
     plain = {name: [round(value, 6) for value in values] for name, values in asdict(curve).items()}
-    return record.Metrics(test_acc=curve.test_acc[-1], test_acc_best=max(curve.test_acc), curve=record.Curve(**plain))
+    return {"test_acc": curve.test_acc[-1], "test_acc_best": max(curve.test_acc), "curve": record.Curve(**plain)}
 
 
 def _peak_memory(device: str) -> int:

@@ -51,6 +51,7 @@ ProtocolAxis = Annotated[Several, _axis("Protocols.")]
 SeedAxis = Annotated[Several, _axis("Seeds.")]
 RatioAxis = Annotated[Several, _axis("Fractions of poisoned images, 0..1.")]
 PartAxis = Annotated[Several, _axis("What to train on at a ratio: all images, or the clean rest alone.")]
+MeasureAxis = Annotated[Several, _axis("What is measured: accuracy, or analyses.")]
 Executor = Annotated[str, typer.Option(help="local, inline, or slurm, which submits jobs and returns.")]
 PerDevice = Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1)]
 PerJob = Annotated[int | None, typer.Option(help="Cells that one job of the cluster runs one after the other.", min=1)]
@@ -118,8 +119,8 @@ def _wishes(values: Several) -> list[str]:
 def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
     """List entries: name, one line, paper, where it comes from; of grids how many cells there are, can be run, are done.
 
-    KIND is attacks, defenses, architectures, datasets, protocols or grids; PATTERN is a glob. GPU-hours are those of training
-    what can be run and is not done: from records of like cells on a GPU, else from multiply-adds.
+    KIND is attacks, defenses, architectures, datasets, protocols, analyses or grids; PATTERN is a glob. GPU-hours are those of
+    training what can be run and is not done: from records of like cells on a GPU, else from multiply-adds.
 
     Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
     """
@@ -563,6 +564,7 @@ def run(
     seed: SeedAxis = None,
     ratio: RatioAxis = None,
     part: PartAxis = None,
+    measure: MeasureAxis = None,
     executor: Executor = "local",
     workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
     cells_per_device: PerDevice = 1,
@@ -589,7 +591,7 @@ def run(
 
     space = _workspace(workspace)
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
-    axes |= {"protocol": protocol, "seed": seed, "ratio": ratio, "part": part}
+    axes |= {"protocol": protocol, "seed": seed, "ratio": ratio, "part": part, "measure": measure}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
     options = driver.Options(
         executor, workers, cells_per_device, device, force, limit, profile=profile, cells_per_job=cells_per_job, wait=wait
@@ -748,7 +750,9 @@ def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome:
         _print_json(counts)
     else:
         if counts["done"]:
-            _print_table(name, table, _records(space))
+            _print_figures(after, _records(space))
+            if any(task.analysis is None for task in after.tasks):
+                _print_table(name, table, _records(space))
         said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}" if outcome.plan.to_run else "nothing to run"
         if waiting := counts["queued"] + counts["running"]:
             said = f"{waiting} queued or running"
@@ -759,18 +763,42 @@ def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome:
     _exit(after)
 
 
+def _print_figures(plan: Plan, records: Records) -> None:
+    """Print what analyses of a plan have measured, a line per cell."""
+    from benchmark.display import said
+
+    for task in plan.tasks:
+        record = records.read(task.cell.id) if task.analysis and plan.states[task.cell.id] == "done" else None
+        if record is not None:
+            print(f"{task.cell.label}  {said(record.outcome)}")
+
+
 def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:
     from benchmark import driver
 
     if dry_run:
         return _print_plan(driver.plan_again(before, space, options, dry_run), as_json)
     after = driver.run_again(before, space, options, as_json)
+    if before.cell.measure != "accuracy":
+        return _compare_figures(before, after, as_json)
     then, now = (r.metrics.test_acc if r and r.metrics else None for r in (before, after))
     if as_json:
         _print_json({"cell": before.id, "recorded": then, "measured": now})
     elif now is not None and then is not None:
         verdict = "the same" if now == then else f"{100 * (now - then):+.1f} points"
         print(f"{before.cell.label}: recorded {100 * then:.1f}%, now {100 * now:.1f}%: {verdict}")
+    if after is None:
+        raise typer.Exit(3)
+
+
+def _compare_figures(before: Record, after: Record | None, as_json: bool) -> None:
+    """Print the figures of an analysis, recorded and measured again."""
+    then, now = (r.metrics.figures if r and r.metrics else {} for r in (before, after))
+    if as_json:
+        _print_json({"cell": before.id, "recorded": then, "measured": now})
+    else:
+        rows = [[name, f"{value:.6g}", f"{now[name]:.6g}" if name in now else ""] for name, value in then.items()]
+        _table(["figure", "recorded", "now"], rows)
     if after is None:
         raise typer.Exit(3)
 
@@ -847,17 +875,25 @@ def compare(
     attack: AttackAxis = None,
     defense: DefenseAxis = None,
     architecture: ArchitectureAxis = None,
+    claims: Annotated[bool, typer.Option("--claims", help="Check what the papers claim with a number instead.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
     """Compare our numbers with the papers': coverage, how many lie within 1, 2 and 5 points, ranks, the largest deviations.
 
-    Example: `bench compare d-vae`
+    Examples: `bench compare d-vae`, `bench compare --claims`
     """
     from leaderboard import agreement
 
     axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
     wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    if claims:
+        from leaderboard import claims as claimed
+        from leaderboard.sheet import sheets
+        from registry import lacking, resolve
+
+        checked = claimed.checked(sheets(agreement.chosen(name, wishes), _records(_workspace(workspace)), resolve, lacking))
+        return _print_json(claimed.rows(checked)) if as_json else print(claimed.text(checked))
     found = agreement.compare(name, wishes, _records(_workspace(workspace)))
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
 

@@ -14,13 +14,16 @@ from typing import Any
 import torch
 
 from benchmark.contrastive import pretrain_and_probe
-from benchmark.train import evaluate, train
+from benchmark.measure import Looked
+from benchmark.train import Training, evaluate, train
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
-from registry import ATTACKS, DATASETS, Contrastive, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import Entry, Part
+from registry import ARCHITECTURES, ATTACKS, DATASETS, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
+from registry.catalog import Entry, Part, singular
+from registry.contract import NEEDS
 from registry.data import Data, fingerprint
+from results import record
 
 SECONDS = 5.0  # that an entry may take with its `small` fields
 
@@ -51,7 +54,7 @@ def check(entry: Entry) -> list[dict[str, Any]]:
             detail, ok = f"{kind}{error}", False
         seconds = time.perf_counter() - start
         findings.append(
-            {"entry": f"{entry.kind[:-1]}:{entry.name}", "name": name, "ok": ok, "detail": detail, "seconds": seconds}
+            {"entry": f"{singular(entry.kind)}:{entry.name}", "name": name, "ok": ok, "detail": detail, "seconds": seconds}
         )
     return findings
 
@@ -163,8 +166,6 @@ def _augments(entry: Entry) -> str:
 
 
 def _trains(entry: Entry) -> str:
-    from registry import ARCHITECTURES
-
     clean, defense = tiny(), _part(entry).build()
     protocol = Protocol(epochs=2, batch=16, lr=0.05)
     with seeded(0, Numerics()):
@@ -211,8 +212,6 @@ def _loads(entry: Entry) -> str:
 
 
 def _protocol(entry: Entry) -> str:
-    from registry import ARCHITECTURES
-
     protocol: Protocol = _part(entry).build()
     clean = tiny()
     short = dataclasses.replace(protocol, epochs=1, steps=0, scale=1.0)
@@ -224,6 +223,54 @@ def _protocol(entry: Entry) -> str:
             train(net, clean, clean, short)
             evaluate(net, clean)
     return f"{protocol.length(50_000)[0]} steps for 50,000 images, batch {protocol.batch}, {protocol.optimizer} {protocol.lr}"
+
+
+def _needs(entry: Entry) -> str:
+    needs = entry.facts.get("needs", ())
+    wrong = [need for need in needs if need not in NEEDS]
+    _must(not wrong and bool(needs), f"needs is {needs}, expected some of {', '.join(NEEDS)}")
+    _must("after_epoch" not in entry.hooks or "epochs" in needs, "it has after_epoch and does not need epochs")
+    return ", ".join(needs)
+
+
+def _context(entry: Entry) -> Context:
+    """What an analysis is handed of a small cell: noise on every other image, a defense that takes half of it back."""
+    needs, clean = set(entry.facts.get("needs", ())), tiny()
+    chosen = torch.arange(len(clean)) % 2 == 0
+    noise = torch.randint(-8, 9, clean.images.shape, generator=torch.Generator().manual_seed(1))
+    noise[~chosen] = 0
+    poison, purified = (
+        dataclasses.replace(clean, images=(clean.images + part).clamp(0, 255).to(torch.uint8)) for part in (noise, noise // 2)
+    )
+    job, log = Job(seed=0), {"seconds": 3.0, "fit_seconds": 2.0}
+    kept = {"p_hat": (noise / 510).numpy(), "flagged": chosen.numpy()}
+    context = Context(job, clean, tiny(32), poison, purified, chosen, craft_log=log, purify_log=log, purify_kept=kept.get)
+    rem = ATTACKS["rem"]
+    context.attack = (rem(**{**rem.small, "train_steps": 3}),)
+    if needs & {"network", "epochs"}:
+        protocol = Protocol(epochs=2 if "epochs" in needs else 0, batch=16, lr=0.05)
+        training = Training(ARCHITECTURES["small-cnn"](4), purified, protocol, (), "cpu", Numerics())
+        context.victim, context.seconds = Looked(training), 1.0
+        context.train = lambda other: train(ARCHITECTURES["small-cnn"](4), other, clean, protocol).test_acc[-1]
+        analysis = _part(entry).build()
+        training.run(context.test, lambda *_: analysis.after_epoch(context), None) if "epochs" in needs else None
+    return context
+
+
+def _measures(entry: Entry) -> str:
+    results = []
+    for _ in range(2):
+        with seeded(0, Numerics()):
+            context = _context(entry)
+            before = copy.deepcopy((context.clean.images, context.poison.images, context.purified.images))
+            figures = _part(entry).build().measure(context)
+        results.append((figures, context.curves))
+        now = (context.clean.images, context.poison.images, context.purified.images)
+        _must(all(torch.equal(one, other) for one, other in zip(before, now, strict=True)), "it changed a set it was given")
+    _must(bool(figures), "it returned no figure")
+    record.Metrics(figures=figures, curves=context.curves)  # refuses what is no finite number
+    _must(results[0] == results[1], "two measurements of the same gave different figures; draw from job.generator")
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 Promise = Callable[[Entry], str]
@@ -246,5 +293,11 @@ PROMISES: dict[str, dict[str, Promise]] = {
     },
     "architectures": {"is documented": _documented, "is a network with features, head and layers": _network},
     "datasets": {"is documented": _documented, "loads": _loads},
+    "analyses": {
+        "is documented": _documented,
+        "is a frozen dataclass that pickles": _plain_dataclass,
+        "says what it needs": _needs,
+        "measures finite figures, the same again, and leaves what it is given": _measures,
+    },
     "protocols": {"is documented": _documented, "is a frozen dataclass that pickles": _plain_dataclass, "trains": _protocol},
 }

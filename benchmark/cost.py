@@ -12,6 +12,7 @@ from typing import Any
 
 from registry import DEFENSES, PROTOCOLS, EntryError
 from results import Cell, Record
+from results.table import NONE
 
 TRAINING = 3  # a training step is worth so many forward passes
 
@@ -33,6 +34,8 @@ class Cost:
 
     def seconds(self, cell: Cell) -> float | None:
         """Return the seconds of one training on a GPU; None for a network or data of which nothing is known."""
+        if cell.architecture.name == NONE:
+            return 0.0  # an analysis that trains no victim
         found = self._past.get(_like(cell))
         if found is not None:
             return found

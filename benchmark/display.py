@@ -54,9 +54,7 @@ class Display:
             self.doing.pop(worker, None)
         if what == "done":
             self.done += 1
-            self._finished(
-                event["label"], f"{100 * event['accuracy']:5.1f}%" if "accuracy" in event else event["reason"], event
-            )
+            self._finished(event["label"], said(event), event)
         elif what == "failed":
             self.failed += 1
             self.failures.append(f"{event['label']}: {event['kind']}: {event['message']}")
@@ -76,6 +74,14 @@ class Display:
     def _draw(self) -> Group:
         lines = [*self.recent, *(f"  {text}" for _, text in sorted(self.doing.items()))]
         return Group(Text("\n".join(lines)), self.bar)
+
+
+def said(outcome: dict[str, Any]) -> str:
+    """Write what came of a cell: an accuracy, the first figures of an analysis, or why there is none."""
+    if "figures" in outcome:
+        few = [f"{name} {value:.4g}" for name, value in list(outcome["figures"].items())[:4]]
+        return ", ".join(few) + ("" if len(few) == len(outcome["figures"]) else ", ...")
+    return f"{100 * outcome['accuracy']:5.1f}%" if "accuracy" in outcome else str(outcome["reason"])
 
 
 def duration(seconds: float) -> str:

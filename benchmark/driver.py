@@ -256,8 +256,7 @@ def attach(name: str, table: Table | Grid, space: Workspace, quiet: bool = False
                     seen.add(cell_id)
                     record = records.read(cell_id)
                     if record is not None:
-                        result = {"accuracy": record.metrics.test_acc} if record.metrics else {"reason": record.reason}
-                        display({"event": "done", "cell": cell_id, "label": cells[cell_id].label, **result})
+                        display({"event": "done", "cell": cell_id, "label": cells[cell_id].label} | record.outcome)
 
             watch.wait(space, records, cells, report)
     except KeyboardInterrupt:

@@ -17,11 +17,12 @@ from benchmark import ends
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
 from registry import catalog as entries
-from registry.catalog import Part
+from registry.catalog import Entry, Part
 from registry.item import split
 from results import Cell, Grid, Records, Table
 from results import cell as cells_
 from results.record import Brief, Failure
+from results.table import NONE
 
 KINDS = {
     "protocol": "protocols",
@@ -30,6 +31,7 @@ KINDS = {
     "defense": "defenses",
     "architecture": "architectures",
 }
+NOBODY = Part(Entry("architectures", NONE, "built-in", "", ""), NONE, {})  # the architecture where no victim is looked at
 DURING_TRAINING = {"augment", "loss", "model", "start", "configure"}  # hooks of defenses that contrastive protocols lack
 
 
@@ -43,6 +45,7 @@ class Task:
     attack: tuple[Part, ...]
     defense: tuple[Part, ...]
     architecture: Part
+    analysis: Part | None = None  # what is measured, where it is not accuracy alone
 
     @classmethod
     def of(cls, cell: Cell, roots: Mapping[str, str], known: dict[int, Part] | None = None) -> Task:
@@ -72,7 +75,8 @@ class Task:
             found("datasets", cell.dataset),
             tuple(found("attacks", part) for part in cell.attack),
             tuple(found("defenses", part) for part in cell.defense),
-            found("architectures", cell.architecture),
+            found("architectures", cell.architecture) if cell.architecture.name != NONE else NOBODY,
+            None if isinstance(cell.measure, str) else found("analyses", cell.measure),
         )
         assert task.poison.family, "which says in a sentence what cannot be a poison"
         for part in task.defense:
@@ -89,7 +93,18 @@ class Task:
         return PoisonRecipe(self.dataset, self.attack, self.cell.seed)
 
     @property
+    def needs(self) -> set[str]:
+        """What is made for it: of an analysis what that names, else everything that a training takes."""
+        return {"epochs"} if self.analysis is None else set(self.analysis.entry.facts.get("needs", ()))
+
+    @property
+    def trains(self) -> bool:
+        return "epochs" in self.needs
+
+    @property
     def purified(self) -> PurifiedRecipe | None:
+        if not self.needs & {"purified", "purify-log", "epochs"}:
+            return None
         purifiers = tuple(part for part in self.defense if "purify" in part.entry.hooks)
         if not purifiers:
             return None
@@ -102,7 +117,8 @@ class Task:
 
     @property
     def needs_poison(self) -> bool:
-        return not self.poison.identity and self.cell.part == "all" and self.cell.ratio > 0
+        made = bool(self.needs - {"clean", "network"})
+        return made and not self.poison.identity and self.cell.part == "all" and self.cell.ratio > 0
 
     @property
     def datasets(self) -> dict[str, Part]:
@@ -115,7 +131,8 @@ class Task:
         family = self.poison.family
         parts = {"protocol": [self.protocol], "dataset": [self.dataset, *(recipe.dataset for recipe in family)]}
         parts["attack"] = [part for recipe in family for part in recipe.attack]
-        parts |= {"defense": list(self.defense), "architecture": [self.architecture]}
+        parts |= {"defense": list(self.defense), "architecture": [self.architecture][: self.architecture is not NOBODY]}
+        parts["analysis"] = [self.analysis] if self.analysis else []
         return {
             f"{kind}:{part.name}": str(part.entry.version)
             + ("" if part.entry.source == "built-in" else f" of {part.entry.source}")
@@ -162,7 +179,7 @@ class Plan:
         return {
             "craft": len({one.key for task in self.to_run if task.needs_poison for one in task.poison.family}),
             "purify": len({task.purified.key for task in self.to_run if task.purified}),
-            "train": len(self.to_run),
+            "train": sum(task.trains for task in self.to_run),
         }
 
 
@@ -256,6 +273,8 @@ def _state(task: Task, record: Brief | None, failure: Failure | None, aged: Call
         return record.state, record.reason
     if task.cell.part == "clean" and task.cell.ratio == 1:
         return "not-applicable", "at ratio 1 no clean images are left to train on"
+    if task.unlabelled and task.analysis and task.needs & {"network", "epochs"}:
+        return "not-applicable", f"{task.analysis.name} looks at a victim; {task.protocol.name} trains one without labels"
     if task.unlabelled and (acting := [part.text for part in task.defense if part.entry.hooks & DURING_TRAINING]):
         return "not-applicable", f"{acting[0]} acts while classes are trained; {task.protocol.name} trains without labels"
     return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
@@ -283,9 +302,10 @@ def _ask(result: Plan) -> None:
 
 
 def _asked(task: Task) -> list[tuple[Part, Part]]:
-    """Every attack of a task's poison and of the poisons behind it with the data set that it runs on; the defenses."""
+    """Every attack of a task's poison and of the poisons behind it with the data set that it runs on; the defenses and the
+    analysis."""
     found = [(recipe.attack[-1], recipe.dataset) for recipe in task.poison.family]
-    found += [(part, task.dataset) for part in task.defense]
+    found += [(part, task.dataset) for part in (*task.defense, *([task.analysis] if task.analysis else []))]
     return [(part, dataset) for part, dataset in found if not data.missing(dataset)]
 
 
@@ -296,7 +316,7 @@ def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None
     known: dict[tuple[str, ...], list[float]] = {}
     crafted: dict[str, float] = {}
     for record in past:
-        if record.state != "done":
+        if record.state != "done" or "train" not in record.seconds:
             continue
         texts, seconds = record.texts, record.seconds.get("train", 0.0)
         for key in _like(texts):
@@ -381,6 +401,7 @@ def adhoc(selectors: Mapping[str, Sequence[str]]) -> Table:
         "attack": ["none"],
         "defense": ["none"],
         "architecture": ["small-cnn"],
+        "measure": ["accuracy"],
         "seed": [0],
     }
     for axis, wishes in selectors.items():

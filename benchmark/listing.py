@@ -14,7 +14,7 @@ from benchmark import provenance
 from benchmark.cost import Cost
 from registry import CATALOGS, EntryError, child, data
 from registry._places import data_root
-from registry.catalog import COMMON, Entry
+from registry.catalog import COMMON, Entry, plural, singular
 from registry.item import write_value
 from results import Grid, Records, Workspace, read_grid
 from results.papers import grid_names, source
@@ -39,7 +39,7 @@ def listing(kind: str, pattern: str, records: Records | None = None) -> list[dic
             if twins > 1:
                 error = error or f"{twins} {kind} have this name; uninstall one of the packages"
             paper = f"{entry.paper.title} ({entry.paper.venue})" if entry.paper and entry.paper.url else ""
-            rows.append(_row(entry.name, kind[:-1], entry.summary, paper, entry.source, error))
+            rows.append(_row(entry.name, singular(kind), entry.summary, paper, entry.source, error))
     else:
         raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(CATALOGS)} and grids")
     return [row for row in rows if fnmatch.fnmatchcase(row["name"], pattern)]
@@ -69,10 +69,10 @@ def named(text: str) -> list[Entry]:
     """Return the entries of a name: `kind:name`, or a bare name for every kind that has it. EntryError."""
     kind, colon, name = text.rpartition(":")
     if colon:
-        plural = kind if kind in CATALOGS else f"{kind}s"
-        if plural not in CATALOGS:
-            raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(k[:-1] for k in CATALOGS)}")
-        return [CATALOGS[plural].entry(name)]
+        known = kind if kind in CATALOGS else plural(kind)
+        if known not in CATALOGS:
+            raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(map(singular, CATALOGS))}")
+        return [CATALOGS[known].entry(name)]
     found = [c.entry(name) for c in CATALOGS.values() if any(row.name == name for row in c.rows)]
     if not found:
         from registry.catalog import unknown
@@ -96,7 +96,7 @@ def details(entry: Entry) -> dict[str, Any]:
     paper = entry.paper
     return {
         "name": entry.name,
-        "kind": entry.kind[:-1],
+        "kind": singular(entry.kind),
         "source": entry.source,
         "version": entry.version,
         "doc": entry.doc,
@@ -104,7 +104,9 @@ def details(entry: Entry) -> dict[str, Any]:
         "paper": None
         if paper is None
         else {"title": paper.title, "venue": paper.venue, "authors": paper.authors, "url": paper.url},
-        "hooks": sorted(entry.hooks & {"purify", "augment", "loss", "configure", "model", "start", "applies"}),
+        "hooks": sorted(
+            entry.hooks & {"purify", "augment", "loss", "configure", "model", "start", "applies", "measure", "after_epoch"}
+        ),
         "facts": {key: value for key, value in entry.facts.items() if key != "small"},
         "budget": _budget(entry),
     }
@@ -158,7 +160,7 @@ def doctor() -> list[dict[str, Any]]:
     errors = child.failing(entries, fresh=True)
     for key, error in errors.items():
         kind, name, source = key.split(":", 2)
-        checks.append(_finding(f"{kind[:-1]} {name}", False, f"of {source}: {error}"))
+        checks.append(_finding(f"{singular(kind)} {name}", False, f"of {source}: {error}"))
     for catalog in CATALOGS.values():
         names = [row.name for row in catalog.rows]
         for name in sorted({n for n in names if names.count(n) > 1}):

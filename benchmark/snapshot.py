@@ -80,7 +80,14 @@ def forget(folder: Path, used: set[str]) -> None:
 
 
 def _parts(task: Task) -> list[Part]:
-    return [task.protocol, task.dataset, *task.attack, *task.defense, task.architecture]
+    return [
+        task.protocol,
+        task.dataset,
+        *task.attack,
+        *task.defense,
+        task.architecture,
+        *([task.analysis] if task.analysis else []),
+    ]
 
 
 def _movable(modules: Iterable[str]) -> list[Path]:

@@ -152,7 +152,7 @@ class _Worker:
     def _train(self, task: Task, lease: Lease) -> None:
         from benchmark import cell
 
-        self.doing = {"stage": "train", "cell": task.cell.id, "label": task.cell.label}
+        self.doing = {"stage": "train" if task.trains else "measure", "cell": task.cell.id, "label": task.cell.label}
         self.emit(self.doing | {"event": "start"})
         start = time.perf_counter()
         try:
@@ -165,9 +165,8 @@ class _Worker:
             return
         self.run.records.write(record, replace=task.cell.id in self.run.redo)
         self.run.settle(task)
-        accuracy = record.metrics.test_acc if record.metrics else None
         seconds = time.perf_counter() - start
-        self.emit(self.doing | {"event": "done", "accuracy": accuracy, "seconds": seconds})
+        self.emit(self.doing | {"event": "done", "seconds": seconds} | record.outcome)
         self.doing = {}
 
     def _failed(self, task: Task, error: Exception, prefix: str = "") -> None:

@@ -16,13 +16,18 @@ from results.papers import paper_tables
 LARGEST = 20  # deviations that are listed
 
 
-def compare(name: str | None, wishes: Mapping[str, Sequence[str]], records: Records) -> dict[str, Any]:
-    """Compare a paper, a table, a glob or everything with the records. FileError for a name that nobody has."""
+def chosen(name: str | None, wishes: Mapping[str, Sequence[str]]) -> Grid:
+    """Return the tables of a paper, one table, those of a glob, or all of them. FileError for a name that nobody has."""
     papers = {table.partition("/")[0] for table in paper_tables()}
     grid = read_grid("full" if name is None else f"{name}/*" if name in papers else name)
     if not isinstance(grid, Grid) or not any(table.paper for table in grid.tables.values()):
         raise FileError(f"{name} is no table of a paper; papers are {', '.join(sorted(papers))}")
-    return of(grid.selected(wishes), records)
+    return grid.selected(wishes)
+
+
+def compare(name: str | None, wishes: Mapping[str, Sequence[str]], records: Records) -> dict[str, Any]:
+    """Compare a paper, a table, a glob or everything with the records. FileError for a name that nobody has."""
+    return of(chosen(name, wishes), records)
 
 
 def of(grid: Grid, records: Records) -> dict[str, Any]:

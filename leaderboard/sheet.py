@@ -28,6 +28,7 @@ from results.table import Key, Place, Printed, Resolve
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
 UNJUDGED, REDUCED = "one seed, no tolerance", "reduced, not judged"
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
+SHARES = {"acc", "recall", "precision", "f1"}  # words in the names of figures that are fractions
 CONFIDENCE = 0.95
 
 
@@ -199,7 +200,8 @@ class Finder:
 def _relaxed(cell: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """Hash a cell without what may stand in for something else; and how close it is: the larger the closer."""
     plain = json.loads(json.dumps(cell))
-    for part in (plain["protocol"], plain["dataset"], plain["architecture"], *plain["attack"], *plain["defense"]):
+    analysis = [plain["measure"]] if isinstance(plain.get("measure"), dict) else []
+    for part in (plain["protocol"], plain["dataset"], plain["architecture"], *plain["attack"], *plain["defense"], *analysis):
         part.pop("text", None)
     scale = plain["protocol"]["fields"].pop("scale", 1.0)
     few = plain["dataset"]["fields"].pop("per_class", 0)
@@ -316,17 +318,25 @@ def _best(members: Mapping[str, tuple[Spot, list[Record]]]) -> tuple[Spot, list[
 
 
 def _numbers(records: Sequence[Record], place: Place, metric: str) -> dict[int, float]:
-    """Return what records say of a metric (by default the place's), by seed; empty for a metric that no record has."""
+    """Return what records say of a metric (by default the place's), by seed; empty for a metric that no record has.
+
+    Of the figures of an analysis the one that has the metric's name counts.
+    """
     name, _, argument = (metric or place.metric).removesuffix(")").partition("(")
     found = {}
     for record in records:
         if record.metrics is None:
             continue
-        if name == "test_acc":
-            found[record.cell.seed] = place.unit * (
-                record.metrics.test_acc_best if argument == "best" else record.metrics.test_acc
-            )
-        elif name in TIMES:
+        if record.cell.measure != "accuracy":
+            value = record.metrics.figures.get(metric or place.metric)
+            scale = place.unit if SHARES.intersection(name.split("_")) else 1.0
+        elif name == "test_acc":
+            value, scale = record.metrics.test_acc_best if argument == "best" else record.metrics.test_acc, place.unit
+        else:
+            value, scale = None, 1.0
+        if value is not None:
+            found[record.cell.seed] = scale * value
+        elif name in TIMES and record.cell.measure == "accuracy":
             stages = argument.split(",") if argument else ["purify", "train"]
             found[record.cell.seed] = sum(record.seconds.get(stage, 0.0) for stage in stages) / TIMES[name]
     return found

@@ -119,7 +119,7 @@ class Value:
     @cached_property
     def accuracies(self) -> tuple[float, ...]:
         """Test accuracy of every record used, in the order of `records`."""
-        return tuple(record.metrics.test_acc for record in self.used if record.metrics)
+        return tuple(r.metrics.test_acc for r in self.used if r.metrics and r.metrics.test_acc is not None)
 
     @cached_property
     def mean(self) -> float | None:
@@ -133,7 +133,8 @@ class Value:
     @property
     def best(self) -> float | None:
         """Mean over seeds of the best epoch, chosen on the test set: an oracle."""
-        return fmean(record.metrics.test_acc_best for record in self.used if record.metrics) if self.used else None
+        found = [r.metrics.test_acc_best for r in self.used if r.metrics and r.metrics.test_acc_best is not None]
+        return fmean(found) if found else None
 
     @property
     def seconds(self) -> float:
@@ -265,6 +266,8 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     groups: dict[tuple[str, ...], tuple[dict[str, str], dict[str, dict[str, Run]]]] = {}
     for defense, cells in table.points(resolve):
         for cell in cells:
+            if cell.measure != "accuracy":
+                continue  # figures of analyses are printed where a table names one
             point = {axis: cell.texts[axis] for axis in POINT} | {"defense": defense}
             runs = groups.setdefault(tuple(point.values()), (point, {}))[1].setdefault(cell.texts["defense"], {})
             if cell.id not in runs:

@@ -133,7 +133,7 @@ def _measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]
 
 
 def _accuracy(record: Record) -> float:
-    assert record.metrics is not None
+    assert record.metrics is not None and record.metrics.test_acc is not None
     return 100 * record.metrics.test_acc
 
 

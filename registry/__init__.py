@@ -1,13 +1,26 @@
-"""To add a method, add a file here: one file in `attacks/`, `defenses/`, `architectures/`, `datasets/` or `protocols/`.
+"""To add a method, add a file here, in `attacks/`, `defenses/`, `architectures/`, `datasets/`, `protocols/` or `analyses/`.
 
 `contract.py` says what each kind must look like, `catalog.py` finds entries by name, ours and other packages'.
 Importing this package never imports torch: planning and reporting stay light.
 """
 
-from registry.catalog import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, lacking, outdated, resolve
+from registry.catalog import (
+    ANALYSES,
+    ARCHITECTURES,
+    ATTACKS,
+    CATALOGS,
+    DATASETS,
+    DEFENSES,
+    PROTOCOLS,
+    lacking,
+    outdated,
+    resolve,
+)
 from registry.contract import (
+    Analysis,
     Attack,
     Budget,
+    Context,
     Contrastive,
     DataInfo,
     Defense,
@@ -23,14 +36,17 @@ from registry.contract import (
 )
 
 __all__ = [
+    "ANALYSES",
     "ARCHITECTURES",
     "ATTACKS",
     "CATALOGS",
     "DATASETS",
     "DEFENSES",
     "PROTOCOLS",
+    "Analysis",
     "Attack",
     "Budget",
+    "Context",
     "Contrastive",
     "DataInfo",
     "Defense",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from registry.contract import Hooks, Protocol
+from registry.contract import Hooks, ImageSet, Protocol
 
 GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all data sets
 EXTENT = 20.0  # least side of an embedding by which GAMMA means anything; not in the paper
@@ -53,6 +53,23 @@ def embedded(features: Tensor) -> Tensor:
     return torch.from_numpy(tsne.fit_transform(features.numpy()))
 
 
+def watched(train: ImageSet, per_class: int, generator: torch.Generator) -> Tensor:
+    """Draw the rows whose features are looked at: so many of each class, for 0 the paper's 100, or 50 beyond ten classes."""
+    count = per_class or (100 if train.num_classes <= 10 else 50)
+    drawn = []
+    for label in range(train.num_classes):
+        members = torch.nonzero(train.labels == label).flatten()
+        drawn.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return torch.cat(drawn)
+
+
+def clustered(points: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return the activation cluster measure of an embedding, of its first ten classes, and the larger side of all of it."""
+    first = labels < 10  # all points are embedded, the first ten classes are measured
+    extent = float((points.amax(0) - points.amin(0)).max())
+    return activation_cluster_measure(points[first], labels[first]), extent
+
+
 def with_cosine(protocol: Protocol, factor: float = 1.0) -> Protocol:
     """Return the protocol with its learning rate times `factor`; a one-cycle schedule gives way, it cannot slow layers."""
     schedule = "cosine" if protocol.schedule == "onecycle" else protocol.schedule
@@ -69,23 +86,13 @@ class Stages(Hooks):
         self.watching = True
         self.measured: list[float] = []  # the measure of each epoch
         self.extents: list[float] = []  # the larger side of each embedding
-        classes = run.train.num_classes
-        count = per_class or (100 if classes <= 10 else 50)
-        labels = run.train.labels
-        drawn = []
-        for label in range(classes):
-            members = torch.nonzero(labels == label).flatten()
-            drawn.append(members[torch.randperm(len(members), generator=run.generator)[:count]])
-        self.rows = torch.cat(drawn)
+        self.rows = watched(run.train, per_class, run.generator)
 
     def after_epoch(self, epoch: int) -> None:
         if not self.watching:
             return
         points = embedded(self.run.outputs(self.rows, features=True))
-        labels = self.run.train.labels[self.rows]
-        first = labels < 10  # all points are embedded, the first ten classes are measured
-        measure = activation_cluster_measure(points[first], labels[first])
-        extent = float((points.amax(0) - points.amin(0)).max())
+        measure, extent = clustered(points, self.run.train.labels[self.rows])
         self.measured.append(measure)
         self.extents.append(extent)
         back = measure > self.gamma and extent >= EXTENT and self.stage < self.stages - 1

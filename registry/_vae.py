@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -205,6 +206,7 @@ class Rounds:
         if number < len(self.finished):
             model.load_state_dict(self.finished[number])
             return
+        began = time.perf_counter()
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs))
         if (state := self.run.resume(str(number))) is not None:
             start = state["epoch"]
@@ -226,3 +228,5 @@ class Rounds:
             schedule.step()
             self.job.progress(number * epochs + epoch + 1, self.count * epochs)
         self.finished.append(model.state_dict())
+        spent = time.perf_counter() - began
+        self.job.note(fit_seconds=self.job.notes.get("fit_seconds", 0.0) + spent)  # of this process, as the set's seconds

@@ -3,7 +3,8 @@
 Names, fields, defaults, versions, docstrings and papers are read from the source with `ast`; an entry whose source cannot
 be read that way (defaults that are not literals, a base class from another file) is imported instead. Built-in entries are
 the files of a folder; other packages' entries are found through the entry-point groups `bench.attacks`, `bench.defenses`,
-`bench.architectures`, `bench.datasets` and `bench.protocols`, whose values are `module:class` or `module:function`.
+`bench.architectures`, `bench.datasets`, `bench.protocols` and `bench.analyses`, whose values are `module:class` or
+`module:function`.
 """
 
 from __future__ import annotations
@@ -39,8 +40,18 @@ COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_clas
 CALLED_WITH = {"datasets": ("root",), "architectures": ("num_classes", "in_channels", "image_size")}
 """Arguments of entries that are functions which the caller gives; the others are fields."""
 
-BASES = {"attacks": "Attack", "defenses": "Defense", "protocols": "Protocol"}
+BASES = {"attacks": "Attack", "defenses": "Defense", "protocols": "Protocol", "analyses": "Analysis"}
 """Entries that are classes, and what they derive from."""
+
+
+def singular(kind: str) -> str:
+    """One of a kind: attack, analysis."""
+    return "analysis" if kind == "analyses" else kind[:-1]
+
+
+def plural(noun: str) -> str:
+    """The kind of one: attacks, analyses."""
+    return "analyses" if noun == "analysis" else f"{noun}s"
 
 
 class _UnreadableError(Exception):
@@ -113,14 +124,14 @@ class Entry:
         from registry import _vision
 
         if self.error:
-            raise EntryError(f"{self.kind[:-1]} {self.name!r} of {self.source} is broken: {self.error}")
+            raise EntryError(f"{singular(self.kind)} {self.name!r} of {self.source} is broken: {self.error}")
         _vision.prepare()
         try:
             found: Any = importlib.import_module(self.module)
             for part in self.attribute.split("."):
                 found = getattr(found, part)
         except (Exception, SystemExit) as error:
-            text = f"{self.kind[:-1]} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
+            text = f"{singular(self.kind)} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
             raise EntryError(text) from error
         return found
 
@@ -175,7 +186,7 @@ class Catalog(Mapping[str, Any]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.noun = {"datasets": "data set"}.get(kind, kind[:-1])
+        self.noun = {"datasets": "data set"}.get(kind, singular(kind))
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
         """Mark a class or function of this package as the entry `name`; `facts` are attributes that it gets."""
@@ -334,7 +345,7 @@ def outdated(versions: Mapping[str, str]) -> str:
     """
     for key, then in versions.items():
         kind, _, name = key.partition(":")
-        catalog = CATALOGS.get(f"{kind}s")
+        catalog = CATALOGS.get(plural(kind))
         entry_name = "folder" if kind == "dataset" and name.startswith("folder-") else name
         if catalog is None or sum(row.name == entry_name and not row.error for row in catalog.rows) != 1:
             continue
@@ -591,4 +602,5 @@ DEFENSES = Catalog("defenses")
 ARCHITECTURES = Catalog("architectures")
 DATASETS = Catalog("datasets")
 PROTOCOLS = Catalog("protocols")
-CATALOGS = {c.kind: c for c in (ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, PROTOCOLS)}
+ANALYSES = Catalog("analyses")
+CATALOGS = {c.kind: c for c in (ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, PROTOCOLS, ANALYSES)}

@@ -1,4 +1,4 @@
-"""What an entry is: the classes that attacks, defenses and protocols derive from, and the data they are handed.
+"""What an entry is: the classes that attacks, defenses, protocols and analyses derive from, and the data they are handed.
 
 Architectures and data sets are functions; their signatures are `Architecture` and `Dataset` at the end of this file.
 Everybody works in pixel units, images scaled to [0, 1]; the training loop alone wraps the network with a mean and a
@@ -86,6 +86,10 @@ class ImageSet:
     def info(self) -> DataInfo:
         channels, height, width = self.images.shape[1:]
         return DataInfo((channels, height, width), self.num_classes, len(self.labels), self.classes)
+
+    def rows(self, rows: Tensor) -> ImageSet:
+        """Return the part of the set at these rows, in their order."""
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def batches(self, size: int = CHUNK) -> Iterator[slice]:
         """Yield slices that cover the set in order, `size` images at a time."""
@@ -425,6 +429,57 @@ class Contrastive(Protocol):
     @abstractmethod
     def objective(self, encoder: nn.Module) -> nn.Module:
         """Return what is trained: a module with the attribute `encoder`, from two views, float32 (B, C, H, W), to a loss."""
+
+
+@dataclass
+class Context:
+    """What an analysis is handed. What it does not name in `needs` is not made: `poison` is then the clean set, `purified`
+    the poison. The three sets have the same images in the same order, those that the victim trains on.
+    """
+
+    job: Job  # device and generator, seeded by the cell
+    clean: ImageSet  # the training images before the attack
+    test: ImageSet  # the clean test set
+    poison: ImageSet  # as published, mixed at the cell's ratio
+    purified: ImageSet  # what the victim trains on
+    chosen: Tensor  # bool (N,): which images are poisoned
+    attack: Sequence[Attack] = ()  # the parts of the cell's chain
+    defenses: Sequence[Defense] = ()
+    source: ImageSet | None = None  # the poison at the left of the last tool of a chain
+    craft_log: Mapping[str, float] = field(default_factory=dict)  # `seconds` of crafting, and what the attack noted
+    purify_log: Mapping[str, float] = field(default_factory=dict)  # `seconds` of purifying, and what the defense noted
+    purify_kept: Callable[[str], Any] = lambda name: None  # a side product of purifying by its name: array, or None
+    victim: Any = None  # `benchmark.measure.Looked`: model, features(set), logits(set), layers; None where none is trained
+    train: Callable[[ImageSet], float] | None = None  # trains a victim like the cell's on this set as it is; its test accuracy
+    seconds: float = 0.0  # that the victim's training took
+    curves: dict[str, list[float]] = field(default_factory=dict)  # what `after_epoch` collects; kept in the record
+
+
+NEEDS = ("clean", "poison", "purified", "network", "epochs", "craft-log", "purify-log")
+"""What analyses may need; `network` is the victim with its random weights, `epochs` its training."""
+
+
+@dataclass(frozen=True)
+class Analysis(ABC):
+    """What is measured of a cell beside, or instead of, the accuracy of its victim: named figures, kept in its record.
+
+    Without `network` and `epochs` in `needs` no victim is made, and cells of different architectures are one.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS: the stages that are run for it
+    version: ClassVar[int] = 1  # raise it when figures change
+    small: ClassVar[Mapping[str, Any]] = {}
+    paper: ClassVar[Paper | None] = None
+
+    @abstractmethod
+    def measure(self, context: Context) -> dict[str, float]:
+        """Return figures by name. Shares and accuracies are fractions; a table names the figure that it prints."""
+
+    def after_epoch(self, context: Context) -> None:  # noqa: B027  (a default, not a gap)
+        """Look at the victim after an epoch of its training, append to `context.curves`; must not draw random numbers."""
+
+    def applies(self, info: DataInfo) -> None:  # noqa: B027
+        """Raise `NotApplicable("why")` where it cannot be measured; asked while planning."""
 
 
 Architecture: TypeAlias = "Callable[..., nn.Module]"

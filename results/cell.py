@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -36,7 +36,7 @@ class Cell(_Strict):
     defense: tuple[Part, ...] = Field(min_length=1)
     architecture: Part
     seed: int = Field(0, ge=0)
-    measure: str = "accuracy"
+    measure: Literal["accuracy"] | Part = "accuracy"
 
     @cached_property
     def id(self) -> str:
@@ -52,6 +52,11 @@ class Cell(_Strict):
     def resolved(self) -> dict[str, Any]:
         """All fields without the short texts, as JSON values."""
         return without_texts(self.model_dump(mode="json"))
+
+    @property
+    def measured(self) -> str:
+        """What is measured, as people write it: accuracy, or an analysis."""
+        return self.measure if isinstance(self.measure, str) else self.measure.text
 
     @property
     def texts(self) -> dict[str, str]:
@@ -72,12 +77,14 @@ class Cell(_Strict):
         """A line for logs: digits/lsp/jpeg/small-cnn/s0."""
         texts = self.texts
         share = "" if self.ratio == 1 and self.part == "all" else f"/{self.part}-{self.ratio:g}"
-        return f"{texts['dataset']}/{texts['attack']}{share}/{texts['defense']}/{texts['architecture']}/s{self.seed}"
+        measure = "" if self.measure == "accuracy" else f"/{self.measured}"
+        return f"{texts['dataset']}/{texts['attack']}{share}/{texts['defense']}/{texts['architecture']}{measure}/s{self.seed}"
 
 
 def without_texts(cell: dict[str, Any]) -> dict[str, Any]:
     """Take the short texts out of a cell's JSON value; what is left are all its fields."""
-    for part in (cell["protocol"], cell["dataset"], cell["architecture"], *cell["attack"], *cell["defense"]):
+    analysis = [] if isinstance(cell["measure"], str) else [cell["measure"]]
+    for part in (cell["protocol"], cell["dataset"], cell["architecture"], *cell["attack"], *cell["defense"], *analysis):
         del part["text"]
     return cell
 

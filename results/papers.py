@@ -27,6 +27,7 @@ KINDS = {
     "attack": "attacks",
     "defense": "defenses",
     "architecture": "architectures",
+    "measure": "analyses",
 }
 
 Lacking = Callable[[str, str], Sequence[tuple[str, str]]]
@@ -223,7 +224,7 @@ def cited(place: Place, table: Table) -> dict[str, str]:
     return {
         "paper": table.paper,
         "table": table.table,
-        **{axis: paper.cited(name) if paper else name for axis, name in names.items()},
+        **{axis: place.cited.get(axis) or (paper.cited(name) if paper else name) for axis, name in names.items()},
         "params": paper.ordered(place.params) if paper else place.params or _fields(place),
         "metric": place.metric.partition("(")[0],
         "value": printed.text if printed and printed.value is not None else "",
@@ -263,7 +264,7 @@ def _wanted(grid: Grid, known: Known, lacking: Lacking) -> list[Wanted]:
         key = (*place.written, place.seeds)
         paper = bool(grid.tables[place.table].paper)
         try:
-            reason = _reason(fields, paper, reasons, known.resolve, lacking)
+            reason = _reason(fields, paper, reasons, known, lacking)
             if not reason and key not in made:
                 made[key] = tuple(cell for seed in place.seeds for cell in known.cells(fields, seed))
         except FileError:
@@ -274,27 +275,23 @@ def _wanted(grid: Grid, known: Known, lacking: Lacking) -> list[Wanted]:
     return found
 
 
-def _reason(
-    fields: Mapping[str, Any], paper: bool, known: dict[tuple[str, str], str], resolve: Resolve, lacking: Lacking
-) -> str:
+def _reason(fields: Mapping[str, Any], paper: bool, told: dict[tuple[str, str], str], known: Known, lacking: Lacking) -> str:
     """Why a place cannot be run, or ''. ValueError for an entry that is not even planned."""
-    measure = str(fields["measure"]).partition("(")[0]
-    if measure != "accuracy":
-        if measure in planned().get("analyses", ()):
-            return f"analysis {measure}"
-        names = ", ".join(["accuracy", *planned().get("analyses", ())])
-        raise ValueError(f"unknown analysis {measure!r}; known: {names}")
-    for axis in ("attack", "defense", "dataset", "architecture", "protocol"):
+    for axis in ("measure", "attack", "defense", "dataset", "architecture", "protocol"):
         kind, item = KINDS[axis], str(fields[axis])
-        if (kind, item) not in known:
-            known[kind, item] = _lack(axis, item, paper, resolve, lacking(kind, item))
-        if known[kind, item]:
-            return known[kind, item]
+        if item == "accuracy" and axis == "measure":
+            continue
+        if axis == "architecture" and not known.analysis(str(fields["measure"]))[1]:
+            continue  # no victim, whatever the paper calls that
+        if (kind, item) not in told:
+            told[kind, item] = _lack(axis, item, paper, known.resolve, lacking(kind, item))
+        if told[kind, item]:
+            return told[kind, item]
     return ""
 
 
 def _lack(axis: str, item: str, paper: bool, resolve: Resolve, lacks: Sequence[tuple[str, str]]) -> str:
-    noun = {"dataset": "data set"}.get(axis, axis)
+    noun = {"dataset": "data set", "measure": "analysis"}.get(axis, axis)
     kind = KINDS[axis]
     for name, missing in lacks:
         if (missing and not paper) or (not missing and name not in planned().get(kind, ())):

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from results.cell import Cell, Plain, digest, without_texts
@@ -37,9 +46,27 @@ class Curve(_Strict):
 
 
 class Metrics(_Strict):
-    test_acc: float = Field(ge=0, le=1)  # of the last epoch
-    test_acc_best: float = Field(ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
+    """The accuracy of a victim, where one was trained, and the figures of an analysis, where the cell asks for one."""
+
+    test_acc: float | None = Field(default=None, ge=0, le=1)  # of the last epoch
+    test_acc_best: float | None = Field(default=None, ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
     curve: Curve = Curve()
+    figures: dict[str, FiniteFloat] = {}  # of an analysis, by name; shares and accuracies are fractions
+    curves: dict[str, list[FiniteFloat]] = {}  # of an analysis: one value per epoch, or per point of a picture
+
+    @model_validator(mode="after")
+    def _something(self) -> Metrics:
+        if self.test_acc is None and not self.figures:
+            raise ValueError("no test_acc and no figures; a measured cell has one of them")
+        if (self.test_acc is None) != (self.test_acc_best is None):
+            raise ValueError("test_acc without test_acc_best, or the other way round")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only analyses have: records of accuracies are the same bytes as before there were any."""
+        content: dict[str, Any] = plain(self)
+        return {key: value for key, value in content.items() if key not in ("figures", "curves") or value}
 
 
 class PoisonNote(_Strict):
@@ -62,7 +89,7 @@ class Record(_Strict):
     reason: str = ""
     metrics: Metrics | None = None
     recipe: dict[str, Plain] = {}  # the protocol as it was trained: data set's variant and defense's changes applied
-    seconds: dict[str, FiniteFloat] = {}  # craft, purify, train; of the stage, whichever cell ran it
+    seconds: dict[str, FiniteFloat] = {}  # craft, purify, train, measure; of the stage, whichever cell ran it
     peak_memory: int = 0  # bytes
     device: str = ""
     numerics: dict[str, str | int | bool] = {}  # dtype, compile, threads
@@ -73,6 +100,13 @@ class Record(_Strict):
     commit: str = ""  # with -dirty where files differ from it
     command: str = ""  # that reproduces it
     finished: str = ""  # UTC, ISO 8601
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What a line about it says: its `figures`, its `accuracy` or the `reason`."""
+        if self.metrics is None:
+            return {"reason": self.reason}
+        return {"figures": self.metrics.figures} if self.metrics.figures else {"accuracy": self.metrics.test_acc}
 
 
 class Failure(_Strict):

@@ -11,7 +11,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,8 @@ from results.record import FileError
 AXES = ("protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "seed")
 PLACED = (*AXES[:-1], "measure")
 """The axes that a place of a table fixes; seeds are averaged."""
+NONE = "na"
+"""The architecture of a cell whose analysis looks at no victim."""
 
 Resolve = Callable[[str, str], Sequence[Any]]
 
@@ -47,6 +49,7 @@ class Item(_Strict):
     """
 
     label: str = ""
+    cited: str = ""  # what the paper's transcription has in the place of this entry: all, cifar10+cifar100
     params: str = ""  # the condition, key=value;..., as the transcription of the paper names it
     metric: str = ""
     better: Literal["", "high", "low"] = ""
@@ -143,6 +146,7 @@ class Place:
     own: str = ""  # the axis in which the aggregate stands
     printed: Printed | None = None
     changes: tuple[str, ...] = ()  # what the command line put in the place of something else
+    cited: Mapping[str, str] = field(default_factory=dict)  # axis -> what the paper's transcription has instead of an entry
 
     @property
     def key(self) -> Key:
@@ -233,7 +237,9 @@ class Table(_Strict):
     @property
     def printed(self) -> bool:
         """Whether the file says how it is printed: a paper's table, or one with labels, aggregates or irregular cells."""
-        return bool(self.paper or self.cell) or any(isinstance(v, Item) for axis in PLACED for v in getattr(self, axis))
+        figure = self.measure != ["accuracy"] and self.metric != "test_acc"  # of an analysis
+        items = (value for axis in PLACED for value in getattr(self, axis))
+        return bool(self.paper or self.cell) or figure or any(isinstance(value, Item) for value in items)
 
     def items(self, axis: str) -> list[tuple[str, Item]]:
         """The values of an axis with their labels."""
@@ -281,14 +287,15 @@ class Table(_Strict):
                     aggregate,
                     own,
                     printed,
+                    cited={axis: item.cited for axis, item in parts if item.cited},
                 )
             )
         return found
 
     def expand(self) -> Iterator[dict[str, Any]]:
-        """Yield every combination, axis by axis in the order of `AXES`, seeds innermost."""
-        for values in itertools.product(*(getattr(self, axis) for axis in AXES)):
-            yield dict(zip(AXES, values, strict=True))
+        """Yield every combination, measure by measure, then axis by axis in the order of `AXES`, seeds innermost."""
+        for measure, *values in itertools.product(self.measure, *(getattr(self, axis) for axis in AXES)):
+            yield {**dict(zip(AXES, values, strict=True)), "measure": measure}
 
     def cells(self, resolve: Resolve) -> list[Cell]:
         """Return the cells of the grid, each once. `resolve(kind, item)` gives the parts of an item with all fields."""
@@ -313,10 +320,13 @@ class Known:
         self.resolve = resolve
         self._parts: dict[tuple[str, str], tuple[Part, ...]] = {}
         self._members: dict[str, tuple[str, ...]] = {}
+        self._needs: dict[str, tuple[str, ...]] = {}  # of analyses
 
     def parts(self, kind: str, item: str) -> tuple[Part, ...]:
         if (kind, item) not in self._parts:
             found = self.resolve(kind, item)
+            if kind == "analyses":
+                self._needs[item] = tuple(found[0].entry.facts.get("needs", ()))
             self._parts[kind, item] = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in found)
         return self._parts[kind, item]
 
@@ -328,7 +338,17 @@ class Known:
             self._members[item] = tuple("+".join(chosen) for chosen in itertools.product(*choices))
         return tuple(self.cell({**point, "defense": member}, seed) for member in self._members[item])
 
+    def analysis(self, item: str) -> tuple[Part | None, bool]:
+        """Return an analysis with all its fields, None for accuracy; and whether it looks at a victim."""
+        if item == "accuracy":
+            return None, True
+        part = self.parts("analyses", item)[0]
+        return part, bool({"network", "epochs"} & set(self._needs[item]))
+
     def cell(self, point: Mapping[str, Any], seed: int) -> Cell:
+        """Make a cell. Where no victim is looked at the architecture is `na`, whatever the table says."""
+        analysis, victim = self.analysis(point.get("measure", "accuracy"))
+        architecture = self.parts("architectures", point["architecture"])[0] if victim else Part(name=NONE, text=NONE)
         return Cell(
             protocol=self.parts("protocols", point["protocol"])[0],
             dataset=self.parts("datasets", point["dataset"])[0],
@@ -336,8 +356,9 @@ class Known:
             ratio=point["ratio"],
             part=point["part"],
             defense=self.parts("defenses", point["defense"]),
-            architecture=self.parts("architectures", point["architecture"])[0],
+            architecture=architecture,
             seed=seed,
+            measure=analysis or "accuracy",
         )
 
 

@@ -1,0 +1,143 @@
+"""Analyses: hands them what they need of a cell, lets them watch a training, and collects their figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.augment import fit
+from benchmark.grid import Task
+from benchmark.train import EVALUATED, Training
+from poisons.numerics import Numerics, seeded
+from poisons.store import Kept, Store, chosen_images
+from registry import Analysis, Context, Defense, Hooks, ImageSet, Job
+from registry.data import Data, load
+
+
+class Looked:
+    """A victim as analyses look at it: evaluation mode, no augmentation, results float32 on the CPU."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    @property
+    def layers(self) -> list[Any]:
+        """Its parts in order from input to output."""
+        return self.training.layers
+
+    def features(self, data: ImageSet) -> Tensor:
+        """Return what enters the head: (N, D)."""
+        return self._all(data, self.training.model.features)
+
+    def logits(self, data: ImageSet) -> Tensor:
+        """Return the logits: (N, classes)."""
+        return self._all(data, self.training.model)
+
+    @torch.no_grad()
+    def _all(self, data: ImageSet, function: Callable[[Tensor], Tensor]) -> Tensor:
+        training, found = self.training, []
+        training.model.eval()
+        for where in data.batches(EVALUATED):
+            x = fit(data.pixels(where, training.device), training.size).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(training.device.partition(":")[0], torch.bfloat16, enabled=training.bf16):
+                found.append(function(x).float().cpu())
+        return torch.cat(found)
+
+
+class Measurement:
+    """One analysis of one cell. `watching` goes with the victim's defenses and changes nothing about its training."""
+
+    def __init__(self, task: Task, store: Store, whole: Data, training: ImageSet, poison: Kept | None) -> None:
+        assert task.analysis is not None, "accuracy is measured without this"
+        self.task, self.store = task, store
+        self.analysis: Analysis = task.analysis.build()
+        self.analysis.applies(training.info)
+        self.seconds = 0.0  # that it took so far
+        self.numerics = Numerics.for_set(store.device, training)
+        self.context = self._context(whole, training, poison)
+        self.watching = _Watching(self)
+
+    def _context(self, whole: Data, training: ImageSet, poison: Kept | None) -> Context:
+        task, store, cell = self.task, self.store, self.task.cell
+        chosen = chosen_images(whole.train.labels, whole.train.num_classes, cell.ratio, cell.seed)
+        chosen = chosen if not task.poison.identity else torch.zeros_like(chosen)
+        clean = whole.train
+        if cell.part == "clean":
+            rows = torch.nonzero(~chosen).flatten()
+            clean, chosen = replace(clean, images=clean.images[rows], labels=clean.labels[rows]), chosen[rows]
+        mixed = store.training_set(task.poison, whole, cell.ratio, cell.part) if task.needs_poison else clean
+        kept = store.purified(task.purified, whole) if task.purified else None
+        context = Context(
+            Job(store.device, int(cell.id, 16) >> 1, store.progress),
+            clean,
+            whole.test,
+            mixed,
+            training if kept else mixed,
+            chosen,
+            attack=tuple(part.build() for part in task.attack),
+            defenses=tuple(part.build() for part in task.defense),
+            craft_log=_log(poison),
+            purify_log=_log(kept),
+            purify_kept=lambda name: _side_product(kept, name),
+        )
+        if task.needs_poison and len(task.attack) > 1:
+            parent = task.poison.parents[0]
+            own = whole if parent.dataset == task.dataset else load(parent.dataset)
+            context.source = replace(own.train, images=store.poison(parent, own).images)
+        return context
+
+    def look(self, victim: Training) -> None:
+        """Take the victim, with the weights that it has now and gets."""
+        self.context.victim = Looked(victim)
+
+    def after_epoch(self) -> None:
+        """Let the analysis look at the victim; numbers that it draws do not reach the training."""
+        start = time.perf_counter()
+        with seeded(int(self.task.cell.id, 16) >> 1, self.numerics, self.store.device):
+            self.analysis.after_epoch(self.context)
+        self.seconds += time.perf_counter() - start
+
+    def figures(self) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Return what was measured: figures, and curves."""
+        start = time.perf_counter()
+        with seeded(int(self.task.cell.id, 16) >> 1, self.numerics, self.store.device):
+            found = self.analysis.measure(self.context)
+        self.seconds += time.perf_counter() - start
+        return found, self.context.curves
+
+
+@dataclass(frozen=True)
+class _Watching(Defense):
+    measurement: Measurement
+
+    def start(self, run: Training) -> Hooks:
+        return _Watch(self.measurement)
+
+
+class _Watch(Hooks):
+    def __init__(self, measurement: Measurement) -> None:
+        self.measurement = measurement
+
+    def after_epoch(self, epoch: int) -> None:
+        self.measurement.after_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"curves": self.measurement.context.curves, "seconds": self.measurement.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.measurement.context.curves, self.measurement.seconds = state["curves"], state["seconds"]
+
+
+def _log(kept: Kept | None) -> dict[str, float]:
+    return {} if kept is None else {**kept.manifest.get("notes", {}), "seconds": kept.manifest["seconds"]}
+
+
+def _side_product(kept: Kept | None, name: str) -> np.ndarray | None:
+    path = kept.path / f"{name}.npy" if kept else None
+    return np.load(path, mmap_mode="r", allow_pickle=False) if path is not None and path.exists() else None

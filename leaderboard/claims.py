@@ -1,0 +1,149 @@
+"""What the papers claim with a number, checked against our numbers and against their own: holds, fails, not measured."""
+
+from __future__ import annotations
+
+import fnmatch
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+import results
+from leaderboard.sheet import Sheet, Spot
+from results import FileError
+from results.table import read_toml
+
+HOLDS, FAILS, UNMEASURED = "holds", "fails", "not measured"
+RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+Labels = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value))]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Places(_Strict):
+    """Places of a table by their printed labels; each may be a glob."""
+
+    row: Labels
+    column: Labels
+
+    def holds(self, spot: Spot) -> bool:
+        key = spot.place.key
+        return all(
+            len(globs) == len(labels) and all(map(fnmatch.fnmatchcase, labels, globs))
+            for labels, globs in zip(key, (self.row, self.column), strict=True)
+        )
+
+
+class Claim(_Strict):
+    """`left relation times x right + plus`, for all places that `left` matches or for at least `count` of them."""
+
+    paper: str
+    place: str  # in the paper
+    text: str
+    table: str
+    left: Places
+    relation: Literal[">", ">=", "<", "<="]
+    right: float | Places
+    times: float = 1.0
+    plus: float = 0.0
+    count: int = 0  # 0: all
+    without: tuple[str, ...] = ()  # labels of rows or columns that `left` does not mean
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A claim with what became of it: in our numbers, and in those that the paper prints."""
+
+    claim: Claim
+    ours: str
+    printed: str
+    over: int  # places that it is about
+    measured: int  # of them with a number of ours
+    marks: tuple[str, ...] = ()  # what was measured in the place of something else
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """The claims that come with the program. FileError."""
+    path = Path(results.__file__).parent / "claims.toml"
+    try:
+        return tuple(Claim.model_validate(one) for one in read_toml(path)["claim"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FileError(f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
+
+
+def checked(sheets: Sequence[Sheet]) -> list[Checked]:
+    """Check every claim about one of these tables."""
+    by_name = {sheet.name: sheet for sheet in sheets}
+    return [_checked(claim, by_name[claim.table]) for claim in claims() if claim.table in by_name]
+
+
+def _checked(claim: Claim, sheet: Sheet) -> Checked:
+    spots = list(sheet.spots.values())
+    lefts = [s for s in spots if claim.left.holds(s) and not set(claim.without) & {*s.place.row, *s.place.column}]
+    rights = [s for s in spots if claim.right.holds(s)] if isinstance(claim.right, Places) else []
+    if not lefts or (isinstance(claim.right, Places) and not rights):  # left out by a selector
+        return Checked(claim, UNMEASURED, UNMEASURED, len(lefts), 0)
+    used = lefts + rights
+    ours, printed = (_verdict(claim, lefts, rights, number) for number in (lambda s: s.mean, lambda s: s.paper))
+    marks = tuple(dict.fromkeys(mark for spot in used if spot.mean is not None for mark in spot.marks))
+    return Checked(claim, ours, printed, len(lefts), sum(spot.mean is not None for spot in lefts), marks)
+
+
+def _verdict(claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number: Callable[[Spot], float | None]) -> str:
+    """Three values: a claim about several places fails by one that is known, and waits for those that are not."""
+    relation = RELATIONS[claim.relation]
+
+    def one(spot: Spot) -> bool | None:
+        left = number(spot)
+        others: list[float | None] = [number(other) for other in rights if other is not spot]
+        if isinstance(claim.right, float):
+            others = [claim.right]
+        known = [relation(left, claim.times * other + claim.plus) for other in others if left is not None and other is not None]
+        return False if not all(known) else True if len(known) == len(others) else None
+
+    found = [one(spot) for spot in lefts]
+    wanted = claim.count or len(found)
+    if found.count(True) >= wanted:
+        return HOLDS
+    return FAILS if found.count(True) + found.count(None) < wanted else UNMEASURED
+
+
+def rows(found: Sequence[Checked]) -> list[dict[str, Any]]:
+    """Claims as JSON values; keys are stable."""
+    return [
+        {
+            "paper": one.claim.paper,
+            "place": one.claim.place,
+            "claim": one.claim.text,
+            "table": one.claim.table,
+            "verdict": one.ours,
+            "printed": one.printed,
+            "places": one.over,
+            "measured": one.measured,
+            "instead": list(one.marks),
+        }
+        for one in found
+    ]
+
+
+def text(found: Sequence[Checked]) -> str:
+    """Claims for a terminal, one a line: ours, what the paper's own table says, the claim."""
+    width = len(UNMEASURED)
+    lines = [f"{'ours':{width}}  {'printed':{width}}  claim"]
+    for one in found:
+        where = f"{one.claim.table}, {one.claim.place}" + (f"; {', '.join(one.marks)}" if one.marks else "")
+        lines.append(f"{one.ours:{width}}  {one.printed:{width}}  {one.claim.text} ({where})")
+    return "\n".join(lines)

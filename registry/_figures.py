@@ -1,0 +1,35 @@
+"""What several analyses compute."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+
+def decibels(name: str, mse: float) -> dict[str, float]:
+    """Return the peak signal-to-noise ratio of images in [0, 1] under a name; nothing where there is no noise at all."""
+    return {name: -10 * math.log10(mse)} if mse > 0 else {}
+
+
+def reweighted(known: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor], inverse: float) -> tuple[float, float]:
+    """Fit scikit-learn's logistic regression to standardised features; return accuracy and mean loss on others.
+
+    Both are (features (n, D), labels (n,)); the mean and deviation of the first standardise both. `inverse` is C.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(known[0].numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations, as the library's default is
+        model = LogisticRegression(C=inverse).fit(scaler.transform(known[0].numpy()), known[1].numpy())
+    scores = torch.from_numpy(model.predict_log_proba(scaler.transform(judged[0].numpy()))).double()  # (n, classes seen)
+    classes = torch.from_numpy(model.classes_)
+    accuracy = float((classes[scores.argmax(1)] == judged[1]).double().mean())
+    columns = torch.searchsorted(classes, judged[1]).clamp(max=len(classes) - 1)
+    loss = -scores.gather(1, columns[:, None]).clamp(min=math.log(1e-15)).mean()
+    return accuracy, float(loss)

@@ -1,0 +1,41 @@
+"""How far purified images lie from the clean ones."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from registry import ANALYSES, Analysis, Context
+from registry._figures import decibels
+from registry._papers import D_VAE
+
+
+@ANALYSES.register("psnr")
+@dataclass(frozen=True)
+class Psnr(Analysis):
+    """Peak signal-to-noise ratio between what the victim trains on and the clean images, dB, peak 1.
+
+    Table 17 of D-VAE, which does not say how it averages: `psnr` is of the mean square over the whole set, `psnr_image` the
+    mean over images (without those that are left as they are), `mse` the mean square; `psnr_poison` is that of the poison
+    before purifying. Nothing is given where nothing differs.
+    """
+
+    paper = D_VAE
+    needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified")
+
+    def measure(self, context: Context) -> dict[str, float]:
+        errors = {"psnr": context.purified, "psnr_poison": context.poison}
+        figures: dict[str, float] = {}
+        for name, images in errors.items():
+            squares = torch.cat(
+                [
+                    (images.pixels(where).double() - context.clean.pixels(where).double()).square().flatten(1).mean(1)
+                    for where in context.clean.batches(1024)
+                ]
+            )  # (N,)
+            figures |= decibels(name, float(squares.mean()))
+            if name == "psnr":
+                figures["mse"] = float(squares.mean())
+                differ = squares[squares > 0]
+                figures |= {"psnr_image": float((-10 * differ.log10()).mean())} if len(differ) else {}
+        return figures

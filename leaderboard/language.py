@@ -101,8 +101,8 @@ def environment(language: str) -> Environment:
         return Markup("".join(printed))  # noqa: S704  (escaped piece by piece)
 
     def prose(text: str) -> Markup:
-        """Print a docstring: paragraphs, and code between backticks."""
-        paragraphs = re.split(r"\n\s*\n", text.strip())
+        """Print a docstring: paragraphs, also those that begin as `word: `, and code between backticks."""
+        paragraphs = re.split(r"\n\s*\n|(?<=\.)\n\s*(?=[\w-]+: )", text.strip())
         printed = "".join(f"<p>{code(' '.join(part.split())) if '`' in part else escape(part)}</p>" for part in paragraphs if part)
         return Markup(printed)  # noqa: S704  (escaped part by part)
 

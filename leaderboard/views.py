@@ -110,6 +110,7 @@ def board(shown: Board, links: Mapping[str, str]) -> dict[str, Any]:
             for row in shown.rows
         ],
         "tags": [sorted({tag for one in side.values() for tag in one["tags"]}) for side in (rows, columns)],
+        "most": len(shown.columns) - (shown.subject == "defense" and any(one["clean"] for one in columns.values())),
         "brief": brief([*shown.rows, *shown.columns]),
         "data": data(shown),
         "spent": sum(sum(record.seconds.values()) for record in records),

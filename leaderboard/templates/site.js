@@ -120,7 +120,7 @@
   const curves = (runs) => {
     const svg = document.createElementNS(SVG, "svg");
     const drawn = runs.filter((run) => run.curve && run.curve.length > 1);
-    svg.setAttribute("viewBox", "0 0 320 112");
+    svg.setAttribute("viewBox", "0 0 460 112");
     svg.setAttribute("class", "figure");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", "Test accuracy per epoch, one line per seed");
@@ -131,11 +131,11 @@
       svg.append(node);
     };
     for (const share of [0, 50, 100]) {
-      add("path", { class: "rule", d: `M30 ${106 - share}H320` });
+      add("path", { class: "rule", d: `M30 ${106 - share}H460` });
       add("text", { class: "tick end", x: 26, y: 110 - share }, share);
     }
     drawn.forEach((run, place) => {
-      const points = run.curve.map((y, x) => `${30 + (290 * x) / (run.curve.length - 1)},${106 - y / 10}`).join(" ");
+      const points = run.curve.map((y, x) => `${30 + (430 * x) / (run.curve.length - 1)},${106 - y / 10}`).join(" ");
       add("polyline", { class: `line c${place % 7}`, points });
     });
     return drawn.length ? svg : "";

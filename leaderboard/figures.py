@@ -38,7 +38,9 @@ def standalone(svg: str) -> str:
     return f"{head}<style>{asset('figure.css')}</style>{svg[start:]}\n"
 
 
-def lines(title: str, across: str, several: Sequence[Line], ticks: Sequence[tuple[float, str]] = (), up: str = UP) -> Markup:
+def lines(
+    title: str, across: str, several: Sequence[Line], ticks: Sequence[tuple[float, str]] = (), up: str = UP, dots: bool = True
+) -> Markup:
     """Accuracies (fractions) over something. `ticks` are marks below; by default seven whole numbers at most."""
     xs = [x for line in several for x, _ in line.points]
     low, high = min(xs), max(xs)
@@ -55,7 +57,7 @@ def lines(title: str, across: str, several: Sequence[Line], ticks: Sequence[tupl
         placed = [place(point) for point in sorted(line.points)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         parts.append(f'<polyline class="line {kind}" points="{path}"/>')
-        if len(placed) <= 12:
+        if dots and len(placed) <= 12:
             parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
         for (x, y), bar in zip(line.points, line.bars, strict=False):
             (at, top), (_, bottom) = place((x, min(1.0, y + bar))), place((x, max(0.0, y - bar)))
@@ -78,7 +80,9 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
     parts += [_tick(place(x / 100, 0)[0], str(x)) for x in range(round(100 * low), 101, 10)]
     best = sorted((x, y) for x, y, _ in points if not any(a >= x and b >= y and (a, b) != (x, y) for a, b, _ in points))
     if len(best) > 1:
-        parts.append('<polyline class="front" points="{}"/>'.format(" ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*p) for p in best))))
+        parts.append(
+            '<polyline class="front" points="{}"/>'.format(" ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*p) for p in best)))
+        )
     placed = sorted((*place(x, y), name) for x, y, name in points)
     order = sorted(placed, key=lambda one: one[1])
     for (x, y, name), lower in zip(order, _apart([one[1] for one in order]), strict=True):
@@ -147,7 +151,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
     for height in heights:
         found.append(max(height, found[-1] + LINE) if found else height)
     over = (found[-1] - (HEIGHT - BOTTOM)) if found else 0
-    ceiling = HEIGHT - BOTTOM
+    ceiling: float = HEIGHT - BOTTOM
     for number in range(len(found) - 1, -1, -1) if over > 0 else ():
         found[number] = min(found[number], ceiling)
         ceiling = found[number] - LINE

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.render import DASH
+from leaderboard.language import DASH
 from registry import EntryError, MissingDataError, resolve
 from registry import data as datasets
 from registry.item import write
@@ -87,7 +87,9 @@ def _strips(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         _strip(before, "clean", f"One clean image of each of {len(rows)} classes"),
         _strip(poisoned, "poisoned", "The same images poisoned"),
         _strip(grown, f"perturbation, amplified {127 / strongest:.3g} times around grey", "What was added to each, amplified"),
-        _strip(spectrum, "its spectrum: magnitude on a log scale, low frequencies in the middle", "The spectrum of what was added"),
+        _strip(
+            spectrum, "its spectrum: magnitude on a log scale, low frequencies in the middle", "The spectrum of what was added"
+        ),
     ]
 
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ def asset(name: str) -> str:
 def fingerprint(text: str) -> str:
     """What a security policy calls an inline style or script: only what hashes to this is applied or run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
 
 
 def escape_markdown(text: str) -> str:
@@ -103,9 +102,12 @@ def environment(language: str) -> Environment:
     def prose(text: str) -> Markup:
         """Print a docstring: paragraphs, also those that begin as `word: `, and code between backticks."""
         paragraphs = re.split(r"\n\s*\n|(?<=\.)\n\s*(?=[\w-]+: )", text.strip())
-        printed = "".join(f"<p>{code(' '.join(part.split())) if '`' in part else escape(part)}</p>" for part in paragraphs if part)
+        printed = "".join(
+            f"<p>{code(' '.join(part.split())) if '`' in part else escape(part)}</p>" for part in paragraphs if part
+        )
         return Markup(printed)  # noqa: S704  (escaped part by part)
 
+    @lru_cache(4096)
     def item(text: str) -> Markup:
         """Print an item with its parameters small, and let it break behind commas."""
         small = re.sub(r"(\([^()]*\))", r"<wbr><span class=args>\1</span>", str(escape(text)))

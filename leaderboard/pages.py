@@ -57,7 +57,8 @@ class Site:
             texts |= {name: figures.standalone(svg) for name, svg in self._figures(board).items()}
             texts[f"{board.slug}.bib"] = bibliography(views.papers(board))
         for name, group in self._homes.items():
-            texts[name] = self._page("sources.html", title=f"Where the numbers of {group[0].attack} come from", **self._sources(group))
+            view = views.sources(group) | {"home_of": file_of("attack", group[0].attack)}
+            texts[name] = self._page("sources.html", "attacks", f"Where the numbers of {view['attack']} come from", **view)
         texts["papers.html"] = printed.index(self.sheets, self._frame("papers"))
         for sheet in self.sheets:
             texts |= printed.site(sheet, self._frame("papers"), self.links)
@@ -67,7 +68,9 @@ class Site:
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
         texts["coverage.html"] = self._page("coverage.html", "coverage", **views.coverage(self.boards, self.sheets))
-        about = {noun: [row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets")}
+        about: dict[str, Any] = {
+            noun: [row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets")
+        }
         texts["protocols.html"] = self._page("protocols.html", "protocols", **about)
         stale = [cell for cells in self._homes.values() for cell in cells if cell.value.state == "stale"]
         texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=views.blocks(self.changelog))
@@ -136,9 +139,14 @@ class Site:
     def board(self, board: Board, *, home: bool = False, of: Board | None = None) -> str:
         """Return a board's page; `of` is the board that it shows from the defender's side."""
         base = of or board
-        view = views.board(board, self.links)
+        if board.slug not in self._seen:
+            self._seen[board.slug] = views.board(board, self.links, self._seen.get(base.slug))
+        view = self._seen[board.slug]
         files = [(f"{base.slug}.{render.ENDINGS[form]}", name) for form, name in FILES.items()]
-        files += [(f"{base.slug}.bib", "BibTeX"), *((name, title) for name, title in views.figure_files(base) if name in self._figures(base))]
+        files += [
+            (f"{base.slug}.bib", "BibTeX"),
+            *((name, title) for name, title in views.figure_files(base) if name in self._figures(base)),
+        ]
         context = {
             "home": home,
             "board": board,
@@ -153,6 +161,11 @@ class Site:
         return self._page("board.html", "index", TITLE if home else board.title, **(view | context))
 
     @cached_property
+    def _seen(self) -> dict[str, dict[str, Any]]:
+        """What templates get of boards: the first is shown twice, and both sides have the same sources."""
+        return {}
+
+    @cached_property
     def _drawn(self) -> dict[str, dict[str, str]]:
         return {}
 
@@ -160,18 +173,11 @@ class Site:
         """The figures of a board by the names of their files."""
         if board.slug not in self._drawn:
             numbers = [[board.values[row, column].mean for column in board.columns] for row in board.rows]
-            drawn = {f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers)}
+            drawn: dict[str, str] = {f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers)}
             if plot := views.pareto(board):
                 drawn[f"{board.slug}.pareto.svg"] = plot
             self._drawn[board.slug] = drawn
         return self._drawn[board.slug]
-
-    def _sources(self, cells: Sequence[views.Cell]) -> dict[str, Any]:
-        return {
-            "cells": [views.source(cell) for cell in cells],
-            "attack": cells[0].attack,
-            "home_of": file_of("attack", cells[0].attack),
-        }
 
     def _entry(self, kind: str, entry: Entry) -> str:
         cells = self._cells(kind, entry.name)

@@ -30,7 +30,7 @@ SHORT = {"not-available": "not available", "missing": "not run yet", "printed": 
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
 
 
-def html(sheet: Sheet, frame: Mapping[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
+def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
     """Return one page. On the site it has a `frame`, the same table in other formats beside it, and `links` from ids of cells
     to where all is said about them."""
     others = [
@@ -162,7 +162,7 @@ FORMATS: dict[str, Callable[[Sheet], str]] = {
 }
 
 
-def site(sheet: Sheet, frame: Mapping[str, Any], links: Mapping[str, str]) -> dict[str, str]:
+def site(sheet: Sheet, frame: dict[str, Any], links: Mapping[str, str]) -> dict[str, str]:
     """Return the files of the site that a printed table makes, by name."""
     texts = {f"{sheet.slug}.{ending}": make(sheet) for ending, make in (("csv", csv), ("md", markdown), ("tex", latex))}
     return {f"{sheet.slug}.html": html(sheet, frame, links)} | texts
@@ -269,5 +269,8 @@ def _sources(sheet: Sheet, links: Mapping[str, str]) -> list[dict[str, Any]]:
             anchor = f"cell-{record}" if record not in found else ""
             place = " / ".join((*spot.place.row, *spot.place.column)) if number == 0 else ""
             text = f"{spot.per_seed[seed]:.{_digits(spot) + 1}f}"
-            found.setdefault(record, {"anchor": anchor, "place": place, "seed": seed, "value": text, "id": record, "href": links.get(record, "")})
+            found.setdefault(
+                record,
+                {"anchor": anchor, "place": place, "seed": seed, "value": text, "id": record, "href": links.get(record, "")},
+            )
     return list(found.values())

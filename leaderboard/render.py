@@ -123,7 +123,9 @@ FORMATS: dict[str, Callable[[Board], str]] = {
 ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 
-def write(boards: Sequence[Board], folder: Path, formats: Sequence[str], *, more: Mapping[str, str] | None = None) -> list[Path]:
+def write(
+    boards: Sequence[Board], folder: Path, formats: Sequence[str], *, more: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write each board as <slug>.<ending> in every format, and the files `more` by name.
 
     Returns the paths, those of `more` first. Whole files appear by rename; other files in `folder` are left alone.
@@ -218,9 +220,7 @@ def _view(board: Board) -> dict[str, Any]:
     return {
         "board": board,
         "spread": spread(board),
-        "lines": [
-            {"label": row, "cells": [_cell(board, row, column) for column in board.columns]} for row in board.rows
-        ],
+        "lines": [{"label": row, "cells": [_cell(board, row, column) for column in board.columns]} for row in board.rows],
         "reasons": _reasons(board),
     }
 

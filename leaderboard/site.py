@@ -94,7 +94,7 @@ def changelog(workspace: Path) -> str:
 class Remembered(Records):
     """Records that are read once each, however many tables show them."""
 
-    known: dict[str, Record | None | FileError] = field(default_factory=dict)
+    known: dict[str, Record | FileError | None] = field(default_factory=dict)
 
     def read(self, cell_id: str) -> Record | None:
         if cell_id not in self.known:

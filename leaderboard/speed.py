@@ -1,4 +1,4 @@
-"""Prints how long a board of many cells takes to render, how large it is, and how long a browser takes to open and sort it.
+"""Prints what a board of many cells costs: seconds of one core to render, its size, how long a browser is busy with it.
 
 `python -m leaderboard.speed [CELLS]`; the browser's part needs the packages chromium and chromium-driver. Figures are of this
 machine: compare them with others of the same machine alone.
@@ -19,13 +19,7 @@ from registry import resolve
 from results import Record, Records, Table, read_table
 from results.record import Curve, Metrics, PoisonNote
 
-OPENED = "const [t] = performance.getEntriesByType('navigation'); return t.domComplete"
-SORTED = """
-    const start = performance.now();
-    document.querySelectorAll('#board .sort')[5].click();
-    document.body.offsetHeight;  // the layout belongs to it
-    return performance.now() - start
-"""
+SORT = "document.querySelectorAll('#board .sort')[5].click(); document.body.offsetHeight"  # with the layout that follows
 
 
 def table(cells: int) -> Table:
@@ -41,14 +35,16 @@ def fill(records: Records, made: Table) -> None:
     """Write a record for every cell, with numbers from its place alone."""
     for place, cell in enumerate(made.cells(resolve)):
         accuracy = (place * 37 % 1000) / 1000
-        metrics = Metrics(test_acc=accuracy, test_acc_best=accuracy, curve=Curve(test_acc=[accuracy * k / 10 for k in range(1, 11)]))
+        metrics = Metrics(
+            test_acc=accuracy, test_acc_best=accuracy, curve=Curve(test_acc=[accuracy * k / 10 for k in range(1, 11)])
+        )
         note = PoisonNote(checksum=f"{place:064x}", norm="l2", spent=1.0, allowed=1.0)
         found = {"train": 1.0, "craft": 0.1}
         records.write(Record(id=cell.id, cell=cell, metrics=metrics, poison=note, seconds=found, device="cpu"))
 
 
 def browse(page: Path) -> dict[str, float]:
-    """Open and sort a page in a browser without a window; milliseconds."""
+    """Open and sort a page in a browser without a window; milliseconds that its main thread was busy."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -57,10 +53,19 @@ def browse(page: Path) -> dict[str, float]:
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def busy() -> float:
+        metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return 1000 * float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
+
     try:
         driver.get("about:blank")
+        driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+        before = busy()
         driver.get(page.as_uri())
-        return {"open": driver.execute_script(OPENED), "sort": driver.execute_script(SORTED)}
+        opened = busy()
+        driver.execute_script(SORT)
+        return {"open": opened - before, "sort": busy() - opened}
     finally:
         driver.quit()
 
@@ -71,17 +76,17 @@ def main(cells: int = 10_000) -> None:
         records = Records(folder / "records")
         records.folder.mkdir()
         fill(records, made)
-        start = time.perf_counter()
+        start = time.process_time()
         shown = board(made, records, "quick", resolve)
-        print(f"reading and ranking {len(shown.values):,} cells: {time.perf_counter() - start:.2f} s")
-        start = time.perf_counter()
+        print(f"reading and ranking {len(shown.values):,} cells: {time.process_time() - start:.2f} s")
+        start = time.process_time()
         page = pages.Site([shown]).board(shown)
-        print(f"the board's page: {time.perf_counter() - start:.2f} s, {len(page.encode()) / 2**20:.2f} MiB")
-        start = time.perf_counter()
+        print(f"the board's page: {time.process_time() - start:.2f} s, {len(page.encode()) / 2**20:.2f} MiB")
+        start = time.process_time()
         files = pages.Site([shown]).files()
         paths = render.write([], folder / "site", (), more=files)
         size = sum(path.stat().st_size for path in paths)
-        print(f"the whole site: {time.perf_counter() - start:.2f} s, {len(paths)} files, {size / 2**20:.1f} MiB")
+        print(f"the whole site: {time.process_time() - start:.2f} s, {len(paths)} files, {size / 2**20:.1f} MiB")
         if shutil.which("chromium") and shutil.which("chromedriver"):
             found = browse(folder / "site" / f"{shown.slug}.html")
             print(f"in a browser: opens in {found['open']:.0f} ms, sorts in {found['sort']:.0f} ms")

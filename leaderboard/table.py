@@ -12,7 +12,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
@@ -267,6 +267,7 @@ def _honest(part: Part) -> str:
     return part.text if part.text.startswith(part.name) and rest[:1] in ("", "(", "@") else write(part.name, part.fields)
 
 
+@lru_cache(4096)
 def slugged(text: str) -> str:
     """Return a file name's stem, a-z 0-9 . _ - only, that differs for different texts: 8 hex digits stand for what is lost."""
     kept = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from leaderboard import figures
 from leaderboard.cite import bibtex
 from leaderboard.figures import Line
-from leaderboard.render import brief, difference, is_worst, number, percent, short, spread
+from leaderboard.render import brief, difference, is_worst, number, short, spread
 from leaderboard.sheet import DEVIATES, WITHIN, Sheet
 from leaderboard.table import POINT, Board, Value, slugged
 from registry import CATALOGS, EntryError, Paper
@@ -29,6 +28,7 @@ SETTING = tuple(axis for axis in POINT if axis not in ("attack", "defense"))
 WORDS = {"dataset": "data set", "part": "trained on"}
 STATES = ("done", "stale", "failed", "not-applicable", "missing")
 HOOKS = {"purify": "before training", "augment": "during training", "loss": "during training", "start": "during training"}
+LARGE = 2000  # places of a board
 CURVE = 24  # points of a curve inside a board's page; the page of sources has all
 
 
@@ -45,12 +45,13 @@ class Cell:
 
     @property
     def attack(self) -> str:
-        """The entry whose page of sources has it: the first of its attacks."""
+        """The first of its attacks, an entry."""
         return self.value.runs[0].cell.attack[0].name
 
     @property
     def page(self) -> str:
-        return f"sources.{slugged(self.attack)}.html"
+        """The page of sources that has it: one per attack as people write it."""
+        return f"sources.{slugged(self.value.point['attack'])}.html"
 
     @property
     def href(self) -> str:
@@ -76,8 +77,8 @@ def setting(point: Mapping[str, str]) -> str:
 # A board
 
 
-def board(shown: Board, links: Mapping[str, str]) -> dict[str, Any]:
-    """The table of a board, and the provenance behind its numbers for the drawer."""
+def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The table of a board, and the provenance behind its numbers for the drawer; that of its `other` side is the same."""
     tags = {axis: _tags(shown, axis) for axis in ("attack", "defense")}
 
     def side(labels: Sequence[str], axes: Sequence[str], key: Any) -> dict[str, dict[str, Any]]:
@@ -103,18 +104,23 @@ def board(shown: Board, links: Mapping[str, str]) -> dict[str, Any]:
     records = [record for value in shown.values.values() for record in value.used]
     return {
         "spread": spread(shown),
+        "large": large(shown),
         "latest": max((record.finished for record in records), default=""),
         "heads": list(columns.values()),
         "lines": [
-            rows[row] | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, columns[c], links) for c in shown.columns]}
+            rows[row] | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, links) for c in shown.columns]}
             for row in shown.rows
         ],
         "tags": [sorted({tag for one in side.values() for tag in one["tags"]}) for side in (rows, columns)],
         "most": len(shown.columns) - (shown.subject == "defense" and any(one["clean"] for one in columns.values())),
         "brief": brief([*shown.rows, *shown.columns]),
-        "data": data(shown),
-        "spent": sum(sum(record.seconds.values()) for record in records),
+        "data": other["data"] if other else data(shown),
     }
+
+
+def large(shown: Board) -> bool:
+    """Whether a board shows less of each place, and its rows are laid out only when they are scrolled to."""
+    return len(shown.values) > LARGE
 
 
 def _page_of(axis: str, cell: Any) -> str:
@@ -145,37 +151,40 @@ def _entry(kind: str, name: str) -> Entry | None:
         return None
 
 
-def _cell(shown: Board, row: str, column: str, head: Mapping[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
+def _cell(shown: Board, row: str, column: str, links: Mapping[str, str]) -> dict[str, Any]:
     value = shown.values[row, column]
     run = next((run for run in value.runs if run.id in links), None)
     return {
         "value": value,
         "number": number(value),
         "note": short(value, shown.seeds),
-        "change": difference(value.drop) if value.drop is not None else "",
+        "change": difference(value.drop) if value.drop is not None and not large(shown) else "",
         "heat": round(10 * value.mean) if value.mean is not None else None,
         "best": is_worst(shown, row, column),
         "href": links[run.id] if run else "",
-        "key": value.runs[0].id if run else "",
-        "slug": head["slug"],
     }
 
 
 def data(shown: Board) -> Markup:
     """The provenance of a board's numbers as JSON, short: what many records share is written once."""
-    texts: dict[str, int] = {}
+    texts: dict[tuple[tuple[str, str], ...], int] = {}
     cells = {}
     for value in shown.values.values():
         if any(run.state != "missing" for run in value.runs):
             cells[value.runs[0].id] = [_run(run, texts) for run in value.runs]
-    return _json({"shared": [json.loads(text) for text in texts], "cells": cells})
+    return _json({"shared": [dict(text) for text in texts], "cells": cells})
 
 
 def bib(shown: Board) -> Markup:
     """BibTeX by the labels of rows and columns, for the export of what is in view."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for axis, several in shown.settings.items():
-        side = [label for labels, axes in ((shown.rows, shown.row_axes), (shown.columns, shown.column_axes)) if axis in axes for label in labels]
+        side = [
+            label
+            for labels, axes in ((shown.rows, shown.row_axes), (shown.columns, shown.column_axes))
+            if axis in axes
+            for label in labels
+        ]
         for text, one in several.items():
             if one.papers:
                 found |= {label: [bibtex(paper) for paper in one.papers] for label in side if text in label.split(" / ")}
@@ -192,13 +201,12 @@ def _json(content: Any) -> Markup:
     return Markup(text)  # noqa: S704  (escaped above)
 
 
-def _run(run: Any, texts: dict[str, int]) -> dict[str, Any]:
+def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
     record: Record | None = run.record
     if record is None or record.metrics is None:
         return {"seed": run.cell.seed, "id": run.id, "why": f"{run.state.replace('-', ' ')}: {run.reason}"}
-    shared = {key: text for key, text in facts(record).items() if text and key != "finished"} | poison(record)
-    number = texts.setdefault(json.dumps(shared, ensure_ascii=False), len(texts))
-    found = {
+    several = ({key: text for key, text in facts(record).items() if text and key != "finished"}, poison(record))
+    found: dict[str, Any] = {
         "seed": run.cell.seed,
         "id": run.id,
         "acc": round(record.metrics.test_acc, 4),
@@ -206,7 +214,7 @@ def _run(run: Any, texts: dict[str, int]) -> dict[str, Any]:
         "curve": [round(1000 * y) for y in thinned(record.metrics.curve.test_acc)],
         "seconds": seconds(record),
         "memory": f"{record.peak_memory / 2**20:,.0f} MiB" if record.peak_memory else "",
-        "shared": number,
+        "shared": [texts.setdefault(tuple(one.items()), len(texts)) for one in several],
         "finished": record.finished,
     }
     return found | ({"why": f"stale: {run.reason}"} if run.state == "stale" else {})
@@ -235,8 +243,12 @@ def poison(record: Record) -> dict[str, str]:
     note = record.poison
     if note is None:
         return {"poison": "none"}
-    figures = [f"{name} {amount:.4g}" for name, amount in (("spent", note.spent), ("allowed", note.allowed)) if amount is not None]
-    return {"poison": note.checksum} | ({"budget": f"{note.norm}: {', '.join(figures)}" if figures else note.norm} if note.norm else {})
+    figures = [
+        f"{name} {amount:.4g}" for name, amount in (("spent", note.spent), ("allowed", note.allowed)) if amount is not None
+    ]
+    return {"poison": note.checksum} | (
+        {"budget": f"{note.norm}: {', '.join(figures)}" if figures else note.norm} if note.norm else {}
+    )
 
 
 def seconds(record: Record) -> str:
@@ -288,26 +300,43 @@ def pareto(shown: Board) -> Markup | None:
 # Cells and entries
 
 
-def source(cell: Cell) -> dict[str, Any]:
-    """All that is known of where a number comes from."""
-    records = cell.value.used
-    known = [facts(record) | poison(record) for record in records]
-    same = [key for key in known[0] if all(one.get(key) == known[0][key] for one in known)] if known else []
+def sources(cells: Sequence[Cell]) -> dict[str, Any]:
+    """All that is known of where numbers come from; `common` is the same for all of their records."""
+    known = [facts(record) for cell in cells for record in cell.value.used]
+    common = (
+        {key: text for key, text in known[0].items() if text and all(one.get(key) == text for one in known)} if known else {}
+    )
+
+    def only(record: Record) -> dict[str, str]:
+        found = poison(record) | facts(record)
+        return {key: text for key, text in found.items() if text and key not in common and key != "finished"}
+
     return {
-        "cell": cell,
-        "number": number(cell.value),
-        "curve": _curve(cell),
-        "common": {key: known[0][key] for key in same if known[0][key]},
-        "runs": [
+        "attack": cells[0].value.point["attack"],
+        "common": common,
+        "cells": [
             {
-                "run": run,
-                "seconds": seconds(run.record) if run.record else "",
-                "epochs": len(run.record.metrics.curve.test_acc) if run.record and run.record.metrics else 0,
-                "only": {k: v for k, v in (facts(run.record) | poison(run.record)).items() if k not in same and v} if run.record else {},
+                "cell": cell,
+                "number": number(cell.value),
+                "curve": _curve(cell),
+                "only": _merged([(run.cell.seed, only(run.record)) for run in cell.value.runs if run.record]),
+                "runs": [{"run": run, "seconds": seconds(run.record) if run.record else ""} for run in cell.value.runs],
             }
-            for run in cell.value.runs
+            for cell in cells
         ],
     }
+
+
+def _merged(several: Sequence[tuple[int, Mapping[str, str]]]) -> list[tuple[str, str]]:
+    """Facts of several seeds: what they share once, the rest with its seed."""
+    found = []
+    for key in dict.fromkeys(key for _, one in several for key in one):
+        texts = {one.get(key, "") for _, one in several}
+        if len(texts) == 1:
+            found.append((key, texts.pop()))
+        else:
+            found += [(f"{key}, seed {seed}", one[key]) for seed, one in several if key in one]
+    return found
 
 
 def _curve(cell: Cell) -> Markup | None:
@@ -316,9 +345,9 @@ def _curve(cell: Cell) -> Markup | None:
         curve = record.metrics.curve if record.metrics else None
         for name, points in (("test", curve.test_acc), ("train", curve.train_acc)) if curve else ():
             if len(points) > 1:
-                drawn.append(Line(f"{name}, seed {record.cell.seed}", [(i, y) for i, y in enumerate(points, 1)]))
+                drawn.append(Line(f"{name}, seed {record.cell.seed}", list(enumerate(points, 1))))
     title = f"Accuracy per epoch: {described(cell)}"
-    return figures.lines(title, "epoch", drawn, up="accuracy, %") if drawn else None
+    return figures.lines(title, "epoch", drawn, up="accuracy, %", dots=False) if drawn else None
 
 
 def described(cell: Cell) -> str:
@@ -347,7 +376,11 @@ def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
         "cells": len(means),
         "low": min(means, default=None),
         "high": max(means, default=None),
-        "tags": list(dict.fromkeys([*(HOOKS[h] for h in HOOKS if h in entry.hooks), *(f"needs {n}" for n in entry.facts.get("needs", ()))]))
+        "tags": list(
+            dict.fromkeys(
+                [*(HOOKS[h] for h in HOOKS if h in entry.hooks), *(f"needs {n}" for n in entry.facts.get("needs", ()))]
+            )
+        )
         if entry.kind == "defenses"
         else [],
     }
@@ -392,7 +425,11 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
     for (named, where), several in groups.items():
         names = brief(list(several))
         drawn = [
-            Line(names[defense], sorted((x, v.mean or 0.0) for x, v in points.items()), [v.std or 0.0 for _, v in sorted(points.items())])
+            Line(
+                names[defense],
+                sorted((x, v.mean or 0.0) for x, v in points.items()),
+                [v.std or 0.0 for _, v in sorted(points.items())],
+            )
             for defense, points in several.items()
             if len(points) > 1
         ]
@@ -452,7 +489,9 @@ def _costs(one: Board) -> list[dict[str, Any]]:
         {
             "axis": axis,
             "text": text,
-            "stages": {stage: fmean(found[stage]) if found.get(stage) else None for stage in ("craft", "purify", "train", "memory")},
+            "stages": {
+                stage: fmean(found[stage]) if found.get(stage) else None for stage in ("craft", "purify", "train", "memory")
+            },
             "times": fmean(found["train"]) / fmean(plain) if plain and found.get("train") and fmean(plain) else None,
         }
         for (axis, text), found in spent.items()
@@ -463,7 +502,7 @@ def _total(boards: Sequence[Board]) -> dict[str, Any]:
     """Seconds of all records, a poison's crafting counted once; by device."""
     records = {record.id: record for one in boards for value in one.values.values() for record in value.used}
     crafted = {r.poison.checksum: r.seconds.get("craft", 0.0) for r in records.values() if r.poison}
-    trained: Counter[str] = Counter()
+    trained: dict[str, float] = defaultdict(float)
     for record in records.values():
         trained[record.device or "unknown device"] += sum(s for stage, s in record.seconds.items() if stage != "craft")
     return {"records": len(records), "craft": sum(crafted.values()), "devices": dict(sorted(trained.items()))}

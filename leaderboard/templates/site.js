@@ -69,6 +69,9 @@
   const tagged = (node) => (node.dataset.tags || "").split("|").filter(Boolean);
   const list = (text) => (text || "").split(",").filter(Boolean);
 
+  const idOf = (link) => link.getAttribute("href").split("#c-")[1]; // of the cell that a number is of
+  const linkTo = (cell) => cell && find(`td a[href$="#c-${CSS.escape(cell)}"]`, table);
+
   const state = () => new URLSearchParams(location.hash.slice(1));
   const change = (fields) => {
     const next = state();
@@ -81,6 +84,7 @@
     for (const row of table.rows) row.cells[column].hidden = hidden;
   };
 
+  let sorted = null;
   const show = () => {
     const view = state();
     const off = new Set(list(view.get("off")));
@@ -99,17 +103,20 @@
       const text = `${row.cells[0].dataset.label} ${row.dataset.words}`.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word)) || tagged(row).some((tag) => off.has(tag));
     }
-    const [key, order] = (view.get("sort") || "").split(":");
-    const column = heads.findIndex((head) => head.dataset.key === key);
-    if (column >= 0) sort(table, column, order === "down" ? -1 : 1);
-    else {
-      table.tBodies[0].append(...rows);
-      for (const head of heads) head.removeAttribute("aria-sort");
+    if (view.get("sort") !== sorted) {
+      sorted = view.get("sort");
+      const [key, order] = (sorted || "").split(":");
+      const column = heads.findIndex((head) => head.dataset.key === key);
+      if (column >= 0) sort(table, column, order === "down" ? -1 : 1);
+      else {
+        table.tBodies[0].append(...rows);
+        for (const head of heads) head.removeAttribute("aria-sort");
+      }
     }
     const left = rows.filter((row) => !row.hidden).length;
     find("#count").textContent = left === rows.length ? "" : `${left} of ${rows.length} rows`;
     const cell = view.get("cell");
-    const link = cell && find(`a[data-cell="${CSS.escape(cell)}"]`, table);
+    const link = linkTo(cell);
     if (link) open(link);
     else if (drawer.open) drawer.close();
   };
@@ -151,7 +158,7 @@
 
   const open = (link) => {
     const cell = link.closest("td");
-    const runs = data.cells[link.dataset.cell] || [];
+    const runs = data.cells[idOf(link)] || [];
     const labels = [cell.parentNode.cells[0].dataset.label, heads[cell.cellIndex].dataset.label];
     find("#drawer-title").textContent = labels.join(" × ");
     const seeds = make("table", { className: "sources" });
@@ -167,15 +174,11 @@
       fact(`finished, seed ${run.seed}`, run.finished);
       fact(`peak memory, seed ${run.seed}`, run.memory);
     }
-    const groups = new Map();
-    for (const run of runs) if (run.shared !== undefined) groups.set(run.shared, [...(groups.get(run.shared) || []), run.seed]);
-    const several = [...groups].map(([place, where]) => [data.shared[place], where]);
-    for (const [shared, where] of several) {
-      for (const [name, text] of Object.entries(shared)) {
-        const same = several.every(([other]) => other[name] === text);
-        if (!same) fact(`${name}, seed ${where.join(", ")}`, text);
-        else if (shared === several[0][0]) fact(name, text);
-      }
+    // what seeds share is said once
+    const known = runs.filter((run) => run.shared).map((run) => [run.seed, Object.assign({}, ...run.shared.map((place) => data.shared[place]))]);
+    for (const name of new Set(known.flatMap(([, texts]) => Object.keys(texts)))) {
+      const same = known.every(([, texts]) => texts[name] === known[0][1][name]);
+      for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
     }
     find("#drawer-body").replaceChildren(
       make("p", {}, make("strong", {}, link.textContent), " ", make("a", { href: link.getAttribute("href") }, "All about it")),
@@ -190,13 +193,13 @@
   };
 
   table.addEventListener("click", (event) => {
-    const link = event.target.closest("a[data-cell]");
+    const link = event.target.closest("td a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    change({ cell: link.dataset.cell });
+    change({ cell: idOf(link) });
   });
   drawer.addEventListener("close", () => {
-    const link = find(`a[data-cell="${CSS.escape(state().get("cell") || "")}"]`, table);
+    const link = linkTo(state().get("cell"));
     change({ cell: "" });
     if (link) link.focus();
   });
@@ -233,7 +236,7 @@
     JSON: ({ labels, lines }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
       row: line[0].dataset.label, column: labels[place + 1], value: number(cell),
       std: cell.dataset.s === undefined ? null : Number(cell.dataset.s),
-      records: ((link) => (link ? (data.cells[link.dataset.cell] || []).map((run) => run.id) : []))(find("a[data-cell]", cell)),
+      records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
     }))), null, 1) + "\n",
     Markdown: ({ labels, texts }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
       .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escapes.Markdown(text))).join(" | ")} |`).join("\n") + "\n",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from leaderboard.language import asset, percent
+from leaderboard.language import DASH, asset, percent
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -108,7 +108,7 @@ def heat(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequen
             x = left + j * wide
             kind = "none" if value is None else f"h{round(10 * value)}"
             parts.append(f'<rect class="tile {kind}" x="{x}" y="{y}" width="{wide - 1}" height="{high - 1}"/>')
-            parts.append(_text(x + wide / 2, y + 15, "–" if value is None else percent(value), "number"))
+            parts.append(_text(x + wide / 2, y + 15, DASH if value is None else percent(value), "number"))
     right = left + len(columns) * wide + 4 * max((min(34, len(column)) for column in columns[-3:]), default=0)
     return _svg(title, parts, right, top + len(rows) * high + 4)
 

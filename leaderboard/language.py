@@ -93,7 +93,7 @@ def environment(language: str) -> Environment:
         """Print `words between backticks` as code."""
         pieces = text.split("`")
         if len(pieces) % 2 == 0 or not all(pieces[1:-1]):  # one is missing, or two stand side by side
-            return Markup(escape(text)) if language == "html" else text
+            return text
         before, after = {"html": ("<code>", "</code>"), "md": ("`", "`"), "tex": (r"\texttt{", "}")}[language]
         inside: Callable[[str], str] = str if language == "md" else escaper  # Markdown prints code as it is
         printed = (f"{before}{inside(p)}{after}" if i % 2 else escaper(p) for i, p in enumerate(pieces))
@@ -102,9 +102,7 @@ def environment(language: str) -> Environment:
     def prose(text: str) -> Markup:
         """Print a docstring: paragraphs, also those that begin as `word: `, and code between backticks."""
         paragraphs = re.split(r"\n\s*\n|(?<=\.)\n\s*(?=[\w-]+: )", text.strip())
-        printed = "".join(
-            f"<p>{code(' '.join(part.split())) if '`' in part else escape(part)}</p>" for part in paragraphs if part
-        )
+        printed = "".join(f"<p>{escape(code(' '.join(part.split())))}</p>" for part in paragraphs if part)
         return Markup(printed)  # noqa: S704  (escaped part by part)
 
     @lru_cache(4096)

@@ -68,10 +68,8 @@ class Site:
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
         texts["coverage.html"] = self._page("coverage.html", "coverage", **views.coverage(self.boards, self.sheets))
-        about: dict[str, Any] = {
-            noun: [row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets")
-        }
-        texts["protocols.html"] = self._page("protocols.html", "protocols", **about)
+        recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
+        texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         stale = [cell for cells in self._homes.values() for cell in cells if cell.value.state == "stale"]
         texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=views.blocks(self.changelog))
         return texts

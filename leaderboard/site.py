@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,10 +83,9 @@ class Shown:
 def changelog(workspace: Path) -> str:
     """The changelog of a workspace, else that of the checkout that the program runs from, else ''."""
     checkout = Path(__file__).parent.parent
-    for folder in (workspace, *((checkout,) if (checkout / "pyproject.toml").exists() else ())):
-        with suppress(OSError):
-            return (folder / "CHANGELOG.md").read_text(encoding="utf-8")
-    return ""
+    folders = [workspace, checkout] if (checkout / "pyproject.toml").exists() else [workspace]
+    path = next((path for folder in folders if (path := folder / "CHANGELOG.md").is_file()), None)
+    return path.read_text(encoding="utf-8") if path else ""
 
 
 @dataclass(frozen=True)

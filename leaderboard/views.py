@@ -435,7 +435,8 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
         ]
         if drawn:
             xs = sorted({x for one in drawn for x, _ in one.points})
-            title = f"Accuracy over {'the radius' if axis == 'epsilon' else 'the protection ratio'}: {named.partition('(')[0]}, {where}"
+            over = {"epsilon": "the radius", "ratio": "the protection ratio"}[axis]
+            title = f"Accuracy over {over}: {named.partition('(')[0]}, {where}"
             found.append((title, figures.lines(title, across, drawn[: figures.COLOURS + 5], [(x, write_value(x)) for x in xs])))
     return found
 

@@ -112,6 +112,8 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
             for row in shown.rows
         ],
         "tags": [sorted({tag for one in side.values() for tag in one["tags"]}) for side in (rows, columns)],
+        "ranked": any(standing.rank is not None for standing in shown.standings.values()),
+        "averaged": any(standing.mean is not None for standing in shown.standings.values()),
         "most": len(shown.columns) - (shown.subject == "defense" and any(one["clean"] for one in columns.values())),
         "brief": brief([*shown.rows, *shown.columns]),
         "data": other["data"] if other else data(shown),

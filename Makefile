@@ -5,6 +5,7 @@
 # make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
+# make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke scale slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke scale site-speed slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -38,6 +39,9 @@ smoke: $(VENV)/installed
 
 scale: $(VENV)/installed
 	$(BIN)/python -m benchmark.scale
+
+site-speed: $(VENV)/installed
+	$(BIN)/python -m leaderboard.speed
 
 slurm-full: $(VENV)/installed
 	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm

@@ -781,7 +781,7 @@ def report(
         paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root))
         if as_json:
             return _print_json([str(path) for path in paths])
-        if grid or "html" not in formats:
+        if (grid and not shown.boards) or "html" not in formats:
             print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
         else:
             print(paths[0])

@@ -33,6 +33,7 @@ class Line:
 
 def standalone(svg: str) -> str:
     """Return a figure as a file of its own, with its colours inside, light and dark."""
+    svg = str(svg)  # no Markup, which would escape what is added
     start = svg.index(">") + 1
     head = svg[:start].replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12"', 1)
     return f"{head}<style>{asset('figure.css')}</style>{svg[start:]}\n"

@@ -38,7 +38,7 @@ FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 
 @dataclass(frozen=True)
 class Site:
-    """Boards and printed tables as a folder of files. `samples` are pictures of poisons by the name of their attack."""
+    """Boards and printed tables as a folder of files. `samples` are pictures by `attack.<name>` and `defense.<name>`."""
 
     boards: Sequence[Board]
     sheets: Sequence[Sheet] = ()
@@ -47,8 +47,8 @@ class Site:
 
     def files(self) -> dict[str, str]:
         """Return every file by name, index.html first."""
-        home = self.board(self.boards[0], home=True) if self.boards else self._page("page.html")
-        texts = {"index.html": home}
+        first = next((board for board in self.boards if board.coverage["done"]), None) or next(iter(self.boards), None)
+        texts = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
         for board in self.boards:
             texts[f"{board.slug}.html"] = self.board(board)
             if board.subject == "attack" and board.row_axes == ("attack",):
@@ -70,7 +70,7 @@ class Site:
         texts["coverage.html"] = self._page("coverage.html", "coverage", **views.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
-        stale = [cell for cells in self._homes.values() for cell in cells if cell.value.state == "stale"]
+        stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
         texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=views.blocks(self.changelog))
         return texts
 
@@ -191,7 +191,7 @@ class Site:
             cells=[views.line(cell, kind) for cell in cells],
             axes=[axis for axis in (*KINDS, "protocol", "dataset", "ratio") if axis != kind],
             plots=views.plots(kind, cells),
-            samples=self.samples.get(entry.name, ()) if kind == "attack" else (),
+            samples=self.samples.get(f"{kind}.{entry.name}", ()),
             identity=bool(entry.facts.get("identity")),
         )
 

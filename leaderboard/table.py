@@ -255,7 +255,7 @@ def others(records: Records, shown: set[str]) -> list[Board]:
         ]
         share = f", ratio {place['ratio']}, {place['part']} images" if (place["ratio"], place["part"]) != ("1", "all") else ""
         title = f"{place['dataset']}, {place['architecture']}, protocol {place['protocol']}{share}"
-        note = "All that is measured in this setting, beside what the grids have boards for, whichever table or command asked for it."
+        note = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
         slug = slugged("others." + ".".join(text for text in names if text not in ("1", "all")))
         result.append(_arrange(title, note, slug, "", values, ["attack"], ["defense"]))
     return result

@@ -207,7 +207,7 @@ def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, A
     record: Record | None = run.record
     if record is None or record.metrics is None:
         return {"seed": run.cell.seed, "id": run.id, "why": f"{run.state.replace('-', ' ')}: {run.reason}"}
-    several = ({key: text for key, text in facts(record).items() if text and key != "finished"}, poison(record))
+    several = (poison(record), {key: text for key, text in facts(record).items() if text and key != "finished"})
     found: dict[str, Any] = {
         "seed": run.cell.seed,
         "id": run.id,

@@ -170,15 +170,15 @@
     }
     const facts = make("dl", { className: "facts" });
     const fact = (name, text) => text && facts.append(make("div", {}, make("dt", {}, name), make("dd", {}, text)));
-    for (const run of runs) {
-      fact(`finished, seed ${run.seed}`, run.finished);
-      fact(`peak memory, seed ${run.seed}`, run.memory);
-    }
     // what seeds share is said once
     const known = runs.filter((run) => run.shared).map((run) => [run.seed, Object.assign({}, ...run.shared.map((place) => data.shared[place]))]);
     for (const name of new Set(known.flatMap(([, texts]) => Object.keys(texts)))) {
       const same = known.every(([, texts]) => texts[name] === known[0][1][name]);
       for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
+    }
+    for (const run of runs) {
+      fact(`finished, seed ${run.seed}`, run.finished);
+      fact(`peak memory, seed ${run.seed}`, run.memory);
     }
     find("#drawer-body").replaceChildren(
       make("p", {}, make("strong", {}, link.textContent), " ", make("a", { href: link.getAttribute("href") }, "All about it")),

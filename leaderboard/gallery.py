@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASSES = 10  # images in a strip, one per class
-SETS = 6  # poisons that are shown of one attack
+SETS = 4  # sets that are shown of one entry
 GAP = 1  # pixels between images
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
     if source is not None and one.recipe["ratio"] == 1:
         before, _ = _images(source.folder)
         strips = [_strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
-    note = f"{poison['dataset']['name']}, ratio {one.recipe['ratio']}, seed {one.recipe['seed']}"
+    note = f"{poison['dataset']['name']}, ratio {one.recipe['ratio']:g}, seed {one.recipe['seed']}"
     return {"text": str(one.manifest["text"]), "note": note, "strips": strips}
 
 

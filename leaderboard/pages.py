@@ -5,6 +5,7 @@ The same boards give the same bytes: no page carries the time at which it was ma
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,6 +186,7 @@ class Site:
             entry.name,
             kind=kind,
             entry=entry,
+            idea=idea(entry),
             needs=entry.facts.get("needs", ()),
             fields=[(f, write_value(f.default)) for f in entry.fields if not f.hidden],
             bibtex=bibliography([entry.paper] if entry.paper and entry.paper.url else []),
@@ -199,3 +201,12 @@ class Site:
 def file_of(kind: str, name: str) -> str:
     """The page of an entry."""
     return f"{kind}.{slugged(name)}.html"
+
+
+def idea(entry: Entry) -> str:
+    """The docstring of an entry's file: the idea, where the entry's own says what is particular to it; '' if that is all."""
+    try:
+        found = ast.get_docstring(ast.parse(entry.path.read_text(encoding="utf-8"))) if entry.path else None
+    except (OSError, ValueError, SyntaxError):  # of somebody's package
+        return ""
+    return found if found and found.strip() != entry.doc.strip() else ""

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rich
-from conftest import poison, recipe, tiny
+from conftest import as_data, poison, recipe, tiny
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -29,6 +29,9 @@ import results
 from leaderboard import figures, gallery, language, pages, render, views
 from leaderboard.cite import bibliography
 from leaderboard.table import board, others, slugged
+from poisons.recipe import PurifiedRecipe
+from poisons.store import Store
+from registry.data import load
 from results.record import Curve, Failure, Metrics, PoisonNote, Record, Records
 
 EVIL = "<script>alert(1)</script> | a\\|b $x$ \\input{y} `c` [l](http://evil.example) ![i](x) **b** & \n\n# h"
@@ -541,10 +544,11 @@ def test_an_entry_has_a_page_with_what_it_is_and_all_its_cells(site):
     page = site["attack.ops.html"]
     for text in (
         "OPS: one-pixel shortcut.",
+        "find the pixel and the extreme colour",
+        "ties go to the first position",
         "pixels",
         "data:image/png;base64,AA==",
         "Accuracy over the protection ratio",
-        "needs three channels",
     ):
         assert text in page
     assert page.count('href="sources.ops.html#c-') == 3 * 3  # three defenses at three ratios
@@ -587,9 +591,6 @@ def test_bibtex_has_every_paper_once_and_keeps_its_own_entry(full):
 
 def test_pictures_come_from_the_store_and_show_what_was_added(tmp_path):
     """The gallery reads the arrays of the store; the amplified perturbation is grey where nothing was changed."""
-    from poisons.store import Store
-    from registry.data import load
-
     data = load(registry.resolve("datasets", "digits")[0])
     for seed in (0, 1):
         Store(tmp_path).poison(recipe("ops", seed), data)
@@ -600,6 +601,20 @@ def test_pictures_come_from_the_store_and_show_what_was_added(tmp_path):
     assert (clean != poisoned).any(-1).sum() == 10 and (
         (grown != 128).any(-1) & (grown != 0).any(-1)
     ).sum() == 10  # one pixel each
+
+
+def test_a_defense_shows_what_it_leaves_of_a_poison(tmp_path):
+    """Before and after, of the same images; floats outside the box are shown at its edge."""
+    clean = tiny(40, classes=4, shape=(3, 8, 8))
+    purifier = registry.resolve("defenses", "bdr(bits=1)")
+    kept = Store(tmp_path).purified(PurifiedRecipe(recipe("random-noise"), 1.0, "all", purifier, 0), as_data(clean))
+    (sample,) = gallery.samples(tmp_path)["defense.bdr"]
+    before, after = (pixels(strip) for strip in sample["strips"])
+    assert before.shape == after.shape == (8, 35, 3) and sample["note"] == "digits, ratio 1, seed 0"
+    assert set(np.unique(after)) == {0, 128} and len(np.unique(before)) > 100
+    np.save(kept.path / "images.npy", np.tile(np.linspace(-0.5, 1.5, 64, dtype=np.float32).reshape(8, 8), (40, 3, 1, 1)))
+    after = pixels(gallery.samples(tmp_path)["defense.bdr"][0]["strips"][1])
+    assert after.min() == 0 and after.max() == 255
 
 
 def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):

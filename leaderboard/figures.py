@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from leaderboard.language import DASH, asset, percent
@@ -131,6 +132,7 @@ def _down(accuracy: float) -> float:
     return TOP + (1 - accuracy) * (HEIGHT - TOP - BOTTOM)
 
 
+@lru_cache(64)
 def _accuracy_axis(label: str) -> str:
     rules = (f'<path class="rule" d="M{LEFT} {_down(y / 100):.1f}H{WIDTH - RIGHT}"/>' for y in range(0, 101, 20))
     texts = (_text(LEFT - 6, _down(y / 100) + 4, str(y), "tick end") for y in range(0, 101, 20))
@@ -138,10 +140,12 @@ def _accuracy_axis(label: str) -> str:
     return "".join((*rules, *texts, turned))
 
 
+@lru_cache(4096)
 def _tick(x: float, text: str) -> str:
     return f'<path class="rule" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>' + _text(x, HEIGHT - BOTTOM + 17, text, "tick middle")
 
 
+@lru_cache(64)
 def _across(label: str) -> str:
     return _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, label, "tick middle")
 

@@ -28,7 +28,7 @@ SETTING = tuple(axis for axis in POINT if axis not in ("attack", "defense"))
 WORDS = {"dataset": "data set", "part": "trained on"}
 STATES = ("done", "stale", "failed", "not-applicable", "missing")
 HOOKS = {"purify": "before training", "augment": "during training", "loss": "during training", "start": "during training"}
-LARGE = 2000  # places of a board
+LARGE = 2000  # places of a board, cells on the page of an entry
 CURVE = 24  # points of a curve inside a board's page; the page of sources has all
 
 

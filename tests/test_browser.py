@@ -18,7 +18,7 @@ from results import Records
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")
-PICTURES = os.environ.get("BENCH_SCREENSHOTS")  # a folder where pictures of the main pages are kept
+PICTURES = os.environ.get("SITE_SCREENSHOTS")  # a folder where pictures of the main pages are kept
 
 
 class Browser:

@@ -223,9 +223,9 @@
   const escapes = {
     CSV: (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text).replaceAll('"', '""')}"`,
     Markdown: (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replace(/[\\`*_[\]|~$#]/g, "\\$&"),
-    LaTeX: (text) => text.replace(/[\\{}$&#_%~^<>|±–×]/g, (one) => ({ "\\": "\\textbackslash{}", "~": "\\textasciitilde{}",
+    LaTeX: (text) => text.replace(/[\\{}$&#_%~^<>|±–×[\]*"]/g, (one) => ({ "\\": "\\textbackslash{}", "~": "\\textasciitilde{}",
       "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "±": "$\\pm$", "–": "--",
-      "×": "$\\times$" })[one] || `\\${one}`),
+      "×": "$\\times$", "[": "{[}", "]": "{]}", "*": "{*}", '"': "\\textquotedbl{}" })[one] || `\\${one}`),
   };
   const exports = {
     CSV: ({ labels, lines }) => {

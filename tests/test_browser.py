@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from test_leaderboard import TABLE, cells, fill, made, record
+from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
 
 from leaderboard import pages, render
 from leaderboard.table import others
@@ -350,4 +350,22 @@ def test_what_is_smuggled_into_a_page_does_not_run(driver, site, tmp_path):
     assert window.run("return window.bad") is None and window.run("return document.querySelectorAll('.sort').length") > 0
     refused = " ".join(entry["message"] for entry in driver.get_log("browser"))
     assert "Content Security Policy" in refused
+    driver.get_log("performance")
+
+
+def test_texts_of_strangers_are_text_in_the_drawer_and_in_exports(driver, tmp_path, tmp_path_factory):
+    """Records come from others: the script writes them as texts too, and what it exports is escaped for its language."""
+    boards = evil(Records(tmp_path_factory.mktemp("records")))
+    render.write([], tmp_path / "site", (), more=pages.Site(boards).files())
+    driver.get_log("browser")
+    window = Browser(driver, tmp_path / "site").open(f"{boards[-1].slug}.html")
+    window.run("document.querySelector('#board td a').click()")
+    assert "<script>alert(1)</script>" in window.texts("#drawer-title")[0] and not window.texts("#drawer script, #drawer b")
+    window.open("quick.html")
+    window.run("document.querySelectorAll('#board td a')[2].click()")
+    assert "<script>alert(1)</script>" in window.texts("#drawer")[0] and not window.texts("#drawer script, #drawer b")
+    window.open(f"{boards[-1].slug}.html")
+    assert EVIL.split(" |")[0] not in window.exported("Markdown") and "\\input" not in window.exported("LaTeX")
+    assert '"\'=cmd()"' in window.exported("CSV")
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
     driver.get_log("performance")

@@ -329,13 +329,13 @@ def test_axe_finds_nothing_serious(browser, dark):
 
 
 def test_the_switch_leads_to_the_other_setting_and_back(browser):
-    """Data set, protocol, architecture and ratio are links: they work without a script and can be sent."""
-    browser.open("quick.html")
+    """Data set, protocol, architecture and ratio are links: they work without a script, and with one keep the view."""
+    browser.open("quick.html#sort=none:down")
     assert browser.texts(".switch") == ["ratio\n0.5\n1"]
     browser.click(".switch a:not([aria-current])")
     assert "0.5" in browser.texts("h1")[0] and browser.texts(".switch [aria-current]") == ["0.5"]
     browser.click(".switch a:not([aria-current])")
-    assert browser.run("return location.pathname").endswith("/quick.html")
+    assert browser.run("return location.pathname").endswith("/quick.html") and browser.view() == "#sort=none:down"
 
 
 def test_what_is_smuggled_into_a_page_does_not_run(driver, site, tmp_path):

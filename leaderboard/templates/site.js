@@ -272,6 +272,14 @@
 
   // Controls
 
+  for (const link of all(".switch a")) {
+    link.addEventListener("click", () => { // another setting, seen the same way
+      const view = state();
+      view.delete("cell");
+      link.hash = view;
+    });
+  }
+
   const unchecked = (name) => all(`[data-${name}]`, tools).filter((box) => !box.checked).map((box) => box.dataset[name]).join(",");
   tools.addEventListener("change", (event) => {
     if (event.target.id === "heat") change({ plain: event.target.checked ? "" : "1" });

@@ -6,6 +6,7 @@
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make toy-attacks, make toy-defenses   every attack, every defense on 2,000 images of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
+# make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses scale slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses scale site-speed slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -42,6 +43,9 @@ toy-attacks toy-defenses: $(VENV)/installed
 
 scale: $(VENV)/installed
 	$(BIN)/python -m benchmark.scale
+
+site-speed: $(VENV)/installed
+	$(BIN)/python -m leaderboard.speed
 
 slurm-full: $(VENV)/installed
 	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm

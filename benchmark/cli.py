@@ -855,10 +855,10 @@ def report(
     if wrong := [f for f in formats if f not in site.FORMATS]:
         raise _usage(f"unknown format {wrong[0]!r}; formats are {', '.join(site.FORMATS)}")
     if "html" in formats or output is not None:
-        paths = shown.write(output or space.site, formats)
+        paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root))
         if as_json:
             return _print_json([str(path) for path in paths])
-        if grid or "html" not in formats:
+        if (grid and not shown.boards) or "html" not in formats:
             print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
         else:
             print(paths[0])

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from leaderboard.render import DASH, MINUS, environment, inert
+from leaderboard.language import DASH, MINUS, environment
+from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
 
-HOME = {"file": "index.html", "title": "Leaderboard", "note": ""}
-LIST = {"file": "papers.html", "title": "Tables of papers", "note": ""}
 AXES = {"dataset": "data set", "part": "trained on", "measure": "measured"}
 UNITS = {
     "hours": "Hours",
@@ -31,25 +30,28 @@ SHORT = {"not-available": "not available", "missing": "not run yet", "printed": 
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
 
 
-def html(sheet: Sheet, files: bool = False) -> str:
-    """Return one page. `files` links the same table in other formats, as the site has them."""
+def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
+    """Return one page. On the site it has a `frame`, the same table in other formats beside it, and `links` from ids of cells
+    to where all is said about them."""
     others = [
         {"file": f"{sheet.slug}.{ending}", "title": title}
         for title, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex"))
     ]
-    page = {"title": sheet.heading, "links": [HOME, LIST] if files else [], "files": others if files else []}
-    return environment("html").get_template("sheet.html").render(_view(sheet) | page)
+    page = {"title": sheet.heading, "scripted": False, "files": others if frame else []}
+    template = environment("html").get_template("sheet.html")
+    return template.render(_view(sheet, links or {}) | (frame or {"navigation": {}, "here": "", "home": False}) | page)
 
 
-def index(sheets: Sequence[Sheet]) -> str:
-    """Return the page that lists the papers and their tables."""
+def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
+    """Return the page that lists the papers and their tables; our own printed tables come first."""
     papers = []
-    for name, several in itertools.groupby((sheet for sheet in sheets if sheet.source), key=lambda sheet: sheet.table.paper):
+    own = sorted(sheets, key=lambda sheet: sheet.source is not None)
+    for name, several in itertools.groupby(own, key=lambda sheet: sheet.table.paper):
         group = list(several)
         rows = [
             {
                 "file": f"{sheet.slug}.html",
-                "label": sheet.table.table,
+                "label": sheet.table.table or sheet.name,
                 "title": sheet.title,
                 "cells": len(sheet.cells),
                 "measured": sheet.measured,
@@ -59,7 +61,8 @@ def index(sheets: Sequence[Sheet]) -> str:
             for sheet in group
         ]
         papers.append({"name": name, "source": group[0].source, "rows": rows})
-    return environment("html").get_template("papers.html").render(title="Tables of papers", papers=papers, links=[HOME])
+    page = {"title": "Tables of papers", "scripted": False, "papers": papers}
+    return environment("html").get_template("papers.html").render({**frame, **page})
 
 
 def markdown(sheet: Sheet) -> str:
@@ -161,23 +164,21 @@ FORMATS: dict[str, Callable[[Sheet], str]] = {
 }
 
 
-def site(sheets: Sequence[Sheet]) -> dict[str, str]:
-    """Return the files of the site that printed tables make, by name."""
-    texts = {LIST["file"]: index(sheets)} if any(sheet.source for sheet in sheets) else {}
-    for sheet in sheets:
-        texts[f"{sheet.slug}.html"] = html(sheet, files=True)
-        texts |= {f"{sheet.slug}.{ending}": make(sheet) for ending, make in (("csv", csv), ("md", markdown), ("tex", latex))}
-    return texts
+def site(sheet: Sheet, frame: dict[str, Any], links: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of the site that a printed table makes, by name."""
+    texts = {f"{sheet.slug}.{ending}": make(sheet) for ending, make in (("csv", csv), ("md", markdown), ("tex", latex))}
+    return {f"{sheet.slug}.html": html(sheet, frame, links)} | texts
 
 
 # What the templates get
 
 
-def _view(sheet: Sheet) -> dict[str, Any]:
+def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any]:
+    links = links or {}
     lines = []
     for number, row in enumerate(sheet.rows):
         heads = [{"label": label, "span": _rows(sheet.rows, number, level + 1)} for level, label in enumerate(row)]
-        lines.append({"heads": heads, "cells": [_cell(sheet, sheet.spots.get((row, column))) for column in sheet.columns]})
+        lines.append({"heads": heads, "cells": [_cell(sheet.spots.get((row, column)), links) for column in sheet.columns]})
     count = Counter(spot.state for spot in sheet.cells if spot.mean is None)
     fixed = {
         AXES.get(axis, axis): sheet.table.items(axis)[0][0]
@@ -197,7 +198,7 @@ def _view(sheet: Sheet) -> dict[str, Any]:
         "heads": [_spans(sheet.columns, level) for level in range(len(sheet.table.columns))],
         "lines": lines,
         "absent": dict(Counter(spot.reason for spot in sheet.cells if spot.state == "not-available")),
-        "sources": _sources(sheet),
+        "sources": _sources(sheet, links),
         "width": 120 + 24 * len(sheet.columns) + 30 * len(sheet.table.rows),
         "height": 120 + (18 if tall else 7) * len(sheet.rows) + 6 * len(sheet.notes),
     }
@@ -216,7 +217,7 @@ def _spans(columns: Sequence[tuple[str, ...]], level: int) -> list[dict[str, Any
     return [{"label": key[level], "span": sum(1 for _ in several)} for key, several in groups]
 
 
-def _cell(sheet: Sheet, spot: Spot | None) -> dict[str, Any] | None:
+def _cell(spot: Spot | None, links: Mapping[str, str]) -> dict[str, Any] | None:
     if spot is None:
         return None
     printed = spot.printed
@@ -236,7 +237,7 @@ def _cell(sheet: Sheet, spot: Spot | None) -> dict[str, Any] | None:
         "state": spot.state,
         "reason": spot.reason,
         "short": SHORT.get(spot.state, spot.state.replace("-", " ")),
-        "anchor": f"cell-{spot.records[0]}" if spot.records else "",
+        "href": links.get(spot.records[0], f"#cell-{spot.records[0]}") if spot.records else "",
     }
 
 
@@ -263,12 +264,15 @@ def signed(spot: Spot) -> str:
     return f"±{text[1:]}" if float(text) == 0 else text.replace("-", MINUS)
 
 
-def _sources(sheet: Sheet) -> list[dict[str, Any]]:
+def _sources(sheet: Sheet, links: Mapping[str, str]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for spot in sheet.cells:
         for number, (seed, record) in enumerate(zip(spot.per_seed, spot.records, strict=False)):
             anchor = f"cell-{record}" if record not in found else ""
             place = " / ".join((*spot.place.row, *spot.place.column)) if number == 0 else ""
             text = f"{spot.per_seed[seed]:.{_digits(spot) + 1}f}"
-            found.setdefault(record, {"anchor": anchor, "place": place, "seed": seed, "value": text, "id": record})
+            found.setdefault(
+                record,
+                {"anchor": anchor, "place": place, "seed": seed, "value": text, "id": record, "href": links.get(record, "")},
+            )
     return list(found.values())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from leaderboard import printed, render
+from leaderboard import gallery, pages, printed, render
 from leaderboard.sheet import Finder, Sheet, sheets, tidy
 from leaderboard.table import Board, board, others
 from registry import EntryError, lacking, resolve
-from results import Grid, Records, read_grid, read_table
+from results import FileError, Grid, Record, Records, read_grid, read_table
 from results.papers import as_grid, source
 from results.table import table_names
 
@@ -28,6 +28,7 @@ class Shown:
     @classmethod
     def of(cls, name: str | None, wishes: Mapping[str, Sequence[str]], records: Records, *, tidy: bool = False) -> Shown:
         """What a name stands for; without one the whole site, or with `tidy` what papers print. EntryError, FileError."""
+        records = Remembered(records.folder)
         if name is None:
             return cls._all(records, tidy)
         grid = read_grid(name)
@@ -54,8 +55,8 @@ class Shown:
         finder = Finder(records, shown)
         made = [sheet for grid in grids for sheet in sheets(grid, records, resolve, lacking, finder)]
         boards = [board(table, records, name, resolve) for name, table in plain]
-        shown |= {cell_id for one in boards for cell_id in one.shown}
-        return cls(boards + others(records, shown), made, True)
+        own_ids = {cell_id for one in boards for cell_id in one.shown}
+        return cls(boards + others(records, own_ids), made, True)
 
     def text(self, form: str) -> str:
         """Every table in one format, one behind the other; several in JSON are one list."""
@@ -66,18 +67,40 @@ class Shown:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
         return printed.tidy(tidy(self.sheets, everything=not self.whole))
 
-    def write(self, folder: Path, formats: Sequence[str]) -> list[Path]:
-        """Write the files; the first path is the page, where there is one."""
-        if self.whole and "html" in formats:
-            links = [
-                {"file": f"{s.slug}.html", "title": s.title, "note": f"{s.measured} of {len(s.cells)}"}
-                for s in self.sheets
-                if not s.source
-            ]
-            papers = [sheet for sheet in self.sheets if sheet.source]
-            done, cells = sum(sheet.measured for sheet in papers), sum(len(sheet.cells) for sheet in papers)
-            links.append(printed.LIST | {"note": f"{done} of {cells}"})
-            return render.write(self.boards, folder, formats, links=links, more=printed.site(self.sheets))
+    def write(self, folder: Path, formats: Sequence[str], store: Path | None = None, changelog: str = "") -> list[Path]:
+        """Write the files; the first path is the page, where there is one. `store` is where the poisons of pictures lie."""
+        sheets = list(self.sheets)
+        if "html" in formats and (self.whole or self.boards):
+            boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in sheets)])
+            pictures = gallery.samples(store) if store else {}
+            made = pages.Site(boards, sheets, pictures, changelog).files()
+            return render.write(boards, folder, [form for form in formats if form != "html"], more=made)
         endings = render.ENDINGS | {"html": "html"}
-        more = {f"{sheet.slug}.{endings[form]}": printed.FORMATS[form](sheet) for sheet in self.sheets for form in formats}
+        more = {f"{sheet.slug}.{endings[form]}": printed.FORMATS[form](sheet) for sheet in sheets for form in formats}
         return render.write(self.boards, folder, formats if self.boards else (), more=more)
+
+
+def changelog(workspace: Path) -> str:
+    """The changelog of a workspace, else that of the checkout that the program runs from, else ''."""
+    checkout = Path(__file__).parent.parent
+    folders = [workspace, checkout] if (checkout / "pyproject.toml").exists() else [workspace]
+    path = next((path for folder in folders if (path := folder / "CHANGELOG.md").is_file()), None)
+    return path.read_text(encoding="utf-8") if path else ""
+
+
+@dataclass(frozen=True)
+class Remembered(Records):
+    """Records that are read once each, however many tables show them."""
+
+    known: dict[str, Record | FileError | None] = field(default_factory=dict)
+
+    def read(self, cell_id: str) -> Record | None:
+        if cell_id not in self.known:
+            try:
+                self.known[cell_id] = super().read(cell_id)
+            except FileError as error:
+                self.known[cell_id] = error
+        found = self.known[cell_id]
+        if isinstance(found, FileError):
+            raise found
+        return found

@@ -12,11 +12,12 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from leaderboard.standings import Standing, standings
 from registry import CATALOGS, EntryError, Paper, outdated
 from registry.catalog import Part as Resolved
 from registry.item import SELFTRAINED, write
@@ -162,17 +163,6 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A row against the others. `mean` and `std` over seeds of the accuracy averaged over the columns compared."""
-
-    best_defense: str  # the column with the highest accuracy; empty where none has a number
-    over: int = 0  # columns compared: those that apply to every attack
-    mean: float | None = None  # fraction; None unless all of these are done
-    std: float | None = None
-    rank: int | None = None  # 1 protects best; rows whose mean +- std overlap share one. Needs two seeds of every attack
-
-
-@dataclass(frozen=True)
 class Board:
     """A table, ready to print: `values` has every pair of `rows` and `columns`."""
 
@@ -206,55 +196,28 @@ class Board:
         """The ids of all cells of the board."""
         return {run.id for value in self.values.values() for run in value.every}
 
+    @property
+    def subject(self) -> str:
+        """What the rows are, where they can be ranked: attack or defense, the columns being the other; else ''."""
+        sides = {"attack": ("defense",), "defense": ("attack",)}
+        return next((axis for axis, columns in sides.items() if self.column_axes == columns and axis in self.row_axes), "")
+
     @cached_property
     def standings(self) -> dict[str, Standing]:
-        """One per row; empty unless rows are attacks and columns defenses. Rows of two protocols never meet in a ranking.
+        """One per row; empty where `subject` is. Rows of two protocols never meet in a ranking."""
+        return standings(self)
 
-        Attacks are compared over the columns that apply to all of them, and ranked once all of these are done. A column of the
-        best of several defenses is left out: it would count one of them twice.
-        """
-        if self.column_axes != ("defense",) or "attack" not in self.row_axes:
-            return {}
-        leagues: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for row in self.rows:
-            point = self.values[row, self.columns[0]].point
-            leagues[tuple(point[axis] for axis in self.row_axes if axis != "attack")].append(row)
-        found: dict[str, Standing] = {}
-        for league in leagues.values():
-            found |= self._league(league)
-        return {row: found[row] for row in self.rows}
-
-    def _league(self, rows: Sequence[str]) -> dict[str, Standing]:
-        def states(row: str) -> list[State]:
-            return [self.values[row, column].state for column in self.columns]
-
-        playing = [row for row in rows if set(states(row)) != {"not-applicable"}]
-        own = [c for c in self.columns if not any(self.values[row, c].rest for row in rows)]
-        columns = [c for c in own if all(self.values[r, c].state != "not-applicable" for r in playing)]
-        found = {row: self._standing(row, columns if row in playing else []) for row in rows}
-        attacks = [row for row in playing if not self.values[row, self.columns[0]].clean]
-        if any(found[row].std is None for row in attacks):
-            return found
-        reach, rank = -1.0, 0  # the upper end of the spread of the best of a rank
-        for place, row in enumerate(sorted(attacks, key=lambda row: found[row].mean or 0.0), 1):
-            mean, std = found[row].mean or 0.0, found[row].std or 0.0
-            if mean - std > reach:
-                reach, rank = mean + std, place
-            found[row] = replace(found[row], rank=rank)
-        return found
-
-    def _standing(self, row: str, columns: Sequence[str]) -> Standing:
-        values = {column: self.values[row, column] for column in self.columns}
-        numbers = {c: v.mean for c, v in values.items() if v.mean is not None and v.state != "stale" and not v.rest}
-        best = max(numbers, key=lambda column: numbers[column]) if numbers else ""
-        per_seed: dict[int, list[float]] = defaultdict(list)
-        for column in columns:
-            for record, accuracy in zip(values[column].used, values[column].accuracies, strict=True):
-                per_seed[record.cell.seed].append(accuracy)
-        means = [fmean(accuracies) for accuracies in per_seed.values() if len(accuracies) == len(columns)]
-        if any(values[column].state != "done" for column in columns) or not means:
-            return Standing(best, over=len(columns))
-        return Standing(best, len(columns), fmean(means), stdev(means) if len(means) > 1 else None)
+    def transposed(self) -> Board:
+        """The same places with rows and columns changed over: the defender's view of an attacker's board."""
+        return replace(
+            self,
+            slug=f"{self.slug}.defenses",
+            row_axes=self.column_axes,
+            column_axes=self.row_axes,
+            rows=self.columns,
+            columns=self.rows,
+            values={(column, row): value for (row, column), value in self.values.items()},
+        )
 
 
 def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
@@ -333,8 +296,8 @@ def others(records: Records, shown: set[str]) -> list[Board]:
             for defense in defenses
         ]
         share = f", ratio {place['ratio']}, {place['part']} images" if (place["ratio"], place["part"]) != ("1", "all") else ""
-        title = f"Other records: {place['protocol']}, {place['dataset']}, {place['architecture']}{share}"
-        note = "Records of this workspace that belong to none of the grids above."
+        title = f"{place['dataset']}, {place['architecture']}, protocol {place['protocol']}{share}"
+        note = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
         slug = slugged("others." + ".".join(text for text in names if text not in ("1", "all")))
         result.append(_arrange(title, note, slug, "", values, ["attack"], ["defense"]))
     return result
@@ -347,6 +310,7 @@ def _honest(part: Part) -> str:
     return part.text if part.text.startswith(part.name) and rest[:1] in ("", "(", "@") else write(part.name, part.fields)
 
 
+@lru_cache(4096)
 def slugged(text: str) -> str:
     """Return a file name's stem, a-z 0-9 . _ - only, that differs for different texts: 8 hex digits stand for what is lost."""
     kept = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")

@@ -1,25 +1,37 @@
 """Records to a table and its pages, with real records in real files."""
 
+import base64
+import dataclasses
 import io
+import itertools
 import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from statistics import stdev
+from xml.etree import ElementTree
 
+import html5lib
 import jinja2
+import numpy as np
 import pandas as pd
 import pytest
 import rich
+from conftest import as_data, poison, recipe, tiny
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from PIL import Image
 
 import registry
 import results
-from leaderboard import render
+from leaderboard import figures, gallery, language, pages, render, views
+from leaderboard.cite import bibliography
 from leaderboard.table import board, others, slugged
+from poisons.recipe import PurifiedRecipe
+from poisons.store import Store
+from registry.data import load
 from results.record import Curve, Failure, Metrics, PoisonNote, Record, Records
 
 EVIL = "<script>alert(1)</script> | a\\|b $x$ \\input{y} `c` [l](http://evil.example) ![i](x) **b** & \n\n# h"
@@ -61,18 +73,28 @@ ACCURACY = {"none": 0.9, "ops": 0.2, "random-noise": 0.6}
 def full(tmp_path):
     """The records of a whole grid: clean 90%, ops 20%, random noise 60%, each defense 1 point more, seed 1 2 points more."""
     records = Records(tmp_path)
+    fill(records)
+    return records
+
+
+def fill(records):
     for (attack, defense, seed), cell in cells().items():
         extra = ["none", "grayscale", "bdr"].index(defense) / 100 + seed / 50
         records.write(record(cell, ACCURACY[attack] + extra))
-    return records
 
 
 def made(records, table=TABLE):
     return board(table, records, "quick", registry.resolve)
 
 
+def html(*boards):
+    """The pages of boards, one behind the other."""
+    site = pages.Site(render.distinct(boards))
+    return "".join(site.board(b) for b in site.boards)
+
+
 def every_text(b):
-    return [render.html([b], files=True), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
+    return [*pages.Site([b]).files().values(), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
 
 
 def test_mean_spread_and_drop_are_those_of_the_seeds(full):
@@ -87,7 +109,7 @@ def test_mean_spread_and_drop_are_those_of_the_seeds(full):
     assert value.records == tuple(cells()["ops", "grayscale", seed].id for seed in (0, 1))
     assert b.rows == ("none", "ops", "random-noise") and b.columns[:2] == ("none", "grayscale")
     assert b.fixed == {"protocol": "quick", "dataset": "digits", "ratio": "1", "part": "all", "architecture": "small-cnn"}
-    assert "22.0 ± 1.4" in render.html([b]) and "−70.0 from clean" in render.html([b])  # noqa: RUF001
+    assert "22.0 ± 1.4" in html(b) and "<small>−70.0</small>" in html(b)  # noqa: RUF001
 
 
 def test_one_seed_has_no_spread_and_no_rank(tmp_path):
@@ -98,14 +120,15 @@ def test_one_seed_has_no_spread_and_no_rank(tmp_path):
     b = made(records, table)
     assert all(value.std is None and value.n == 1 for value in b.values.values())
     assert all(standing.rank is None for standing in b.standings.values())
-    assert "±" not in re.sub(r"±0.0", "", render.markdown(b)) and "no spread is known" in render.html([b])
+    assert "±" not in re.sub(r"±0.0", "", render.markdown(b)) and "no spread is known" in html(b)
 
 
 def test_attacks_are_ranked_once_all_are_done_and_share_ranks_where_spreads_overlap(full):
     """A rank among half of the rows, or one that noise decides, would be quoted as a finding."""
     standings = made(full).standings
     assert (standings["ops"].rank, standings["random-noise"].rank, standings["none"].rank) == (1, 2, None)
-    assert standings["ops"].best_defense == "bdr" and standings["ops"].mean == pytest.approx(0.22)
+    assert standings["ops"].worst == "bdr" and standings["ops"].worst_case == pytest.approx(0.23)
+    assert standings["ops"].clean is None and standings["ops"].mean == pytest.approx(0.22)
     for (attack, _, seed), cell in cells().items():
         if attack == "random-noise":
             full.write(record(cell, 0.22 + 0.04 * seed), replace=True)
@@ -131,7 +154,7 @@ def test_what_is_missing_says_how_to_run_it(tmp_path):
     assert (value.state, value.mean, value.drop, value.std) == ("missing", None, None, None)
     assert value.reason == "not run yet: `bench run --grid quick`"
     assert b.coverage == {"cells": 18, "done": 0, "stale": 0, "failed": 0, "not-applicable": 0, "missing": 18}
-    page = render.html([b])
+    page = html(b)
     assert page.count("not run yet</small>") == 9 and "<code>bench run --grid quick</code>" in page
     assert "`bench run --grid quick`" in render.markdown(b)
 
@@ -143,7 +166,7 @@ def test_some_seeds_are_shown_as_some(full):
     value = made(full).values["ops", "none"]
     assert value.state == "partial" and value.mean == pytest.approx(0.2) and value.n == 1
     assert value.reason == "1 of 2 seeds; seed 1 not run yet: `bench run --grid quick`"
-    assert "1 of 2 seeds</small>" in render.html([made(full)])
+    assert "1 of 2 seeds</small>" in html(made(full))
 
 
 def test_a_failure_and_a_cell_that_does_not_apply_say_why(full):
@@ -157,7 +180,7 @@ def test_a_failure_and_a_cell_that_does_not_apply_say_why(full):
     failed, absent = b.values["ops", "none"], b.values["ops", "grayscale"]
     assert (failed.state, failed.reason, failed.mean) == ("failed", "out-of-memory: tried 2 GiB", None)
     assert (absent.state, absent.reason, absent.mean) == ("not-applicable", "needs three channels", None)
-    page = render.html([b])
+    page = html(b)
     assert "failed: out-of-memory</small>" in page and "not applicable: needs three channels</small>" in page
     assert b.coverage["failed"] == 2 and b.coverage["not-applicable"] == 2
 
@@ -173,7 +196,7 @@ def test_numbers_of_another_version_are_marked_and_never_mixed_with_others(full)
     b = made(full)
     value = b.values["ops", "none"]
     assert value.state == "stale" and value.mean == pytest.approx(0.5) and value.drop is None
-    assert "50.0 ± 14.1" in render.html([b]) and "stale</small>" in render.html([b])
+    assert "50.0 ± 14.1" in html(b) and "stale</small>" in html(b)
     assert b.standings["ops"].rank is None
 
 
@@ -213,7 +236,7 @@ def test_records_outside_the_grids_get_boards_of_their_own(full):
     assert extra.rows == ("none", "ops") and extra.columns == ("none", "cutout") and extra.fixed["ratio"] == "0.5"
     assert extra.values["ops", "none"].reason == "no record" and extra.values["ops", "cutout"].n == 2
     assert extra.values["ops", "cutout"].drop == pytest.approx(0)
-    page = render.html([b, extra])
+    page = html(b, extra)
     assert "no record</small>" in page and "ratio 0.5" in page
 
 
@@ -245,7 +268,7 @@ class Tags(HTMLParser):
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
-        self.open, self.seen, self.links, self.ids, self.inline = [], set(), [], [], []
+        self.open, self.seen, self.links, self.ids, self.inline, self.scripts = [], set(), [], [], [], []
         self.feed(page)
         self.close()
         assert self.open == []
@@ -257,6 +280,12 @@ class Tags(HTMLParser):
         self.note(tag, attributes)
         if tag not in self.VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append([dict(attributes), ""])
+
+    def handle_data(self, text):
+        if self.open[-1:] == ["script"]:
+            self.scripts[-1][1] += text
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -297,11 +326,22 @@ def evil(records):
 
 
 def test_strings_of_records_are_inert_in_html(tmp_path):
-    """Records come from strangers: nothing of them may run, load or leave its place."""
-    page = render.html(evil(Records(tmp_path)))
-    tags = Tags(page)
-    assert "script" not in tags.seen and "img" not in tags.seen and "b" not in tags.seen and tags.inline == []
-    assert "&lt;script&gt;alert(1)" in page and not any("evil" in link for _, link in tags.links)
+    """Records come from strangers: nothing of them may run, load or leave its place, on any page."""
+    files = pages.Site(evil(Records(tmp_path))).files()
+    assert "&lt;script&gt;alert(1)" in files["index.html"]
+    for name, text in files.items():
+        assert re.fullmatch(r"[a-z0-9._-]+", name)
+        if name.endswith(".svg"):
+            ElementTree.fromstring(text)  # noqa: S314  (our own)
+        if not name.endswith(".html"):
+            continue
+        tags = Tags(text)
+        assert "img" not in tags.seen and "b" not in tags.seen and tags.inline == []
+        assert not any("evil.example" in link and ":" in link for _, link in tags.links)
+        for attributes, script in tags.scripts:
+            assert script == language.asset("site.js") or (
+                attributes["type"] == "application/json" and json.loads(script) is not None
+            )
 
 
 def test_strings_of_records_are_inert_in_markdown(tmp_path):
@@ -323,7 +363,7 @@ MARKED = st.text(st.sampled_from("<>|&`*_[]()!\\~#$:/.- \nab"), max_size=20)
 @given(MARKED)
 def test_markdown_prints_any_text_as_it_is_also_inside_a_table(text):
     """Escaping too little breaks the table, too much shows backslashes."""
-    page = f"| x | y |\n| --- | --- |\n| .{render.escape_markdown(text)}. | y |\n"
+    page = f"| x | y |\n| --- | --- |\n| .{language.escape_markdown(text)}. | y |\n"
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
     inside = [token for token in tokens if token.type == "inline"]
     assert len(inside) == 4 and {child.type for child in inside[2].children} == {"text"}
@@ -334,9 +374,9 @@ def test_markdown_prints_any_text_as_it_is_also_inside_a_table(text):
 @example("```<b>`")  # three in a row open nothing, so what follows would be bare
 def test_words_between_backticks_become_code_and_nothing_else(text):
     """Reasons carry commands; a stray backtick must not turn the rest of the page into code."""
-    for language in ("html", "md"):
-        printed = render.environment(language).from_string("{{ text | code }}").render(text=text)
-        if language == "html":
+    for form in ("html", "md"):
+        printed = language.environment(form).from_string("{{ text | code }}").render(text=text)
+        if form == "html":
             assert Tags(printed).seen <= {"code"}
         else:
             tokens = MarkdownIt("commonmark").parseInline(f".{printed} ` end")[0].children
@@ -366,39 +406,232 @@ def test_a_spreadsheet_runs_nothing_of_a_record(tmp_path):
 
 def test_an_undefined_name_in_a_template_is_an_error(full):
     """A typing error in a template must not publish an empty place."""
-    for language, source in (("html", "{{ nobody }}"), ("md", "{{ nobody }}"), ("tex", "<< nobody >>")):
+    for form, source in (("html", "{{ nobody }}"), ("md", "{{ nobody }}"), ("tex", "<< nobody >>")):
         with pytest.raises(jinja2.UndefinedError):
-            render.environment(language).from_string(source).render()
+            language.environment(form).from_string(source).render()
 
 
-def test_the_page_is_whole_html_and_loads_nothing(full):
-    """It works from a disk, without network and scripts; only papers are linked elsewhere."""
-    page = render.html([made(full), *others(full, set())], files=True)
-    tags = Tags(page)
-    assert page.startswith("<!doctype html>") and '<html lang="en">' in page and 'name="viewport"' in page
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'" in page
-    assert {"main", "header", "footer", "nav", "caption", "details", "svg"} <= tags.seen and "script" not in tags.seen
-    assert len(tags.ids) == len(set(tags.ids))
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The files of a site of two boards with every state in them, a changelog and pictures."""
+    records = Records(tmp_path_factory.mktemp("records"))
+    fill(records)
+    broken, other, old = (cells()[key] for key in (("ops", "none", 0), ("ops", "grayscale", 0), ("random-noise", "bdr", 1)))
+    records.path(broken.id).unlink()
+    records.fail(Failure(id=broken.id, cell=broken, kind="out-of-memory", message="tried 2 GiB"))
+    records.write(record(other, state="not-applicable", metrics=None, reason="needs three channels"), replace=True)
+    records.write(record(old, 0.4, versions={"attack:random-noise": "0"}), replace=True)
+    for ratio, accuracy in ((0.2, 0.8), (0.6, 0.5)):
+        for cell in cells(TABLE.replaced(ratio=[ratio])).values():
+            records.write(record(cell, accuracy))
+    b = made(records)
+    strip = {"data": "data:image/png;base64,AA==", "title": "clean", "alt": "Ten images", "width": 3, "height": 1}
+    samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
+    return pages.Site(
+        [b, *others(records, b.shown)], samples=samples, changelog="# Changelog\n\nWhy.\n\n- `em` [moved](x.md)\n  up\n"
+    ).files()
+
+
+def test_every_page_is_valid_html(site):
+    """A browser must not have to guess; the parser is that of the standard."""
+    kinds = {}
+    for name in site:
+        if name.endswith(".html"):
+            kinds.setdefault(name.split(".")[0] + str(name.endswith("defenses.html")), []).append(name)
+    for names in kinds.values():
+        for name in names[:3]:
+            parser = html5lib.HTMLParser()
+            parser.parse(site[name])
+            assert parser.errors == [], (name, parser.errors[:3])
+
+
+def test_pages_load_nothing_and_their_links_lead_somewhere(site):
+    """The site works from a disk, without network and scripts; only papers are linked elsewhere."""
     papers = {row.paper.url for catalog in registry.CATALOGS.values() for row in catalog.rows if row.paper}
-    for tag, link in tags.links:
-        if link.startswith("#"):
-            assert link[1:] in tags.ids
-        else:
-            local = link == "data:," or re.fullmatch(r"[a-z0-9._-]+\.(csv|md)", link)
-            assert local or (tag == "a" and link in papers), link
-    assert "url(" not in page and "@import" not in page
+    read = {name: Tags(text) for name, text in site.items() if name.endswith(".html")}
+    for name, tags in read.items():
+        assert site[name].startswith("<!doctype html>") and '<html lang="en">' in site[name] and 'name="viewport"' in site[name]
+        assert {"main", "header", "footer", "nav", "h1"} <= tags.seen and len(tags.ids) == len(set(tags.ids))
+        for tag, link in tags.links:
+            file, _, anchor = link.partition("#")
+            if tag == "a" and link in papers:
+                continue
+            if tag in ("img", "link"):
+                assert link.startswith("data:")
+            elif (file or name).endswith(".html"):
+                assert not anchor or anchor in read[file or name].ids, (name, link)
+            else:
+                assert file in site, (name, link)
+        assert "url(" not in site[name] and "@import" not in site[name] and "fetch(" not in site[name]
+
+
+def test_the_policy_lets_our_own_style_and_script_through_and_nothing_else(site):
+    """What somebody smuggles into a page is neither run nor applied, also from file://, where a page is nobody's origin."""
+    for name, text in site.items():
+        if name.endswith(".html"):
+            (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+            rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+            (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+            scripts = [script for attributes, script in Tags(text).scripts if "type" not in attributes]
+            assert rules["default-src"] == "'none'" and rules["img-src"] == "data:" and rules["form-action"] == "'none'"
+            assert rules["style-src"] == f"'{language.fingerprint(style)}'"
+            assert [rules[key] for key in ("script-src",) if key in rules] == [f"'{language.fingerprint(s)}'" for s in scripts]
 
 
 def test_every_number_leads_to_all_that_made_it(full):
-    """Readers must be able to check and repeat any number from the page alone."""
+    """Readers must be able to check and repeat any number from the pages alone."""
     b = made(full)
-    page = render.html([b])
-    for cell_id in b.shown:
-        assert f'href="#quick-{cell_id}"' in page or f'id="quick-{cell_id}"' in page
-        assert f"<code>bench run --cell {cell_id}</code>" in page
-    for fact in ("cpu: a processor", "dtype fp32", "abc123", "def456", "c0ffee" * 10, "2.11", "epoch 2 of 3", "1.0, –, 2.0"):  # noqa: RUF001
-        assert fact in page
-    assert len(page) < 100_000
+    files = pages.Site([b]).files()
+    linked = {link for _, link in Tags(files["index.html"]).links if link.startswith("sources.")}
+    assert len(linked) == len(b.values)
+    sources = "".join(text for name, text in files.items() if name.startswith("sources."))
+    for (row, column), value in b.values.items():
+        (link,) = {link for link in linked if link.endswith(f"#c-{value.runs[0].id}")}
+        page, _, anchor = link.partition("#")
+        section = files[page].partition(f'id="{anchor}"')[2].partition("</section>")[0]
+        assert row.partition("(")[0] in section and column.partition("(")[0] in section
+        assert all(f"<code>bench run --cell {run.id}</code>" in section for run in value.runs)
+    for fact in (
+        "cpu: a processor",
+        "dtype fp32",
+        "abc123",
+        "def456",
+        "c0ffee" * 10,
+        "2.11",
+        "craft 1.0, train 2.0",
+        "<polyline",
+    ):
+        assert fact in sources
+    data = json.loads(next(text for attributes, text in Tags(files["index.html"]).scripts if attributes.get("id") == "data"))
+    run = data["cells"][cells()["ops", "grayscale", 0].id][0]
+    assert (
+        run["acc"] == 0.21 and run["curve"] == [105, 310, 210] and data["shared"][run["shared"][0]]["poison"] == "c0ffee" * 10
+    )
+    assert len(files["index.html"]) < 100_000
+
+
+def test_a_defender_sees_ranks_and_worst_cases_of_defenses(full):
+    """The same numbers from the other side: high is good, clean training is no attack, and the lowest is the worst case."""
+    turned = made(full).transposed()
+    assert turned.rows == ("none", "grayscale", "bdr(bits=2)") or turned.rows[:2] == ("none", "grayscale")
+    standing = turned.standings["grayscale"]
+    assert (standing.worst, standing.over) == ("ops", 2) and standing.worst_case == pytest.approx(0.22)
+    assert standing.mean == pytest.approx((0.22 + 0.62) / 2) and standing.clean == pytest.approx(0.92)
+    assert {s.rank for s in turned.standings.values()} == {1}  # one point apart, seeds two points apart
+    for seed in (0, 1):
+        for attack in ("ops", "random-noise"):
+            full.write(record(cells()[attack, "grayscale", seed], 0.8 + seed / 100), replace=True)
+    standings = made(full).transposed().standings
+    assert standings["grayscale"].rank == 1 and {s.rank for row, s in standings.items() if row != "grayscale"} == {2}
+    page = pages.Site([made(full)]).files()["quick.defenses.html"]
+    assert "Rows: defense. Columns: attack." in page and page.count("▲") == 3 + 1  # one per row, one in the legend
+
+
+def test_boards_link_to_the_board_that_differs_in_one_axis(full):
+    """Switching the data set must not lose the architecture that one looks at."""
+    point = {"protocol": "p", "dataset": "a", "ratio": "1", "part": "all", "architecture": "x"}
+    shapes = [point, point | {"dataset": "b", "architecture": "y"}, point | {"dataset": "b"}]
+    several = [dataclasses.replace(made(full), slug=f"s{k}", fixed=fixed) for k, fixed in enumerate(shapes)]
+    axes = {
+        one["axis"]: {option["text"]: option["file"] for option in one["options"]}
+        for one in views.switch(several, several[0], "")
+    }
+    assert axes == {"data set": {"a": "s0.html", "b": "s2.html"}, "architecture": {"x": "s0.html", "y": "s1.html"}}
+
+
+def test_an_entry_has_a_page_with_what_it_is_and_all_its_cells(site):
+    """Where a reader who clicks a name expects to learn what it is."""
+    page = site["attack.ops.html"]
+    for text in (
+        "OPS: one-pixel shortcut.",
+        "find the pixel and the extreme colour",
+        "ties go to the first position",
+        "pixels",
+        "data:image/png;base64,AA==",
+        "Accuracy over the protection ratio",
+    ):
+        assert text in page
+    assert page.count('href="sources.ops.html#c-') == 3 * 3  # three defenses at three ratios
+    assert "bench craft lsp" in site["attack.lsp.html"] and "Nothing is measured yet" in site["attack.lsp.html"]
+    assert {f"defense.{row.name}.html" for row in registry.DEFENSES.rows} <= set(site)
+    assert {f"architecture.{row.name}.html" for row in registry.ARCHITECTURES.rows} <= set(site)
+
+
+def test_coverage_cost_and_changes_name_what_is_wrong(site):
+    """What is missing, what it took, and what is about to move, in one place each."""
+    assert "out-of-memory: tried 2 GiB" in site["coverage.html"] and "times plain training" in site["coverage.html"]
+    assert "attack:random-noise was version 0" in site["changes.html"]
+    assert "<code>em</code> moved up" in site["changes.html"] and "x.md" not in site["changes.html"]
+    assert "wait to be measured again" in site["changes.html"] and "learning rate" in site["protocols.html"]
+
+
+def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
+    """Figures are also files of their own: XML, with their colours inside for light and dark."""
+    b = made(full)
+    files = {name: text for name, text in pages.Site([b]).files().items() if name.endswith(".svg")}
+    assert set(files) == {"quick.heat.svg", "quick.pareto.svg"}
+    for text in files.values():
+        root = ElementTree.fromstring(text)  # noqa: S314  (our own)
+        assert root.tag.endswith("svg") and "prefers-color-scheme: dark" in text and root.find("{*}title").text
+    same = [figures.Line(f"line {k}", [(1, 0.5), (2, 0.5)]) for k in range(12)]
+    heights = sorted(float(y) for y in re.findall(r'class="name[^"]*" x="[\d.]+" y="([\d.]+)"', figures.lines("t", "x", same)))
+    assert len(heights) == 12 and min(b - a for a, b in itertools.pairwise(heights)) >= figures.LINE - 0.2
+    assert heights[0] > 0 and heights[-1] < figures.HEIGHT
+
+
+def test_bibtex_has_every_paper_once_and_keeps_its_own_entry(full):
+    """What is exported goes into somebody's manuscript."""
+    one = registry.Paper("50% of {Images}", "ICML 2023", "https://x.org/{a}", authors="Ann Ärger, Bo Li", year=2023)
+    own = registry.Paper("T", "V", "u", bibtex="@article{me, title={T}}")
+    text = bibliography([one, own, one])
+    assert text.count("@") == 2 and "@misc{arger2023images," in text and "@article{me," in text
+    assert r"50\% of \{Images\}" in text and "Ann Ärger and Bo Li" in text
+    assert "@misc{" in pages.Site([made(full)]).files()["quick.bib"]
+
+
+def test_pictures_come_from_the_store_and_show_what_was_added(tmp_path):
+    """The gallery reads the arrays of the store; the amplified perturbation is grey where nothing was changed."""
+    data = load(registry.resolve("datasets", "digits")[0])
+    for seed in (0, 1):
+        Store(tmp_path).poison(recipe("ops", seed), data)
+    (sample,) = gallery.samples(tmp_path)["attack.ops"]
+    assert "seed 0" in sample["note"] and "l0: 1 spent of 1" in sample["note"]
+    clean, poisoned, grown, spectrum = (pixels(strip) for strip in sample["strips"])
+    assert clean.shape == (32, 10 * 33 - 1, 3) == spectrum.shape
+    assert (clean != poisoned).any(-1).sum() == 10 and (
+        (grown != 128).any(-1) & (grown != 0).any(-1)
+    ).sum() == 10  # one pixel each
+
+
+def test_a_defense_shows_what_it_leaves_of_a_poison(tmp_path):
+    """Before and after, of the same images; floats outside the box are shown at its edge."""
+    clean = tiny(40, classes=4, shape=(3, 8, 8))
+    purifier = registry.resolve("defenses", "bdr(bits=1)")
+    kept = Store(tmp_path).purified(PurifiedRecipe(recipe("random-noise"), 1.0, "all", purifier, 0), as_data(clean))
+    (sample,) = gallery.samples(tmp_path)["defense.bdr"]
+    before, after = (pixels(strip) for strip in sample["strips"])
+    assert before.shape == after.shape == (8, 35, 3) and sample["note"] == "digits, ratio 1, seed 0"
+    assert set(np.unique(after)) == {0, 128} and len(np.unique(before)) > 100
+    np.save(kept.path / "images.npy", np.tile(np.linspace(-0.5, 1.5, 64, dtype=np.float32).reshape(8, 8), (40, 3, 1, 1)))
+    after = pixels(gallery.samples(tmp_path)["defense.bdr"][0]["strips"][1])
+    assert after.min() == 0 and after.max() == 255
+
+
+def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
+    """A store comes from another machine, or half of it was lost."""
+    kept = poison(tmp_path, "random-noise", tiny(40, classes=4, shape=(1, 8, 8)))
+    (sample,) = gallery.samples(tmp_path)["attack.random-noise"]
+    assert [strip["title"] for strip in sample["strips"]] == ["poisoned"] and pixels(sample["strips"][0]).shape == (8, 35, 3)
+    (kept.path / "images.npy").write_bytes(b"no array")
+    assert gallery.samples(tmp_path) == {} == gallery.samples(tmp_path / "nothing")
+    for content in ("{", "[]", '{"recipe": 3}'):
+        (kept.path / "manifest.json").write_text(content)
+        assert gallery.samples(tmp_path) == {}
+
+
+def pixels(strip):
+    """The picture of a strip as an array (H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(strip["data"].partition(",")[2]))))
 
 
 def test_csv_comes_back_with_numbers(full):
@@ -431,18 +664,28 @@ def test_the_terminal_shows_the_table(full):
     assert "[red]x" in screen.getvalue() and "22.0" in screen.getvalue() and "±1.4" in screen.getvalue()
 
 
-def test_a_site_is_a_page_and_its_tables_and_the_same_each_time(full, tmp_path):
-    """Written whole by rename; equal records give equal bytes; boards of one name do not overwrite each other."""
+def test_a_site_is_the_same_each_time_and_boards_of_one_name_keep_apart(full, tmp_path):
+    """Written whole by rename; equal records give equal bytes; boards of one name do not overwrite each other, nor pages."""
     b = made(full)
-    site = tmp_path / "leaderboard" / "site"
-    page = render.write_site([b, b], site)
-    names = {path.name for path in site.iterdir()}
-    assert names == {"index.html", "quick.md", "quick.csv", "quick-2.md", "quick-2.csv"} and page == site / "index.html"
+    three = render.distinct([b, b, dataclasses.replace(b, slug="attacks")], pages.NAVIGATION)
+    assert [one.slug for one in three] == ["quick", "quick-2", "attacks-2"]
+    files = pages.Site(three).files()
+    assert {"index.html", "quick.html", "quick-2.html", "attacks-2.defenses.html", "quick-2.csv", "quick.json"} <= set(files)
+    paths = render.write([], tmp_path / "site", (), more=files)
+    assert paths[0].name == "index.html" and {path.name for path in (tmp_path / "site").iterdir()} == set(files)
+    assert pages.Site(three).files() == files
     assert [path.name for path in render.write([b], tmp_path / "tables", ["latex", "json"])] == ["quick.tex", "quick.json"]
-    assert set(render.FORMATS) == {"html", "markdown", "csv", "latex", "json"}
-    before = page.read_bytes()
-    assert render.write_site([b, b], site).read_bytes() == before
-    Tags(render.html([]))
+    assert "bench run --grid quick" in pages.Site([]).files()["index.html"]
+
+
+def test_the_first_page_shows_what_was_measured(tmp_path):
+    """Somebody whose first run was not the quick grid must not meet an empty table."""
+    records, table = Records(tmp_path), TABLE.replaced(ratio=[0.5])
+    for cell in cells(table).values():
+        records.write(record(cell, 0.7))
+    b = made(records)
+    page = pages.Site([b, *others(records, b.shown)]).files()["index.html"]
+    assert "ratio 0.5" in page and 'href="quick.html"' in page and "not run yet" not in page
 
 
 @pytest.mark.parametrize("text", ["../../etc/passwd", "Ä b", "a" * 200, ".hidden", "", "a/b", "CON|<x>"])

@@ -1,0 +1,306 @@
+"use strict";
+// The site reads without this file. It adds sorting to every table, and to a board: search, filters, columns, export, the
+// drawer with a number's sources, and a link to what is in view. The state of a view is the fragment of the address.
+(() => {
+  const find = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // make("td", {className: "x"}, "text", node): texts are never parsed as HTML
+  const make = (name, fields = {}, ...inside) => {
+    const node = Object.assign(document.createElement(name), fields);
+    node.append(...inside);
+    return node;
+  };
+
+  // Sorting
+
+  const number = (cell) => (cell.dataset.v === undefined ? null : Number(cell.dataset.v));
+
+  const sort = (table, column, direction) => {
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row, place) => {
+      const cell = row.cells[column];
+      const label = cell.dataset.label ?? cell.textContent.trim();
+      return { row, place, value: number(cell), label, clean: row.classList.contains("clean") };
+    });
+    const numeric = rows.some((one) => one.value !== null);
+    rows.sort((a, b) => {
+      if (a.clean !== b.clean) return a.clean ? -1 : 1; // clean training is the reference: it stays above
+      if (!numeric) return direction * a.label.localeCompare(b.label, "en", { numeric: true }) || a.place - b.place;
+      if (a.value === null || b.value === null) return (a.value === null) - (b.value === null) || a.place - b.place;
+      return direction * (a.value - b.value) || a.place - b.place;
+    });
+    body.append(...rows.map((one) => one.row));
+    all("thead th", table).forEach((head, place) => {
+      if (place === column) head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+  };
+
+  const sortable = (table, changed) => {
+    all("thead th", table).forEach((head, column) => {
+      const label = head.dataset.label ?? head.textContent.trim();
+      const button = make("button", { type: "button", className: "sort" });
+      button.setAttribute("aria-label", `Sort by ${label}`);
+      button.addEventListener("click", () => {
+        const direction = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+        changed ? changed(head.dataset.key, direction) : sort(table, column, direction);
+      });
+      head.append(button);
+    });
+  };
+
+  all("table.sortable").forEach((table) => sortable(table));
+  const table = find("#board");
+  if (!table) return;
+
+  // The view: what the fragment says, shown
+
+  const heads = all("thead th", table);
+  const rows = [...table.tBodies[0].rows];
+  const tools = find("#tools");
+  const drawer = find("#drawer");
+  const data = { get shared() { return this.read.shared; }, get cells() { return this.read.cells; },
+    get read() { // parsed when it is first needed
+      const value = JSON.parse(find("#data").textContent);
+      Object.defineProperty(this, "read", { value });
+      return value;
+    } };
+  const tagged = (node) => (node.dataset.tags || "").split("|").filter(Boolean);
+  const list = (text) => (text || "").split(",").filter(Boolean);
+
+  const idOf = (link) => link.getAttribute("href").split("#c-")[1]; // of the cell that a number is of
+  const linkTo = (cell) => cell && find(`td a[href$="#c-${CSS.escape(cell)}"]`, table);
+
+  const state = () => new URLSearchParams(location.hash.slice(1));
+  const change = (fields) => {
+    const next = state();
+    for (const [name, value] of Object.entries(fields)) value ? next.set(name, value) : next.delete(name);
+    history.replaceState(null, "", `#${next}`);
+    show();
+  };
+
+  const toggleColumn = (column, hidden) => {
+    for (const row of table.rows) row.cells[column].hidden = hidden;
+  };
+
+  let sorted = null;
+  const show = () => {
+    const view = state();
+    const off = new Set(list(view.get("off")));
+    const hidden = new Set(list(view.get("hide")));
+    const words = (view.get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
+    find("#search").value = view.get("q") || "";
+    find("#heat").checked = !view.has("plain");
+    table.classList.toggle("plain", view.has("plain"));
+    for (const box of all("[data-tag]", tools)) box.checked = !off.has(box.dataset.tag);
+    for (const box of all("[data-column]", tools)) box.checked = !hidden.has(box.dataset.column);
+    heads.forEach((head, column) => {
+      const gone = hidden.has(head.dataset.key) || tagged(head).some((tag) => off.has(tag));
+      if (gone !== head.hidden) toggleColumn(column, gone);
+    });
+    for (const row of rows) {
+      const text = `${row.cells[0].dataset.label} ${row.dataset.words}`.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word)) || tagged(row).some((tag) => off.has(tag));
+    }
+    if (view.get("sort") !== sorted) {
+      sorted = view.get("sort");
+      const [key, order] = (sorted || "").split(":");
+      const column = heads.findIndex((head) => head.dataset.key === key);
+      if (column >= 0) sort(table, column, order === "down" ? -1 : 1);
+      else {
+        table.tBodies[0].append(...rows);
+        for (const head of heads) head.removeAttribute("aria-sort");
+      }
+    }
+    const left = rows.filter((row) => !row.hidden).length;
+    find("#count").textContent = left === rows.length ? "" : `${left} of ${rows.length} rows`;
+    const cell = view.get("cell");
+    const link = linkTo(cell);
+    if (link) open(link);
+    else if (drawer.open) drawer.close();
+  };
+
+  // The drawer
+
+  const SVG = "http://www.w3.org/2000/svg";
+  const curves = (runs) => {
+    const svg = document.createElementNS(SVG, "svg");
+    const drawn = runs.filter((run) => run.curve && run.curve.length > 1);
+    svg.setAttribute("viewBox", "0 0 460 112");
+    svg.setAttribute("class", "figure");
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", "Test accuracy per epoch, one line per seed");
+    const add = (name, fields, text = "") => {
+      const node = document.createElementNS(SVG, name);
+      for (const [key, value] of Object.entries(fields)) node.setAttribute(key, value);
+      node.textContent = text;
+      svg.append(node);
+    };
+    for (const share of [0, 50, 100]) {
+      add("path", { class: "rule", d: `M30 ${106 - share}H460` });
+      add("text", { class: "tick end", x: 26, y: 110 - share }, share);
+    }
+    drawn.forEach((run, place) => {
+      const points = run.curve.map((y, x) => `${30 + (430 * x) / (run.curve.length - 1)},${106 - y / 10}`).join(" ");
+      add("polyline", { class: `line c${place % 7}`, points });
+    });
+    return drawn.length ? svg : "";
+  };
+
+  const percent = (share) => (100 * share).toFixed(1);
+  const command = (run) => {
+    const text = `bench run --cell ${run.id}`;
+    const button = make("button", { type: "button" }, "Copy");
+    button.addEventListener("click", () => copy(text, button));
+    return make("p", {}, make("code", {}, text), " ", button);
+  };
+
+  const open = (link) => {
+    const cell = link.closest("td");
+    const runs = data.cells[idOf(link)] || [];
+    const labels = [cell.parentNode.cells[0].dataset.label, heads[cell.cellIndex].dataset.label];
+    find("#drawer-title").textContent = labels.join(" × ");
+    const seeds = make("table", { className: "sources" });
+    const line = (kind, ...texts) => make("tr", {}, ...texts.map((text) => make(kind, {}, text)));
+    seeds.append(make("thead", {}, line("th", "seed", "last epoch", "best epoch", "seconds")), make("tbody"));
+    for (const run of runs) {
+      const known = run.acc !== undefined;
+      seeds.tBodies[0].append(known ? line("td", run.seed, percent(run.acc), percent(run.best), run.seconds) : line("td", run.seed, run.why, "", ""));
+    }
+    const facts = make("dl", { className: "facts" });
+    const fact = (name, text) => text && facts.append(make("div", {}, make("dt", {}, name), make("dd", {}, text)));
+    // what seeds share is said once
+    const known = runs.filter((run) => run.shared).map((run) => [run.seed, Object.assign({}, ...run.shared.map((place) => data.shared[place]))]);
+    for (const name of new Set(known.flatMap(([, texts]) => Object.keys(texts)))) {
+      const same = known.every(([, texts]) => texts[name] === known[0][1][name]);
+      for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
+    }
+    for (const run of runs) {
+      fact(`finished, seed ${run.seed}`, run.finished);
+      fact(`peak memory, seed ${run.seed}`, run.memory);
+    }
+    find("#drawer-body").replaceChildren(
+      make("p", {}, make("strong", {}, link.textContent), " ", make("a", { href: link.getAttribute("href") }, "All about it")),
+      ...runs.filter((run) => run.why && run.acc !== undefined).map((run) => make("p", {}, `Seed ${run.seed}: ${run.why}`)),
+      make("div", { className: "scroll" }, seeds),
+      curves(runs),
+      ...runs.map(command),
+      facts,
+    );
+    if (!drawer.open) drawer.showModal();
+    drawer.scrollTop = 0;
+  };
+
+  table.addEventListener("click", (event) => {
+    const link = event.target.closest("td a");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    change({ cell: idOf(link) });
+  });
+  drawer.addEventListener("close", () => {
+    const link = linkTo(state().get("cell"));
+    change({ cell: "" });
+    if (link) link.focus();
+  });
+  drawer.addEventListener("click", (event) => {
+    if (event.target === drawer) drawer.close();
+  });
+
+  // Export: rows and columns as they stand
+
+  const inView = () => {
+    const columns = heads.map((head, place) => ({ head, place })).filter(({ head }) => !head.hidden);
+    const texts = (cell) => {
+      if (cell.dataset.label !== undefined) return cell.dataset.label;
+      if (cell.classList.contains("rank")) return cell.dataset.v || "–";
+      if (cell.dataset.v === undefined) return "–";
+      return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "");
+    };
+    const lines = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => columns.map(({ place }) => row.cells[place]));
+    return { labels: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
+  };
+  const escapes = {
+    CSV: (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text).replaceAll('"', '""')}"`,
+    Markdown: (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replace(/[\\`*_[\]|~$#]/g, "\\$&"),
+    LaTeX: (text) => text.replace(/[\\{}$&#_%~^<>|±–×[\]*"]/g, (one) => ({ "\\": "\\textbackslash{}", "~": "\\textasciitilde{}",
+      "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "±": "$\\pm$", "–": "--",
+      "×": "$\\times$", "[": "{[}", "]": "{]}", "*": "{*}", '"': "\\textquotedbl{}" })[one] || `\\${one}`),
+  };
+  const exports = {
+    CSV: ({ labels, lines }) => {
+      const head = labels.flatMap((label, place) => (place ? [label, `${label} std`] : [label]));
+      const body = lines.map((line) => line.flatMap((cell, place) => (place ? [cell.dataset.v || "", cell.dataset.s || ""] : [cell.dataset.label])));
+      return [head, ...body].map((line) => line.map(escapes.CSV).join(",")).join("\n") + "\n";
+    },
+    JSON: ({ labels, lines }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
+      row: line[0].dataset.label, column: labels[place + 1], value: number(cell),
+      std: cell.dataset.s === undefined ? null : Number(cell.dataset.s),
+      records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
+    }))), null, 1) + "\n",
+    Markdown: ({ labels, texts }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
+      .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escapes.Markdown(text))).join(" | ")} |`).join("\n") + "\n",
+    LaTeX: ({ labels, texts }) => ["% needs \\usepackage{booktabs}", `\\begin{tabular}{l${"r".repeat(labels.length - 1)}}`, "\\toprule",
+      ...[labels, ...texts].map((line, place) => `${line.map(escapes.LaTeX).join(" & ")} \\\\${place ? "" : "\n\\midrule"}`),
+      "\\bottomrule", "\\end{tabular}"].join("\n") + "\n",
+    BibTeX: ({ labels, lines }) => {
+      const known = JSON.parse(find("#bib").textContent);
+      const seen = [...labels, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);
+      return [...new Set(seen)].sort().join("\n");
+    },
+  };
+  const ENDINGS = { CSV: "csv", JSON: "json", Markdown: "md", LaTeX: "tex", BibTeX: "bib" };
+
+  tools.addEventListener("click", (event) => {
+    const form = event.target.dataset.export;
+    if (!form) return;
+    const address = URL.createObjectURL(new Blob([exports[form](inView())], { type: "text/plain" }));
+    make("a", { href: address, download: `${table.dataset.slug}.${ENDINGS[form]}` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  });
+
+  const copy = async (text, button) => {
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed";
+    }
+    setTimeout(() => { button.textContent = before; }, 1500);
+  };
+
+  // Controls
+
+  for (const link of all(".switch a")) {
+    link.addEventListener("click", () => { // another setting, seen the same way
+      const view = state();
+      view.delete("cell");
+      link.hash = view;
+    });
+  }
+
+  const unchecked = (name) => all(`[data-${name}]`, tools).filter((box) => !box.checked).map((box) => box.dataset[name]).join(",");
+  tools.addEventListener("change", (event) => {
+    if (event.target.id === "heat") change({ plain: event.target.checked ? "" : "1" });
+    else if (event.target.dataset.tag) change({ off: unchecked("tag") });
+    else if (event.target.dataset.column) change({ hide: unchecked("column") });
+  });
+  find("#search").addEventListener("input", (event) => change({ q: event.target.value }));
+  find("#copy").addEventListener("click", (event) => copy(location.href, event.target));
+  tools.addEventListener("reset", (event) => {
+    event.preventDefault();
+    change({ q: "", off: "", hide: "", sort: "", plain: "", cell: "" });
+  });
+  tools.addEventListener("submit", (event) => event.preventDefault());
+  document.addEventListener("click", (event) => {
+    for (const menu of all(".menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") for (const menu of all(".menu[open]")) menu.open = false;
+  });
+  sortable(table, (key, direction) => change({ sort: `${key}:${direction > 0 ? "up" : "down"}` }));
+  addEventListener("hashchange", () => (location.hash.includes("=") || location.hash.length < 2) && show());
+  tools.hidden = false;
+  if (location.hash.includes("=")) show();
+})();

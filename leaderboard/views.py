@@ -1,0 +1,535 @@
+"""What the pages' templates get: boards, cells and entries as lists of words, numbers and links."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from leaderboard import figures
+from leaderboard.cite import bibtex
+from leaderboard.figures import Line
+from leaderboard.render import brief, difference, is_worst, number, short, spread
+from leaderboard.sheet import DEVIATES, WITHIN, Sheet
+from leaderboard.table import POINT, Board, Value, slugged
+from registry import CATALOGS, EntryError, Paper
+from registry.catalog import Entry
+from registry.item import write, write_value
+from results import Record
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+SETTING = tuple(axis for axis in POINT if axis not in ("attack", "defense"))
+WORDS = {"dataset": "data set", "part": "trained on"}
+STATES = ("done", "stale", "failed", "not-applicable", "missing")
+HOOKS = {"purify": "before training", "augment": "during training", "loss": "during training", "start": "during training"}
+LARGE = 2000  # places of a board, cells on the page of an entry
+CURVE = 24  # points of a curve inside a board's page; the page of sources has all
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A combination that was run, on the board that shows it first."""
+
+    board: Board
+    value: Value
+
+    @property
+    def key(self) -> str:
+        return self.value.runs[0].id
+
+    @property
+    def attack(self) -> str:
+        """The first of its attacks, an entry."""
+        return self.value.runs[0].cell.attack[0].name
+
+    @property
+    def page(self) -> str:
+        """The page of sources that has it: one per attack as people write it."""
+        return f"sources.{slugged(self.value.point['attack'])}.html"
+
+    @property
+    def href(self) -> str:
+        return f"{self.page}#c-{self.key}"
+
+    def names(self, kind: str) -> list[str]:
+        """The names of its entries of a kind."""
+        parts = getattr(self.value.runs[0].cell, kind)
+        return [part.name for part in (parts if isinstance(parts, tuple) else (parts,))]
+
+    @property
+    def setting(self) -> str:
+        return setting(self.value.point)
+
+
+def setting(point: Mapping[str, str]) -> str:
+    """Where a cell was measured, in a few words."""
+    share = f", ratio {point['ratio']}" if point["ratio"] != "1" else ""
+    part = f", {point['part']} images" if point["part"] != "all" else ""
+    return f"{point['protocol']}, {point['dataset']}, {point['architecture']}{share}{part}"
+
+
+# A board
+
+
+def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The table of a board, and the provenance behind its numbers for the drawer; that of its `other` side is the same."""
+    tags = {axis: _tags(shown, axis) for axis in ("attack", "defense")}
+
+    def side(labels: Sequence[str], axes: Sequence[str], key: Any) -> dict[str, dict[str, Any]]:
+        found = {}
+        for label in labels:
+            point = shown.values[key(label)].point
+            axis = next((axis for axis in ("attack", "defense") if axis in axes), "")
+            settings = [shown.settings[a][point[a]] for a in axes if point[a] in shown.settings.get(a, ())]
+            run = next((run for run in shown.values[key(label)].runs), None)
+            found[label] = {
+                "label": label,
+                "slug": slugged(label),
+                "href": _page_of(axis, run.cell) if run and axis else "",
+                "clean": shown.values[key(label)].clean and axis == "attack",
+                "tags": tags[axis].get(point[axis], []) if axis else [],
+                "words": " ".join(paper.title for one in settings for paper in one.papers),
+                "needs": [need for one in settings for need in one.needs],
+            }
+        return found
+
+    rows = side(shown.rows, shown.row_axes, lambda label: (label, shown.columns[0]))
+    columns = side(shown.columns, shown.column_axes, lambda label: (shown.rows[0], label))
+    records = [record for value in shown.values.values() for record in value.used]
+    return {
+        "spread": spread(shown),
+        "large": large(shown),
+        "latest": max((record.finished for record in records), default=""),
+        "heads": list(columns.values()),
+        "lines": [
+            rows[row] | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, links) for c in shown.columns]}
+            for row in shown.rows
+        ],
+        "tags": [sorted({tag for one in side.values() for tag in one["tags"]}) for side in (rows, columns)],
+        "ranked": any(standing.rank is not None for standing in shown.standings.values()),
+        "averaged": any(standing.mean is not None for standing in shown.standings.values()),
+        "most": len(shown.columns) - (shown.subject == "defense" and any(one["clean"] for one in columns.values())),
+        "brief": brief([*shown.rows, *shown.columns]),
+        "data": other["data"] if other else data(shown),
+    }
+
+
+def large(shown: Board) -> bool:
+    """Whether a board shows less of each place, and its rows are laid out only when they are scrolled to."""
+    return len(shown.values) > LARGE
+
+
+def _page_of(axis: str, cell: Any) -> str:
+    parts = getattr(cell, axis)
+    return f"{axis}.{slugged(parts[0].name)}.html"
+
+
+def _tags(shown: Board, axis: str) -> dict[str, list[str]]:
+    """What rows and columns can be filtered by: the norm of an attack's budget; when a defense acts, and what it needs."""
+    found: dict[str, list[str]] = {}
+    for value in shown.values.values():
+        text = value.point[axis]
+        if axis == "attack" and not value.clean and not found.get(text):
+            norm = next((record.poison.norm for record in value.used if record.poison), "")
+            found[text] = [f"budget {norm if norm != 'none' else 'unbounded'}"] if norm else []
+        if axis == "defense" and text not in found and value.runs:
+            entries = [entry for part in value.runs[0].cell.defense if (entry := _entry("defense", part.name))]
+            when = [HOOKS[hook] for entry in entries for hook in HOOKS if hook in entry.hooks]
+            needs = [f"needs {need}" for entry in entries for need in entry.facts.get("needs", ())]
+            found[text] = list(dict.fromkeys([*when, *needs]))
+    return found
+
+
+def _entry(kind: str, name: str) -> Entry | None:
+    try:
+        return CATALOGS[f"{kind}s"].entry(name)
+    except EntryError:
+        return None
+
+
+def _cell(shown: Board, row: str, column: str, links: Mapping[str, str]) -> dict[str, Any]:
+    value = shown.values[row, column]
+    run = next((run for run in value.runs if run.id in links), None)
+    return {
+        "value": value,
+        "number": number(value),
+        "note": short(value, shown.seeds),
+        "change": difference(value.drop) if value.drop is not None and not large(shown) else "",
+        "heat": round(10 * value.mean) if value.mean is not None else None,
+        "best": is_worst(shown, row, column),
+        "href": links[run.id] if run else "",
+    }
+
+
+def data(shown: Board) -> Markup:
+    """The provenance of a board's numbers as JSON, short: what many records share is written once."""
+    texts: dict[tuple[tuple[str, str], ...], int] = {}
+    cells = {}
+    for value in shown.values.values():
+        if any(run.state != "missing" for run in value.runs):
+            cells[value.runs[0].id] = [_run(run, texts) for run in value.runs]
+    return _json({"shared": [dict(text) for text in texts], "cells": cells})
+
+
+def bib(shown: Board) -> Markup:
+    """BibTeX by the labels of rows and columns, for the export of what is in view."""
+    found: dict[str, list[str]] = {}
+    for axis, several in shown.settings.items():
+        side = [
+            label
+            for labels, axes in ((shown.rows, shown.row_axes), (shown.columns, shown.column_axes))
+            if axis in axes
+            for label in labels
+        ]
+        for text, one in several.items():
+            if one.papers:
+                found |= {label: [bibtex(paper) for paper in one.papers] for label in side if text in label.split(" / ")}
+    return _json(found)
+
+
+def _json(content: Any) -> Markup:
+    """JSON that can stand in a page: nothing in it can end its element."""
+    from markupsafe import Markup
+
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  (escaped above)
+
+
+def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
+    record: Record | None = run.record
+    if record is None or record.metrics is None:
+        return {"seed": run.cell.seed, "id": run.id, "why": f"{run.state.replace('-', ' ')}: {run.reason}"}
+    several = (poison(record), {key: text for key, text in facts(record).items() if text and key != "finished"})
+    found: dict[str, Any] = {
+        "seed": run.cell.seed,
+        "id": run.id,
+        "acc": round(record.metrics.test_acc, 4),
+        "best": round(record.metrics.test_acc_best, 4),
+        "curve": [round(1000 * y) for y in thinned(record.metrics.curve.test_acc)],
+        "seconds": seconds(record),
+        "memory": f"{record.peak_memory / 2**20:,.0f} MiB" if record.peak_memory else "",
+        "shared": [texts.setdefault(tuple(one.items()), len(texts)) for one in several],
+        "finished": record.finished,
+    }
+    return found | ({"why": f"stale: {run.reason}"} if run.state == "stale" else {})
+
+
+def thinned(curve: Sequence[float]) -> list[float]:
+    step = max(1, -(-len(curve) // CURVE))
+    return [*curve[:-1:step], curve[-1]] if curve else []
+
+
+def facts(record: Record) -> dict[str, str]:
+    """Where a number comes from, in words."""
+    return {
+        "device": record.device,
+        "numerics": ", ".join(f"{key} {value}" for key, value in record.numerics.items()),
+        "commit": record.commit,
+        "sha256 of the code": record.tree,
+        "fingerprint of the data set": record.dataset_fingerprint,
+        "finished": record.finished,
+        **{f"{key} version": text for key, text in record.versions.items()},
+    }
+
+
+def poison(record: Record) -> dict[str, str]:
+    """Which training set was used, in words."""
+    note = record.poison
+    if note is None:
+        return {"poison": "none"}
+    figures = [
+        f"{name} {amount:.4g}" for name, amount in (("spent", note.spent), ("allowed", note.allowed)) if amount is not None
+    ]
+    return {"poison": note.checksum} | (
+        {"budget": f"{note.norm}: {', '.join(figures)}" if figures else note.norm} if note.norm else {}
+    )
+
+
+def seconds(record: Record) -> str:
+    known = [f"{stage} {record.seconds[stage]:.1f}" for stage in ("craft", "purify", "train") if stage in record.seconds]
+    return ", ".join(known)
+
+
+def papers(shown: Board) -> list[Paper]:
+    """The papers of all methods of a board."""
+    settings = (one for several in shown.settings.values() for one in several.values())
+    return list(dict.fromkeys(paper for one in settings for paper in one.papers))
+
+
+def switch(boards: Sequence[Board], current: Board, side: str) -> list[dict[str, Any]]:
+    """The axes in which boards differ, each with links to the board that has another value and the most else in common."""
+    found = []
+    for axis in SETTING:
+        if axis not in current.fixed:
+            continue
+        texts = list(dict.fromkeys(board.fixed[axis] for board in boards if axis in board.fixed))
+        options = []
+        for text in sorted(texts):
+            fits = [board for board in boards if board.fixed.get(axis) == text]
+            nearest = max(fits, key=lambda b: sum(b.fixed.get(a) == t for a, t in current.fixed.items() if a != axis))
+            sided = side if nearest.subject == "attack" and nearest.row_axes == ("attack",) else ""
+            options.append({"text": text, "file": f"{nearest.slug}{sided}.html", "here": text == current.fixed[axis]})
+        if len(options) > 1:
+            found.append({"axis": WORDS.get(axis, axis), "options": options})
+    return found
+
+
+def pareto(shown: Board) -> Markup | None:
+    """What each defense costs on clean data against what it saves in the worst case."""
+    if shown.subject != "attack" or shown.row_axes != ("attack",):
+        return None
+    turned = shown.transposed()
+    names = brief(turned.rows)
+    points = [
+        (standing.clean, standing.worst_case, names[row])
+        for row, standing in turned.standings.items()
+        if standing.clean is not None and standing.worst_case is not None
+    ]
+    if len(points) < 2:
+        return None
+    title = f"{shown.title}: accuracy without a poison against the worst case over attacks, one point per defense"
+    return figures.scatter(title, "test accuracy on the clean training set, %", "worst case over attacks, %", points)
+
+
+# Cells and entries
+
+
+def sources(cells: Sequence[Cell]) -> dict[str, Any]:
+    """All that is known of where numbers come from; `common` is the same for all of their records."""
+    known = [facts(record) for cell in cells for record in cell.value.used]
+    common = (
+        {key: text for key, text in known[0].items() if text and all(one.get(key) == text for one in known)} if known else {}
+    )
+
+    def only(record: Record) -> dict[str, str]:
+        found = poison(record) | facts(record)
+        return {key: text for key, text in found.items() if text and key not in common and key != "finished"}
+
+    return {
+        "attack": cells[0].value.point["attack"],
+        "common": common,
+        "cells": [
+            {
+                "cell": cell,
+                "number": number(cell.value),
+                "curve": _curve(cell),
+                "only": _merged([(run.cell.seed, only(run.record)) for run in cell.value.runs if run.record]),
+                "runs": [{"run": run, "seconds": seconds(run.record) if run.record else ""} for run in cell.value.runs],
+            }
+            for cell in cells
+        ],
+    }
+
+
+def _merged(several: Sequence[tuple[int, Mapping[str, str]]]) -> list[tuple[str, str]]:
+    """Facts of several seeds: what they share once, the rest with its seed."""
+    found = []
+    for key in dict.fromkeys(key for _, one in several for key in one):
+        texts = {one.get(key, "") for _, one in several}
+        if len(texts) == 1:
+            found.append((key, texts.pop()))
+        else:
+            found += [(f"{key}, seed {seed}", one[key]) for seed, one in several if key in one]
+    return found
+
+
+def _curve(cell: Cell) -> Markup | None:
+    drawn = []
+    for record in cell.value.used:
+        curve = record.metrics.curve if record.metrics else None
+        for name, points in (("test", curve.test_acc), ("train", curve.train_acc)) if curve else ():
+            if len(points) > 1:
+                drawn.append(Line(f"{name}, seed {record.cell.seed}", list(enumerate(points, 1))))
+    title = f"Accuracy per epoch: {described(cell)}"
+    return figures.lines(title, "epoch", drawn, up="accuracy, %", dots=False) if drawn else None
+
+
+def described(cell: Cell) -> str:
+    return f"{cell.value.point['attack']} × {cell.value.point['defense']}"  # noqa: RUF001
+
+
+def line(cell: Cell, kind: str) -> dict[str, Any]:
+    """A row of the table of an entry's cells."""
+    value = cell.value
+    return {
+        "cell": cell,
+        "axes": {axis: text for axis, text in value.point.items() if axis != kind},
+        "number": number(value),
+        "change": difference(value.drop) if value.drop is not None else "",
+        "heat": round(10 * value.mean) if value.mean is not None else None,
+        "note": short(value, value.n),
+    }
+
+
+def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
+    """A row of the list of entries."""
+    means = [cell.value.mean for cell in cells if cell.value.mean is not None and cell.value.state != "stale"]
+    return {
+        "entry": entry,
+        "file": f"{entry.kind[:-1]}.{slugged(entry.name)}.html",
+        "cells": len(means),
+        "low": min(means, default=None),
+        "high": max(means, default=None),
+        "tags": list(
+            dict.fromkeys(
+                [*(HOOKS[h] for h in HOOKS if h in entry.hooks), *(f"needs {n}" for n in entry.facts.get("needs", ()))]
+            )
+        )
+        if entry.kind == "defenses"
+        else [],
+    }
+
+
+def plots(kind: str, cells: Sequence[Cell]) -> list[tuple[str, Markup]]:
+    """Curves of an entry: accuracy per epoch on its first board, accuracy over the radius, over the protection ratio."""
+    found = []
+    first = [cell for cell in cells if cell.board is cells[0].board and cell.value.state in ("done", "partial")]
+    other = {"attack": "defense", "defense": "attack"}.get(kind, "")
+    if other:
+        names = brief(list(dict.fromkeys(cell.value.point[other] for cell in first)))
+        drawn = {text: Line(names[text], _mean_curve(cell.value)) for cell in first for text in [cell.value.point[other]]}
+        drawn = {text: one for text, one in drawn.items() if len(one.points) > 1}
+        if drawn:
+            kept = sorted(drawn.values(), key=lambda one: (one.name != "none", one.points[-1][1]))[: figures.COLOURS + 5]
+            title = f"Test accuracy per epoch, {cells[0].setting}"
+            found.append((title, figures.lines(title, "epoch", kept)))
+    if kind == "attack":
+        for axis, across in (("epsilon", "radius epsilon"), ("ratio", "share of the training images that is poisoned")):
+            found += _sweeps(cells, axis, across)
+    return found
+
+
+def _mean_curve(value: Value) -> list[figures.Point]:
+    curves = [record.metrics.curve.test_acc for record in value.used if record.metrics]
+    return [(epoch, fmean(several)) for epoch, several in enumerate(zip(*curves, strict=False), 1)] if curves else []
+
+
+def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Markup]]:
+    """One figure per setting in which only `axis` varies, one line per defense."""
+    groups: dict[tuple[str, ...], dict[str, dict[float, Value]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        part, value = cell.value.runs[0].cell.attack[0], cell.value
+        x = value.runs[0].cell.ratio if axis == "ratio" else part.fields.get("epsilon")
+        if isinstance(x, int | float) and value.mean is not None and len(value.runs[0].cell.attack) == 1:
+            rest = {name: given for name, given in part.fields.items() if name != axis}
+            named = write(part.name, rest) if axis == "epsilon" else value.point["attack"]
+            where = setting({**value.point, **({"ratio": "1"} if axis == "ratio" else {})})
+            groups[named, where][value.point["defense"]][float(x)] = value
+    found = []
+    for (named, where), several in groups.items():
+        names = brief(list(several))
+        drawn = [
+            Line(
+                names[defense],
+                sorted((x, v.mean or 0.0) for x, v in points.items()),
+                [v.std or 0.0 for _, v in sorted(points.items())],
+            )
+            for defense, points in several.items()
+            if len(points) > 1
+        ]
+        if drawn:
+            xs = sorted({x for one in drawn for x, _ in one.points})
+            over = {"epsilon": "the radius", "ratio": "the protection ratio"}[axis]
+            title = f"Accuracy over {over}: {named.partition('(')[0]}, {where}"
+            found.append((title, figures.lines(title, across, drawn[: figures.COLOURS + 5], [(x, write_value(x)) for x in xs])))
+    return found
+
+
+# The site as a whole
+
+
+def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
+    """How much there is, what is wrong, and what it cost."""
+    troubles: dict[str, list[str]] = defaultdict(list)
+    costs = []
+    for one in boards:
+        for value in one.values.values():
+            if value.reason and value.runs and value.state in ("failed", "stale", "not-applicable", "partial"):
+                troubles[value.reason].append(f"{value.point['attack']} × {value.point['defense']}")  # noqa: RUF001
+        costs.append({"board": one, "rows": _costs(one)})
+    return {
+        "boards": [{"file": f"{one.slug}.html", "title": one.title, "counts": one.coverage} for one in boards],
+        "sheets": [
+            {
+                "file": f"{sheet.slug}.html",
+                "title": sheet.heading,
+                "cells": len(sheet.cells),
+                "measured": sheet.measured,
+                "available": sum(spot.state != "not-available" for spot in sheet.cells),
+                "within": sum(spot.verdict == WITHIN for spot in sheet.cells),
+                "deviates": sum(spot.verdict == DEVIATES for spot in sheet.cells),
+            }
+            for sheet in sheets
+        ],
+        "states": STATES,
+        "troubles": list(troubles.items()),
+        "costs": [cost for cost in costs if cost["rows"]],
+        "total": _total(boards),
+    }
+
+
+def _costs(one: Board) -> list[dict[str, Any]]:
+    """Seconds per attack (crafting) and per defense (purifying, training), means over the records of a board."""
+    spent: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for value in one.values.values():
+        for record in value.used:
+            for stage, amount in record.seconds.items():
+                axis = "attack" if stage == "craft" else "defense"
+                if not (value.clean and axis == "attack"):
+                    spent[axis, value.point[axis]][stage].append(amount)
+            memory = spent["defense", value.point["defense"]]["memory"]
+            memory.append(record.peak_memory / 2**20)
+    plain = spent.get(("defense", "none"), {}).get("train")
+    return [
+        {
+            "axis": axis,
+            "text": text,
+            "stages": {
+                stage: fmean(found[stage]) if found.get(stage) else None for stage in ("craft", "purify", "train", "memory")
+            },
+            "times": fmean(found["train"]) / fmean(plain) if plain and found.get("train") and fmean(plain) else None,
+        }
+        for (axis, text), found in spent.items()
+    ]
+
+
+def _total(boards: Sequence[Board]) -> dict[str, Any]:
+    """Seconds of all records, a poison's crafting counted once; by device."""
+    records = {record.id: record for one in boards for value in one.values.values() for record in value.used}
+    crafted = {r.poison.checksum: r.seconds.get("craft", 0.0) for r in records.values() if r.poison}
+    trained: dict[str, float] = defaultdict(float)
+    for record in records.values():
+        trained[record.device or "unknown device"] += sum(s for stage, s in record.seconds.items() if stage != "craft")
+    return {"records": len(records), "craft": sum(crafted.values()), "devices": dict(sorted(trained.items()))}
+
+
+def blocks(markdown: str) -> list[dict[str, Any]]:
+    """A changelog as headings, paragraphs and lists; links keep their words alone."""
+    found: list[dict[str, Any]] = []
+    for piece in re.split(r"\n(?=#|- )|\n\s*\n", markdown):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(piece.split()))
+        if text.startswith("#"):
+            found.append({"kind": "heading", "text": text.lstrip("# ")})
+        elif text.startswith("- "):
+            if not found or found[-1]["kind"] != "list":
+                found.append({"kind": "list", "items": []})
+            found[-1]["items"].append(text[2:])
+        elif text:
+            found.append({"kind": "paragraph", "text": text})
+    return found
+
+
+FIGURE_NAMES = (("heat", "heat map (SVG)"), ("pareto", "Pareto plot (SVG)"))
+
+
+def figure_files(shown: Board) -> list[tuple[str, str]]:
+    """The figures that a board may have: file and title."""
+    return [(f"{shown.slug}.{name}.svg", title) for name, title in FIGURE_NAMES]

@@ -1,0 +1,371 @@
+"""The site in a real browser, from file:// as somebody opens it who was sent the folder. One browser serves all tests."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
+
+from leaderboard import pages, render
+from leaderboard.table import others
+from results import Records
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")
+PICTURES = os.environ.get("SITE_SCREENSHOTS")  # a folder where pictures of the main pages are kept
+
+
+class Browser:
+    """A window on the site: opens pages, and remembers what went wrong and what was asked of the network."""
+
+    def __init__(self, driver, site):
+        self.driver, self.site = driver, site
+
+    def open(self, page, *, dark=False, width=1300, script=True):
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.cdp("Emulation.setEmulatedMedia", features=features)
+        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.cdp("Emulation.setScriptExecutionDisabled", value=not script)
+        self.driver.get("about:blank")  # or a new fragment would not load the page anew
+        self.driver.get(f"{self.site.as_uri()}/{page}")
+        return self
+
+    def cdp(self, command, **arguments):
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def texts(self, selector):
+        """The texts of the elements that can be seen."""
+        return self.run(
+            """
+            const seen = [...document.querySelectorAll(arguments[0])].filter((node) => node.checkVisibility());
+            return seen.map((node) => node.innerText.trim())
+            """,
+            selector,
+        )
+
+    def click(self, selector):
+        self.run("document.querySelector(arguments[0]).click()", selector)
+
+    def rows(self):
+        return [text.partition("\n")[0] for text in self.texts("#board tbody th")]
+
+    def heads(self):
+        return self.run(
+            "return [...document.querySelectorAll('#board thead th')].filter((e) => !e.hidden).map((e) => e.dataset.label)"
+        )
+
+    def view(self):
+        return unquote(self.run("return location.hash")).replace("+", " ")
+
+    def type(self, text):
+        self.run(
+            "const [box] = document.querySelectorAll('#search'); box.value = arguments[0];"
+            "box.dispatchEvent(new Event('input', {bubbles: true}))",
+            text,
+        )
+
+    def until(self, script):
+        """Wait for what comes a moment later; ten seconds are for a machine that does much else."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 10, 0.02).until(lambda driver: driver.execute_script(script))
+
+    def exported(self, form):
+        """The text that the export hands to the browser for saving."""
+        self.run("""
+            window.saved = null;
+            const make = URL.createObjectURL;
+            URL.createObjectURL = (blob) => {
+                blob.text().then((text) => { window.saved = text; });
+                return make.call(URL, blob);
+            };
+        """)
+        self.click(f"[data-export={form}]")
+        return self.driver.execute_async_script("""
+            const done = arguments[0];
+            const wait = () => (window.saved === null ? setTimeout(wait, 10) : done(window.saved));
+            wait();
+        """)
+
+    def picture(self, name):
+        if PICTURES:
+            Path(PICTURES).mkdir(parents=True, exist_ok=True)
+            self.driver.get_screenshot_as_file(str(Path(PICTURES) / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
+    for flag in (*flags, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path_factory.mktemp("downloads"))})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(DRIVER))
+    started.set_page_load_timeout(60)
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site of a whole grid, of a second setting, and of a poison's pictures that are one pixel."""
+    folder = tmp_path_factory.mktemp("site")
+    records = Records(tmp_path_factory.mktemp("records"))
+    fill(records)
+    for cell in cells(TABLE.replaced(ratio=[0.5])).values():
+        records.write(record(cell, 0.7))
+    b = made(records)
+    strip = {
+        "data": "data:image/gif;base64,R0lGODlhAQABAAAAACw=",
+        "title": "clean",
+        "alt": "Ten images",
+        "width": 1,
+        "height": 1,
+    }
+    samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
+    files = pages.Site([b, *others(records, b.shown)], samples=samples, changelog="# Changelog\n").files()
+    render.write([], folder, (), more=files)
+    return folder
+
+
+@pytest.fixture
+def browser(driver, site):
+    """The browser; afterwards: nothing on the console, and nothing asked of any other place than the folder."""
+    for kind in ("browser", "performance"):
+        driver.get_log(kind)
+    window = Browser(driver, site)
+    yield window
+    window.cdp("Emulation.setScriptExecutionDisabled", value=False)
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    asked = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}
+    assert all(url.startswith((site.as_uri(), "data:", "blob:", "about:")) for url in urls), urls
+
+
+def test_a_click_on_a_head_sorts_and_the_clean_row_stays_above(browser):
+    """Numbers sort as numbers, both ways; the reference keeps its place; the head says how it is sorted."""
+    browser.open("quick.html")
+    assert browser.rows() == ["none", "ops", "random-noise"]
+    browser.click('#board th[data-key="grayscale"] .sort')
+    assert browser.rows() == ["none", "ops", "random-noise"]
+    browser.click('#board th[data-key="grayscale"] .sort')
+    assert browser.rows() == ["none", "random-noise", "ops"]
+    assert browser.run("return document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
+    browser.click('#board th[data-key="row"] .sort')
+    assert browser.rows() == ["none", "ops", "random-noise"]
+    browser.open("attack.ops.html")  # plain tables sort too
+    browser.click("table.sortable .sort")
+    assert browser.texts("table.sortable tbody td:first-child")[0].startswith("21.0")
+    browser.click("table.sortable .sort")
+    assert browser.texts("table.sortable tbody td:first-child")[0].startswith("70.0")
+
+
+def test_search_filters_and_columns_say_what_is_left(browser):
+    """Rows by their names and their papers' titles, rows and columns by what they are, columns by name."""
+    browser.open("quick.html")
+    browser.type("NOISE")
+    assert browser.rows() == ["random-noise"] and browser.texts("#count") == ["1 of 3 rows"]
+    browser.type("one-pixel")
+    assert browser.rows() == ["ops"]
+    browser.click("#tools [type=reset]")
+    assert browser.rows() == ["none", "ops", "random-noise"] and browser.view() in ("", "#")
+    (label,) = [head for head in browser.heads() if head.startswith("bdr")]
+    browser.run("document.querySelector(`[data-column^='bdr']`).click()")
+    assert label not in browser.heads() and "grayscale" in browser.heads()
+    assert len(browser.texts("#board tbody tr:nth-child(2) > *")) == len(browser.heads())
+    browser.click("#heat")
+    heat = "return getComputedStyle(document.querySelector('#board tr:nth-child(2) td:nth-child(5)')).backgroundColor"
+    assert browser.run(heat) == "rgba(0, 0, 0, 0)"
+
+
+def test_a_link_brings_the_same_view_back(browser):
+    """What is sent to a colleague is what was seen; going back and forth works; nonsense in the address does no harm."""
+    browser.open("quick.html")
+    browser.click('#board th[data-key="grayscale"] .sort')
+    browser.click('#board th[data-key="grayscale"] .sort')
+    browser.click("[data-column=grayscale]")
+    view, heads, rows = browser.view(), browser.heads(), browser.rows()
+    assert view == "#sort=grayscale:down&hide=grayscale" and "grayscale" not in heads
+    browser.open(f"quick.html{view}")
+    assert (browser.heads(), browser.rows(), browser.view()) == (heads, rows, view)
+    browser.run("location.hash = 'q=ops'")
+    browser.until("return document.querySelectorAll('#board tbody tr:not([hidden])').length === 1")
+    assert browser.rows() == ["ops"] and "grayscale" in browser.heads()
+    browser.open("quick.html#sort=nobody:x&cell=%22%5D&hide=,&off=<b>&q=%")
+    assert browser.rows() == [] and not browser.texts("dialog")
+
+
+def test_a_number_opens_a_drawer_with_its_sources(browser):
+    """Seeds, curve, poison, versions, the command; by keyboard too; Escape closes it and the focus is back on the number."""
+    from selenium.webdriver import ActionChains, Keys
+
+    cell = cells()["ops", "grayscale", 0]
+    browser.open("quick.html")
+    browser.run(f"document.querySelector('#board a[href$=\"{cell.id}\"]').focus()")
+    ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
+    (text,) = browser.texts("#drawer")
+    for fact in (
+        "ops × grayscale",  # noqa: RUF001
+        "22.0 ± 1.4",
+        "21.0",
+        "33.0",
+        "craft 1.0, train 2.0",
+        "c0ffee" * 10,
+        "attack:ops version",
+        "def456",
+    ):
+        assert fact in text, fact
+    assert (
+        f"bench run --cell {cell.id}" in text
+        and len(browser.run("return [...document.querySelectorAll('#drawer polyline')]")) == 2
+    )
+    assert browser.view() == f"#cell={cell.id}"
+    browser.picture("drawer")
+    ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform()
+    browser.until("return location.hash.length < 2")  # the browser tells of the end a moment later
+    assert browser.texts("#drawer") == []
+    assert browser.run("return document.activeElement.getAttribute('href')").endswith(cell.id)
+    browser.open(f"quick.defenses.html#cell={cell.id}")
+    assert "grayscale × ops" in browser.texts("#drawer")[0]  # noqa: RUF001
+
+
+def test_export_has_what_is_in_view(browser):
+    """A table for a paper must be the one on the screen: its rows, its columns, its order; and numbers stay numbers."""
+    browser.open("quick.html#q=o&sort=none:down&hide=rank,mean,worst,grayscale")
+    rows, heads = browser.rows(), browser.heads()
+    table = list(csv.reader(io.StringIO(browser.exported("CSV"))))
+    assert [line[0] for line in table] == ["attack", *rows] and table[0][1:] == [t for h in heads[1:] for t in (h, f"{h} std")]
+    place = next(line for line in table if line[0].startswith("ops"))
+    assert float(place[1]) == pytest.approx(0.21) and float(place[2]) == pytest.approx(0.0141)
+    found = json.loads(browser.exported("JSON"))
+    one = next(f for f in found if f["row"] == "ops" and f["column"] == "none")
+    assert one["value"] == 0.21 and set(one["records"]) == {cells()["ops", "none", seed].id for seed in (0, 1)}
+    assert len(found) == len(rows) * (len(heads) - 1)
+    markdown = browser.exported("Markdown").splitlines()
+    assert markdown[0].count("|") == len(heads) + 1 and len(markdown) == len(rows) + 2 and "21.0 ± 1.4" in markdown[4]
+    latex = browser.exported("LaTeX")
+    assert "\\toprule" in latex and "21.0 $\\pm$ 1.4" in latex and latex.count("\\\\") == len(rows) + 1
+    bibtex = browser.exported("BibTeX")
+    assert bibtex.count("@") >= 1 and "Shortcut" in bibtex and "Image Shortcut Squeezing" in bibtex
+
+
+def test_dark_mode_is_dark_and_figures_follow(browser):
+    """Nobody reads black on black."""
+    browser.open("quick.html", dark=True)
+    colours = "const s = getComputedStyle(document.querySelector(arguments[0])); return [s.backgroundColor, s.color, s.fill]"
+    page = browser.run(colours, "body")
+    assert brightness(page[0]) < 40 and brightness(page[1]) > 200
+    assert brightness(browser.run(colours, "svg.figure text")[2]) > 150
+    browser.picture("dark")
+    browser.open("quick.html")
+    assert brightness(browser.run(colours, "body")[0]) > 200 and brightness(browser.run(colours, "svg.figure text")[2]) < 110
+    browser.picture("light")
+
+
+def brightness(colour):
+    red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+MAIN = (
+    "index.html",
+    "quick.defenses.html",
+    "attack.ops.html",
+    "defense.at.html",
+    "sources.ops.html",
+    "coverage.html",
+    "protocols.html",
+)
+
+
+@pytest.mark.parametrize(
+    "page", [*MAIN, "attacks.html", "changes.html", "papers.html", "others.quick.digits.0.5.small-cnn.html"]
+)
+def test_a_phone_scrolls_tables_and_never_the_page(browser, page):
+    """At 360 pixels nothing sticks out of the page; tables scroll inside their frames."""
+    browser.open(page, width=360)
+    assert browser.run("return document.documentElement.scrollWidth") <= 360
+    browser.picture(f"phone-{page.removesuffix('.html')}")
+
+
+def test_without_javascript_everything_can_be_read_and_no_dead_control_is_seen(browser):
+    """Numbers, their sources and the way there are HTML."""
+    browser.open("quick.html", script=False)
+    browser.cdp("Emulation.setScriptExecutionDisabled", value=True)
+    shown = browser.cdp("DOM.getDocument", depth=1)
+    assert shown["root"]["documentURL"].endswith("quick.html")
+    tree = browser.cdp("Accessibility.getFullAXTree")["nodes"]
+    names = {(node.get("role", {}).get("value"), node.get("name", {}).get("value")) for node in tree if not node.get("ignored")}
+    assert ("link", "Defender\u2019s view") in names and ("link", "22.0 ± 1.4") in names
+    assert not {role for role, _ in names} & {"button", "searchbox", "checkbox", "dialog"}
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(browser, dark):
+    """Contrast, names, roles, headings, focus: what a screen reader and a keyboard need."""
+    import axe_core_python
+
+    source = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
+    for page in MAIN if not dark else MAIN[:3]:
+        browser.open(page, dark=dark)
+        browser.run(source)
+        answer = browser.driver.execute_async_script("axe.run({resultTypes: ['violations']}).then(arguments[0])")
+        serious = [one for one in answer["violations"] if one["impact"] in ("serious", "critical")]
+        assert [(page, one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in serious] == []
+
+
+def test_the_switch_leads_to_the_other_setting_and_back(browser):
+    """Data set, protocol, architecture and ratio are links: they work without a script, and with one keep the view."""
+    browser.open("quick.html#sort=none:down")
+    assert browser.texts(".switch") == ["ratio\n0.5\n1"]
+    browser.click(".switch a:not([aria-current])")
+    assert "0.5" in browser.texts("h1")[0] and browser.texts(".switch [aria-current]") == ["0.5"]
+    browser.click(".switch a:not([aria-current])")
+    assert browser.run("return location.pathname").endswith("/quick.html") and browser.view() == "#sort=none:down"
+
+
+def test_what_is_smuggled_into_a_page_does_not_run(driver, site, tmp_path):
+    """The last line of defense: even unescaped, a script or a handler is stopped by the page's policy."""
+    text = (
+        (site / "quick.html")
+        .read_text()
+        .replace("<main", "<img src=x onerror='window.bad=1'><script>window.bad=1</script><main", 1)
+    )
+    (tmp_path / "evil.html").write_text(text)
+    window = Browser(driver, tmp_path).open("evil.html")
+    assert window.run("return window.bad") is None and window.run("return document.querySelectorAll('.sort').length") > 0
+    refused = " ".join(entry["message"] for entry in driver.get_log("browser"))
+    assert "Content Security Policy" in refused
+    driver.get_log("performance")
+
+
+def test_texts_of_strangers_are_text_in_the_drawer_and_in_exports(driver, tmp_path, tmp_path_factory):
+    """Records come from others: the script writes them as texts too, and what it exports is escaped for its language."""
+    boards = evil(Records(tmp_path_factory.mktemp("records")))
+    render.write([], tmp_path / "site", (), more=pages.Site(boards).files())
+    driver.get_log("browser")
+    window = Browser(driver, tmp_path / "site").open(f"{boards[-1].slug}.html")
+    window.run("document.querySelector('#board td a').click()")
+    assert "<script>alert(1)</script>" in window.texts("#drawer-title")[0] and not window.texts("#drawer script, #drawer b")
+    window.open("quick.html")
+    window.run("document.querySelectorAll('#board td a')[2].click()")
+    assert "<script>alert(1)</script>" in window.texts("#drawer")[0] and not window.texts("#drawer script, #drawer b")
+    window.open(f"{boards[-1].slug}.html")
+    assert EVIL.split(" |")[0] not in window.exported("Markdown") and "\\input" not in window.exported("LaTeX")
+    assert '"\'=cmd()"' in window.exported("CSV")
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    driver.get_log("performance")

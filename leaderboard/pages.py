@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from leaderboard import figures, printed, render, views
+from leaderboard import figures, overview, printed, render, views
 from leaderboard.cite import bibliography
 from leaderboard.language import environment
 from leaderboard.sheet import Sheet
@@ -68,11 +68,11 @@ class Site:
             texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], kind=kind, rows=rows)
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
-        texts["coverage.html"] = self._page("coverage.html", "coverage", **views.coverage(self.boards, self.sheets))
+        texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
-        texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=views.blocks(self.changelog))
+        texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=overview.blocks(self.changelog))
         return texts
 
     # where things are

@@ -1,0 +1,95 @@
+"""What the pages about the site as a whole get: coverage, cost, changes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from leaderboard.sheet import DEVIATES, WITHIN, Sheet
+from leaderboard.table import Board
+
+STATES = ("done", "stale", "failed", "not-applicable", "missing")
+
+
+def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
+    """How much there is, what is wrong, and what it cost."""
+    troubles: dict[str, list[str]] = defaultdict(list)
+    costs = []
+    for one in boards:
+        for value in one.values.values():
+            if value.reason and value.runs and value.state in ("failed", "stale", "not-applicable", "partial"):
+                troubles[value.reason].append(f"{value.point['attack']} × {value.point['defense']}")  # noqa: RUF001
+        costs.append({"board": one, "rows": _costs(one)})
+    return {
+        "boards": [{"file": f"{one.slug}.html", "title": one.title, "counts": one.coverage} for one in boards],
+        "sheets": [
+            {
+                "file": f"{sheet.slug}.html",
+                "title": sheet.heading,
+                "cells": len(sheet.cells),
+                "measured": sheet.measured,
+                "available": sum(spot.state != "not-available" for spot in sheet.cells),
+                "within": sum(spot.verdict == WITHIN for spot in sheet.cells),
+                "deviates": sum(spot.verdict == DEVIATES for spot in sheet.cells),
+            }
+            for sheet in sheets
+        ],
+        "states": STATES,
+        "troubles": list(troubles.items()),
+        "costs": [cost for cost in costs if cost["rows"]],
+        "total": _total(boards),
+    }
+
+
+def _costs(one: Board) -> list[dict[str, Any]]:
+    """Seconds per attack (crafting) and per defense (purifying, training), means over the records of a board."""
+    spent: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for value in one.values.values():
+        for record in value.used:
+            for stage, amount in record.seconds.items():
+                axis = "attack" if stage == "craft" else "defense"
+                if not (value.clean and axis == "attack"):
+                    spent[axis, value.point[axis]][stage].append(amount)
+            memory = spent["defense", value.point["defense"]]["memory"]
+            memory.append(record.peak_memory / 2**20)
+    plain = spent.get(("defense", "none"), {}).get("train")
+    return [
+        {
+            "axis": axis,
+            "text": text,
+            "stages": {
+                stage: fmean(found[stage]) if found.get(stage) else None for stage in ("craft", "purify", "train", "memory")
+            },
+            "times": fmean(found["train"]) / fmean(plain) if plain and found.get("train") and fmean(plain) else None,
+        }
+        for (axis, text), found in spent.items()
+    ]
+
+
+def _total(boards: Sequence[Board]) -> dict[str, Any]:
+    """Seconds of all records, a poison's crafting counted once; by device."""
+    records = {record.id: record for one in boards for value in one.values.values() for record in value.used}
+    crafted = {r.poison.checksum: r.seconds.get("craft", 0.0) for r in records.values() if r.poison}
+    trained: dict[str, float] = defaultdict(float)
+    for record in records.values():
+        trained[record.device or "unknown device"] += sum(s for stage, s in record.seconds.items() if stage != "craft")
+    return {"records": len(records), "craft": sum(crafted.values()), "devices": dict(sorted(trained.items()))}
+
+
+def blocks(markdown: str) -> list[dict[str, Any]]:
+    """A changelog as headings, paragraphs and lists; links keep their words alone."""
+    found: list[dict[str, Any]] = []
+    for piece in re.split(r"\n(?=#|- )|\n\s*\n", markdown):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(piece.split()))
+        if text.startswith("#"):
+            found.append({"kind": "heading", "text": text.lstrip("# ")})
+        elif text.startswith("- "):
+            if not found or found[-1]["kind"] != "list":
+                found.append({"kind": "list", "items": []})
+            found[-1]["items"].append(text[2:])
+        elif text:
+            found.append({"kind": "paragraph", "text": text})
+    return found

@@ -47,7 +47,7 @@ def page(drawing: str, title: str, lead: str) -> str:
     """Return a page like the site's others around a drawing of `svg`."""
     from markupsafe import Markup
 
-    from leaderboard.render import environment
+    from leaderboard.language import environment
 
     template = environment("html").get_template("scatter.html")
     return template.render(title=title, lead=lead, drawing=Markup(drawing))  # noqa: S704  (ours, escaped above)

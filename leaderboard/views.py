@@ -202,7 +202,7 @@ def _json(content: Any) -> Markup:
 
 def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
     record: Record | None = run.record
-    if record is None or record.metrics is None:
+    if record is None or record.metrics is None or record.metrics.test_acc is None or record.metrics.test_acc_best is None:
         return {"seed": run.cell.seed, "id": run.id, "why": f"{run.state.replace('-', ' ')}: {run.reason}"}
     several = (poison(record), {key: text for key, text in facts(record).items() if text and key != "finished"})
     found: dict[str, Any] = {

@@ -5,11 +5,11 @@ import io
 import json
 
 import pytest
-from test_leaderboard import EVIL, every_text, record
+from test_leaderboard import EVIL, record
 from test_printed import record as printed_record
 
 from benchmark import grid
-from leaderboard import printed, render
+from leaderboard import pages, printed, render
 from leaderboard.sheet import sheets
 from leaderboard.table import board
 from registry import DEFENSES, EntryError, lacking, resolve
@@ -77,7 +77,10 @@ def test_a_board_shows_the_best_member_and_names_it_in_every_format(records):
     value = made.values["lsp", "iss"]
     assert value.mean == 0.7 and value.state == "done" and value.oracle == "oracle grayscale, best of 3"
     assert value.records == (value.runs[0].id,) and value.runs[0].cell.texts["defense"] == "grayscale"
-    for text in every_text(made):
+    site = pages.Site([made]).files()
+    shown = [site[name] for name in ("index.html", "t.html", "t.defenses.html") if name in site]
+    assert len(shown) > 1
+    for text in [*shown, render.markdown(made), render.csv(made), render.json_(made), render.latex(made)]:
         assert "oracle grayscale, best of 3" in text
     assert made.coverage == {"cells": 8, "done": 8, "stale": 0, "failed": 0, "not-applicable": 0, "missing": 0}
     assert made.settings["defense"]["iss"].text == "iss" and len(made.shown) == 8
@@ -90,7 +93,7 @@ def test_an_oracle_is_neither_the_best_defense_nor_part_of_a_ranking(records):
     table = plan(records, defense=["iss", "grayscale", "none"], attack=["none", "lsp"])[0]
     measured(records, table)
     standing = board(table, records, "t", resolve).standings["lsp"]
-    assert standing.best_defense == "grayscale" and standing.over == 2 and standing.mean == pytest.approx(0.45)
+    assert standing.worst == "grayscale" and standing.over == 2 and standing.mean == pytest.approx(0.45)
 
 
 def test_members_that_are_not_measured_make_the_place_partial(records):

@@ -913,14 +913,18 @@ def _print_table(name: str, table: Table | Printed, records: Records) -> None:
 
     from results import Grid
 
-    if isinstance(table, Grid):
-        from leaderboard import agreement
+    from registry import lacking, resolve
 
-        return print(agreement.text(agreement.of(table, records)))
+    if isinstance(table, Grid):
+        from leaderboard import agreement, printed
+        from leaderboard.sheet import sheets
+
+        if any(one.paper for one in table.tables.values()):
+            return print(agreement.text(agreement.of(table, records)))
+        return print("\n".join(printed.markdown(sheet) for sheet in sheets(table, records, resolve, lacking)), end="")
 
     from leaderboard import render
     from leaderboard import table as boards
-    from registry import resolve
 
     console = Console()
     if not console.is_terminal:

@@ -54,6 +54,17 @@ def small_run(tmp_path_factory):
 GRID = [*TINY, "--attack", "none,lsp", "--defense", "none,bdr", "--seed", "0,1"]
 
 
+def test_a_grid_with_printed_labels_ends_with_its_table(tmp_path):
+    """Whoever runs a table of their own wants to see it; it has no paper to be compared with."""
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        'title = "Mine"\nprotocol = "quick@0.1"\ndataset = "digits(per_class=5,test_per_class=2)"\nseed = 0\n'
+        'attack = [{label = "as they are", attack = "none"}]\ndefense = "none"\narchitecture = "small-cnn"\n'
+    )
+    shown, _ = bench("run", "--grid", str(table), "--executor", "inline", workspace=tmp_path)
+    assert re.search(r"^\| as they are \| \d+\.\d", shown, re.MULTILINE), shown
+
+
 def test_a_run_makes_a_record_per_cell_and_shares_its_stages(small_run):
     """Every cell is done, each poison crafted once, each (poison, purifier) pair purified once."""
     workspace, counts = small_run

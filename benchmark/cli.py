@@ -911,9 +911,8 @@ def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
 def _print_table(name: str, table: Table | Printed, records: Records) -> None:
     from rich.console import Console
 
-    from results import Grid
-
     from registry import lacking, resolve
+    from results import Grid
 
     if isinstance(table, Grid):
         from leaderboard import agreement, printed

@@ -113,22 +113,26 @@ def defenses(table: Table, records: Records) -> str:
     rows = [label for label, _ in table.items("defense")]
     at = {(str(place.fields["defense"]), str(place.fields["attack"])): runs for place, runs in found}
     names = [label.partition("(")[0] for label in columns]
-    lines = [f"| defense | {' | '.join(names)} | × plain training |", f"| --- |{' ---: |' * (len(columns) + 1)}"]  # noqa: RUF001
+    lines = [f"| defense | {' | '.join(names)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in rows:
         cells = []
         for column in columns:
             cells.append(_spread(at[row, column], _accuracy) + spanned(known.get(methods(column, row), {})))
-        lines.append(f"| {row} | {' | '.join(cells)} | {_cost(row, columns, at)} |")
+        lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]:
-    """Return every place with its records."""
+    """Return every place with its records: of a defense that stands for others those of the best."""
     grid = as_grid(table)
     found = []
     for wanted in grid.wanted(resolve, lacking):
-        runs = [look_up(records, cell, "").record for cell in wanted.cells]
-        found.append((wanted.place, [run for run in runs if run is not None and run.metrics is not None]))
+        members: dict[str, list[Record]] = {}
+        for cell in wanted.cells:
+            record = look_up(records, cell, "").record
+            if record is not None and record.metrics is not None:
+                members.setdefault(cell.texts["defense"], []).append(record)
+        found.append((wanted.place, max(members.values(), key=lambda runs: _mean(runs, _accuracy), default=[])))
     return found
 
 
@@ -169,17 +173,3 @@ def _surrogate(runs: Sequence[Record]) -> str:
         if first and last:
             return f"{noun} {fmean(first):.2f} → {fmean(last):.2f}"
     return ""
-
-
-def _cost(row: str, columns: Sequence[str], at: Mapping[tuple[str, str], Sequence[Record]]) -> str:
-    """Seconds of purifying and training as a ratio to plain training on the same data: the middle over attacks."""
-    ratios = []
-    for column in columns:
-        ours, plain = at[row, column], at["none", column]
-        if ours and plain:
-            ratios.append(_mean(ours, _seconds) / _mean(plain, _seconds))
-    return f"{sorted(ratios)[len(ratios) // 2]:.1f}" if ratios else ""
-
-
-def _seconds(record: Record) -> float:
-    return record.seconds.get("purify", 0.0) + record.seconds["train"]

@@ -50,7 +50,7 @@ def page(drawing: str, title: str, lead: str) -> str:
     from leaderboard.language import environment
 
     template = environment("html").get_template("scatter.html")
-    return template.render(title=title, lead=lead, drawing=Markup(drawing))  # noqa: S704  (ours, escaped above)
+    return template.render(scripted=False, title=title, lead=lead, drawing=Markup(drawing))  # noqa: S704  (ours, escaped above)
 
 
 def _style(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -34,7 +34,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Curve(_Strict):
+class _Grown(_Strict):
+    """Fields that are younger than published records are left out where they are empty: old records keep their bytes."""
+
+    younger: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = plain(self)
+        return {key: value for key, value in content.items() if key not in self.younger or value}
+
+
+class Curve(_Grown):
     """Per epoch; accuracies are fractions. Training figures are running means over the batches as they were trained on."""
 
     train_acc: list[FiniteFloat] = []
@@ -42,15 +53,17 @@ class Curve(_Strict):
     test_acc: list[FiniteFloat] = []
     test_loss: list[FiniteFloat] = []
     objective: list[FiniteFloat] = []  # mean contrastive loss per epoch of pre-training; the others are then of the probe
+    younger: ClassVar[tuple[str, ...]] = ("shifts",)
     shifts: list[FiniteFloat] = []  # last epoch alone: part of the test images taken for class y + k, by k from 0
 
 
-class Metrics(_Strict):
+class Metrics(_Grown):
     """The accuracy of a victim, where one was trained, and the figures of an analysis, where the cell asks for one."""
 
     test_acc: float | None = Field(default=None, ge=0, le=1)  # of the last epoch
     test_acc_best: float | None = Field(default=None, ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
     curve: Curve = Curve()
+    younger: ClassVar[tuple[str, ...]] = ("figures", "curves")
     figures: dict[str, FiniteFloat] = {}  # of an analysis, by name; shares and accuracies are fractions
     curves: dict[str, list[FiniteFloat]] = {}  # of an analysis: one value per epoch, or per point of a picture
 
@@ -62,20 +75,15 @@ class Metrics(_Strict):
             raise ValueError("test_acc without test_acc_best, or the other way round")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_blanks(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what only analyses have: records of accuracies are the same bytes as before there were any."""
-        content: dict[str, Any] = plain(self)
-        return {key: value for key, value in content.items() if key not in ("figures", "curves") or value}
 
-
-class PoisonNote(_Strict):
+class PoisonNote(_Grown):
     """Which training set was used: `checksum` is the sha256 of images and labels."""
 
     checksum: str
     norm: str = ""
     spent: FiniteFloat | None = None
     allowed: FiniteFloat | None = None
+    younger: ClassVar[tuple[str, ...]] = ("notes",)
     notes: dict[str, FiniteFloat] = {}  # what the attack noted: passes per image, the surrogate's last error or loss
 
 

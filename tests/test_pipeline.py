@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,13 +48,11 @@ def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
         assert name in out
 
 
-def test_running_it_again_trains_nothing_and_takes_seconds(quick):
+def test_running_it_again_trains_nothing(quick):
     """A cached result is not loaded, not trained, not rewritten."""
     workspace, _ = quick
     before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
-    start = time.monotonic()
     assert "84 of 84 cells done; nothing to run" in make_quick(workspace)
-    assert time.monotonic() - start < 10
     assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
 
 

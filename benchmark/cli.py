@@ -112,6 +112,11 @@ def _wishes(values: Several) -> list[str]:
     return [wish for value in values or [] for wish in split(value, ",") if wish]
 
 
+def _selectors(**axes: Several) -> dict[str, list[str]]:
+    """What the selectors of a command ask for, by axis."""
+    return {axis: _wishes(values) for axis, values in axes.items()}
+
+
 # Looking around
 
 
@@ -590,9 +595,8 @@ def run(
     from benchmark import driver
 
     space = _workspace(workspace)
-    axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
-    axes |= {"protocol": protocol, "seed": seed, "ratio": ratio, "part": part, "measure": measure}
-    wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    wishes = _selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    wishes |= _selectors(protocol=protocol, seed=seed, ratio=ratio, part=part, measure=measure)
     options = driver.Options(
         executor, workers, cells_per_device, device, force, limit, profile=profile, cells_per_job=cells_per_job, wait=wait
     )
@@ -843,8 +847,7 @@ def report(
 
     space = _workspace(workspace)
     formats = _wishes([format_])
-    axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
-    wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    wishes = _selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
     if tidy and (formats != ["csv"] or as_json):
         raise _usage("--tidy is a form of CSV; add --format csv")
     if not grid and any(wishes.values()):
@@ -885,8 +888,7 @@ def compare(
     """
     from leaderboard import agreement
 
-    axes = {"dataset": dataset, "attack": attack, "defense": defense, "architecture": architecture}
-    wishes = {axis: _wishes(values) for axis, values in axes.items()}
+    wishes = _selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
     if claims:
         from leaderboard import claims as claimed
         from leaderboard.sheet import sheets

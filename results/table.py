@@ -7,6 +7,7 @@ is three things in one: a grid to run, a layout to print, a reference to compare
 from __future__ import annotations
 
 import csv
+import difflib
 import itertools
 import re
 import tomllib
@@ -369,8 +370,10 @@ def read_table(name: str) -> Table:
         known = ", ".join(table_names())
         if name.endswith(".toml"):
             raise FileError(f"there is no table file {path}")
+        near = difflib.get_close_matches(name, table_names(), 1)
+        meant = f"did you mean {near[0]!r}? Grids" if near else "grids"
         raise FileError(
-            f"there is no grid {name!r}; grids are {known}, those of papers (`bench list grids`), or a path to a .toml file"
+            f"there is no grid {name!r}; {meant} are {known}, those of papers (`bench list grids`), or a path to a .toml file"
         )
     content = read_toml(path)
     try:

@@ -142,7 +142,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
             "per_class=100000 asks for more training images than the smallest class has, which is 129",
         ),
         (["run", "--dataset", "digits(per_class=-1)"], "per_class=-1 is negative"),
-        (["run", "--grid", "quik"], "there is no grid 'quik'; grids are "),
+        (["run", "--grid", "quik"], "there is no grid 'quik'; did you mean 'quick'? Grids are "),
         (["run", "--grid", "nowhere.toml"], "there is no table file nowhere.toml"),
         (["run", "--grid", "quick", "--attack", "sem"], "the grid has no such attack; it has none, random-noise"),
         (["run", "--seed", "one"], "--seed one: expected a whole number"),

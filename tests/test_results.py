@@ -416,7 +416,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
 
 def test_a_table_that_is_not_there_comes_with_those_that_are(tmp_path):
     """A misspelt grid."""
-    with pytest.raises(FileError, match=r"there is no grid 'quik'; grids are .*quick"):
+    with pytest.raises(FileError, match=r"there is no grid 'quik'; did you mean 'quick'\? Grids are .*quick"):
         read_table("quik")
     with pytest.raises(FileError, match="there is no table file"):
         read_table(str(tmp_path / "none.toml"))

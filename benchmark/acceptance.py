@@ -366,8 +366,8 @@ def find(wish: str, records: Records) -> Taken:
 class Finding:
     """One thing that was computed again: what it is of, what the submitter says, what was found here."""
 
-    cell: str  # its label
-    id: str
+    what: str
+    records: list[str]
     reported: str
     found: str
     agrees: bool | None  # None: it could not be judged, `found` says why
@@ -391,7 +391,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
             if sentence := next((s for part in task.datasets.values() if (s := data.missing(part))), ""):
                 raise MissingDataError(sentence)
         except (EntryError, MissingDataError) as error:
-            findings.append(Finding(record.cell.label, record.id, record.poison.checksum[:12], str(error), None))
+            findings.append(Finding(record.cell.label, [record.id], record.poison.checksum[:12], str(error), None))
             continue
         recipes.setdefault(task.poison.key, (task.poison, task, []))[2].append(record)
     if recipes:
@@ -405,17 +405,21 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
             try:
                 here = store.poison(recipe, data.load(task.dataset)).checksum
             except (CraftError, EntryError) as error:
-                findings += [Finding(r.cell.label, r.id, _checksum(r)[:12], str(error), None) for r in several]
+                findings.append(_finding(several, recipe, str(error), None))
                 continue
-            for record in several:
-                agrees = _checksum(record) == here
-                one.poisons[record.id] = Verified(
-                    agrees=agrees, checksum=here, device=name, tree=provenance.tree(), finished=_now()
-                )
-                where = f"{here[:12]} on {name}, theirs on {record.device}"
-                findings.append(Finding(record.cell.label, record.id, _checksum(record)[:12], where, agrees))
+            for theirs in {_checksum(record) for record in several}:
+                alike, agrees = [record for record in several if _checksum(record) == theirs], theirs == here
+                made = Verified(agrees=agrees, checksum=here, device=name, tree=provenance.tree(), finished=_now())
+                one.poisons |= {record.id: made for record in alike}
+                findings.append(_finding(alike, recipe, f"{here[:12]} on {name}, theirs on {alike[0].device}", agrees))
             one.write(records.folder)  # after each: crafting takes long
     return findings
+
+
+def _finding(several: Sequence[Record], recipe: PoisonRecipe, found: str, agrees: bool | None) -> Finding:
+    """What was found about one poison, for all records of it."""
+    what = f"{recipe.text} on {recipe.dataset.text}, seed {recipe.seed}, {len(several)} records"
+    return Finding(what, [record.id for record in several], _checksum(several[0])[:12], found, agrees)
 
 
 def _checksum(record: Record) -> str:
@@ -444,7 +448,7 @@ def rerun(
         after = driver.run_again(record, space, options, quiet)
         before, now = _accuracy(record.metrics), _accuracy(after.metrics if after is not None else None)
         if after is None or before is None or now is None:
-            findings.append(Finding(record.cell.label, record.id, f"{100 * (before or 0):.2f}%", "it failed here", None))
+            findings.append(Finding(record.cell.label, [record.id], f"{100 * (before or 0):.2f}%", "it failed here", None))
             continue
         allowed = tolerance if tolerance is not None else spread(records, record)
         agrees = True if now == before else None if allowed is None else abs(now - before) <= allowed
@@ -454,7 +458,7 @@ def rerun(
         one.write(records.folder)
         judged = "no tolerance is known: no like cell was measured here with two seeds; give --tolerance"
         limit = judged if allowed is None else f"tolerance {100 * allowed:.2f} points"
-        findings.append(Finding(record.cell.label, record.id, f"{100 * before:.2f}%", f"{100 * now:.2f}%, {limit}", agrees))
+        findings.append(Finding(record.cell.label, [record.id], f"{100 * before:.2f}%", f"{100 * now:.2f}%, {limit}", agrees))
     return findings
 
 

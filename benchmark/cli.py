@@ -937,7 +937,7 @@ def accept(
     else:
         verdicts = {True: "agrees ", False: "DIFFERS", None: "unknown"}
         for finding in findings:
-            print(f"{verdicts[finding.agrees]}  {finding.cell}: they say {finding.reported}, here {finding.found}")
+            print(f"{verdicts[finding.agrees]}  {finding.what}: they say {finding.reported}, here {finding.found}")
         if rerun and one is not None:
             print(f"drawn by --seed {answer['seed']}")
     if not answer.get("accepted", True) or any(finding.agrees is False for finding in findings):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ TIERS = {
     RERUN: "measured by somebody else, and once more here, with an accuracy within the tolerance",
     DISPUTED: "measured by somebody else, and once more here, with an accuracy beyond the tolerance",
 }
+REPORTED = (DISPUTED, SELF_REPORTED, VERIFIED)  # the least trusted first: numbers that nobody has measured here
 LINE, NOTE = 100, 1000  # characters of a name, of a note
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -152,12 +154,14 @@ class Origin:
     tier: str
     who: str
     digest: str  # of the submission, short
+    note: str = ""  # of the submitter
+    accepted: str = ""
     detail: str = ""
 
     @property
     def trusted(self) -> bool:
         """Whether its number may stand among those measured here."""
-        return self.tier == RERUN
+        return self.tier not in REPORTED
 
     @property
     def text(self) -> str:
@@ -188,8 +192,16 @@ def origins(records: Path) -> dict[str, Origin]:
         for cell_id in one.kept:
             path, sha256 = records / f"{cell_id}.json", one.submission.records.get(cell_id)
             if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
-                found[cell_id] = Origin(one.tier(cell_id), one.submission.name, one.short, one.detail(cell_id))
+                sent = one.submission
+                detail = one.detail(cell_id)
+                found[cell_id] = Origin(one.tier(cell_id), sent.name, one.short, sent.note, one.accepted, detail)
     return found
+
+
+def worst(several: Iterable[Origin | None]) -> str:
+    """The tier of a number: that of the least trusted of its records, '' where one of them was measured here."""
+    found = [origin.tier if origin is not None else "" for origin in several]
+    return "" if not found or "" in found else next(tier for tier in (*REPORTED, RERUN) if tier in found)
 
 
 def unfit(text: str) -> str:

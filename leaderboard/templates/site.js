@@ -93,6 +93,16 @@
     find("#search").value = view.get("q") || "";
     find("#heat").checked = !view.has("plain");
     table.classList.toggle("plain", view.has("plain"));
+    if (find("#others")) find("#others").checked = !view.has("own");
+    for (const cell of all("td.reported", table)) { // without their values they are neither sorted nor exported
+      for (const name of ["v", "s"]) {
+        const [from, to] = view.has("own") ? [name, `${name}Reported`] : [`${name}Reported`, name];
+        if (cell.dataset[from] === undefined) continue;
+        cell.dataset[to] = cell.dataset[from];
+        delete cell.dataset[from];
+      }
+    }
+    table.classList.toggle("own", view.has("own"));
     for (const box of all("[data-tag]", tools)) box.checked = !off.has(box.dataset.tag);
     for (const box of all("[data-column]", tools)) box.checked = !hidden.has(box.dataset.column);
     heads.forEach((head, column) => {
@@ -177,6 +187,7 @@
       for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
     }
     for (const run of runs) {
+      fact(`measured by others, seed ${run.seed}`, run.by);
       fact(`finished, seed ${run.seed}`, run.finished);
       fact(`peak memory, seed ${run.seed}`, run.memory);
     }
@@ -283,6 +294,7 @@
   const unchecked = (name) => all(`[data-${name}]`, tools).filter((box) => !box.checked).map((box) => box.dataset[name]).join(",");
   tools.addEventListener("change", (event) => {
     if (event.target.id === "heat") change({ plain: event.target.checked ? "" : "1" });
+    else if (event.target.id === "others") change({ own: event.target.checked ? "" : "1" });
     else if (event.target.dataset.tag) change({ off: unchecked("tag") });
     else if (event.target.dataset.column) change({ hide: unchecked("column") });
   });
@@ -290,7 +302,7 @@
   find("#copy").addEventListener("click", (event) => copy(location.href, event.target));
   tools.addEventListener("reset", (event) => {
     event.preventDefault();
-    change({ q: "", off: "", hide: "", sort: "", plain: "", cell: "" });
+    change({ q: "", off: "", hide: "", sort: "", plain: "", own: "", cell: "" });
   });
   tools.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("click", (event) => {

@@ -250,12 +250,12 @@ def _recipe(task: Task, record: Record, missing: Mapping[str, str]) -> Iterator[
     expected = plain(dataclasses.asdict(protocol))
     different = [key for key in expected if digest(record.recipe.get(key)) != digest(expected[key])]
     if set(record.recipe) != set(expected):
-        yield f"record {record.id}: its recipe has other fields than protocol {task.protocol.text} has"
+        yield f"record {record.id}: its recipe has other fields than protocol {record.cell.protocol.text} has"
     elif different and not unknown:
         key = different[0]
         yield (
             f"record {record.id} was trained with {key}={bundle.clipped(str(record.recipe[key]))}, "
-            f"protocol {task.protocol.text} says {expected[key]}"
+            f"protocol {record.cell.protocol.text} says {expected[key]}"
         )
     else:
         yield from _epochs(task, record, protocol, unknown)
@@ -457,7 +457,7 @@ def rerun(
         )
         one.write(records.folder)
         judged = "no tolerance is known: no like cell was measured here with two seeds; give --tolerance"
-        limit = judged if allowed is None else f"tolerance {100 * allowed:.2f} points"
+        limit = "the same" if now == before else judged if allowed is None else f"tolerance {100 * allowed:.2f} points"
         findings.append(Finding(record.cell.label, [record.id], f"{100 * before:.2f}%", f"{100 * now:.2f}%, {limit}", agrees))
     return findings
 

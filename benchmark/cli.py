@@ -887,6 +887,7 @@ def accept(
         float | None, typer.Option(help="Points by which a re-run may differ; else from the spread over seeds here.", min=0)
     ] = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Remove a submission and its records.")] = False,
+    executor: Annotated[str, typer.Option(help="Of a re-run: local or inline.")] = "local",
     device: Device = "auto",
     workspace: Where = None,
     as_json: Json = False,
@@ -929,7 +930,7 @@ def accept(
         import secrets
 
         answer["seed"] = secrets.randbelow(2**31) if seed is None else seed
-        options = driver.Options(device=device)
+        options = driver.Options(executor, device=device)
         allowed = None if tolerance is None else tolerance / 100
         findings += acceptance.rerun(one, space, options, rerun, answer["seed"], allowed, as_json)
     if as_json:

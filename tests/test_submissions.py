@@ -150,7 +150,8 @@ def test_records_go_from_one_workspace_to_another_and_are_marked_there(tmp_path)
     made = json.loads(bench(*command, "--json", workspace=theirs)[0])
     assert made["records"] == len(REAL) and made["bytes"] == Path(file).stat().st_size
     out, _ = bench("accept", file, workspace=ours)
-    assert len(re.findall("^ok  ", out, re.MULTILINE)) == 15 and f"took in {len(REAL)} records" in out and made["digest"][:12] in out
+    assert len(re.findall("^ok  ", out, re.MULTILINE)) == 15
+    assert f"took in {len(REAL)} records" in out and made["digest"][:12] in out
     rows = json.loads(bench("accept", "--json", workspace=ours)[0])
     assert [(row["name"], row[SELF_REPORTED], row["replaced"]) for row in rows] == [(SCRIPT, len(REAL), 0)]
     shown, _ = bench("report", "--grid", "quick", "--format", "markdown", workspace=ours)

@@ -226,7 +226,7 @@
       if (cell.dataset.label !== undefined) return cell.dataset.label;
       if (cell.classList.contains("rank")) return cell.dataset.v || "–";
       if (cell.dataset.v === undefined) return "–";
-      return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "");
+      return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "") + (cell.dataset.tier ? ` (${cell.dataset.tier})` : "");
     };
     const lines = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => columns.map(({ place }) => row.cells[place]));
     return { labels: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
@@ -240,13 +240,15 @@
   };
   const exports = {
     CSV: ({ labels, lines }) => {
-      const head = labels.flatMap((label, place) => (place ? [label, `${label} std`] : [label]));
-      const body = lines.map((line) => line.flatMap((cell, place) => (place ? [cell.dataset.v || "", cell.dataset.s || ""] : [cell.dataset.label])));
+      const others = find("td[data-tier]", table) !== null; // then whose a number is stands beside it
+      const head = labels.flatMap((label, place) => (place ? [label, `${label} std`, ...(others ? [`${label} tier`] : [])] : [label]));
+      const said = ({ dataset }) => [dataset.v || "", dataset.s || "", ...(others ? [(dataset.v && dataset.tier) || ""] : [])];
+      const body = lines.map((line) => line.flatMap((cell, place) => (place ? said(cell) : [cell.dataset.label])));
       return [head, ...body].map((line) => line.map(escapes.CSV).join(",")).join("\n") + "\n";
     },
     JSON: ({ labels, lines }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
       row: line[0].dataset.label, column: labels[place + 1], value: number(cell),
-      std: cell.dataset.s === undefined ? null : Number(cell.dataset.s),
+      std: cell.dataset.s === undefined ? null : Number(cell.dataset.s), tier: cell.dataset.tier || "",
       records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
     }))), null, 1) + "\n",
     Markdown: ({ labels, texts }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]

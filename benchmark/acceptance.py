@@ -22,7 +22,7 @@ from benchmark import driver, provenance, runs
 from benchmark.grid import KINDS, Task
 from poisons.recipe import PoisonRecipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
-from registry.catalog import Entry, Part
+from registry.catalog import Entry, Part, singular
 from registry.item import parse, value, write_value
 from results import Cell, FileError, Record, Records, Workspace, bundle
 from results import cell as cells_
@@ -190,7 +190,7 @@ def _found(kind: str, parts: Sequence[cells_.Part], record: Record, missing: dic
         return tuple(Part(CATALOGS[kind].entry("folder"), part.name, part.fields) for part in parts)
     for part in parts:
         if part.name not in installed:
-            key = f"{'analysis' if kind == 'analyses' else kind[:-1]}:{part.name}"
+            key = f"{singular(kind)}:{part.name}"
             version = record.versions.get(key, "")
             if " of " not in version:
                 sentence = f"{noun} {part.name!r} is not of this version of the program, nor does the record name its package"
@@ -240,8 +240,8 @@ def _recipe(task: Task, record: Record, missing: Mapping[str, str]) -> Iterator[
         if record.recipe:
             yield f"record {record.id} has a recipe, though nothing is trained for {task.analysis.name}"
         return
-    if f"protocol:{task.protocol.name}" in missing:
-        return
+    if any(key.startswith(("protocol:", "analysis:")) for key in missing):
+        return  # nobody here knows what it takes
     protocol = recipe(task)
     unknown = any(key.startswith("defense:") for key in missing)
     if not task.unlabelled:

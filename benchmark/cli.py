@@ -908,7 +908,9 @@ def accept(
         if as_json:
             return _print_json(rows)
         shown = ["digest", "name", "accepted", *submissions.TIERS, "replaced"]
-        return _table(shown, [[str(row[key]) for key in shown] for row in rows])
+        from rich.markup import escape  # names are other people's
+
+        return _table(shown, [[escape(str(row[key])) for key in shown] for row in rows])
     if dry_run and (verify_poisons or rerun or withdraw):
         raise _usage("--dry-run keeps nothing; leave --verify-poisons, --rerun and --withdraw out")
     from benchmark import acceptance, driver, schedule

@@ -17,6 +17,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -192,8 +193,9 @@ def _archive(content: bytes, files: dict[str, bytes]) -> Iterator[str]:
             yield from wrong
             if wrong:
                 return
-            if double := [m.filename for n, m in enumerate(members) if m.filename in {o.filename for o in members[:n]}]:
-                yield f"{double[0]} is there twice"
+            name, often = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 0)
+            if often > 1:
+                yield f"{name} is there {often} times"
                 return
             for member in members:
                 files[member.filename] = archive.read(member)

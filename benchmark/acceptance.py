@@ -140,7 +140,8 @@ def judge(found: Examined, roots: Mapping[str, str]) -> None:
     found.look("budgets", wrongs["budgets"], "those that the attacks promise")
     found.look("data sets", wrongs["data sets"], _listed(compared))
     several = (
-        f"records {' and '.join(list(checksums.values())[:2])} were trained on different poisons of one recipe"
+        f"records {' and '.join(list(checksums.values())[:2])} were trained on different poisons of one recipe; "
+        "if two machines crafted them, submit them apart"
         for checksums in poisons.values()
         if len({found.records[cell_id].device for cell_id in checksums.values()}) < len(checksums)
     )

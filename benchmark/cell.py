@@ -105,6 +105,14 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     )
 
 
+def recipe(task: Task) -> Protocol:
+    """Return the protocol as it is for the data set and the network of a cell; its defenses may change it further."""
+    protocol: Protocol = task.protocol.build()
+    for name in (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name):
+        protocol = protocol.varied(protocol.per_dataset.get(name, {}))
+    return protocol.varied(protocol.per_architecture.get(task.architecture.name, {}))
+
+
 def _victim(
     task: Task,
     training: ImageSet,
@@ -119,11 +127,7 @@ def _victim(
 
     `unpoisoned` is the training set image by image before it was poisoned.
     """
-    protocol: Protocol = task.protocol.build()
-    variants = (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name)
-    for name in variants:
-        protocol = protocol.varied(protocol.per_dataset.get(name, {}))
-    protocol = protocol.varied(protocol.per_architecture.get(task.architecture.name, {}))
+    protocol = recipe(task)
     defenses: list[Defense] = [part.build() for part in task.defense]
     info = training.info
     numerics = Numerics.choose(device, protocol.precision, protocol.threads)

@@ -73,7 +73,7 @@ def _compared(sheet: Sheet) -> list[Spot]:
 def _counts(several: Sequence[Sheet]) -> dict[str, Any]:
     """Counts of places. Points are of accuracies; scaled protocols count in `reduced` and nowhere else."""
     spots = [spot for sheet in several for spot in _compared(sheet)]
-    there = [spot for spot in spots if spot.mean is not None]
+    there = [spot for spot in spots if spot.own is not None]
     whole = [spot for spot in there if not spot.reduced]
     points = [abs(spot.points) for spot in whole if spot.points is not None]
     return {
@@ -98,7 +98,12 @@ def _tau(several: Sequence[Sheet], axis: str) -> float | None:
     for sheet in several:
         groups: dict[tuple[Any, ...], list[Spot]] = defaultdict(list)
         for spot in _compared(sheet):
-            if spot.points is not None and not spot.reduced and (axis != "attack" or spot.place.fields["attack"] != "none"):
+            if (
+                spot.points is not None
+                and not spot.reduced
+                and not spot.reported
+                and (axis != "attack" or spot.place.fields["attack"] != "none")
+            ):
                 rest = tuple(str(spot.place.fields[other]) for other in POINT if other != axis)
                 groups[(*rest, spot.place.metric)].append(spot)
         for group in groups.values():

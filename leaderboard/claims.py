@@ -97,9 +97,9 @@ def _checked(claim: Claim, sheet: Sheet) -> Checked:
     if not lefts or (isinstance(claim.right, Places) and not rights):  # left out by a selector
         return Checked(claim, UNMEASURED, UNMEASURED, len(lefts), 0)
     used = lefts + rights
-    ours, printed = (_verdict(claim, lefts, rights, number) for number in (lambda s: s.mean, lambda s: s.paper))
-    marks = tuple(dict.fromkeys(mark for spot in used if spot.mean is not None for mark in spot.marks))
-    return Checked(claim, ours, printed, len(lefts), sum(spot.mean is not None for spot in lefts), marks)
+    ours, printed = (_verdict(claim, lefts, rights, number) for number in (lambda s: s.own, lambda s: s.paper))
+    marks = tuple(dict.fromkeys(mark for spot in used if spot.own is not None for mark in spot.marks))
+    return Checked(claim, ours, printed, len(lefts), sum(spot.own is not None for spot in lefts), marks)
 
 
 def _verdict(claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number: Callable[[Spot], float | None]) -> str:

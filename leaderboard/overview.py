@@ -10,6 +10,7 @@ from typing import Any
 
 from leaderboard.sheet import DEVIATES, WITHIN, Sheet
 from leaderboard.table import Board
+from results.submission import TIERS
 
 STATES = ("done", "stale", "failed", "not-applicable", "missing")
 
@@ -41,7 +42,20 @@ def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]
         "troubles": list(troubles.items()),
         "costs": [cost for cost in costs if cost["rows"]],
         "total": _total(boards),
+        "submissions": _submissions(boards),
+        "tiers": TIERS,
     }
+
+
+def _submissions(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """Who measured records of the boards elsewhere, and how many of them are in which tier."""
+    runs = {run.id: run for one in boards for value in one.values.values() for run in value.every if run.origin}
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs.values():
+        if (origin := run.origin) is not None:
+            row = found.setdefault(origin.digest, {"origin": origin, "counts": dict.fromkeys(TIERS, 0)})
+            row["counts"][origin.tier] += 1
+    return sorted(found.values(), key=lambda row: (row["origin"].accepted, row["origin"].digest))
 
 
 def _costs(one: Board) -> list[dict[str, Any]]:

@@ -171,7 +171,10 @@ class Site:
     def _figures(self, board: Board) -> dict[str, str]:
         """The figures of a board by the names of their files."""
         if board.slug not in self._drawn:
-            numbers = [[board.values[row, column].mean for column in board.columns] for row in board.rows]
+            values = [[board.values[row, column] for column in board.columns] for row in board.rows]
+            numbers = [
+                [value.mean if not value.reported else None for value in line] for line in values
+            ]  # pictures have no marks
             drawn: dict[str, str] = {f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers)}
             if plot := views.pareto(board):
                 drawn[f"{board.slug}.pareto.svg"] = plot

@@ -45,6 +45,7 @@ def frame(board: Board) -> pd.DataFrame:
             "test_acc_best": value.best,
             "drop": value.drop,
             "oracle": inert(value.oracle),
+            "tier": value.tier,
             "seconds": value.seconds,
             "records": ";".join(value.records),
             "reason": inert(value.reason),
@@ -67,7 +68,7 @@ def json_(board: Board) -> str:
     keys = ("title", "note", "slug", "command", "fixed", "row_axes", "column_axes", "rows", "columns", "coverage")
     values = [
         {"row": row, "column": column}
-        | {key: getattr(value, key) for key in ("state", "reason", "mean", "std", "n", "best", "drop", "oracle")}
+        | {key: getattr(value, key) for key in ("state", "reason", "mean", "std", "n", "best", "drop", "oracle", "tier")}
         | {key: getattr(value, key) for key in ("accuracies", "seconds", "records")}
         for (row, column), value in zip(places(board), _in_order(board), strict=True)
     ]
@@ -164,14 +165,14 @@ def number(value: Value) -> str:
 def short(value: Value, seeds: int) -> str:
     """Return in a few words what is not as usual about a number, or why there is none. `seeds` is the board's usual n."""
     if value.state == "partial":
-        return f"{value.oracle}; {value.share}".removeprefix("; ")
+        return "; ".join(filter(None, [value.oracle, value.share, value.tier]))
     if value.state == "failed":
         return f"failed: {_clipped(value.reason.partition(':')[0], 40)}"
     if value.state == "not-applicable":
         return f"not applicable: {_clipped(value.reason, 60)}"
     if value.state == "done":
-        return "; ".join(filter(None, [value.oracle, f"n = {value.n}" if value.n != seeds else ""]))
-    return SHORT[value.state] if value.runs else value.reason
+        return "; ".join(filter(None, [value.oracle, f"n = {value.n}" if value.n != seeds else "", value.tier]))
+    return "; ".join(filter(None, [SHORT[value.state], value.tier])) if value.runs else value.reason
 
 
 def difference(drop: float) -> str:

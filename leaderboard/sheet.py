@@ -23,10 +23,11 @@ from registry.item import SELFTRAINED
 from results import Cell, Grid, Record, Records, Table
 from results.cell import digest
 from results.papers import COLUMNS, Lacking, Source, Wanted, cited, source
+from results.submission import REPORTED, worst
 from results.table import Key, Place, Printed, Resolve
 
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
-UNJUDGED, REDUCED = "one seed, no tolerance", "reduced, not judged"
+UNJUDGED, REDUCED, BY_OTHERS = "one seed, no tolerance", "reduced, not judged", "by others, not judged"
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
 SHARES = {"acc", "recall", "precision", "f1"}  # words in the names of figures that are fractions
 CONFIDENCE = 0.95
@@ -45,6 +46,16 @@ class Spot:
     reduced: bool = False
     tolerance: float | None = None
     oracle: str = ""  # of a defense with members: which one it is, chosen by the test accuracy
+    tier: str = ""  # of a number that others report: how far it is to be trusted
+
+    @property
+    def own(self) -> float | None:
+        """The mean of what was measured here; None for numbers that others report."""
+        return None if self.reported else self.mean
+
+    @property
+    def reported(self) -> bool:
+        return self.tier in REPORTED
 
     @property
     def printed(self) -> Printed | None:
@@ -87,6 +98,8 @@ class Spot:
             return UNMEASURED
         if self.printed is not None and self.printed.quality == "suspect":
             return INCONSISTENT
+        if self.reported:
+            return BY_OTHERS
         if self.reduced:
             return REDUCED
         if self.tolerance is None:
@@ -163,7 +176,9 @@ class Finder:
         """Return the state, the reason and the records of the cells of a place, one per seed."""
         runs = [look_up(self.records, c, "not run yet") for c in cells if c.id in self.there or c.id in self.failed]
         for state in ("done", "stale"):
-            found = [run.record for run in runs if run.state == state and run.record is not None and run.record.metrics]
+            able = [run for run in runs if run.state == state and run.record is not None and run.record.metrics]
+            ours = any(run.ours for run in able)
+            found = [run.record for run in able if run.ours == ours and run.record is not None]
             if found:
                 whole = state if len(found) == len(cells) else "partial"
                 why = next((run.reason for run in runs if run.state == "stale"), "") if state == "stale" else ""
@@ -181,7 +196,12 @@ class Finder:
             return []
         best = max(kinds)
         runs = (self.records.read(cell_id) for cell_id in kinds[best])
-        return [record for record in runs if record is not None and record.metrics]
+        found = [record for record in runs if record is not None and record.metrics]
+        return [record for record in found if self.tier([record]) not in REPORTED] or found
+
+    def tier(self, records: Sequence[Record]) -> str:
+        """How far a number of these records is to be trusted, as `worst` says."""
+        return worst(self.records.origins.get(record.id) for record in records)
 
     @cached_property
     def _others(self) -> dict[str, list[tuple[str, tuple[Any, ...]]]]:
@@ -273,6 +293,7 @@ def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], 
             "" if per_seed or not parts else "needs every number that it is made of",
             marks=marks,
             reduced=any(part.reduced for part in parts),
+            tier=next((part.tier for part in parts if part.tier), ""),
         )
     spread = _spread([spots[id(place)] for place in places])
     final = {place.key: _judged(spots[id(place)], spread) for place in places}
@@ -295,8 +316,10 @@ def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:
         more, reduced = _deviations(records[0].cell, one.cells[0])
         marks += more
     numbers = _numbers(records, one.place, "")
-    ids = tuple(record.id for record in records)
-    return Spot(one.place, numbers, state, "" if state == "done" else reason, ids, tuple(marks), reduced), records
+    ids, tier = tuple(record.id for record in records), finder.tier(records)
+    marks += [tier] if tier else []
+    why = "" if state == "done" else reason
+    return Spot(one.place, numbers, state, why, ids, tuple(marks), reduced, tier=tier), records
 
 
 def _best(members: Mapping[str, tuple[Spot, list[Record]]]) -> tuple[Spot, list[Record]]:
@@ -413,7 +436,7 @@ def _spread(spots: Sequence[Spot]) -> dict[str, tuple[float, int]]:
     """Pool the variance over seeds of all places of a metric: its root, and the degrees of freedom behind it."""
     sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
     for spot in spots:
-        if spot.n > 1 and not spot.reduced:
+        if spot.n > 1 and not spot.reduced and not spot.reported:
             total, freedom = sums[spot.place.metric]
             sums[spot.place.metric] = (total + variance(spot.per_seed.values()) * (spot.n - 1), freedom + spot.n - 1)
     return {metric: (math.sqrt(total / freedom), freedom) for metric, (total, freedom) in sums.items()}

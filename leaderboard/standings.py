@@ -30,7 +30,8 @@ def standings(board: Board) -> dict[str, Standing]:
 
     Rows are compared over the columns that apply to all of them, and ranked once all of these are done. Clean training is no
     attack: as a row it has no rank, as a column it counts neither in a mean nor as a worst case. So has the best of several
-    defenses, which would count one of them twice.
+    defenses, which would count one of them twice. Numbers that others report count for nothing here: a column of them is not
+    compared, a row with one has no rank, and neither keeps the other rows from theirs.
     """
     if not board.subject:
         return {}
@@ -46,11 +47,16 @@ def standings(board: Board) -> dict[str, Standing]:
 
 def _league(board: Board, rows: Sequence[str]) -> dict[str, Standing]:
     attacks = board.subject == "attack"
-    against = [column for column in board.columns if not _apart(board, [(row, column) for row in rows], attacks)]
+    against = [
+        column
+        for column in board.columns
+        if not _apart(board, [(row, column) for row in rows], attacks) and not _reported(board, column, rows)
+    ]
     playing = [row for row in rows if {board.values[row, column].state for column in against} - {"not-applicable"}]
     columns = [c for c in against if all(board.values[r, c].state != "not-applicable" for r in playing)]
     found = {row: _standing(board, row, against, columns if row in playing else []) for row in rows}
     ranked = [row for row in playing if not _apart(board, [(row, column) for column in board.columns], not attacks)]
+    ranked = [row for row in ranked if not any(board.values[row, column].reported for column in columns)]
     if any(found[row].std is None for row in ranked):
         return found
     sign = 1 if attacks else -1  # attacks want low accuracy, defenses high
@@ -63,6 +69,12 @@ def _league(board: Board, rows: Sequence[str]) -> dict[str, Standing]:
     return found
 
 
+def _reported(board: Board, column: str, rows: Sequence[str]) -> bool:
+    """Say whether all numbers of a column are of others."""
+    numbers = [value for row in rows if (value := board.values[row, column]).mean is not None]
+    return bool(numbers) and all(value.reported for value in numbers)
+
+
 def _apart(board: Board, places: Sequence[tuple[str, str]], defense: bool) -> bool:
     """Say whether a row or column is none that is compared: clean training among attacks, an oracle's choice among defenses."""
     values = [board.values[place] for place in places]
@@ -71,16 +83,17 @@ def _apart(board: Board, places: Sequence[tuple[str, str]], defense: bool) -> bo
 
 def _standing(board: Board, row: str, against: Sequence[str], columns: Sequence[str]) -> Standing:
     values = {column: board.values[row, column] for column in board.columns}
-    numbers = {c: values[c].mean or 0.0 for c in against if values[c].mean is not None and values[c].state != "stale"}
+    there = [c for c in board.columns if values[c].mean is not None and values[c].state != "stale" and not values[c].reported]
+    numbers = {c: values[c].mean or 0.0 for c in there if c in against}
     attacks = board.subject == "attack"
     worst = (max if attacks else min)(numbers, key=lambda column: numbers[column]) if numbers else ""
-    clean = next((v.mean for v in values.values() if v.clean and v.state != "stale"), None) if not attacks else None
+    clean = next((values[c].mean for c in there if values[c].clean), None) if not attacks else None
     plain = Standing(worst, numbers.get(worst), clean, len(columns))
     per_seed: dict[int, list[float]] = defaultdict(list)
     for column in columns:
         for record, accuracy in zip(values[column].used, values[column].accuracies, strict=True):
             per_seed[record.cell.seed].append(accuracy)
     means = [fmean(accuracies) for accuracies in per_seed.values() if len(accuracies) == len(columns)]
-    if not means or any(values[column].state != "done" for column in columns):
+    if not means or any(values[column].state != "done" or values[column].reported for column in columns):
         return plain
     return replace(plain, mean=fmean(means), std=stdev(means) if len(means) > 1 else None)

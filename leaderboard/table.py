@@ -24,6 +24,7 @@ from registry.item import SELFTRAINED, write
 from results import Cell, FileError, Part, Record, Records, Table
 from results.cell import digest
 from results.record import Failure
+from results.submission import REPORTED, Origin, worst
 from results.table import AXES, Resolve
 
 State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing"]
@@ -44,10 +45,16 @@ class Run:
     state: State  # any but partial
     reason: str = ""
     record: Record | None = None
+    origin: Origin | None = None  # of a record that somebody else measured
 
     @cached_property
     def id(self) -> str:
         return self.cell.id
+
+    @property
+    def ours(self) -> bool:
+        """Whether its number may stand among those measured here: it was, or it was measured here again."""
+        return self.origin is None or self.origin.trusted
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,27 @@ class Value:
 
     @cached_property
     def used(self) -> tuple[Record, ...]:
-        """The records behind the number: those of today's versions, else the stale ones; never both in one mean."""
+        """The records behind the number: those of today's versions, else the stale ones; ours, else those of others.
+
+        Never two kinds in one mean.
+        """
         for state in ("done", "stale"):
-            found = tuple(run.record for run in self.runs if run.state == state and run.record and run.record.metrics)
-            if found:
-                return found
+            runs = [run for run in self.runs if run.state == state and run.record and run.record.metrics]
+            if runs:
+                ours = any(run.ours for run in runs)
+                return tuple(run.record for run in runs if run.record and run.ours == ours)
         return ()
+
+    @cached_property
+    def tier(self) -> str:
+        """How far the number is to be trusted, where it rests on records of others alone, by the worst of them; else ''."""
+        used = set(self.records)
+        return worst(run.origin for run in self.runs if run.id in used)
+
+    @property
+    def reported(self) -> bool:
+        """Whether the number is of others and was not measured here too."""
+        return self.tier in REPORTED
 
     @cached_property
     def state(self) -> State:
@@ -241,11 +263,12 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
 
 
 def _best(point: Mapping[str, str], members: Sequence[tuple[Run, ...]]) -> Value:
-    """Return a place of a board; of a defense with members, the one with the highest accuracy of those that are not stale."""
+    """Return a place of a board; of a defense with members, the one with the highest accuracy: of those
+    that are not stale, and of ours where there are any."""
 
-    def order(number: int) -> tuple[bool, float]:
+    def order(number: int) -> tuple[bool, bool, float]:
         value = Value(point, members[number])
-        return value.state in ("done", "partial"), -1.0 if value.mean is None else value.mean
+        return value.state in ("done", "partial"), not value.reported, -1.0 if value.mean is None else value.mean
 
     best = max(range(len(members)), key=order)
     return Value(point, members[best], tuple(run for n, runs in enumerate(members) if n != best for run in runs))
@@ -318,7 +341,8 @@ def slugged(text: str) -> str:
 
 
 def look_up(records: Records, cell: Cell, missing: str) -> Run:
-    """Look up one cell. Never raises for what lies in the folder."""
+    """Look up one cell. FileError if it is unknown whose the records are; otherwise never raises for what lies there."""
+    origin = records.origins.get(cell.id)
     try:
         record = records.read(cell.id)
         failure = records.failure(cell.id)
@@ -328,8 +352,8 @@ def look_up(records: Records, cell: Cell, missing: str) -> Run:
     why = f"{failure.kind}: {' '.join(failure.message.split())}"[:LONGEST] if failure else ""
     if record is not None:
         if old := outdated(record.versions):
-            return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record)
-        return Run(cell, record.state, record.reason, record)
+            return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record, origin)
+        return Run(cell, record.state, record.reason, record, origin)
     return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
 
 
@@ -358,6 +382,7 @@ def _arrange(
         for change in ({}, {"ratio": "1", "part": "all"}):  # any share of no attack is the clean set
             clean = clean or by_point.get(tuple((dict(value.point) | change | {"attack": "none"}).values()))
         trusted = clean is not None and all(v.state in ("done", "partial") for v in (clean, value)) and not value.clean
+        trusted = trusted and clean is not None and (value.reported or not clean.reported)
         if trusted and clean is not None and clean.mean is not None and value.mean is not None:
             value = replace(value, drop=clean.mean - value.mean)
         places[_label(value.point, row_axes), _label(value.point, column_axes)] = value

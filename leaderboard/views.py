@@ -17,7 +17,7 @@ from leaderboard.table import POINT, Board, Value, slugged
 from registry import CATALOGS, EntryError, Paper
 from registry.catalog import Entry
 from registry.item import write, write_value
-from results import Record
+from results import Record, submission
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -105,10 +105,13 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
         "latest": max((record.finished for record in records), default=""),
         "heads": list(columns.values()),
         "lines": [
-            rows[row] | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, links) for c in shown.columns]}
+            rows[row]
+            | {"reported": any(shown.values[row, c].reported for c in shown.columns)}
+            | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, links) for c in shown.columns]}
             for row in shown.rows
         ],
         "tags": [sorted({tag for one in side.values() for tag in one["tags"]}) for side in (rows, columns)],
+        "tiers": {t: submission.TIERS[t] for t in submission.TIERS if t in {v.tier for v in shown.values.values()}},
         "ranked": any(standing.rank is not None for standing in shown.standings.values()),
         "averaged": any(standing.mean is not None for standing in shown.standings.values()),
         "most": len(shown.columns) - (shown.subject == "defense" and any(one["clean"] for one in columns.values())),
@@ -160,6 +163,7 @@ def _cell(shown: Board, row: str, column: str, links: Mapping[str, str]) -> dict
         "change": difference(value.drop) if value.drop is not None and not large(shown) else "",
         "heat": round(10 * value.mean) if value.mean is not None else None,
         "best": is_worst(shown, row, column),
+        "reported": value.reported,
         "href": links[run.id] if run else "",
     }
 
@@ -202,8 +206,9 @@ def _json(content: Any) -> Markup:
 
 def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
     record: Record | None = run.record
+    by = {"by": run.origin.text} if run.origin else {}
     if record is None or record.metrics is None or record.metrics.test_acc is None or record.metrics.test_acc_best is None:
-        return {"seed": run.cell.seed, "id": run.id, "why": f"{run.state.replace('-', ' ')}: {run.reason}"}
+        return {"seed": run.cell.seed, "id": run.id, "why": f"{run.state.replace('-', ' ')}: {run.reason}"} | by
     several = (poison(record), {key: text for key, text in facts(record).items() if text and key != "finished"})
     found: dict[str, Any] = {
         "seed": run.cell.seed,
@@ -216,7 +221,7 @@ def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, A
         "shared": [texts.setdefault(tuple(one.items()), len(texts)) for one in several],
         "finished": record.finished,
     }
-    return found | ({"why": f"stale: {run.reason}"} if run.state == "stale" else {})
+    return found | by | ({"why": f"stale: {run.reason}"} if run.state == "stale" else {})
 
 
 def thinned(curve: Sequence[float]) -> list[float]:
@@ -368,7 +373,8 @@ def line(cell: Cell, kind: str) -> dict[str, Any]:
 
 def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
     """A row of the list of entries."""
-    means = [cell.value.mean for cell in cells if cell.value.mean is not None and cell.value.state != "stale"]
+    values = [cell.value for cell in cells if cell.value.state != "stale" and not cell.value.reported]
+    means = [value.mean for value in values if value.mean is not None]
     return {
         "entry": entry,
         "file": f"{entry.kind[:-1]}.{slugged(entry.name)}.html",
@@ -388,6 +394,7 @@ def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
 def plots(kind: str, cells: Sequence[Cell]) -> list[tuple[str, Markup]]:
     """Curves of an entry: accuracy per epoch on its first board, accuracy over the radius, over the protection ratio."""
     found = []
+    cells = [cell for cell in cells if not cell.value.reported]  # in a picture no mark would say whose a number is
     first = [cell for cell in cells if cell.board is cells[0].board and cell.value.state in ("done", "partial")]
     other = {"attack": "defense", "defense": "attack"}.get(kind, "")
     if other:

@@ -52,11 +52,16 @@ def load(part: Part) -> Data:
         ImageSet(arrays[f"{half}_images"], arrays[f"{half}_labels"], meta["num_classes"], classes) for half in _images.PARTS
     ]
     limits = int(part.fields["per_class"]), int(part.fields["test_per_class"])
-    if not any(limits):
-        return Data(sets[0], sets[1], meta["fingerprint"])
-    owner = f"data set {part.name}"
-    train, test = (_some(s, n, owner, p) for s, n, p in zip(sets, limits, ("training", "test"), strict=True))
-    return Data(train, test, hashlib.sha256(f"{meta['fingerprint']} {limits}".encode()).hexdigest())
+    if any(limits):
+        owner = f"data set {part.name}"
+        sets = [_some(s, n, owner, p) for s, n, p in zip(sets, limits, ("training", "test"), strict=True)]
+    return Data(sets[0], sets[1], known_fingerprint(part))
+
+
+def known_fingerprint(part: Part) -> str:
+    """Return the fingerprint that `load` gives without opening the images, '' if they were never decoded."""
+    whole, limits = decoded_fingerprint(part), (int(part.fields["per_class"]), int(part.fields["test_per_class"]))
+    return hashlib.sha256(f"{whole} {limits}".encode()).hexdigest() if whole and any(limits) else whole
 
 
 def info(part: Part) -> DataInfo | None:

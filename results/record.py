@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,9 @@ from pydantic import (
 from pydantic_core import from_json
 
 from results.cell import Cell, Plain, digest, without_texts
+
+if TYPE_CHECKING:
+    from results.submission import Origin
 
 
 class FileError(ValueError):
@@ -190,6 +194,13 @@ class Records:
 
     folder: Path
 
+    @cached_property
+    def origins(self) -> Mapping[str, Origin]:
+        """Whose the records are that others measured, by cell. FileError if that is unknown: they must not pass for ours."""
+        from results.submission import origins  # which reads files by what is defined here
+
+        return origins(self.folder)
+
     def path(self, cell_id: str) -> Path:
         return self.folder / f"{cell_id}.json"
 
@@ -328,7 +339,11 @@ def _read_json(path: Path, model: type[BaseModel]) -> Any:
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON to a scratch name beside `path`, then rename: readers see all of it or nothing."""
-    text = json.dumps(content, indent=indent, sort_keys=indent is not None, allow_nan=False) + "\n"
+    write_text(path, json.dumps(content, indent=indent, sort_keys=indent is not None, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file to a scratch name beside `path`, then rename."""
     handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

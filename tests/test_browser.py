@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
+from test_submissions import SCRIPT, ids, marked
 
 from leaderboard import pages, render
 from leaderboard.table import others
@@ -368,5 +369,33 @@ def test_texts_of_strangers_are_text_in_the_drawer_and_in_exports(driver, tmp_pa
     window.open(f"{boards[-1].slug}.html")
     assert EVIL.split(" |")[0] not in window.exported("Markdown") and "\\input" not in window.exported("LaTeX")
     assert '"\'=cmd()"' in window.exported("CSV")
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    driver.get_log("performance")
+
+
+def csv_of(window):
+    return window.exported("CSV").replace('"', "")
+
+
+def test_numbers_that_others_report_can_be_left_out_and_their_names_run_nothing(driver, tmp_path, tmp_path_factory):
+    """Who reads a board sees whose a number is, and can look at ours alone; sorting and exports then know no other."""
+    records = Records(tmp_path_factory.mktemp("records"))
+    fill(records)
+    b = made(marked(records, ids("ops"), name=SCRIPT, note=SCRIPT))
+    render.write([], tmp_path / "site", (), more=pages.Site([b]).files())
+    driver.get_log("browser")
+    window = Browser(driver, tmp_path / "site").open("quick.html")
+    assert len(window.texts("#board td.reported .why")) == 3 and "self-reported" in window.texts("#board td.reported")[0]
+    assert "| 21.0 ± 1.4 (self-reported) |" in window.exported("Markdown") and "0.2100,0.0141,self-reported" in csv_of(window)
+    window.click("#others")
+    assert "own=1" in window.view() and window.texts("#board td.reported a")[0] == ""
+    alone = window.exported("Markdown")
+    assert "21.0" not in alone and "61.0" in alone and "0.2100" not in csv_of(window)
+    window.click("#others")
+    assert "own" not in window.view() and "21.0" in window.exported("Markdown")
+    window.run("document.querySelector('#board td.reported a').click()")
+    assert SCRIPT in window.texts("#drawer")[0] and not window.texts("#drawer script")
+    for page in ("sources.ops.html", "coverage.html"):
+        assert any(SCRIPT in text for text in window.open(page).texts("main")), page
     assert [entry["message"] for entry in driver.get_log("browser")] == []
     driver.get_log("performance")

@@ -93,6 +93,16 @@
     find("#search").value = view.get("q") || "";
     find("#heat").checked = !view.has("plain");
     table.classList.toggle("plain", view.has("plain"));
+    if (find("#others")) find("#others").checked = !view.has("own");
+    for (const cell of all("td.reported", table)) { // without their values they are neither sorted nor exported
+      for (const name of ["v", "s"]) {
+        const [from, to] = view.has("own") ? [name, `${name}Reported`] : [`${name}Reported`, name];
+        if (cell.dataset[from] === undefined) continue;
+        cell.dataset[to] = cell.dataset[from];
+        delete cell.dataset[from];
+      }
+    }
+    table.classList.toggle("own", view.has("own"));
     for (const box of all("[data-tag]", tools)) box.checked = !off.has(box.dataset.tag);
     for (const box of all("[data-column]", tools)) box.checked = !hidden.has(box.dataset.column);
     heads.forEach((head, column) => {
@@ -177,6 +187,7 @@
       for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
     }
     for (const run of runs) {
+      fact(`measured by others, seed ${run.seed}`, run.by);
       fact(`finished, seed ${run.seed}`, run.finished);
       fact(`peak memory, seed ${run.seed}`, run.memory);
     }
@@ -215,7 +226,7 @@
       if (cell.dataset.label !== undefined) return cell.dataset.label;
       if (cell.classList.contains("rank")) return cell.dataset.v || "–";
       if (cell.dataset.v === undefined) return "–";
-      return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "");
+      return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "") + (cell.dataset.tier ? ` (${cell.dataset.tier})` : "");
     };
     const lines = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => columns.map(({ place }) => row.cells[place]));
     return { labels: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
@@ -229,13 +240,15 @@
   };
   const exports = {
     CSV: ({ labels, lines }) => {
-      const head = labels.flatMap((label, place) => (place ? [label, `${label} std`] : [label]));
-      const body = lines.map((line) => line.flatMap((cell, place) => (place ? [cell.dataset.v || "", cell.dataset.s || ""] : [cell.dataset.label])));
+      const others = find("td[data-tier]", table) !== null; // then whose a number is stands beside it
+      const head = labels.flatMap((label, place) => (place ? [label, `${label} std`, ...(others ? [`${label} tier`] : [])] : [label]));
+      const said = ({ dataset }) => [dataset.v || "", dataset.s || "", ...(others ? [(dataset.v && dataset.tier) || ""] : [])];
+      const body = lines.map((line) => line.flatMap((cell, place) => (place ? said(cell) : [cell.dataset.label])));
       return [head, ...body].map((line) => line.map(escapes.CSV).join(",")).join("\n") + "\n";
     },
     JSON: ({ labels, lines }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
       row: line[0].dataset.label, column: labels[place + 1], value: number(cell),
-      std: cell.dataset.s === undefined ? null : Number(cell.dataset.s),
+      std: cell.dataset.s === undefined ? null : Number(cell.dataset.s), tier: cell.dataset.tier || "",
       records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
     }))), null, 1) + "\n",
     Markdown: ({ labels, texts }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
@@ -283,6 +296,7 @@
   const unchecked = (name) => all(`[data-${name}]`, tools).filter((box) => !box.checked).map((box) => box.dataset[name]).join(",");
   tools.addEventListener("change", (event) => {
     if (event.target.id === "heat") change({ plain: event.target.checked ? "" : "1" });
+    else if (event.target.id === "others") change({ own: event.target.checked ? "" : "1" });
     else if (event.target.dataset.tag) change({ off: unchecked("tag") });
     else if (event.target.dataset.column) change({ hide: unchecked("column") });
   });
@@ -290,7 +304,7 @@
   find("#copy").addEventListener("click", (event) => copy(location.href, event.target));
   tools.addEventListener("reset", (event) => {
     event.preventDefault();
-    change({ q: "", off: "", hide: "", sort: "", plain: "", cell: "" });
+    change({ q: "", off: "", hide: "", sort: "", plain: "", own: "", cell: "" });
   });
   tools.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("click", (event) => {

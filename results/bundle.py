@@ -1,0 +1,382 @@
+"""Bundles: records packed for others to publish, and what is checked of one before anything of it is kept.
+
+A bundle is an uncompressed zip archive of `submission.json` and `records/<id>.json`, byte for byte as `pack` writes it: what
+the format leaves open (names, order, comments, links, hidden data) is thereby closed. Nothing of it is extracted, executed or
+unpickled; it is read in memory, after a look at its sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from results.record import FileError, Record, Records
+from results.submission import Submission, SubmittedRecord, unfit
+
+LARGEST = 64 << 20  # bytes of a bundle
+MOST = 5000  # records
+RECORD = 1 << 20  # bytes of one record; the longest of ours have 8,000
+DEPTH = 10  # of lists and objects within each other; records have 5
+LONGEST = 1000  # characters of a text
+WIDEST = 100_000  # values of a list
+GREATEST = 2**53  # of a number without a fraction
+CLOSE = 1e-6  # curves are rounded to six decimals
+TOLD = 20  # reasons that are listed
+MANIFEST = "submission.json"
+NAME = re.compile(r"records/([0-9a-f]{16})\.json")
+BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _WrongError(ValueError):
+    """Why a file of a bundle is refused."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `detail` says what was found; `reasons` why it is refused."""
+
+    name: str
+    detail: str = ""
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.reasons
+
+
+@dataclass
+class Examined:
+    """A bundle and what was found. Records are there only as far as they could be read."""
+
+    digest: str
+    checks: list[Check] = field(default_factory=list)
+    submission: Submission | None = None
+    contents: dict[str, bytes] = field(default_factory=dict)  # of records, by cell
+    records: dict[str, Record] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)  # that are here already, byte for byte
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for check in self.checks for reason in check.reasons]
+
+    def look(self, name: str, reasons: Iterator[str] | Sequence[str], detail: str = "") -> bool:
+        """Add a check; at most TOLD of its reasons are kept. Return whether it is passed."""
+        told = tuple(islice(reasons, TOLD)) if isinstance(reasons, Iterator) else tuple(reasons[:TOLD])
+        self.checks.append(Check(name, detail, told))
+        return not told
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def canonical(content: Any) -> bytes:
+    """The text of a JSON value as records are written: ASCII, sorted, one blank of indentation. ValueError for NaN."""
+    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
+
+
+def pack(submission: Submission, contents: Mapping[str, bytes]) -> bytes:
+    """Return the bundle of records: the same ones give the same bytes. FileError if it is too large."""
+    files = {MANIFEST: canonical(submission.model_dump(mode="json"))}
+    files |= {f"records/{cell_id}.json": contents[cell_id] for cell_id in sorted(contents)}
+    if len(contents) > MOST or sum(map(len, files.values())) + 200 * len(files) > LARGEST:
+        total = sum(map(len, files.values()))
+        raise FileError(
+            f"{len(contents)} records of {total:,} bytes are too many for one bundle, which takes {MOST:,} of {LARGEST:,} bytes"
+            "; make several by selectors"
+        )
+    return _zipped(files)
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            member.create_system, member.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # the same on every system
+            archive.writestr(member, content)
+    return whole.getvalue()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a bundle to a scratch name beside `path`, then rename."""
+    handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+
+
+# Reading
+
+
+def read(path: Path) -> bytes:
+    """Return the bytes of a bundle. FileError if there is none, or more than a bundle may have."""
+    if not path.is_file():
+        raise FileError(f"there is no bundle {path}; `bench submit` makes one")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise FileError(f"{path} has {path.stat().st_size:,} bytes, a bundle has {LARGEST:,} at most; ask for several")
+    return content
+
+
+def examine(content: bytes, records: Records | None = None) -> Examined:
+    """Look at a bundle by itself, and beside the `records` that are here. Never raises for what it holds."""
+    found = Examined(sha256(content))
+    files: dict[str, bytes] = {}
+    wrongs = list(_archive(content, files))
+    if not found.look("archive", wrongs, f"{len(files)} files, {len(content):,} bytes, nothing else in it"):
+        return found
+    try:
+        found.submission = _read(files.pop(MANIFEST), MANIFEST, Submission)
+    except _WrongError as wrong:
+        found.look("submission.json", [str(wrong)])
+        return found
+    found.contents = {name.removeprefix("records/").removesuffix(".json"): data for name, data in files.items()}
+    if not found.look("submission.json", list(_manifest(found.submission, found.contents)), f"by {found.submission.name}"):
+        return found
+    for cell_id, data in found.contents.items():
+        try:
+            found.records[cell_id] = _read(data, f"record {cell_id}", SubmittedRecord)
+        except _WrongError as wrong:
+            wrongs.append(str(wrong))
+    if not found.look("records", wrongs, f"{len(found.records)} of the form of records, by the JSON Schema"):
+        return found
+    several = list(found.records.items())
+    found.look("identity", (w for c, r in several for w in _identity(c, r)), "ids are the hashes of the cells")
+    found.look("accuracy", (w for c, r in several for w in _accuracy(c, r)), "within 0..1, the curves' last and best")
+    found.look("budget", (w for c, r in several for w in _budget(c, r)), "spent at most what is allowed")
+    found.look("provenance", (w for c, r in several for w in _provenance(c, r)), "versions, threads, code")
+    trees = sorted({record.tree for record in found.records.values()})
+    if trees != found.submission.trees:
+        found.look("code", ["submission.json names other code than its records; pack them again by `bench submit`"])
+    if records is not None:
+        found.look("duplicates", list(_duplicates(found, records)), f"{len(found.known)} are here already, the same bytes")
+    return found
+
+
+def _archive(content: bytes, files: dict[str, bytes]) -> Iterator[str]:
+    """Read an archive into `files` and yield why it is refused."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if len(members) > MOST + 1:
+                yield f"{len(members)} files, a bundle has {MOST + 1} at most"
+                return
+            wrong = [reason for member in members if (reason := _member(member))]
+            yield from wrong
+            if wrong:
+                return
+            name, often = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 0)
+            if often > 1:
+                yield f"{name} is there {often} times"
+                return
+            for member in members:
+                files[member.filename] = archive.read(member)
+    except BROKEN as error:
+        yield f"it is no zip archive that can be read ({clipped(str(error)) or type(error).__name__})"
+        return
+    if MANIFEST not in files:
+        yield f"there is no {MANIFEST}"
+    elif _zipped(dict(sorted(files.items(), key=lambda one: (one[0] != MANIFEST, one[0])))) != content:
+        yield "it is not byte for byte what `bench submit` writes: another order, a comment, or more than its files show"
+
+
+def _member(member: zipfile.ZipInfo) -> str:
+    """Say why a file of an archive is refused, or ''."""
+    name = clipped(member.filename)
+    if member.filename != MANIFEST and not NAME.fullmatch(member.filename):
+        return f"it holds {name!r}; expected {MANIFEST} and records/<16 hexadecimal digits>.json alone"
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+        return f"{name} is a link or a device, expected a plain file"
+    if member.flag_bits & 1 or member.compress_type != zipfile.ZIP_STORED:
+        return f"{name} is compressed or encrypted; a bundle is stored as it is"
+    most = LARGEST if member.filename == MANIFEST else RECORD
+    if max(member.file_size, member.compress_size) > most:
+        return f"{name} has {member.file_size:,} bytes, allowed are {most:,}"
+    return ""
+
+
+def _read(data: bytes, name: str, model: type[Model]) -> Model:
+    """Read JSON of a bundle into a model, by nothing but its schema. _WrongError."""
+    try:
+        value = json.loads(data.decode("ascii"), parse_constant=_no_constant)
+        if (reason := next(_walk(value), "")) != "":
+            raise _WrongError(f"{name}: {reason}")
+        same = canonical(value) == data
+    except RecursionError:
+        raise _WrongError(f"{name}: lists within lists beyond a depth of {DEPTH}") from None
+    except (UnicodeError, ValueError) as error:
+        if isinstance(error, _WrongError):
+            raise
+        raise _WrongError(f"{name} is no JSON of a record ({clipped(str(error))})") from None
+    if not same:
+        raise _WrongError(f"{name} is not as the program writes it: a key twice, or other blanks or numbers")
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _WrongError(f"{name}: {clipped(place)}: {clipped(first['msg'])}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise _WrongError(f"{name} is no number")
+
+
+def _walk(value: Any, depth: int = 1) -> Iterator[str]:
+    """Yield what of a JSON value is refused, whatever it stands for."""
+    if depth > DEPTH:
+        yield f"lists within lists beyond a depth of {DEPTH}"
+    elif isinstance(value, str):
+        if len(value) > LONGEST:
+            yield f"a text of {len(value):,} characters, allowed are {LONGEST:,}"
+        elif reason := unfit(value):
+            yield f"the text {clipped(ascii(value))} {reason}"
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int | float):
+        if not math.isfinite(value) or (isinstance(value, int) and abs(value) > GREATEST):
+            yield f"the number {clipped(str(value)) if isinstance(value, float) else 'beyond 2^53'} is too large"
+    elif len(value) > WIDEST:
+        yield f"{len(value):,} values in one place, allowed are {WIDEST:,}"
+    elif isinstance(value, list):
+        for one in value:
+            yield from _walk(one, depth + 1)
+    else:
+        for key, one in value.items():
+            yield from _walk(key, depth + 1)
+            yield from _walk(one, depth + 1)
+
+
+def clipped(text: str, longest: int = 120) -> str:
+    """A text of others in a sentence of ours: short, on one line, nothing in it that steers a terminal."""
+    text = " ".join(text.split())
+    text = text if len(text) <= longest else f"{text[:longest]}..."
+    return "".join(c if not unfit(c) else f"\\u{ord(c):04x}" for c in text)
+
+
+# Rules
+
+
+def _manifest(submission: Submission, contents: Mapping[str, bytes]) -> Iterator[str]:
+    for name, text in (("name", submission.name), ("contact", submission.contact), ("note", submission.note)):
+        if text != " ".join(text.split()):
+            yield f"{name}: blanks at an end, or several; expected words on one line"
+    if missing := sorted(set(submission.records) - set(contents)):
+        yield f"it lists record {missing[0]}, which the bundle lacks"
+    if strange := sorted(set(contents) - set(submission.records)):
+        yield f"it does not list record {strange[0]}, which the bundle holds"
+    for cell_id in sorted(set(submission.records) & set(contents)):
+        if sha256(contents[cell_id]) != submission.records[cell_id]:
+            yield f"record {cell_id} was changed: it has another sha256 than the one that is listed"
+
+
+def _identity(cell_id: str, record: Record) -> Iterator[str]:
+    if not cell_id == record.id == record.cell.id:
+        yield f"record {cell_id} has the id {record.id}, and its cell hashes to {record.cell.id}"
+    if record.command != f"bench run --cell {record.id}":
+        yield f"record {cell_id}: its command is not the one that the program writes"
+    if record.cell.part not in ("all", "clean"):
+        yield f"record {cell_id}: part {clipped(record.cell.part)!r} is none of all, clean"
+
+
+def _accuracy(cell_id: str, record: Record) -> Iterator[str]:
+    metrics = record.metrics
+    assert metrics is not None, "submitted records have metrics"
+    curve = metrics.curve
+    if (record.cell.measure == "accuracy") == bool(metrics.figures):
+        yield f"record {cell_id}: figures belong to cells with an analysis, and only to them"
+    if record.cell.measure == "accuracy" and metrics.test_acc is None:
+        yield f"record {cell_id} measures accuracy and has no test_acc"
+    if metrics.test_acc is None or metrics.test_acc_best is None:
+        return
+    shares = [*curve.train_acc, *curve.test_acc, *curve.shifts]
+    if not all(0 <= share <= 1 for share in shares):
+        yield f"record {cell_id}: a share of its curves is not within 0..1"
+    if not curve.test_acc or len({len(c) for c in (curve.train_acc, curve.train_loss, curve.test_acc, curve.test_loss)}) > 1:
+        yield f"record {cell_id}: its curves are empty or of different lengths"
+        return
+    for name, value, expected in (
+        ("test_acc", metrics.test_acc, curve.test_acc[-1]),
+        ("test_acc_best", metrics.test_acc_best, max(curve.test_acc)),
+        ("shifts", curve.shifts[0] if curve.shifts else metrics.test_acc, metrics.test_acc),
+    ):
+        if abs(value - expected) > CLOSE:
+            yield f"record {cell_id}: {name} is {value:.6g}, its curve says {expected:.6g}"
+
+
+def _budget(cell_id: str, record: Record) -> Iterator[str]:
+    note = record.poison
+    if note is None:
+        return
+    if (note.allowed is None) != (note.norm == "none"):
+        yield f"record {cell_id}: a poison has a norm and what it allows, or neither"
+    elif note.allowed is not None and (note.spent or 0) > note.allowed + CLOSE:
+        yield f"record {cell_id}: its poison spent {note.spent:.6g} of {note.norm}, allowed {note.allowed:.6g}"
+
+
+def _provenance(cell_id: str, record: Record) -> Iterator[str]:
+    cell = record.cell
+    parts = {"protocol": (cell.protocol,), "dataset": (cell.dataset,), "attack": cell.attack, "defense": cell.defense}
+    wanted = {f"{kind}:{part.name}" for kind, several in parts.items() for part in several}
+    if missing := sorted(({"python", "torch", "unlearnable-bench"} | wanted) - set(record.versions)):
+        yield f"record {cell_id} does not say the version of {clipped(missing[0])}"
+    if set(record.numerics) != {"dtype", "compile", "threads"}:
+        yield f"record {cell_id}: numerics have dtype, compile and threads"
+    elif record.numerics["dtype"] not in ("fp32", "bf16") or type(record.numerics["compile"]) is not bool:
+        yield f"record {cell_id}: numerics have a dtype, fp32 or bf16, and compile, true or false"
+    elif type(record.numerics["threads"]) is not int or not 1 <= record.numerics["threads"] <= 4096:
+        yield f"record {cell_id}: threads are a whole number from 1 to 4096"
+
+
+def _duplicates(found: Examined, records: Records) -> Iterator[str]:
+    """Yield which cells are measured here with another outcome; remember those that are the same."""
+    for cell_id, data in found.contents.items():
+        path = records.path(cell_id)
+        if not path.exists():
+            continue
+        if path.read_bytes() == data:
+            found.known.add(cell_id)
+            continue
+        try:
+            here = records.read(cell_id)
+        except FileError as error:
+            yield str(error)
+            continue
+        numbers = [_said(one) for one in (here, found.records[cell_id])]
+        whose = records.origins.get(cell_id)
+        owner = f"from submission {whose.digest}" if whose else "measured here"
+        label = clipped(found.records[cell_id].cell.label)
+        yield f"cell {cell_id} ({label}) is there already, {owner}: {numbers[0]}, the bundle says {numbers[1]}; leave it out"
+
+
+def _said(record: Record | None) -> str:
+    accuracy = record.metrics.test_acc if record is not None and record.metrics is not None else None
+    return "other figures" if accuracy is None else f"{100 * accuracy:.2f}%"

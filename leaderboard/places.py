@@ -17,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from leaderboard.moved import CHANGES, NUMBERS, read
@@ -156,8 +157,11 @@ class Folder(Place):
 
     def put(self, files: Mapping[str, bytes], before: Before, message: str) -> str:
         path = self.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._scratch()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = self._scratch()
+        except OSError as error:
+            raise FileError(f"cannot write beside {path}: {error.strerror}; publish to another folder") from None
         try:
             scratch.chmod(0o755)
             for name, content in files.items():
@@ -351,10 +355,9 @@ def _git(*arguments: str, folder: Path | None = None, input: bytes = b"") -> sub
         "GIT_ALLOW_PROTOCOL": PROTOCOLS,
         "LC_ALL": "C",
     }
-    settings = [("core.hooksPath", os.devnull), ("push.gpgSign", "false"), ("gc.auto", "0")]
-    settings += _reach()
+    ssh, reach = _reach(Path.cwd())
+    settings = [("core.hooksPath", os.devnull), ("push.gpgSign", "false"), ("gc.auto", "0"), *reach]
     if not {"GIT_SSH", "GIT_SSH_COMMAND"} & set(environment):
-        ssh = _git("config", "core.sshCommand").stdout.decode().strip() or "ssh"
         environment["GIT_SSH_COMMAND"] = f"{ssh} -o BatchMode=yes -o ConnectTimeout=30"
     count = int(environment.get("GIT_CONFIG_COUNT") or 0)
     for number, (key, value) in enumerate(settings, count):
@@ -363,11 +366,13 @@ def _git(*arguments: str, folder: Path | None = None, input: bytes = b"") -> sub
     return subprocess.run(["git", *arguments], input=input, capture_output=True, env=environment)  # noqa: S603, S607
 
 
-def _reach() -> list[tuple[str, str]]:
-    """How the repository that the user stands in reaches its remotes."""
+@cache
+def _reach(here: Path) -> tuple[str, list[tuple[str, str]]]:
+    """How the repository that the user stands in reaches its remotes: the program for ssh, and its settings."""
+    ssh = _git("config", "core.sshCommand").stdout.decode().strip() or "ssh"
     rows = _git("config", "--local", "--includes", "-z", "--get-regexp", REACH).stdout.decode(errors="replace").split("\0")
     pairs = (row.partition("\n") for row in rows if row)
-    return [(key, value) for key, _, value in pairs]
+    return ssh, [(key, value) for key, _, value in pairs]
 
 
 def quiet(address: str) -> str:

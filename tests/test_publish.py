@@ -13,10 +13,12 @@ import signal
 import subprocess
 import threading
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import in_process
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,12 +107,33 @@ def push(hub, branch, **files):
     git(clone, "push", "--quiet", "origin", branch)
 
 
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text())
+
+
+def steps(job):
+    return WORKFLOW["jobs"][job]["steps"]
+
+
 # What is in a publication
+
+WITHOUT = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split():
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocked())
+from benchmark.cli import app
+app(sys.argv[2:])
+"""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The real site of a small workspace, published by the command itself: the folder and what `--json` said."""
+    """The real site of a small workspace, published by the command itself: the folder and what `--json` said.
+
+    It runs with nothing but the packages that the workflow of GitHub Pages installs.
+    """
     space = tmp_path_factory.mktemp("whole")
     records = Records(space / "results" / "records")
     records.folder.mkdir(parents=True)
@@ -119,7 +142,14 @@ def whole(tmp_path_factory):
     records.path(lost.id).unlink()
     log = str(space / "logs" / "1.log")
     records.fail(Failure(id=lost.id, cell=lost, kind="out-of-memory", message="killed", attempts=2, log=log))
-    said = json.loads(bench("publish", "--to", space / "out", "--json", workspace=space)[0])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    install = next(step["run"] for step in steps("build") if "pip install" in step.get("run", ""))
+    wanted = {re.split("[<>=!~]", one)[0] for one in [*project["dependencies"], "simplejpeg", "diffusers", "safetensors"]}
+    names = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    rest = " ".join(names.get(name, name) for name in wanted - set(install.split()))
+    assert "torch" in rest.split()
+    arguments = ("publish", "--to", space / "out", "--json", "--workspace", space)
+    said = json.loads(in_process(WITHOUT, rest, *arguments, XDG_CACHE_HOME=str(space / "cache")))
     return space / "out", said, space
 
 
@@ -625,6 +655,46 @@ def test_without_git_a_branch_is_refused_and_a_folder_is_not(workspace, monkeypa
     with pytest.raises(FileError, match="there is no program git"):
         go("hub.git#pages", workspace)
     assert go("out", workspace).differs
+
+
+# The workflow of GitHub Pages
+
+
+def test_the_workflow_asks_for_no_more_rights_than_it_needs_and_names_versions():
+    """It runs with a token of the repository, on code of others."""
+    assert WORKFLOW["permissions"] == {}
+    rights = {name: job["permissions"] for name, job in WORKFLOW["jobs"].items()}
+    assert rights == {"build": {"contents": "read", "pages": "read"}, "deploy": {"pages": "write", "id-token": "write"}}
+    used = [step["uses"] for job in WORKFLOW["jobs"] for step in steps(job) if "uses" in step]
+    assert len(used) == 5 and all(re.fullmatch(r"actions/[a-z-]+@v\d+", one) for one in used)
+    assert "pull_request_target" not in WORKFLOW[True]  # YAML 1.1 reads `on` so
+    assert not [step for job in WORKFLOW["jobs"] for step in steps(job) if "${{" in step.get("run", "")]  # texts run as code
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_workflow_says_what_moved_since_the_site_that_is_online(workspace, tmp_path):
+    """Its folder is empty each time: what is online is fetched; a failure of the network must not begin history anew."""
+    fetch = next(step["run"] for step in steps("build") if "curl" in step.get("run", ""))
+    online = {}
+    with Server("127.0.0.1", 0, tmp_path / "none", lambda: online) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            environment = os.environ | {"SITE": server.address.rstrip("/"), "GITHUB_RUN_ID": "7"}
+            command = ["bash", "-e", "-o", "pipefail", "-c", fetch]
+            assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+            assert not Path("before").exists()
+            go("site", workspace)
+            online |= {name: content.decode() for name, content in everything(Path("site")).items()}
+            assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+            measure(workspace, "ops", "none", 0, 0.25)
+            assert go("fresh", workspace, since=Path("before")).counts["moved"] == 1
+            del online["data/changes.csv"]
+            assert subprocess.run(command, env=environment, capture_output=True).returncode == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    assert subprocess.run(command, env=environment | {"SITE": "http://127.0.0.1:1"}, capture_output=True).returncode != 0
 
 
 # The server

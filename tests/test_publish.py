@@ -520,7 +520,8 @@ def test_a_branch_of_somebody_else_is_refused_and_their_files_on_ours_are_kept(w
     assert git(hub, "show", "pages:CNAME") == "example.org" and "<!doctype" in git(hub, "show", "pages:index.html")
     gone = cells()["ops", "none", 0].id
     records_of(workspace).path(gone).unlink()
-    go(f"{hub}#pages", workspace)
+    assert go(f"{hub}#pages", workspace).removed == [f"data/records/{gone}.json"]
+    assert gone not in git(hub, "ls-tree", "-r", "--name-only", "pages")
     push(hub, "pages", **{f"{gone}_json": "theirs"})
     git(branch_of(hub, "pages", "theirs"), "mv", f"{gone}.json", f"data/records/{gone}.json")
     git(hub.parent / "theirs", "-c", "user.name=S", "-c", "user.email=s@x", "commit", "--quiet", "-m", "x")

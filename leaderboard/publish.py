@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import re
 import tempfile
 from collections import Counter
@@ -69,8 +70,8 @@ class Chosen:
 
 
 @contextmanager
-def chosen(source: Records, allow_dirty: bool) -> Iterator[Chosen]:
-    """Copy what may be published: whole records, unless of changed code, and failures without their logs."""
+def chosen(source: Records, workspace: Path, allow_dirty: bool) -> Iterator[Chosen]:
+    """Copy what may be published: whole records, unless of changed code, and failures without the places of this machine."""
     found: list[Record] = []
     left: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-publish-") as name:
@@ -97,7 +98,10 @@ def chosen(source: Records, allow_dirty: bool) -> Iterator[Chosen]:
                 left.setdefault(DAMAGED, []).append(cell_id)
                 continue
             if failure is not None and failure.id == failure.cell.id == cell_id:
-                Records(folder).fail(failure.model_copy(update={"log": ""}))  # where it lay is nobody's business
+                message = failure.message
+                for path, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
+                    message = message.replace(path, word) if len(path) > 1 else message
+                Records(folder).fail(failure.model_copy(update={"log": "", "message": message}))
         yield Chosen(Records(folder), found, left, sum(record.commit.endswith("-dirty") for record in found))
 
 
@@ -264,7 +268,7 @@ def publish(
     sentence, for whatever stands in the way; the place is then as it was.
     """
     before = place.before(since)  # and the seconds of rendering after it
-    with chosen(source, allow_dirty) as made:
+    with chosen(source, workspace, allow_dirty) as made:
         if not made.all:
             why = "".join(f"; {len(ids)} left out: {why}" for why, ids in made.left_out.items())
             hint = " (--allow-dirty publishes those)" if DIRTY in made.left_out else ""

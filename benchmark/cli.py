@@ -1035,6 +1035,74 @@ def report(
 
 
 @app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port; 0 takes any free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 shows the site to the whole network.")] = "127.0.0.1",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Serve the site for a look, from memory, until Ctrl-C. After new records a reload shows new pages, some seconds later.
+
+    Example: `bench serve --port 0`
+    """
+    from leaderboard import site
+    from leaderboard.serve import Server
+
+    space = _workspace(workspace)
+
+    def render() -> dict[str, str]:
+        return site.Shown.of(None, {}, _records(space)).site(space.poisons, site.changelog(space.root)).files()
+
+    with Server(host, port, space.records, render) as server:
+        if as_json:
+            print(json.dumps({"address": server.address, "files": len(server.files)}), flush=True)
+        else:
+            print(f"{server.address} shows {len(_records(space).ids())} records of {space.records}; Ctrl-C ends", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("", file=sys.stderr)
+
+
+@app.command()
+def publish(
+    to: Annotated[str, typer.Option(help="A folder, or REMOTE#BRANCH: a remote's name, a path or an address.")],
+    release: Annotated[str, typer.Option(help="Name of a release, for CITATION.cff, such as 2026.1.")] = "",
+    since: Annotated[Path | None, typer.Option(help="Folder of the publication to compare with, if not --to.")] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Show images of stored poisons, if you may.")] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Publish records of uncommitted code too.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be published, and write nothing.")] = False,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Publish the site with its records, checksums and a citation, to a folder or as a commit on a branch.
+
+    What `bench publish` did not make is never overwritten, nothing is pushed by force, and what is as it was is left alone. The
+    page of changes lists the numbers that moved since the publication before.
+
+    Examples: `bench publish --to public`, `bench publish --to origin#gh-pages --dry-run`
+    """
+    from leaderboard import places, site
+    from leaderboard import publish as publishing
+
+    space = _workspace(workspace)
+    outcome, chosen = publishing.publish(
+        places.place(to),
+        _records(space),
+        space.root,
+        changelog=site.changelog(space.root),
+        store=space.poisons if pictures else None,
+        since=since,
+        release=release,
+        allow_dirty=allow_dirty,
+        dry_run=dry_run,
+    )
+    if as_json:
+        return _print_json(publishing.as_json(to, outcome, chosen, dry_run))
+    print(publishing.text(to, outcome, chosen, dry_run))
+
+
+@app.command()
 def compare(
     name: Annotated[
         str | None, typer.Argument(metavar="[PAPER|TABLE]", help="A paper, a table or a glob; default: all.")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leaderboard import figures, overview, printed, render, views
 from leaderboard.cite import bibliography
@@ -20,6 +20,9 @@ from leaderboard.table import Board, slugged
 from registry import CATALOGS
 from registry.catalog import Entry
 from registry.item import write_value
+
+if TYPE_CHECKING:
+    from leaderboard.moved import History
 
 TITLE = "Unlearnable Bench"
 KINDS = ("attack", "defense", "architecture")
@@ -39,12 +42,16 @@ FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 
 @dataclass(frozen=True)
 class Site:
-    """Boards and printed tables as a folder of files. `samples` are pictures by `attack.<name>` and `defense.<name>`."""
+    """Boards and printed tables as a folder of files. `samples` are pictures by `attack.<name>` and `defense.<name>`.
+
+    With a `history` it is a publication: its pages link to the data beside them, and one says which numbers moved.
+    """
 
     boards: Sequence[Board]
     sheets: Sequence[Sheet] = ()
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     changelog: str = ""
+    history: History | None = None
 
     def files(self) -> dict[str, str]:
         """Return every file by name, index.html first."""
@@ -71,9 +78,14 @@ class Site:
         texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
-        stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
-        texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=overview.blocks(self.changelog))
+        texts["changes.html"] = self.changes()
         return texts
+
+    def changes(self) -> str:
+        """Return the page of what moved and what is about to."""
+        stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
+        moved = self.history.publications if self.history else []
+        return self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog))
 
     # where things are
 
@@ -129,7 +141,7 @@ class Site:
     # pages
 
     def _frame(self, here: str) -> dict[str, Any]:
-        return {"navigation": NAVIGATION, "here": here, "home": False}
+        return {"navigation": NAVIGATION, "here": here, "home": False, "published": self.history is not None}
 
     def _page(self, template: str, here: str = "", title: str = "", **context: Any) -> str:
         frame = self._frame(here) | {"title": title or NAVIGATION.get(here, TITLE), "scripted": template in SCRIPTED}

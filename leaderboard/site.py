@@ -67,14 +67,18 @@ class Shown:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
         return printed.tidy(tidy(self.sheets, everything=not self.whole))
 
+    def site(self, store: Path | None = None, changelog: str = "") -> pages.Site:
+        """The pages of the whole site. `store` is where the poisons of pictures lie."""
+        boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in self.sheets)])
+        return pages.Site(boards, self.sheets, gallery.samples(store) if store else {}, changelog)
+
     def write(self, folder: Path, formats: Sequence[str], store: Path | None = None, changelog: str = "") -> list[Path]:
         """Write the files; the first path is the page, where there is one. `store` is where the poisons of pictures lie."""
         sheets = list(self.sheets)
         if "html" in formats and (self.whole or self.boards):
-            boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in sheets)])
-            pictures = gallery.samples(store) if store else {}
-            made = pages.Site(boards, sheets, pictures, changelog).files()
-            return render.write(boards, folder, [form for form in formats if form != "html"], more=made)
+            made = self.site(store, changelog)
+            others = [form for form in formats if form != "html"]
+            return render.write(made.boards, folder, others, more=made.files())
         endings = render.ENDINGS | {"html": "html"}
         more = {f"{sheet.slug}.{endings[form]}": printed.FORMATS[form](sheet) for sheet in sheets for form in formats}
         return render.write(self.boards, folder, formats if self.boards else (), more=more)

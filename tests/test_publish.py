@@ -1,0 +1,807 @@
+"""Publishing to folders and to branches of real repositories, and the server for a look, with real requests."""
+
+import csv
+import hashlib
+import http.client
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import in_process
+from hypothesis import given
+from hypothesis import strategies as st
+from test_leaderboard import Tags, cells, fill, made, record
+from test_run import BENCH, bench
+
+from leaderboard import moved, pages, places, publish
+from leaderboard.places import Folder, place
+from leaderboard.serve import Server
+from leaderboard.site import Shown
+from results import FileError, Records
+from results.record import Failure
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace with the 18 records of a small grid; its site is one board without pages of entries, made at once."""
+    space = tmp_path / "workspace"
+    (space / "results" / "records").mkdir(parents=True)
+    fill(Records(space / "results" / "records"))
+    monkeypatch.setattr(Shown, "_all", classmethod(lambda cls, records, papers_only: cls([made(records)], [], True)))
+    monkeypatch.setattr(pages, "KINDS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    return space
+
+
+def go(where, workspace, **options):
+    """Publish the records of a workspace; return the outcome."""
+    return publish.publish(place(str(where)), records_of(workspace), workspace, **options)[0]
+
+
+def records_of(workspace):
+    return Records(workspace / "results" / "records")
+
+
+def measure(workspace, attack, defense, seed, accuracy):
+    """Measure a cell again, with another result."""
+    records_of(workspace).write(record(cells()[attack, defense, seed], accuracy), replace=True)
+
+
+def everything(folder):
+    """The contents of all files of a folder, by name."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def table(text):
+    return list(csv.DictReader(io.StringIO(text.decode() if isinstance(text, bytes) else text)))
+
+
+def git(folder, *arguments):
+    done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A repository of others, as a hosting service keeps it."""
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "hub.git"], check=True)
+    return tmp_path / "hub.git"
+
+
+def branch_of(hub, branch, name="clone"):
+    """The files of a branch, in a clone of it."""
+    folder = hub.parent / name
+    shutil.rmtree(folder, ignore_errors=True)
+    git(hub.parent, "clone", "--quiet", "--branch", branch, hub, folder)
+    return folder
+
+
+def push(hub, branch, **files):
+    """What somebody else does: change files of a branch and push, from a clone of their own."""
+    there = branch in git(hub, "branch", "--format=%(refname:short)").splitlines()
+    clone = branch_of(hub, branch, "theirs") if there else hub.parent / "new"
+    if not there:
+        git(hub.parent, "init", "--quiet", "-b", branch, clone)
+        git(clone, "remote", "add", "origin", hub)
+    for name, text in files.items():
+        (clone / name.replace("_", ".")).write_text(text)
+    git(clone, "add", "--all")
+    git(clone, "-c", "user.name=Somebody", "-c", "user.email=s@x", "commit", "--quiet", "-m", "theirs")
+    git(clone, "push", "--quiet", "origin", branch)
+
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text())
+
+
+def steps(job):
+    return WORKFLOW["jobs"][job]["steps"]
+
+
+# What is in a publication
+
+WITHOUT = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split():
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocked())
+from benchmark.cli import app
+app(sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The real site of a small workspace, published by the command itself: the folder and what `--json` said.
+
+    It runs with nothing but the packages that the workflow of GitHub Pages installs.
+    """
+    space = tmp_path_factory.mktemp("whole")
+    records = Records(space / "results" / "records")
+    records.folder.mkdir(parents=True)
+    fill(records)
+    lost = cells()["ops", "bdr", 1]
+    records.path(lost.id).unlink()
+    log = str(space / "logs" / "1.log")
+    records.fail(Failure(id=lost.id, cell=lost, kind="out-of-memory", message=f"no file {space}/x", attempts=2, log=log))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    install = next(step["run"] for step in steps("build") if "pip install" in step.get("run", ""))
+    wanted = {re.split("[<>=!~]", one)[0] for one in [*project["dependencies"], "simplejpeg", "diffusers", "safetensors"]}
+    names = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    rest = " ".join(names.get(name, name) for name in wanted - set(install.split()))
+    assert "torch" in rest.split()
+    arguments = ("publish", "--to", space / "out", "--json", "--workspace", space)
+    said = json.loads(in_process(WITHOUT, rest, *arguments, XDG_CACHE_HOME=str(space / "cache")))
+    return space / "out", said, space
+
+
+def test_a_publication_holds_the_site_and_the_data_behind_it_and_its_checksums_hold(whole):
+    """Somebody with nothing but the folder must be able to check it, to reuse it and to cite it."""
+    folder, said, space = whole
+    files = everything(folder)
+    assert subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder).returncode == 0
+    assert len(files["SHA256SUMS"].splitlines()) == len(files) - 1 == said["files"] - 1
+    assert {"index.html", ".nojekyll", "README.md", "CITATION.cff", "datapackage.json", "papers.html"} <= set(files)
+    assert said["published"] and said["numbers"] == {"numbers": 9, "moved": 0, "appeared": 0, "vanished": 0}
+    records = {name for name in files if name.startswith("data/records/")}
+    assert len(records) == 18 and said["records"] == 17  # one has failed
+    for one in records_of(space):
+        assert files[f"data/records/{one.id}.json"] == records_of(space).path(one.id).read_bytes()
+    numbers = {(row["attack"], row["defense"]): row for row in table(files["data/numbers.csv"])}
+    assert float(numbers["ops", "grayscale"]["value"]) == pytest.approx(0.22)
+    assert numbers["ops", "bdr"]["n"] == "1" and numbers["ops", "bdr"]["state"] == "partial"
+    assert len(table(files["data/records.csv"])) == 17
+    assert len(table(files["data/papers.csv"])) > 3000
+    assert not [name for name, content in files.items() if str(space).encode() in content]  # no path of this machine
+
+
+def test_the_columns_of_the_data_are_described_and_their_hashes_hold(whole):
+    """A column without a meaning is not data."""
+    files = everything(whole[0])
+    description = json.loads(files["datapackage.json"])
+    assert {resource["name"] for resource in description["resources"]} == {"numbers", "changes", "papers", "records"}
+    for resource in description["resources"]:
+        content = files[resource["path"]]
+        fields = resource["schema"]["fields"]
+        assert [field["name"] for field in fields] == content.decode().splitlines()[0].split(",")
+        assert resource["hash"] == f"sha256:{hashlib.sha256(content).hexdigest()}" and resource["bytes"] == len(content)
+        for field, column in ((f, [row[f["name"]] for row in table(content)]) for f in fields):
+            if resource["name"] != "papers" and field["type"] != "string":  # papers print what they like
+                assert all(re.fullmatch(r"|-?\d+(\.\d+)?(e-?\d+)?", text) for text in column), field["name"]
+    named = {field["name"] for r in description["resources"] if r["name"] != "papers" for field in r["schema"]["fields"]}
+    assert named <= set(publish._COLUMNS) | {"seed", "reason", "epochs", "device", "norm", "dataset_fingerprint"}
+
+
+def test_pages_of_a_publication_link_to_its_files_and_keep_their_policy(whole):
+    """A dead link in something archived stays dead; and data beside the pages must not loosen what pages may load."""
+    files = everything(whole[0])
+    read = {name: Tags(text.decode()) for name, text in files.items() if name.endswith(".html")}
+    assert len(read) > 100
+    for name, tags in read.items():
+        assert b'http-equiv="Content-Security-Policy" content="default-src \'none\'; ' in files[name], name
+        for _, link in tags.links:
+            file, _, anchor = link.partition("#")
+            if "://" not in link and not link.startswith("data:"):
+                assert not file or file in files, (name, link)
+                assert not anchor or not (file or name).endswith(".html") or anchor in read[file or name].ids, (name, link)
+    linked = {link for tags in read.values() for _, link in tags.links}
+    assert {"data/numbers.csv", "datapackage.json", "SHA256SUMS", "CITATION.cff"} <= linked
+    assert f"data/records/{cells()['ops', 'none', 0].id}.json" in linked
+
+
+def test_the_published_records_make_the_published_pages(whole):
+    """The claim of a publication: nothing is on its pages but what its records say."""
+    files = everything(whole[0])
+    again = Shown.of(None, {}, Records(whole[0] / "data" / "records"))
+    texts = replace(again.site(changelog=""), history=moved.History()).files()
+    assert len(texts) > 300
+    for name, text in texts.items():
+        assert name == "changes.html" or files[name].decode() == text, name
+
+
+def test_publishing_again_writes_nothing(whole):
+    """A publication that differs each time would fill a branch with commits that say nothing."""
+    folder, _, space = whole
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+    out, _ = bench("publish", "--to", folder, workspace=space)
+    assert "nothing was written" in out and "0 moved, 0 appeared, 0 vanished" in out
+    assert before == {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace):
+    """What is public stays public: one looks first."""
+    outcome, chosen = publish.publish(place("out"), records_of(workspace), workspace, dry_run=True)
+    assert "would be published to out" in publish.text("out", outcome, chosen, True) and not Path("out").exists()
+    go("out", workspace)
+    before = everything(Path("out"))
+    outcome = go("out", workspace, release="2026.1", dry_run=True)
+    assert outcome.changed == ["CITATION.cff", "SHA256SUMS", "datapackage.json"] and everything(Path("out")) == before
+
+
+def test_the_same_records_give_the_same_bytes(workspace):
+    """Whatever order and times the files have: no page carries the time at which it was made."""
+    go("first", workspace)
+    records, order = records_of(workspace), list(records_of(workspace))
+    random.Random(0).shuffle(order)
+    for number, one in enumerate(order):
+        records.path(one.id).unlink()
+        records.write(one)
+        os.utime(records.path(one.id), (number, number))
+    go("second", workspace)
+    assert everything(Path("first")) == everything(Path("second"))
+
+
+def test_records_of_changed_code_and_damaged_ones_are_left_out_and_counted(workspace):
+    """Nobody could make such a number again; the page says that it is not there, and the command why."""
+    records = records_of(workspace)
+    dirty, damaged = cells()["ops", "none", 0], cells()["ops", "none", 1]
+    records.write(record(dirty, commit="abc-dirty"), replace=True)
+    records.path(damaged.id).write_text("{")
+    outcome, chosen = publish.publish(place("out"), records, workspace)
+    assert chosen.left_out == {publish.DIRTY: [dirty.id], publish.DAMAGED: [damaged.id]} and len(chosen.all) == 16
+    files = everything(Path("out"))
+    assert not {f"data/records/{cell.id}.json" for cell in (dirty, damaged)} & set(files)
+    assert ("ops", "none") not in {(row["attack"], row["defense"]) for row in table(files["data/numbers.csv"])}
+    text = publish.text("out", outcome, chosen, False)
+    assert "left out: 1 records, measured with uncommitted changes" in text and "left out: 1 records, damaged" in text
+    outcome, chosen = publish.publish(place("out"), records, workspace, allow_dirty=True)
+    assert chosen.dirty == 1 and "warning: 1 of the records" in publish.text("out", outcome, chosen, False)
+    assert len(chosen.all) == 17 and outcome.counts["appeared"] == 1
+
+
+def test_there_must_be_something_to_publish(workspace):
+    """An empty site in the place of a leaderboard is nobody's wish."""
+    records = records_of(workspace)
+    for one in list(records):
+        records.write(one.model_copy(update={"commit": "abc-dirty"}), replace=True)
+    with pytest.raises(FileError, match=r"no record to publish in .*18 left out.*--allow-dirty"):
+        go("out", workspace)
+    assert not Path("out").exists()
+
+
+def test_a_citation_of_the_workspace_is_kept_with_date_and_release(workspace):
+    """What people cite is theirs; without one, the publication and the program are cited."""
+    go("out", workspace)
+    own = Path("out/CITATION.cff").read_text()
+    assert "type: dataset" in own and 'version: "1"\n' in own and "date-released: 2026-01-02\n" in own
+    assert 'title: "Unlearnable Bench"' in own  # among the references
+    assert "licenses" not in json.loads(Path("out/datapackage.json").read_text())  # nobody said so
+    text = "cff-version: 1.2.0\ntitle: 'Our board' # ours\nauthors:\n  - version: 7\nlicense: CC-BY-4.0\nversion: 3\n"
+    (workspace / "CITATION.cff").write_text(text)
+    go("out", workspace, release="2026.1")
+    cited = Path("out/CITATION.cff").read_text()
+    assert cited == text.replace("\nversion: 3", '\nversion: "2026.1"') + "date-released: 2026-01-02\n"
+    description = json.loads(Path("out/datapackage.json").read_text())
+    assert (description["title"], description["version"]) == ("Our board", "2026.1")
+    assert description["licenses"] == [{"name": "CC-BY-4.0"}] and Path("out/README.md").read_text().startswith("# Our board\n")
+    (workspace / "CITATION.cff").write_text("nonsense")
+    for wrong in ("", "2026\n1", "-1", "x" * 50):
+        with pytest.raises(FileError, match="CITATION.cff has no line" if not wrong else "--release"):
+            go("out", workspace, release=wrong)
+
+
+# Which numbers moved
+
+
+def test_the_next_publication_says_which_numbers_moved_appeared_and_vanished(workspace):
+    """The changelog of a leaderboard is its numbers; readers who quoted one must be able to find it."""
+    hidden = [cells()["random-noise", "none", seed] for seed in (0, 1)]
+    kept = [records_of(workspace).read(cell.id) for cell in hidden]
+    for cell in hidden:
+        records_of(workspace).path(cell.id).unlink()
+    go("out", workspace)
+    assert "No number moved" in Path("out/changes.html").read_text()
+    measure(workspace, "ops", "grayscale", 0, 0.31)
+    for one in kept:
+        records_of(workspace).write(one)
+    for seed in (0, 1):
+        records_of(workspace).path(cells()["none", "none", seed].id).unlink()
+    assert go("out", workspace).counts == {"numbers": 8, "moved": 1, "appeared": 1, "vanished": 1}
+    rows = {row["change"]: row for row in table(Path("out/data/changes.csv").read_text())}
+    assert (rows["moved"]["attack"], rows["moved"]["defense"]) == ("ops", "grayscale")
+    assert (float(rows["moved"]["before"]), float(rows["moved"]["after"])) == pytest.approx((0.22, 0.27))
+    assert rows["appeared"]["before"] == "" and rows["vanished"]["after"] == ""
+    page = Path("out/changes.html").read_text()
+    assert "Publication 2" in page and "22.0 (n = 2)" in page and "27.0 (n = 2)" in page and "1 vanished" in page
+    assert re.search(r'<a href="sources\.ops\.html#c-[0-9a-f]+">ops × grayscale</a>', page)  # noqa: RUF001
+    measure(workspace, "ops", "grayscale", 0, 0.33)
+    go("out", workspace)
+    page = Path("out/changes.html").read_text()
+    assert page.index("Publication 3") < page.index("Publication 2") and "28.0 (n = 2)" in page
+    assert not go("out", workspace).differs
+
+
+def test_a_seed_more_is_a_change_even_where_the_mean_stays(workspace):
+    """A mean over two seeds is another number than one over one."""
+    one = records_of(workspace).read(cells()["ops", "none", 1].id)
+    measure(workspace, "ops", "none", 0, one.metrics.test_acc)
+    records_of(workspace).path(one.id).unlink()
+    go("out", workspace)
+    records_of(workspace).write(one)
+    assert go("out", workspace).counts["moved"] == 1
+    assert "22.0 (n = 1)" in Path("out/changes.html").read_text()
+
+
+def test_a_publication_elsewhere_can_be_the_one_before(workspace):
+    """A page that is built anew each time has no earlier one in its folder."""
+    go("published", workspace)
+    measure(workspace, "ops", "none", 0, 0.25)
+    assert go("fresh", workspace, since=Path("published")).counts["moved"] == 1
+    assert "Publication 2" in Path("fresh/changes.html").read_text()
+    with pytest.raises(FileError, match="holds no publication"):
+        go("other", workspace, since=workspace)
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=5)
+keys = st.tuples(*[words] * 2)
+figures = st.tuples(st.sampled_from(["0.5", "0.25"]), st.sampled_from(["1", "2"]))
+
+
+@given(before=st.dictionaries(keys, figures, max_size=6), after=st.dictionaries(keys, figures, max_size=6))
+def test_the_changes_lead_from_the_one_publication_to_the_other(before, after):
+    """A law: what was there before, changed by the list, is what is there now; also by way of the file."""
+
+    def rows(numbers):
+        blank = dict.fromkeys(moved.NUMBERS, "")
+        return [blank | {"attack": a, "defense": d, "value": v, "n": n} for (a, d), (v, n) in numbers.items()]
+
+    text = moved.written(moved.NUMBERS, rows(before))
+    assert moved.read(text, moved.NUMBERS) == rows(before)
+    state = dict(before)
+    for change in moved.compared(moved.read(text, moved.NUMBERS), rows(after)):
+        key = (change["attack"], change["defense"])
+        assert state.get(key, ("", "")) == (change["before"], change["before_n"]) != (change["after"], change["after_n"])
+        state[key] = (change["after"], change["after_n"])
+    assert {key: value for key, value in state.items() if value != ("", "")} == after
+
+
+# A folder
+
+
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_was(workspace):
+    """--to ~/thesis must not cost a thesis."""
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").write_text("years of work")
+    Path("file").write_text("x")
+    go("out", workspace)
+    Path("link").symlink_to("out")
+    shutil.copytree("out", "added")
+    Path("added/CNAME").write_text("example.org")
+    shutil.copytree("out", "edited")
+    Path("edited/index.html").write_text("by hand")
+    shutil.copytree("out", "linked")
+    Path("linked/index.html").unlink()
+    Path("linked/index.html").symlink_to(Path("out/index.html").absolute())
+    measure(workspace, "ops", "none", 0, 0.25)
+    before = everything(Path.cwd())
+    for name, sentence in {
+        "thesis": "holds 1 files and was not made by",
+        "file": "is a file",
+        "link": "is a link",
+        "added": "CNAME was not written by",
+        "edited": "index.html was changed since it was published",
+        "linked": "index.html was not written by",
+        ".": "from inside",
+        "/": "from inside",
+        "file/out": "cannot write beside .*file/out",
+    }.items():
+        with pytest.raises(FileError, match=sentence):
+            go(name, workspace)
+    assert everything(Path.cwd()) == before
+
+
+def test_what_is_gone_is_removed_and_an_empty_folder_is_taken(workspace):
+    """A page of a method that was withdrawn must not stay behind."""
+    Path("out").mkdir()
+    go("out", workspace)
+    gone = cells()["ops", "none", 0].id
+    records_of(workspace).path(gone).unlink()
+    outcome = go("out", workspace)
+    assert outcome.removed == [f"data/records/{gone}.json"] and not Path("out", outcome.removed[0]).exists()
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["out", "workspace"]  # no scratch left
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from leaderboard import places
+place = places.Folder(Path(sys.argv[1]))
+before, step = place.look(), int(sys.argv[2])
+files = {name: b"new" for name in before.files}
+files[places.DESCRIPTION] = (Path(sys.argv[1]) / places.DESCRIPTION).read_bytes()
+import hashlib
+files.pop(places.SUMS)
+files[places.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\\n" for n, c in files.items()).encode()
+def dying(real):
+    def wrapped(*arguments, **options):
+        global step
+        step -= 1
+        if step < 0:
+            os._exit(9)
+        return real(*arguments, **options)
+    return wrapped
+Path.write_bytes, Path.rename, places.shutil.rmtree = dying(Path.write_bytes), dying(Path.rename), dying(places.shutil.rmtree)
+place.put(files, before, "")
+"""
+
+
+def test_a_publication_that_is_killed_leaves_the_old_one_or_the_new_one_whole(workspace):
+    """Power fails at any moment; a half page that looks like a whole one would be cited."""
+    Path("out").mkdir()
+    (files := {name: name.encode() for name in ("index.html", "a.html")})[places.DESCRIPTION] = json.dumps(
+        {places.OWN_KEY: {"publication": 1}, "x": 1}
+    ).encode()
+    files |= {"data/numbers.csv": b"", "data/changes.csv": b""}
+    files[places.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in files.items()).encode()
+    seen = []
+    for step in (0, 3, *range(len(files), len(files) + 5)):
+        shutil.rmtree("out")
+        Folder(Path.cwd() / "out").put(files, places.Before(), "")
+        in_process(KILLED, Path.cwd() / "out", step, check=False)
+        Folder(Path.cwd() / "out").look()  # the next one: it puts back what was killed between two renames, and finds no damage
+        found = everything(Path("out"))
+        seen.append("old" if found == files else "new" if found["a.html"] == b"new" else "broken")
+    assert seen == sorted(seen, reverse=True) and set(seen) == {"old", "new"}
+    assert seen == ["old"] * 4 + ["new"] * 3  # new with the second rename
+
+
+def test_a_failure_in_the_middle_puts_the_old_folder_back(workspace, monkeypatch):
+    """Ctrl-C, a full disk: the old pages are there, and no scratch."""
+    go("out", workspace)
+    before = everything(Path("out"))
+    measure(workspace, "ops", "none", 0, 0.25)
+    real = Path.rename
+
+    def failing(self, target):
+        if self.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(KeyboardInterrupt):
+        go("out", workspace)
+    assert everything(Path("out")) == before and sorted(p.name for p in Path.cwd().iterdir()) == ["out", "workspace"]
+
+
+# A branch
+
+
+def test_a_branch_is_begun_then_gets_commits_on_top_and_none_where_nothing_changes(workspace, hub):
+    """History is what makes a leaderboard citable; what is on the branch is what a folder would hold."""
+    push(hub, "main", code="of somebody")
+    first = go(f"{hub}#gh-pages", workspace)
+    go("out", workspace)
+    clone = branch_of(hub, "gh-pages")
+    shutil.rmtree(clone / ".git")
+    assert everything(clone) == everything(Path("out"))
+    assert git(hub, "rev-list", "gh-pages") == first.where and git(hub, "log", "--format=%an <%ae>", "gh-pages").startswith(
+        "bench"
+    )
+    assert not go("hub.git#gh-pages", workspace).differs
+    measure(workspace, "ops", "none", 0, 0.25)
+    assert go(f"file://{hub}#gh-pages", workspace, dry_run=True).counts["moved"] == 1
+    assert git(hub, "rev-list", "gh-pages") == first.where
+    second = go(f"{hub}#gh-pages", workspace)
+    assert git(hub, "rev-list", "gh-pages").split() == [second.where, first.where]
+    assert "Publication 2" in git(hub, "show", "gh-pages:changes.html")
+    assert git(hub, "log", "-1", "--format=%s", "gh-pages") == "Publish 18 records: 9 numbers, 1 moved, 0 appeared, 0 vanished"
+    assert git(hub, "show", "main:code") == "of somebody"
+
+
+def test_a_branch_of_somebody_else_is_refused_and_their_files_on_ours_are_kept(workspace, hub):
+    """A hosting service writes a CNAME beside our pages; a thesis on a branch is none of our business."""
+    push(hub, "thesis", chapter_tex="years")
+    before = git(hub, "rev-parse", "thesis")
+    with pytest.raises(FileError, match=r"hub\.git#thesis holds 1 files and was not made by `bench publish`"):
+        go(f"{hub}#thesis", workspace)
+    assert git(hub, "rev-parse", "thesis") == before
+    go(f"{hub}#pages", workspace)
+    push(hub, "pages", CNAME="example.org", index_html="by hand")
+    measure(workspace, "ops", "none", 0, 0.25)
+    go(f"{hub}#pages", workspace)
+    assert git(hub, "show", "pages:CNAME") == "example.org" and "<!doctype" in git(hub, "show", "pages:index.html")
+    gone = cells()["ops", "none", 0].id
+    records_of(workspace).path(gone).unlink()
+    assert go(f"{hub}#pages", workspace).removed == [f"data/records/{gone}.json"]
+    assert gone not in git(hub, "ls-tree", "-r", "--name-only", "pages")
+    push(hub, "pages", **{f"{gone}_json": "theirs"})
+    git(branch_of(hub, "pages", "theirs"), "mv", f"{gone}.json", f"data/records/{gone}.json")
+    git(hub.parent / "theirs", "-c", "user.name=S", "-c", "user.email=s@x", "commit", "--quiet", "-m", "x")
+    git(hub.parent / "theirs", "push", "--quiet")
+    measure(workspace, "ops", "none", 0, 0.25)
+    with pytest.raises(FileError, match=rf"has a file data/records/{gone}.json that `bench publish` did not write"):
+        go(f"{hub}#pages", workspace)
+
+
+@pytest.mark.parametrize("moment", ["before the push", "during the push"])
+def test_somebody_who_publishes_meanwhile_loses_nothing(workspace, hub, monkeypatch, moment):
+    """Two maintainers at once: the second goes on top of the first, and says what moved since that; never by force."""
+    go(f"{hub}#pages", workspace)
+    real, raced = places._git, []
+
+    def racing(*arguments, **options):
+        trigger = {"before the push": "fast-import", "during the push": "push"}[moment]
+        if arguments[0] == trigger and len(raced) < limit:
+            raced.append(1)
+            push(hub, "pages", **{f"NOTE{len(raced)}": "between"})
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(places, "_git", racing)
+    limit = 1
+    measure(workspace, "ops", "none", 0, 0.25)
+    outcome = go(f"{hub}#pages", workspace)
+    log = git(hub, "log", "--format=%s", "pages").splitlines()
+    assert log[1] == "theirs" and len(log) == 3 and git(hub, "show", "pages:NOTE1") == "between"
+    assert git(hub, "rev-parse", "pages") == outcome.where
+    limit = 9
+    measure(workspace, "ops", "none", 0, 0.35)
+    with pytest.raises(FileError, match="was changed by somebody else twice while this was published; try again"):
+        go(f"{hub}#pages", workspace)
+    assert git(hub, "log", "--format=%s", "pages").splitlines()[:2] == ["theirs", "theirs"]
+
+
+def test_a_branch_that_appears_meanwhile_is_not_overwritten(workspace, hub, monkeypatch):
+    """An orphan commit pushed over a branch would be the end of its history."""
+    real = places._git
+
+    def racing(*arguments, **options):
+        if arguments[0] == "push":
+            monkeypatch.setattr(places, "_git", real)
+            push(hub, "pages", theirs="theirs")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(places, "_git", racing)
+    with pytest.raises(FileError, match="holds 1 files and was not made by"):
+        go(f"{hub}#pages", workspace)
+    assert git(hub, "show", "pages:theirs") == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("to", "sentence"),
+    [
+        ("missing.git#pages", "neither a remote of this repository nor a path or an address"),
+        ("workspace#pages", "cannot reach .*workspace#pages: .*does not appear to be a git repository"),
+        ("ssh://127.0.0.1:1/x.git#pages", "cannot reach ssh://127.0.0.1:1/x.git#pages: .*(refused|ssh).*look at the address"),
+        ("https://me:secret@127.0.0.1:1/x.git#pages", "cannot reach https://127.0.0.1:1/x.git#pages: .*onnect"),
+        ("ext::sh -c 'touch pwned'#pages", "transport 'ext' not allowed"),
+        ("--upload-pack=touch pwned#pages", "expected REMOTE#BRANCH"),
+        ("hub.git#--force", "expected REMOTE#BRANCH"),
+        ("hub.git#", "expected REMOTE#BRANCH"),
+        ("#pages", "expected REMOTE#BRANCH"),
+        ("hub.git#a..b", "git allows no branch 'a..b'"),
+    ],
+)
+def test_a_remote_that_cannot_be_used_is_told_in_one_sentence(workspace, hub, to, sentence):
+    """And nothing that stands in an address is run, or printed if it is a password."""
+    with pytest.raises(FileError, match=sentence) as told:
+        go(to, workspace)
+    assert "secret" not in str(told.value) and "\n" not in str(told.value) and not list(Path.cwd().rglob("pwned"))
+
+
+def test_a_remote_is_named_as_the_repository_at_hand_knows_it(workspace, hub, tmp_path, monkeypatch):
+    """Its addresses, its ways to reach them (where a continuous integration keeps its token), and the user's name."""
+    git(tmp_path, "init", "--quiet", "code")
+    git(tmp_path / "code", "remote", "add", "origin", "../hub.git")
+    git(tmp_path / "code", "remote", "add", "far", "far:hub.git")
+    git(tmp_path / "code", "config", f"url.{tmp_path}/.insteadOf", "far:")
+    git(tmp_path / "code", "config", "user.name", "Ada <Lovelace>")
+    monkeypatch.chdir(tmp_path / "code")
+    go("origin#pages", workspace)
+    go("far#other", workspace)
+    go("far:hub.git#third", workspace)
+    assert git(hub, "log", "-1", "--format=%an", "other") == "Ada Lovelace"
+    assert (
+        git(hub, "rev-parse", "pages^{tree}") == git(hub, "rev-parse", "other^{tree}") == git(hub, "rev-parse", "third^{tree}")
+    )
+
+
+def test_no_hook_filter_or_setting_of_the_user_touches_what_is_published(workspace, hub, tmp_path):
+    """Bytes are checked by their sums; and a page for the public is no reason to run a program."""
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("pre-push", "pre-commit", "post-commit", "reference-transaction"):  # the last one the other side runs too
+        (hooks / name).write_text(f"#!/bin/sh\necho $0 $PWD $GIT_DIR >> {tmp_path}/ran\n")
+        (hooks / name).chmod(0o755)
+    (tmp_path / "attributes").write_text("* text eol=crlf filter=evil\n")
+    (tmp_path / "gitconfig").write_text(
+        f"[core]\nhooksPath={hooks}\nautocrlf=true\nattributesFile={tmp_path}/attributes\n"
+        f'[filter "evil"]\nclean=echo bench-publish- >> {tmp_path}/ran\n'
+        "[commit]\ngpgSign=true\n[push]\ngpgSign=true\n"
+    )
+    go(f"{hub}#pages", workspace)
+    assert "hub.git" in (tmp_path / "ran").read_text() and "bench-publish-" not in (tmp_path / "ran").read_text()
+    (tmp_path / "gitconfig").unlink()
+    clone = branch_of(hub, "pages")
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=clone).returncode == 0
+
+
+def test_a_refusal_of_the_other_side_is_told(workspace, hub):
+    """A protected branch says why."""
+    (hub / "hooks").mkdir(exist_ok=True)
+    (hub / "hooks" / "update").write_text("#!/bin/sh\nexit 1\n")
+    (hub / "hooks" / "update").chmod(0o755)
+    with pytest.raises(FileError, match=r"hub\.git#pages did not take the commit: hook declined"):
+        go(f"{hub}#pages", workspace)
+
+
+def test_a_list_of_files_that_was_tampered_with_leads_nowhere(workspace, hub):
+    """SHA256SUMS of a branch is somebody's text: it must remove no file that is not ours, and none outside."""
+    go(f"{hub}#pages", workspace)
+    sums = (
+        git(hub, "show", "pages:SHA256SUMS") + f"\n{'0' * 64}  ../hub.git/config\n{'0' * 64}  /etc/passwd\n{'0' * 64}  a\tb\n"
+    )
+    push(hub, "pages", SHA256SUMS=sums)
+    outcome = go(f"{hub}#pages", workspace)
+    assert outcome.removed == [] and outcome.changed == ["SHA256SUMS"]
+
+
+def test_without_git_a_branch_is_refused_and_a_folder_is_not(workspace, monkeypatch):
+    """Only a branch needs the program."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FileError, match="there is no program git"):
+        go("hub.git#pages", workspace)
+    assert go("out", workspace).differs
+
+
+# The workflow of GitHub Pages
+
+
+def test_the_workflow_asks_for_no_more_rights_than_it_needs_and_names_versions():
+    """It runs with a token of the repository, on code of others."""
+    assert WORKFLOW["permissions"] == {}
+    rights = {name: job["permissions"] for name, job in WORKFLOW["jobs"].items()}
+    assert rights == {"build": {"contents": "read", "pages": "read"}, "deploy": {"pages": "write", "id-token": "write"}}
+    used = [step["uses"] for job in WORKFLOW["jobs"] for step in steps(job) if "uses" in step]
+    assert len(used) == 5 and all(re.fullmatch(r"actions/[a-z-]+@v\d+", one) for one in used)
+    assert "pull_request_target" not in WORKFLOW[True]  # YAML 1.1 reads `on` so
+    assert not [step for job in WORKFLOW["jobs"] for step in steps(job) if "${{" in step.get("run", "")]  # texts run as code
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_workflow_says_what_moved_since_the_site_that_is_online(workspace, tmp_path):
+    """Its folder is empty each time: what is online is fetched; a failure of the network must not begin history anew."""
+    fetch = next(step["run"] for step in steps("build") if "curl" in step.get("run", ""))
+    online = {}
+    with Server("127.0.0.1", 0, tmp_path / "none", lambda: online) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            environment = os.environ | {"SITE": server.address.rstrip("/"), "GITHUB_RUN_ID": "7"}
+            command = ["bash", "-e", "-o", "pipefail", "-c", fetch]
+            assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+            assert not Path("before").exists()
+            go("site", workspace)
+            online |= {name: content.decode() for name, content in everything(Path("site")).items()}
+            assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+            measure(workspace, "ops", "none", 0, 0.25)
+            assert go("fresh", workspace, since=Path("before")).counts["moved"] == 1
+            del online["data/changes.csv"]
+            assert subprocess.run(command, env=environment, capture_output=True).returncode == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    assert subprocess.run(command, env=environment | {"SITE": "http://127.0.0.1:1"}, capture_output=True).returncode != 0
+
+
+# The server
+
+
+@pytest.fixture
+def server(workspace):
+    """The server of the small site, and how often it was rendered."""
+    rendered = []
+
+    def render():
+        rendered.append(1)
+        return Shown.of(None, {}, records_of(workspace)).site().files()
+
+    with Server("127.0.0.1", 0, records_of(workspace).folder, render) as server:
+        server.rendered = rendered
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(server, path, method="GET", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, answer.headers, content
+
+
+def test_the_server_answers_with_the_pages_as_they_are(server, workspace):
+    """What one looks at is what is published: the same bytes, the policy of the page included."""
+    files = Shown.of(None, {}, records_of(workspace)).site().files()
+    for name in ("index.html", "quick.html", "quick.csv", "quick.json", "changes.html"):
+        status, headers, content = ask(server, f"/{name}?x=1")
+        assert status == 200 and content.decode() == files[name] and headers["X-Content-Type-Options"] == "nosniff"
+    status, headers, content = ask(server, "/")
+    assert content.decode() == files["index.html"] and headers["Content-Type"] == "text/html; charset=utf-8"
+    assert b"default-src 'none'" in content
+    assert ask(server, "/", "HEAD")[2] == b"" and ask(server, "/", "POST")[0] == 501
+    svg = next(name for name in files if name.endswith(".svg"))
+    assert ask(server, f"/{svg}")[1]["Content-Type"].startswith("image/svg+xml")
+    assert ask(server, "/", Host="localhost:1")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../workspace/results/records/x.json",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/..%2f..%2fetc/passwd",
+        "/results/records/",
+        "/nothing.html",
+        "/index.html/",
+        "/%00",
+        "/index.html%00",
+    ],
+)
+def test_the_server_answers_for_nothing_but_the_pages(server, path):
+    """Records, logs and keys of the workspace are nobody's business."""
+    assert ask(server, path)[0] == 404
+
+
+def test_a_page_of_somebody_else_cannot_ask_by_a_name_of_its_own(server):
+    """A name that is made to lead to this machine would let any web page read numbers that are not published yet."""
+    assert ask(server, "/", Host="evil.example")[0] == 403
+    assert ask(server, "/", Host="evil.example:8000")[0] == 403
+
+
+def test_a_reload_shows_new_records_and_is_not_rendered_for_nothing(server, workspace):
+    """Whoever looks while a grid runs; rendering takes seconds, so pages are rendered once per change at most."""
+    assert b"24.0" not in ask(server, "/quick.md")[2]
+    for _ in range(5):
+        ask(server, "/")
+    assert len(server.rendered) == 1
+    measure(workspace, "ops", "grayscale", 0, 0.25)
+    deadline = time.monotonic() + 60
+    while b"24.0" not in ask(server, "/quick.md")[2]:
+        ask(server, "/")
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(server.rendered) == 2
+
+
+def test_the_command_serves_until_ctrl_c_and_a_taken_port_is_told(tmp_path):
+    """It says where it is; Ctrl-C is its normal end."""
+    process = subprocess.Popen(
+        [*BENCH, "serve", "--port", "0", "--json", "--workspace", tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = json.loads(process.stdout.readline())["address"]
+        port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/")
+        assert b"not run yet" in connection.getresponse().read()
+        connection.close()
+        with pytest.raises(FileError, match=f"port {port} of 127.0.0.1 is taken; choose another by --port"):
+            Server("127.0.0.1", port, tmp_path, dict)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()

@@ -52,8 +52,8 @@ class Site:
         texts = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
         for board in self.boards:
             texts[f"{board.slug}.html"] = self.board(board)
-            if board.subject == "attack" and board.row_axes == ("attack",):
-                texts[f"{board.slug}.defenses.html"] = self.board(board.transposed(), of=board)
+            if board.other:
+                texts[f"{board.slug}{board.other}.html"] = self.board(board.transposed(), of=board)
             texts |= {f"{board.slug}.{render.ENDINGS[form]}": render.FORMATS[form](board) for form in FILES}
             texts |= {name: figures.standalone(svg) for name, svg in self._figures(board).items()}
             texts[f"{board.slug}.bib"] = bibliography(views.papers(board))
@@ -64,7 +64,7 @@ class Site:
         for sheet in self.sheets:
             texts |= printed.site(sheet, self._frame("papers"), self.links)
         for kind in KINDS:
-            rows = [views.row(entry, self._cells(kind, entry.name)) for entry in self.entries[kind]]
+            rows = [views.row(entry, idea(entry), self._cells(kind, entry.name)) for entry in self.entries[kind]]
             texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], kind=kind, rows=rows)
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
@@ -124,6 +124,10 @@ class Site:
             for kind in KINDS:
                 for name in dict.fromkeys(cell.names(kind)):
                     found[kind, name].append(cell)
+        for board in self.boards:
+            for value in board.values.values():
+                if value.rest and value.used:  # of a defense that stands for others, which no cell names
+                    found["defense", value.point["defense"].partition("(")[0]].append(views.Cell(board, value))
         return found
 
     # pages
@@ -146,12 +150,14 @@ class Site:
             (f"{base.slug}.bib", "BibTeX"),
             *((name, title) for name, title in views.figure_files(base) if name in self._figures(base)),
         ]
+        switch = views.switch(self.boards, base, board.subject)
         context = {
             "home": home,
             "board": board,
             "base": base,
-            "sides": base.row_axes == ("attack",) and base.subject == "attack",
-            "switch": views.switch(self.boards, base, ".defenses" if of else ""),
+            "sides": views.sides(base, board.subject, home),
+            "switch": switch,
+            "switched": {one["name"] for one in switch},
             "boards": self.boards,
             "bib": views.bib(board),
             "pareto": views.pareto(base),
@@ -172,7 +178,9 @@ class Site:
         """The figures of a board by the names of their files."""
         if board.slug not in self._drawn:
             numbers = [[board.values[row, column].mean for column in board.columns] for row in board.rows]
-            drawn: dict[str, str] = {f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers)}
+            drawn: dict[str, str] = {
+                f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers, board.top)
+            }
             if plot := views.pareto(board):
                 drawn[f"{board.slug}.pareto.svg"] = plot
             self._drawn[board.slug] = drawn
@@ -180,6 +188,7 @@ class Site:
 
     def _entry(self, kind: str, entry: Entry) -> str:
         cells = self._cells(kind, entry.name)
+        axes = (kind, *(axis for axis in KINDS if axis != kind), "protocol", "dataset", "ratio")
         return self._page(
             "entry.html",
             f"{kind}s",
@@ -190,10 +199,10 @@ class Site:
             needs=entry.facts.get("needs", ()),
             fields=[(f, write_value(f.default)) for f in entry.fields if not f.hidden],
             bibtex=bibliography([entry.paper] if entry.paper and entry.paper.url else []),
-            cells=[views.line(cell, kind) for cell in cells[: views.LARGE]],
+            cells=[views.line(cell) for cell in cells[: views.LARGE]],
             count=len(cells),
             boards=list({cell.board.slug: cell.board for cell in cells}.values()) if len(cells) > views.LARGE else (),
-            axes=[axis for axis in (*KINDS, "protocol", "dataset", "ratio") if axis != kind],
+            axes=[axis for axis in axes if axis != kind or len({cell.value.point[kind] for cell in cells}) > 1],
             plots=views.plots(kind, cells),
             samples=self.samples.get(f"{kind}.{entry.name}", ()),
             identity=bool(entry.facts.get("identity")),

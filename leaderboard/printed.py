@@ -43,10 +43,10 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
 
 
 def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
-    """Return the page that lists the papers and their tables; our own printed tables come first."""
+    """Return the page that lists the papers and their tables; tables of our own come last."""
     papers = []
-    own = sorted(sheets, key=lambda sheet: sheet.source is not None)
-    for name, several in itertools.groupby(own, key=lambda sheet: sheet.table.paper):
+    ordered = sorted(sheets, key=lambda sheet: sheet.source is None)
+    for name, several in itertools.groupby(ordered, key=lambda sheet: sheet.table.paper):
         group = list(several)
         rows = [
             {
@@ -192,8 +192,10 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "states": dict(count),
         "command": shlex.quote(sheet.name),
         "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
-        "better": "high is good here" if sheet.table.better == "high" else "low is good here",
+        "better": f"{sheet.table.better} is good for its authors",
+        "tall": tall,
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
+        "column_axes": [AXES.get(axis, axis) for axis in sheet.table.columns],
         "columns": [" / ".join(column) for column in sheet.columns],
         "heads": [_spans(sheet.columns, level) for level in range(len(sheet.table.columns))],
         "lines": lines,

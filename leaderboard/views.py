@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from leaderboard import figures
 from leaderboard.cite import bibtex
 from leaderboard.figures import Line
+from leaderboard.language import moment
 from leaderboard.render import brief, difference, is_worst, number, short, spread
 from leaderboard.table import POINT, Board, Value, slugged
 from registry import CATALOGS, EntryError, Paper
@@ -117,6 +118,11 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
     }
 
 
+def tint(value: Value, shown: Board) -> int | None:
+    """The number of a place's colour, 0 strong to 10 none, on the scale of its board."""
+    return None if value.mean is None else min(10, round(10 * value.mean / shown.top))
+
+
 def large(shown: Board) -> bool:
     """Whether a board shows less of each place, and its rows are laid out only when they are scrolled to."""
     return len(shown.values) > LARGE
@@ -158,7 +164,7 @@ def _cell(shown: Board, row: str, column: str, links: Mapping[str, str]) -> dict
         "number": number(value),
         "note": short(value, shown.seeds),
         "change": difference(value.drop) if value.drop is not None and not large(shown) else "",
-        "heat": round(10 * value.mean) if value.mean is not None else None,
+        "heat": tint(value, shown),
         "best": is_worst(shown, row, column),
         "href": links[run.id] if run else "",
     }
@@ -214,7 +220,7 @@ def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, A
         "seconds": seconds(record),
         "memory": f"{record.peak_memory / 2**20:,.0f} MiB" if record.peak_memory else "",
         "shared": [texts.setdefault(tuple(one.items()), len(texts)) for one in several],
-        "finished": record.finished,
+        "finished": moment(record.finished),
     }
     return found | ({"why": f"stale: {run.reason}"} if run.state == "stale" else {})
 
@@ -261,8 +267,21 @@ def papers(shown: Board) -> list[Paper]:
     return list(dict.fromkeys(paper for one in settings for paper in one.papers))
 
 
-def switch(boards: Sequence[Board], current: Board, side: str) -> list[dict[str, Any]]:
-    """The axes in which boards differ, each with links to the board that has another value and the most else in common."""
+def sides(base: Board, subject: str, home: bool) -> list[dict[str, Any]]:
+    """A board seen as an attacker sees it and as a defender does; `subject` is what is seen now, none if there is one side."""
+    words = {"attack": "Attacker", "defense": "Defender"}
+    if not base.other:
+        return []
+    plain = "index.html" if home else f"{base.slug}.html"
+    files = {axis: plain if axis == base.subject else f"{base.slug}{base.other}.html" for axis in words}
+    return [{"text": text, "file": files[axis], "here": axis == subject} for axis, text in words.items()]
+
+
+def switch(boards: Sequence[Board], current: Board, subject: str) -> list[dict[str, Any]]:
+    """The axes in which boards differ, each with links to the board that has another value and the most else in common.
+
+    `subject` is whose view is on show: links keep it where the other board has it.
+    """
     found = []
     for axis in SETTING:
         if axis not in current.fixed:
@@ -272,18 +291,18 @@ def switch(boards: Sequence[Board], current: Board, side: str) -> list[dict[str,
         for text in sorted(texts):
             fits = [board for board in boards if board.fixed.get(axis) == text]
             nearest = max(fits, key=lambda b: sum(b.fixed.get(a) == t for a, t in current.fixed.items() if a != axis))
-            sided = side if nearest.subject == "attack" and nearest.row_axes == ("attack",) else ""
+            sided = nearest.other if nearest.subject != subject else ""
             options.append({"text": text, "file": f"{nearest.slug}{sided}.html", "here": text == current.fixed[axis]})
         if len(options) > 1:
-            found.append({"axis": WORDS.get(axis, axis), "options": options})
+            found.append({"name": axis, "axis": WORDS.get(axis, axis), "options": options})
     return found
 
 
 def pareto(shown: Board) -> Markup | None:
     """What each defense costs on clean data against what it saves in the worst case."""
-    if shown.subject != "attack" or shown.row_axes != ("attack",):
+    if not shown.other:
         return None
-    turned = shown.transposed()
+    turned = shown if shown.subject == "defense" else shown.transposed()
     names = brief(turned.rows)
     points = [
         (standing.clean, standing.worst_case, names[row])
@@ -353,28 +372,28 @@ def described(cell: Cell) -> str:
     return f"{cell.value.point['attack']} × {cell.value.point['defense']}"  # noqa: RUF001
 
 
-def line(cell: Cell, kind: str) -> dict[str, Any]:
+def line(cell: Cell) -> dict[str, Any]:
     """A row of the table of an entry's cells."""
     value = cell.value
     return {
         "cell": cell,
-        "axes": {axis: text for axis, text in value.point.items() if axis != kind},
+        "axes": value.point,
         "number": number(value),
         "change": difference(value.drop) if value.drop is not None else "",
-        "heat": round(10 * value.mean) if value.mean is not None else None,
+        "heat": tint(value, cell.board),
         "note": short(value, value.n),
     }
 
 
-def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
-    """A row of the list of entries."""
-    means = [cell.value.mean for cell in cells if cell.value.mean is not None and cell.value.state != "stale"]
+def row(entry: Entry, idea: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """A row of the list of entries; of the idea its first line, which spells a short name out."""
+    measured = [cell for cell in cells if cell.value.mean is not None and cell.value.state != "stale"]
     return {
         "entry": entry,
+        "idea": idea.partition("\n")[0],
         "file": f"{entry.kind[:-1]}.{slugged(entry.name)}.html",
-        "cells": len(means),
-        "low": min(means, default=None),
-        "high": max(means, default=None),
+        "cells": len(measured),
+        "settings": len({cell.setting for cell in measured}),
         "tags": list(
             dict.fromkeys(
                 [*(HOOKS[h] for h in HOOKS if h in entry.hooks), *(f"needs {n}" for n in entry.facts.get("needs", ()))]
@@ -410,8 +429,8 @@ def _mean_curve(value: Value) -> list[figures.Point]:
 
 
 def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Markup]]:
-    """One figure per setting in which only `axis` varies, one line per defense."""
-    groups: dict[tuple[str, ...], dict[str, dict[float, Value]]] = defaultdict(lambda: defaultdict(dict))
+    """One figure per setting in which only `axis` varies, one line per defense, from clean training on where that is known."""
+    groups: dict[tuple[str, ...], dict[str, dict[float, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         part, value = cell.value.runs[0].cell.attack[0], cell.value
         x = value.runs[0].cell.ratio if axis == "ratio" else part.fields.get("epsilon")
@@ -419,18 +438,21 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
             rest = {name: given for name, given in part.fields.items() if name != axis}
             named = write(part.name, rest) if axis == "epsilon" else value.point["attack"]
             where = setting({**value.point, **({"ratio": "1"} if axis == "ratio" else {})})
-            groups[named, where][value.point["defense"]][float(x)] = value
+            points = groups[named, where][value.point["defense"]]
+            points[float(x)] = (value.mean, value.std or 0.0)
+            if value.drop is not None:  # nothing added, nobody poisoned: clean training with the same defense
+                points.setdefault(0.0, (value.mean + value.drop, 0.0))
     found = []
     for (named, where), several in groups.items():
         names = brief(list(several))
         drawn = [
             Line(
                 names[defense],
-                sorted((x, v.mean or 0.0) for x, v in points.items()),
-                [v.std or 0.0 for _, v in sorted(points.items())],
+                [(x, mean) for x, (mean, _) in sorted(points.items())],
+                [std for _, (_, std) in sorted(points.items())],
             )
             for defense, points in several.items()
-            if len(points) > 1
+            if len(points) > 1 + (0.0 in points)
         ]
         if drawn:
             xs = sorted({x for one in drawn for x, _ in one.points})

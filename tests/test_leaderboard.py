@@ -534,7 +534,7 @@ def test_boards_link_to_the_board_that_differs_in_one_axis(full):
     several = [dataclasses.replace(made(full), slug=f"s{k}", fixed=fixed) for k, fixed in enumerate(shapes)]
     axes = {
         one["axis"]: {option["text"]: option["file"] for option in one["options"]}
-        for one in views.switch(several, several[0], "")
+        for one in views.switch(several, several[0], "attack")
     }
     assert axes == {"data set": {"a": "s0.html", "b": "s2.html"}, "architecture": {"x": "s0.html", "y": "s1.html"}}
 
@@ -577,6 +577,59 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
     heights = sorted(float(y) for y in re.findall(r'class="name[^"]*" x="[\d.]+" y="([\d.]+)"', figures.lines("t", "x", same)))
     assert len(heights) == 12 and min(b - a for a, b in itertools.pairwise(heights)) >= figures.LINE - 0.2
     assert heights[0] > 0 and heights[-1] < figures.HEIGHT
+
+
+@given(values=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=40), long=st.integers(2, 30))
+def test_names_of_a_scatter_plot_cover_neither_points_nor_each_other(values, long):
+    """A name on another's point is a wrong name; whichever finds no room is told by its point, and counted."""
+    drawn = figures.scatter("t", "x", "y", [(x / 100, y / 100, str(k).rjust(long, "n")) for k, (x, y) in enumerate(values)])
+    root = ElementTree.fromstring(drawn)  # noqa: S314  (our own drawing)
+    dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter("circle")]
+    names = [(float(one.get("x")), float(one.get("y")) + 3) for one in root.iter("text") if one.get("class") == "name"]
+    boxes = [(x, y - figures.LINE, x + figures.LETTER * long, y) for x, y in names]
+    assert len(dots) == len(values) and all(dot.find("title") is not None for dot in root.iter("circle"))
+    for left, top, right, bottom in boxes:
+        assert not any(left < x < right and top < y < bottom for x, y in dots)
+    for (left, top, right, bottom), other in itertools.combinations(boxes, 2):
+        apart = right < other[0] + 0.2 or other[2] < left + 0.2 or bottom < other[1] + 0.2 or other[3] < top + 0.2
+        assert apart, "two names overlap"
+    assert len(boxes) + sum(map(int, re.findall(r"(\d+) more have no room", drawn))) == len(values)
+
+
+def test_lines_are_drawn_at_their_values_whatever_came_before():
+    """The second line of a figure with deviations once lay on its axis."""
+    lines = [figures.Line(name, [(0, 0.9), (1, y)], [0.1, 0.1]) for name, y in (("a", 0.3), ("b", 0.75))]
+
+    def ends(*several):
+        return [
+            float(text.split(",")[-1])
+            for text in re.findall(r'<polyline[^>]* points="([^"]+)"', figures.lines("t", "x", several))
+        ]
+
+    assert ends(*lines) == [*ends(lines[0]), *ends(lines[1])] and ends(*lines)[0] > ends(*lines)[1] + 50
+
+
+def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_clean_training_does(tmp_path):
+    """Whichever way round a grid was written, both sides can be seen; and 40 % is much where clean training has 42 %."""
+    records = Records(tmp_path)
+    for cell in cells().values():
+        records.write(record(cell, 0.42 if cell.attack[0].name == "none" else 0.1))
+    turned = made(records, TABLE.replaced(rows=["defense"], columns=["attack"]))
+    files = pages.Site([turned]).files()
+    assert "Rows: defense. Columns: attack." in files["quick.html"] and "Rows: attack." in files["quick.attacks.html"]
+    assert 'href="quick.attacks.html"' in files["quick.html"] and 'href="quick.html"' in files["quick.attacks.html"]
+    assert turned.top == 0.5 and {views.tint(value, turned) for value in turned.values.values()} == {8, 2}
+    assert "50 %, about what clean training reaches" in files["quick.html"] and "quick.pareto.svg" in files
+    assert made(Records(tmp_path / "none")).top == 1.0
+
+
+def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
+    """Four rows `45.0, none` on the page of a defense say nothing."""
+    records, table = Records(tmp_path), TABLE.replaced(defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])
+    for cell in table.cells(registry.resolve):
+        records.write(record(cell, 0.5))
+    page = pages.Site([made(records, table)]).files()["defense.jpeg.html"]
+    assert '<th scope="col">defense</th>' in page and "(quality=50)" in page.partition("All its cells")[2]
 
 
 def test_bibtex_has_every_paper_once_and_keeps_its_own_entry(full):

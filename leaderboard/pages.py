@@ -15,6 +15,8 @@ from typing import Any
 from leaderboard import figures, overview, printed, render, views
 from leaderboard.cite import bibliography
 from leaderboard.language import environment
+from leaderboard.pdf import pdf
+from leaderboard.scatter import Plane
 from leaderboard.sheet import Sheet
 from leaderboard.table import Board, slugged
 from registry import CATALOGS
@@ -45,17 +47,18 @@ class Site:
     sheets: Sequence[Sheet] = ()
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     changelog: str = ""
+    planes: Sequence[Plane] = ()
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         """Return every file by name, index.html first."""
         first = next((board for board in self.boards if board.coverage["done"]), None) or next(iter(self.boards), None)
-        texts = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
+        texts: dict[str, str | bytes] = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
         for board in self.boards:
             texts[f"{board.slug}.html"] = self.board(board)
             if board.other:
                 texts[f"{board.slug}{board.other}.html"] = self.board(board.transposed(), of=board)
             texts |= {f"{board.slug}.{render.ENDINGS[form]}": render.FORMATS[form](board) for form in FILES}
-            texts |= {name: figures.standalone(svg) for name, svg in self._figures(board).items()}
+            texts |= printable(self._figures(board))
             texts[f"{board.slug}.bib"] = bibliography(views.papers(board))
         for name, group in self._homes.items():
             view = views.sources(group) | {"home_of": file_of("attack", group[0].attack)}
@@ -65,9 +68,16 @@ class Site:
             texts |= printed.site(sheet, self._frame("papers"), self.links)
         for kind in KINDS:
             rows = [views.row(entry, idea(entry), self._cells(kind, entry.name)) for entry in self.entries[kind]]
-            texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], kind=kind, rows=rows)
+            context = {"kind": kind, "rows": rows, "beside": kind == "attack" and bool(self.planes)}
+            texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], **context)
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
+                texts |= printable({plot.file: plot.svg for plot in self._plots(kind, entry.name)})
+        if self.planes:
+            texts["perturbations.html"] = self._page(
+                "perturbations.html", "attacks", "Perturbations side by side", planes=views.planes(self.planes)
+            )
+            texts |= printable({f"perturbations.{plane.slug}": plane.drawing() for plane in self.planes})
         texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
@@ -148,7 +158,12 @@ class Site:
         files = [(f"{base.slug}.{render.ENDINGS[form]}", name) for form, name in FILES.items()]
         files += [
             (f"{base.slug}.bib", "BibTeX"),
-            *((name, title) for name, title in views.figure_files(base) if name in self._figures(base)),
+        ]
+        files += [
+            (f"{name}.{ending}", f"{title} ({ending.upper()})")
+            for name, title in views.figure_files(base)
+            for ending in ("svg", "pdf")
+            if name in self._figures(base)
         ]
         switch = views.switch(self.boards, base, board.subject)
         context = {
@@ -175,16 +190,25 @@ class Site:
         return {}
 
     def _figures(self, board: Board) -> dict[str, str]:
-        """The figures of a board by the names of their files."""
+        """The figures of a board by the names of their files, without endings."""
         if board.slug not in self._drawn:
             numbers = [[board.values[row, column].mean for column in board.columns] for row in board.rows]
-            drawn: dict[str, str] = {
-                f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers, board.top)
-            }
+            rows, columns = (list(render.brief(labels).values()) for labels in (board.rows, board.columns))
+            drawn: dict[str, str] = {f"{board.slug}.heat": figures.heat(board.title, rows, columns, numbers, board.top)}
             if plot := views.pareto(board):
-                drawn[f"{board.slug}.pareto.svg"] = plot
+                drawn[f"{board.slug}.pareto"] = plot
             self._drawn[board.slug] = drawn
         return self._drawn[board.slug]
+
+    def _plots(self, kind: str, name: str) -> list[views.Plot]:
+        if (kind, name) not in self._plotted:
+            stem = file_of(kind, name).removesuffix(".html")
+            self._plotted[kind, name] = views.plots(kind, stem, self._cells(kind, name))
+        return self._plotted[kind, name]
+
+    @cached_property
+    def _plotted(self) -> dict[tuple[str, str], list[views.Plot]]:
+        return {}
 
     def _entry(self, kind: str, entry: Entry) -> str:
         cells = self._cells(kind, entry.name)
@@ -203,10 +227,17 @@ class Site:
             count=len(cells),
             boards=list({cell.board.slug: cell.board for cell in cells}.values()) if len(cells) > views.LARGE else (),
             axes=[axis for axis in axes if axis != kind or len({cell.value.point[kind] for cell in cells}) > 1],
-            plots=views.plots(kind, cells),
+            plots=self._plots(kind, entry.name),
+            beside=any(entry.name == name for plane in self.planes for name in plane.attacks) if kind == "attack" else False,
             samples=self.samples.get(f"{kind}.{entry.name}", ()),
             identity=bool(entry.facts.get("identity")),
         )
+
+
+def printable(drawn: Mapping[str, str]) -> dict[str, str | bytes]:
+    """Figures as files of their own, SVG and PDF, by the names of files without endings."""
+    found: dict[str, str | bytes] = {f"{name}.svg": figures.standalone(svg) for name, svg in drawn.items()}
+    return found | {f"{name}.pdf": pdf(svg) for name, svg in drawn.items()}
 
 
 def file_of(kind: str, name: str) -> str:

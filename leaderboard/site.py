@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leaderboard import gallery, pages, printed, render
+from leaderboard import gallery, pages, printed, render, scatter
 from leaderboard.sheet import Finder, Sheet, sheets, tidy
 from leaderboard.table import Board, board, others
 from registry import EntryError, lacking, resolve
@@ -67,13 +67,23 @@ class Shown:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
         return printed.tidy(tidy(self.sheets, everything=not self.whole))
 
-    def write(self, folder: Path, formats: Sequence[str], store: Path | None = None, changelog: str = "") -> list[Path]:
-        """Write the files; the first path is the page, where there is one. `store` is where the poisons of pictures lie."""
+    def write(
+        self,
+        folder: Path,
+        formats: Sequence[str],
+        store: Path | None = None,
+        changelog: str = "",
+        kept: Path | None = None,
+    ) -> list[Path]:
+        """Write the files; the first path is the page, where there is one.
+
+        `store` is where the poisons of pictures lie, `kept` where planes of perturbations do.
+        """
         sheets = list(self.sheets)
         if "html" in formats and (self.whole or self.boards):
             boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in sheets)])
             pictures = gallery.samples(store) if store else {}
-            made = pages.Site(boards, sheets, pictures, changelog).files()
+            made = pages.Site(boards, sheets, pictures, changelog, scatter.planes(kept) if kept else ()).files()
             return render.write(boards, folder, [form for form in formats if form != "html"], more=made)
         endings = render.ENDINGS | {"html": "html"}
         more = {f"{sheet.slug}.{endings[form]}": printed.FORMATS[form](sheet) for sheet in sheets for form in formats}

@@ -14,6 +14,7 @@ from leaderboard.cite import bibtex
 from leaderboard.figures import Line
 from leaderboard.language import moment
 from leaderboard.render import brief, difference, is_worst, number, short, spread
+from leaderboard.scatter import Plane
 from leaderboard.table import POINT, Board, Value, slugged
 from registry import CATALOGS, EntryError, Paper
 from registry.catalog import Entry
@@ -404,8 +405,20 @@ def row(entry: Entry, idea: str, cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def plots(kind: str, cells: Sequence[Cell]) -> list[tuple[str, Markup]]:
-    """Curves of an entry: accuracy per epoch on its first board, accuracy over the radius, over the protection ratio."""
+@dataclass(frozen=True)
+class Plot:
+    """A figure of an entry, and its file without the ending."""
+
+    title: str
+    svg: Markup
+    file: str
+
+
+def plots(kind: str, stem: str, cells: Sequence[Cell]) -> list[Plot]:
+    """Curves of an entry, whose files begin with `stem`.
+
+    Accuracy per epoch on its first board, accuracy over the radius, over the protection ratio.
+    """
     found = []
     first = [cell for cell in cells if cell.board is cells[0].board and cell.value.state in ("done", "partial")]
     other = {"attack": "defense", "defense": "attack"}.get(kind, "")
@@ -420,7 +433,7 @@ def plots(kind: str, cells: Sequence[Cell]) -> list[tuple[str, Markup]]:
     if kind == "attack":
         for axis, across in (("epsilon", "radius epsilon"), ("ratio", "share of the training images that is poisoned")):
             found += _sweeps(cells, axis, across)
-    return found
+    return [Plot(title, svg, f"{stem}.curve-{number}") for number, (title, svg) in enumerate(found, 1)]
 
 
 def _mean_curve(value: Value) -> list[figures.Point]:
@@ -462,9 +475,19 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
     return found
 
 
-FIGURE_NAMES = (("heat", "heat map (SVG)"), ("pareto", "Pareto plot (SVG)"))
+FIGURE_NAMES = (("heat", "heat map"), ("pareto", "Pareto plot"))
+
+
+def planes(several: Sequence[Plane]) -> list[dict[str, Any]]:
+    """Perturbations side by side, for their page."""
+    from markupsafe import Markup
+
+    return [
+        {"plane": plane, "file": f"perturbations.{plane.slug}", "drawing": Markup(plane.drawing())}  # noqa: S704  (escaped there)
+        for plane in several
+    ]
 
 
 def figure_files(shown: Board) -> list[tuple[str, str]]:
-    """The figures that a board may have: file and title."""
-    return [(f"{shown.slug}.{name}.svg", title) for name, title in FIGURE_NAMES]
+    """The figures that a board may have: file without its ending, and title."""
+    return [(f"{shown.slug}.{name}", title) for name, title in FIGURE_NAMES]

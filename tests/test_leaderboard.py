@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from html.parser import HTMLParser
 from statistics import stdev
 from xml.etree import ElementTree
@@ -28,6 +29,7 @@ import registry
 import results
 from leaderboard import figures, gallery, language, pages, render, views
 from leaderboard.cite import bibliography
+from leaderboard.pdf import pdf
 from leaderboard.table import board, others, slugged
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Store
@@ -94,7 +96,8 @@ def html(*boards):
 
 
 def every_text(b):
-    return [*pages.Site([b]).files().values(), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
+    files = pages.Site([b]).files().values()
+    return [*(str(text) for text in files), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
 
 
 def test_mean_spread_and_drop_are_those_of_the_seeds(full):
@@ -569,7 +572,10 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
     """Figures are also files of their own: XML, with their colours inside for light and dark."""
     b = made(full)
     files = {name: text for name, text in pages.Site([b]).files().items() if name.endswith(".svg")}
-    assert set(files) == {"quick.heat.svg", "quick.pareto.svg"}
+    curves = {f"defense.{name}.curve-1" for name in ("none", "grayscale", "bdr")} | {
+        f"attack.{name}.curve-1" for name in ("none", "ops", "random-noise")
+    }
+    assert set(files) == {f"{name}.svg" for name in ("quick.heat", "quick.pareto", *curves)}
     for text in files.values():
         root = ElementTree.fromstring(text)  # noqa: S314  (our own)
         assert root.tag.endswith("svg") and "prefers-color-scheme: dark" in text and root.find("{*}title").text
@@ -577,6 +583,36 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
     heights = sorted(float(y) for y in re.findall(r'class="name[^"]*" x="[\d.]+" y="([\d.]+)"', figures.lines("t", "x", same)))
     assert len(heights) == 12 and min(b - a for a, b in itertools.pairwise(heights)) >= figures.LINE - 0.2
     assert heights[0] > 0 and heights[-1] < figures.HEIGHT
+
+
+def test_every_figure_is_a_pdf_too_with_all_its_texts_and_shapes(full):
+    """For papers: what stands in the SVG stands in the PDF, letters as letters, and the same figure gives the same file."""
+    files = pages.Site([made(full)]).files()
+    assert {name[:-4] for name in files if name.endswith(".pdf")} == {name[:-4] for name in files if name.endswith(".svg")}
+    for name in (name for name in files if name.endswith(".svg")):
+        root = ElementTree.fromstring(files[name])  # noqa: S314  (our own)
+        drawn = content(files[name.replace(".svg", ".pdf")])
+        for text in root.findall(".//{*}text"):
+            assert f"({escaped(text.text)}) Tj" in drawn, text.text
+        assert drawn.count(" re ") == len(list(root.findall(".//{*}rect")))
+        assert len(re.findall(r" c\b", drawn)) == 4 * len(list(root.findall(".//{*}circle")))  # four arcs
+    strange = figures.lines("t", "x", [figures.Line("(a)\\ \u4e2d \u2212 <b>", [(0, 0.1), (1, 0.2)])])
+    assert f"({escaped('(a)')}" in content(pdf(strange)) and content(pdf(strange)).count("? - <b>") == 1
+    assert pdf(strange) == pdf(strange)
+
+
+def content(made):
+    """The drawing commands of a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)endstream", made, re.DOTALL)
+    return "".join(zlib.decompress(base64.a85decode(b"<~" + one.strip(), adobe=True)).decode("latin-1") for one in streams)
+
+
+def escaped(text):
+    """Text as a PDF writes it."""
+    plain = text.encode("cp1252").decode("latin-1")
+    for sign in "\\()":
+        plain = plain.replace(sign, f"\\{sign}")
+    return "".join(one if ord(one) < 128 else f"\\{ord(one):03o}" for one in plain)
 
 
 @given(values=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=40), long=st.integers(2, 30))

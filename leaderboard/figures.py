@@ -179,8 +179,9 @@ def _dot(at: Point, kind: str, radius: int, name: str) -> str:
 
 
 def _top(accuracies: Sequence[float]) -> float:
-    """Where an axis of accuracies ends: the next tenth above, half at least."""
-    return min(1.0, max(0.5, math.ceil(10 * max(accuracies, default=1.0) + 0.2) / 10))
+    """Where an axis of accuracies ends, at a mark of its own: above all of them, half at least."""
+    tenths = max(5, min(10, math.ceil(10 * max(accuracies, default=1.0) + 0.2)))
+    return (tenths + (tenths in (7, 9))) / 10
 
 
 def _down(accuracy: float, top: float = 1.0) -> float:

@@ -51,7 +51,9 @@ class Site:
 
     def files(self) -> dict[str, str | bytes]:
         """Return every file by name, index.html first."""
-        first = next((board for board in self.boards if board.coverage["done"]), None) or next(iter(self.boards), None)
+        done = [board for board in self.boards if board.coverage["done"]]
+        first = next((board for board in done if board.command), None)  # a grid's; else the one with most
+        first = first or max(done, key=lambda board: board.coverage["done"], default=next(iter(self.boards), None))
         texts: dict[str, str | bytes] = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
         for board in self.boards:
             texts[f"{board.slug}.html"] = self.board(board)

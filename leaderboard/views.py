@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from leaderboard.figures import Line
 from leaderboard.language import moment
 from leaderboard.render import brief, difference, is_worst, number, short, spread
 from leaderboard.scatter import Plane
-from leaderboard.table import POINT, Board, Value, slugged
+from leaderboard.table import POINT, Board, Key, Value, slugged
 from registry import CATALOGS, EntryError, Paper
 from registry.catalog import Entry
 from registry.item import write, write_value
@@ -80,26 +80,27 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
     """The table of a board, and the provenance behind its numbers for the drawer; that of its `other` side is the same."""
     tags = {axis: _tags(shown, axis) for axis in ("attack", "defense")}
 
-    def side(labels: Sequence[str], axes: Sequence[str], key: Any) -> dict[str, dict[str, Any]]:
+    def side(labels: Sequence[str], axes: Sequence[str], along: Callable[[str], Iterable[Key]]) -> dict[str, dict[str, Any]]:
         found = {}
         for label in labels:
-            point = shown.values[key(label)].point
+            first = next(iter(along(label)))
+            point = shown.values[first].point
             axis = next((axis for axis in ("attack", "defense") if axis in axes), "")
             settings = [shown.settings[a][point[a]] for a in axes if point[a] in shown.settings.get(a, ())]
-            run = next((run for run in shown.values[key(label)].runs), None)
+            run = next((run for place in along(label) for run in shown.values[place].runs), None)
             found[label] = {
                 "label": label,
                 "slug": slugged(label),
                 "href": _page_of(axis, run.cell) if run and axis else "",
-                "clean": shown.values[key(label)].clean and axis == "attack",
+                "clean": shown.values[first].clean and axis == "attack",
                 "tags": tags[axis].get(point[axis], []) if axis else [],
                 "words": " ".join(paper.title for one in settings for paper in one.papers),
                 "needs": [need for one in settings for need in one.needs],
             }
         return found
 
-    rows = side(shown.rows, shown.row_axes, lambda label: (label, shown.columns[0]))
-    columns = side(shown.columns, shown.column_axes, lambda label: (shown.rows[0], label))
+    rows = side(shown.rows, shown.row_axes, lambda row: ((row, column) for column in shown.columns))
+    columns = side(shown.columns, shown.column_axes, lambda column: ((row, column) for row in shown.rows))
     records = [record for value in shown.values.values() for record in value.used]
     return {
         "spread": spread(shown),

@@ -357,7 +357,9 @@ def test_axe_finds_nothing_serious(browser, dark, width):
     for page in KINDS:
         browser.open(page, dark=dark, width=width)
         browser.run(source)
-        answer = browser.driver.execute_async_script("axe.run({resultTypes: ['violations'], preload: false}).then(arguments[0])")
+        answer = browser.driver.execute_async_script(
+            "axe.run({resultTypes: ['violations'], preload: false}).then(arguments[0])"
+        )
         serious = [one for one in answer["violations"] if one["impact"] in ("serious", "critical")]
         assert [(page, one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in serious] == []
 

@@ -165,7 +165,7 @@
   const curves = (runs) => {
     const svg = document.createElementNS(SVG, "svg");
     const drawn = runs.filter((run) => run.curve && run.curve.length > 1);
-    svg.setAttribute("viewBox", "0 0 460 112");
+    svg.setAttribute("viewBox", "0 0 460 126");
     svg.setAttribute("class", "figure");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", "Test accuracy per epoch, one line per seed");
@@ -179,6 +179,8 @@
       add("path", { class: "rule", d: `M30 ${106 - share}H460` });
       add("text", { class: "tick end", x: 26, y: 110 - share }, share);
     }
+    add("text", { class: "tick", x: 30, y: 122 }, "first epoch");
+    add("text", { class: "tick end", x: 460, y: 122 }, "last epoch");
     drawn.forEach((run, place) => {
       const points = run.curve.map((y, x) => `${30 + (430 * x) / (run.curve.length - 1)},${106 - y / 10}`).join(" ");
       add("polyline", { class: `line c${place % 7}`, points });

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 SETTING = tuple(axis for axis in POINT if axis not in ("attack", "defense"))
 WORDS = {"dataset": "data set", "part": "trained on"}
-HOOKS = {"purify": "before training", "augment": "during training", "loss": "during training", "start": "during training"}
+DURING = ("augment", "loss", "start", "model", "configure")
+HOOKS = {"purify": "before training"} | dict.fromkeys(DURING, "during training")
 LARGE = 2000  # places of a board, cells on the page of an entry
 CURVE = 24  # points of a curve inside a board's page; the page of sources has all
 

@@ -659,6 +659,18 @@ def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_cle
     assert made(Records(tmp_path / "none")).top == 1.0
 
 
+def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_path):
+    """A row without a number in the first column is no less an attack; and the front page is a grid's, or the fullest."""
+    records = Records(tmp_path)
+    records.write(record(cells(TABLE.replaced(ratio=[0.5]))["ops", "none", 0]))
+    some = TABLE.replaced(ratio=[0.3], defense=["grayscale", "bdr(bits=2)"], attack=["random-noise"])
+    for cell in [*cells(some).values(), cells(TABLE.replaced(ratio=[0.3]))["ops", "none", 0]]:
+        records.write(record(cell))
+    found = others(records, set())
+    page = pages.Site(found).files()["index.html"]
+    assert "ratio 0.3</h2>" in page and '<a href="attack.random-noise.html">' in page and '<a href="defense.bdr.html">' in page
+
+
 def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
     """Four rows `45.0, none` on the page of a defense say nothing."""
     records, table = Records(tmp_path), TABLE.replaced(defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])

@@ -406,26 +406,30 @@ def poisons_tsne(
 ) -> None:
     """Draw the perturbations of poisons side by side, as points of a plane (t-SNE): do classes lie apart?
 
-    Poisons are crafted, or found. CSD is the discriminant of transferable unlearnable examples: the lower, the farther apart.
+    Poisons are crafted, or found; `bench report` shows what was drawn on a page of its own. CSD is the discriminant of
+    transferable unlearnable examples: the lower, the farther apart.
 
     Example: `bench poisons tsne lsp ops 'random-noise(kind=sample)' --dataset digits --output perturbations.svg`
     """
     if output.suffix not in (".svg", ".html"):
         raise _usage(f"--output {output}: expected a name that ends in .svg or .html")
     from benchmark import embed, schedule
-    from leaderboard import render, scatter
+    from leaderboard import figures, render, scatter, table
 
     space = _workspace(workspace)
     space.writable()
     found, names = embed.poisons(items, dataset, space, schedule.choose_device(device), images, seed)
     panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
     title = f"Perturbations of poisons of {dataset}"
-    drawing = scatter.svg(panels, names, title)
     lead = (
         f"t-SNE of the perturbations of {len(found[0].points)} images, coloured by class; CSD is low where classes lie apart."
     )
-    text = scatter.page(drawing, title, lead) if output.suffix == ".html" else drawing
+    plane = scatter.Plane(title, lead, names, panels)
+    drawing = plane.drawing()
+    text = scatter.page(drawing, title, lead) if output.suffix == ".html" else figures.standalone(drawing)
     render.write([], output.parent, (), more={output.name: text})
+    name = table.slugged(".".join([dataset, *(e.attack for e in found)]))
+    render.write([], space.figures, (), more={f"{name}.json": plane.text()})
     if as_json:
         return _print_json(
             {"path": str(output), "panels": [{"attack": e.attack, "checksum": e.checksum, "csd": e.csd} for e in found]}
@@ -1023,7 +1027,7 @@ def report(
     if wrong := [f for f in formats if f not in site.FORMATS]:
         raise _usage(f"unknown format {wrong[0]!r}; formats are {', '.join(site.FORMATS)}")
     if "html" in formats or output is not None:
-        paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root))
+        paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root), space.figures)
         if as_json:
             return _print_json([str(path) for path in paths])
         if (grid and not shown.boards) or "html" not in formats:

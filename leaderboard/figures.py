@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from leaderboard.language import DASH, asset, percent
@@ -15,10 +18,11 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-WIDTH, HEIGHT = 640, 300  # units of every chart
+WIDTH, SQUARE, HEIGHT = 640, 480, 300  # units of every chart; a scatter plot has its names inside
 LEFT, RIGHT, TOP, BOTTOM = 46, 190, 12, 40  # margins; the names of lines stand at the right
-LINE = 14  # height of a line of text
+LINE, LETTER = 14, 7.2  # height of a line of text, about the width of a letter
 UP = "test accuracy, %"
 COLOURS = 7  # series in different colours; each has its own dashes too
 
@@ -46,13 +50,15 @@ def lines(
     """Accuracies (fractions) over something. `ticks` are marks below; by default seven whole numbers at most."""
     xs = [x for line in several for x, _ in line.points]
     low, high = min(xs), max(xs)
+    most = _top([y for line in several for _, y in line.points])
     marks = list(ticks) or [(x, f"{x:g}") for x in _whole(low, high)]
 
     def place(point: Point) -> Point:
         share = (point[0] - low) / (high - low) if high > low else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT), _down(point[1])
+        return LEFT + share * (WIDTH - LEFT - RIGHT), _down(point[1], most)
 
-    parts = [_accuracy_axis(up), *(_tick(place((x, 0))[0], text) for x, text in marks), _across(across)]
+    ticked = (_tick(place((x, 0))[0], text) for x, text in marks)
+    parts = [_accuracy_axis(up, most, WIDTH - RIGHT), *ticked, _across(across, WIDTH - RIGHT)]
     ends = []
     for number, line in enumerate(several):
         kind = f"c{number % COLOURS}"
@@ -62,7 +68,7 @@ def lines(
         if dots and len(placed) <= 12:
             parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
         for (x, y), bar in zip(line.points, line.bars, strict=False):
-            (at, top), (_, bottom) = place((x, min(1.0, y + bar))), place((x, max(0.0, y - bar)))
+            (at, top), (_, bottom) = place((x, min(most, y + bar))), place((x, max(0.0, y - bar)))
             parts.append(f'<path class="bar {kind}" d="M{at:.1f} {top:.1f}V{bottom:.1f}"/>')
         ends.append((*placed[-1], f"{line.name} {percent(line.points[-1][1])}", kind))
     for (x, y, name, kind), lower in zip(sorted(ends, key=lambda end: end[1]), _apart(sorted(e[1] for e in ends)), strict=True):
@@ -72,31 +78,68 @@ def lines(
 
 
 def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, float, str]]) -> Markup:
-    """Named points, both coordinates accuracies; a line goes along those that no other beats in both."""
-    low = max(0.0, min((x for x, _, _ in points), default=0.0) - 0.05) // 0.1 / 10
+    """Named points, both coordinates accuracies; a line goes along those that no other beats in both.
+
+    A name stands beside its point where it covers nothing else, those of the line first; without such a place it is left out
+    and shown when the point is pointed at.
+    """
+    low = max(0.0, math.floor(10 * min((x for x, _, _ in points), default=0.0) - 0.2) / 10)
+    high = min(1.0, math.ceil(10 * max((x for x, _, _ in points), default=1.0) + 0.2) / 10)
+    top, right = _top([y for _, y, _ in points]), SQUARE - 14
 
     def place(x: float, y: float) -> Point:
-        return LEFT + (x - low) / (1 - low) * (WIDTH - LEFT - RIGHT), _down(y)
+        return LEFT + (x - low) / (high - low) * (right - LEFT), _down(y, top)
 
-    parts = [_accuracy_axis(up), _across(across)]
-    parts += [_tick(place(x / 100, 0)[0], str(x)) for x in range(round(100 * low), 101, 10)]
-    best = sorted((x, y) for x, y, _ in points if not any(a >= x and b >= y and (a, b) != (x, y) for a, b, _ in points))
+    parts = [_accuracy_axis(up, top, right), _across(across, right)]
+    parts += [_tick(place(x / 100, 0)[0], str(x)) for x in range(round(100 * low), round(100 * high) + 1, 10)]
+    best = sorted({(x, y) for x, y, _ in points if not any(a >= x and b >= y and (a, b) != (x, y) for a, b, _ in points)})
     if len(best) > 1:
         parts.append(
             '<polyline class="front" points="{}"/>'.format(" ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*p) for p in best)))
         )
-    placed = sorted((*place(x, y), name) for x, y, name in points)
-    order = sorted(placed, key=lambda one: one[1])
-    for (x, y, name), lower in zip(order, _apart([one[1] for one in order]), strict=True):
-        parts.append(f'<path class="lead" d="M{x:.1f} {y:.1f}L{WIDTH - RIGHT + 10} {lower:.1f}"/>')
-        parts.append(_text(WIDTH - RIGHT + 13, lower + 4, name, "name"))
-        kind = "c0" if any(abs(x - place(*p)[0]) + abs(y - place(*p)[1]) < 0.01 for p in best) else "c6"
-        parts.append(f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-    return _svg(title, parts, WIDTH, HEIGHT)
+    order = sorted(points, key=lambda one: ((one[0], one[1]) not in best, -one[1], -one[0], one[2]))
+    taken = [_around(*place(x, y)) for x, y, _ in points]
+    front = [_around(*one, 3) for a, b in pairwise(best) for one in _between(place(*a), place(*b))]
+    lost = 0
+    for x, y, name in order:
+        at, kind = place(x, y), "c0" if (x, y) in best else "c6"
+        parts.append(_dot(at, kind, 5, name))
+        if box := _free(at, name, [*taken, *front], right) or _free(at, name, taken, right):
+            taken.append(box)
+            parts.append(_text(box[0], box[3] - 3, name, "name"))
+        else:
+            lost += 1
+    if lost:
+        parts.append(_text(right, HEIGHT + LINE - 4, f"{lost} more have no room for their names: point at them", "tick end"))
+    return _svg(title, parts, SQUARE, HEIGHT + (LINE if lost else 0))
 
 
-def heat(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]]) -> Markup:
-    """A table as a picture: accuracies in percent on their colours."""
+def _around(x: float, y: float, far: float = 6) -> Box:
+    return x - far, y - far, x + far, y + far
+
+
+def _between(start: Point, end: Point) -> list[Point]:
+    """Points along a line, six units apart."""
+    steps = max(1, round(math.dist(start, end) / 6))
+    return [(start[0] + (end[0] - start[0]) * k / steps, start[1] + (end[1] - start[1]) * k / steps) for k in range(steps + 1)]
+
+
+def _free(at: Point, name: str, taken: Sequence[Box], right: float) -> Box | None:
+    """A place for a name near a point, inside the figure, that touches nothing taken; the nearest ones are tried first."""
+    wide = LETTER * len(name)
+    for far in (8, 16):
+        for x, y in ((far, 0), (-far - wide, 0), (-wide / 2, -far - 6), (-wide / 2, far + 6), (far - 2, -far), (far - 2, far)):
+            box = (at[0] + x, at[1] + y - LINE / 2, at[0] + x + wide, at[1] + y + LINE / 2)
+            inside = box[0] >= LEFT and box[2] <= right + 12 and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+            if inside and all(box[2] <= b[0] or b[2] <= box[0] or box[3] <= b[1] or b[3] <= box[1] for b in taken):
+                return box
+    return None
+
+
+def heat(
+    title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], most: float = 1.0
+) -> Markup:
+    """A table as a picture: accuracies in percent on their colours, which end at `most` (fraction)."""
     wide, high, left = 54, 22, 12 + 7 * min(40, max((len(row) for row in rows), default=0))
     top = 12 + 5 * min(34, max((len(column) for column in columns), default=0))
     parts = []
@@ -108,7 +151,7 @@ def heat(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequen
         parts.append(_text(left - 6, y + 15, _short(row, 40), "name end"))
         for j, value in enumerate(line):
             x = left + j * wide
-            kind = "none" if value is None else f"h{round(10 * value)}"
+            kind = "none" if value is None else f"h{min(10, round(10 * value / most))}"
             parts.append(f'<rect class="tile {kind}" x="{x}" y="{y}" width="{wide - 1}" height="{high - 1}"/>')
             parts.append(_text(x + wide / 2, y + 15, DASH if value is None else percent(value), "number"))
     right = left + len(columns) * wide + 4 * max((min(34, len(column)) for column in columns[-3:]), default=0)
@@ -118,7 +161,8 @@ def heat(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequen
 def _svg(title: str, parts: Sequence[str], width: float, height: float) -> Markup:
     from markupsafe import Markup, escape
 
-    start = f'<svg class="figure" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
+    kind = "figure square" if width == SQUARE else "figure"
+    start = f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
     return Markup(f"{start}<title>{escape(title)}</title>{''.join(parts)}</svg>")  # noqa: S704  (texts are escaped by `_text`)
 
 
@@ -128,14 +172,27 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
-def _down(accuracy: float) -> float:
-    return TOP + (1 - accuracy) * (HEIGHT - TOP - BOTTOM)
+def _dot(at: Point, kind: str, radius: int, name: str) -> str:
+    from markupsafe import escape
+
+    return f'<circle class="dot {kind}" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius}"><title>{escape(name)}</title></circle>'
+
+
+def _top(accuracies: Sequence[float]) -> float:
+    """Where an axis of accuracies ends, at a mark of its own: above all of them, half at least."""
+    tenths = max(5, min(10, math.ceil(10 * max(accuracies, default=1.0) + 0.2)))
+    return (tenths + (tenths in (7, 9))) / 10
+
+
+def _down(accuracy: float, top: float = 1.0) -> float:
+    return TOP + (1 - accuracy / top) * (HEIGHT - TOP - BOTTOM)
 
 
 @lru_cache(64)
-def _accuracy_axis(label: str) -> str:
-    rules = (f'<path class="rule" d="M{LEFT} {_down(y / 100):.1f}H{WIDTH - RIGHT}"/>' for y in range(0, 101, 20))
-    texts = (_text(LEFT - 6, _down(y / 100) + 4, str(y), "tick end") for y in range(0, 101, 20))
+def _accuracy_axis(label: str, top: float, right: float) -> str:
+    marks = range(0, round(100 * top) + 1, 20 if top > 0.6 else 10)
+    rules = (f'<path class="rule" d="M{LEFT} {_down(y / 100, top):.1f}H{right}"/>' for y in marks)
+    texts = (_text(LEFT - 6, _down(y / 100, top) + 4, str(y), "tick end") for y in marks)
     turned = f'<g transform="translate(11 {HEIGHT / 2 - 14:g}) rotate(-90)">{_text(0, 0, label, "tick middle")}</g>'
     return "".join((*rules, *texts, turned))
 
@@ -146,21 +203,24 @@ def _tick(x: float, text: str) -> str:
 
 
 @lru_cache(64)
-def _across(label: str) -> str:
-    return _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, label, "tick middle")
+def _across(label: str, right: float) -> str:
+    return _text((LEFT + right) / 2, HEIGHT - 6, label, "tick middle")
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
     """Move sorted heights apart until their texts do not overlap, as little as may be, inside the figure."""
-    found: list[float] = []
+    groups: list[list[float]] = []  # of heights that stand LINE apart around their mean
+
+    def first(group: Sequence[float]) -> float:
+        half = LINE * (len(group) - 1) / 2
+        return max(float(TOP), min(fmean(group) - half, HEIGHT - BOTTOM - 2 * half))
+
     for height in heights:
-        found.append(max(height, found[-1] + LINE) if found else height)
-    over = (found[-1] - (HEIGHT - BOTTOM)) if found else 0
-    ceiling: float = HEIGHT - BOTTOM
-    for number in range(len(found) - 1, -1, -1) if over > 0 else ():
-        found[number] = min(found[number], ceiling)
-        ceiling = found[number] - LINE
-    return found
+        groups.append([height])
+        while len(groups) > 1 and first(groups[-1]) < first(groups[-2]) + LINE * len(groups[-2]):
+            last = groups.pop()
+            groups[-1] += last
+    return [first(group) + LINE * number for group in groups for number in range(len(group))]
 
 
 def _whole(low: float, high: float) -> list[int]:

@@ -21,6 +21,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
+def moment(time: str) -> str:
+    """An ISO time as people write it: `2026-11-21 14:00 UTC`; what is no such time stays."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):[\d.]+(?:\+00:00|Z)$", r"\1 \2 UTC", time)
+
+
 @cache
 def asset(name: str) -> str:
     """A style sheet or script that pages carry inside."""
@@ -105,6 +110,11 @@ def environment(language: str) -> Environment:
         printed = "".join(f"<p>{escape(code(' '.join(part.split())))}</p>" for part in paragraphs if part)
         return Markup(printed)  # noqa: S704  (escaped part by part)
 
+    def sort_of(annotation: str) -> str:
+        """Say what a field takes where that is a choice."""
+        words = re.findall(r"['\"]([^'\"]+)['\"]", annotation) if annotation.startswith("Literal[") else []
+        return f"one of {', '.join(words)}" if len(words) > 1 else ""
+
     @lru_cache(4096)
     def item(text: str) -> Markup:
         """Print an item with its parameters small, and let it break behind commas."""
@@ -125,7 +135,14 @@ def environment(language: str) -> Environment:
         keep_trailing_newline=True,
         **options,
     )
-    environment.filters |= {"code": code, "item": item, "percent": percent, "prose": prose}
+    environment.filters |= {
+        "code": code,
+        "item": item,
+        "percent": percent,
+        "prose": prose,
+        "sort_of": sort_of,
+        "moment": moment,
+    }
     environment.globals["memory"] = lambda amount: f"{amount / 2**20:,.0f} MiB"
     if language == "html":
         style, script = asset("figure.css") + asset("style.css"), asset("site.js")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from leaderboard import figures, overview, printed, render, views
 from leaderboard.cite import bibliography
 from leaderboard.language import environment
+from leaderboard.pdf import pdf
+from leaderboard.scatter import Plane
 from leaderboard.sheet import Sheet
 from leaderboard.table import Board, slugged
 from registry import CATALOGS
@@ -52,17 +54,20 @@ class Site:
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     changelog: str = ""
     history: History | None = None
+    planes: Sequence[Plane] = ()
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         """Return every file by name, index.html first."""
-        first = next((board for board in self.boards if board.coverage["done"]), None) or next(iter(self.boards), None)
-        texts = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
+        done = [board for board in self.boards if board.coverage["done"]]
+        first = next((board for board in done if board.command), None)  # a grid's; else the one with most
+        first = first or max(done, key=lambda board: board.coverage["done"], default=next(iter(self.boards), None))
+        texts: dict[str, str | bytes] = {"index.html": self.board(first, home=True) if first else self._page("page.html")}
         for board in self.boards:
             texts[f"{board.slug}.html"] = self.board(board)
-            if board.subject == "attack" and board.row_axes == ("attack",):
-                texts[f"{board.slug}.defenses.html"] = self.board(board.transposed(), of=board)
+            if board.other:
+                texts[f"{board.slug}{board.other}.html"] = self.board(board.transposed(), of=board)
             texts |= {f"{board.slug}.{render.ENDINGS[form]}": render.FORMATS[form](board) for form in FILES}
-            texts |= {name: figures.standalone(svg) for name, svg in self._figures(board).items()}
+            texts |= printable(self._figures(board))
             texts[f"{board.slug}.bib"] = bibliography(views.papers(board))
         for name, group in self._homes.items():
             view = views.sources(group) | {"home_of": file_of("attack", group[0].attack)}
@@ -71,10 +76,17 @@ class Site:
         for sheet in self.sheets:
             texts |= printed.site(sheet, self._frame("papers"), self.links)
         for kind in KINDS:
-            rows = [views.row(entry, self._cells(kind, entry.name)) for entry in self.entries[kind]]
-            texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], kind=kind, rows=rows)
+            rows = [views.row(entry, idea(entry), self._cells(kind, entry.name)) for entry in self.entries[kind]]
+            context = {"kind": kind, "rows": rows, "beside": kind == "attack" and bool(self.planes)}
+            texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], **context)
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
+                texts |= printable({plot.file: plot.svg for plot in self._plots(kind, entry.name)})
+        if self.planes:
+            texts["perturbations.html"] = self._page(
+                "perturbations.html", "attacks", "Perturbations side by side", planes=views.planes(self.planes)
+            )
+            texts |= printable({f"perturbations.{plane.slug}": plane.drawing() for plane in self.planes})
         texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
@@ -136,6 +148,10 @@ class Site:
             for kind in KINDS:
                 for name in dict.fromkeys(cell.names(kind)):
                     found[kind, name].append(cell)
+        for board in self.boards:
+            for value in board.values.values():
+                if value.rest and value.used:  # of a defense that stands for others, which no cell names
+                    found["defense", value.point["defense"].partition("(")[0]].append(views.Cell(board, value))
         return found
 
     # pages
@@ -156,14 +172,21 @@ class Site:
         files = [(f"{base.slug}.{render.ENDINGS[form]}", name) for form, name in FILES.items()]
         files += [
             (f"{base.slug}.bib", "BibTeX"),
-            *((name, title) for name, title in views.figure_files(base) if name in self._figures(base)),
         ]
+        files += [
+            (f"{name}.{ending}", f"{title} ({ending.upper()})")
+            for name, title in views.figure_files(base)
+            for ending in ("svg", "pdf")
+            if name in self._figures(base)
+        ]
+        switch = views.switch(self.boards, base, board.subject)
         context = {
             "home": home,
             "board": board,
             "base": base,
-            "sides": base.row_axes == ("attack",) and base.subject == "attack",
-            "switch": views.switch(self.boards, base, ".defenses" if of else ""),
+            "sides": views.sides(base, board.subject, home),
+            "switch": switch,
+            "switched": {one["name"] for one in switch},
             "boards": self.boards,
             "bib": views.bib(board),
             "pareto": views.pareto(base),
@@ -181,20 +204,31 @@ class Site:
         return {}
 
     def _figures(self, board: Board) -> dict[str, str]:
-        """The figures of a board by the names of their files."""
+        """The figures of a board by the names of their files, without endings."""
         if board.slug not in self._drawn:
             values = [[board.values[row, column] for column in board.columns] for row in board.rows]
-            numbers = [
-                [value.mean if not value.reported else None for value in line] for line in values
-            ]  # pictures have no marks
-            drawn: dict[str, str] = {f"{board.slug}.heat.svg": figures.heat(board.title, board.rows, board.columns, numbers)}
+            # pictures have no marks
+            numbers = [[value.mean if not value.reported else None for value in line] for line in values]
+            rows, columns = (list(render.brief(labels).values()) for labels in (board.rows, board.columns))
+            drawn: dict[str, str] = {f"{board.slug}.heat": figures.heat(board.title, rows, columns, numbers, board.top)}
             if plot := views.pareto(board):
-                drawn[f"{board.slug}.pareto.svg"] = plot
+                drawn[f"{board.slug}.pareto"] = plot
             self._drawn[board.slug] = drawn
         return self._drawn[board.slug]
 
+    def _plots(self, kind: str, name: str) -> list[views.Plot]:
+        if (kind, name) not in self._plotted:
+            stem = file_of(kind, name).removesuffix(".html")
+            self._plotted[kind, name] = views.plots(kind, stem, self._cells(kind, name))
+        return self._plotted[kind, name]
+
+    @cached_property
+    def _plotted(self) -> dict[tuple[str, str], list[views.Plot]]:
+        return {}
+
     def _entry(self, kind: str, entry: Entry) -> str:
         cells = self._cells(kind, entry.name)
+        axes = (kind, *(axis for axis in KINDS if axis != kind), "protocol", "dataset", "ratio")
         return self._page(
             "entry.html",
             f"{kind}s",
@@ -205,14 +239,21 @@ class Site:
             needs=entry.facts.get("needs", ()),
             fields=[(f, write_value(f.default)) for f in entry.fields if not f.hidden],
             bibtex=bibliography([entry.paper] if entry.paper and entry.paper.url else []),
-            cells=[views.line(cell, kind) for cell in cells[: views.LARGE]],
+            cells=[views.line(cell) for cell in cells[: views.LARGE]],
             count=len(cells),
             boards=list({cell.board.slug: cell.board for cell in cells}.values()) if len(cells) > views.LARGE else (),
-            axes=[axis for axis in (*KINDS, "protocol", "dataset", "ratio") if axis != kind],
-            plots=views.plots(kind, cells),
+            axes=[axis for axis in axes if axis != kind or len({cell.value.point[kind] for cell in cells}) > 1],
+            plots=self._plots(kind, entry.name),
+            beside=any(entry.name == name for plane in self.planes for name in plane.attacks) if kind == "attack" else False,
             samples=self.samples.get(f"{kind}.{entry.name}", ()),
             identity=bool(entry.facts.get("identity")),
         )
+
+
+def printable(drawn: Mapping[str, str]) -> dict[str, str | bytes]:
+    """Figures as files of their own, SVG and PDF, by the names of files without endings."""
+    found: dict[str, str | bytes] = {f"{name}.svg": figures.standalone(svg) for name, svg in drawn.items()}
+    return found | {f"{name}.pdf": pdf(svg) for name, svg in drawn.items()}
 
 
 def file_of(kind: str, name: str) -> str:

@@ -28,6 +28,7 @@ UNITS = {
 }
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
+SIGNS = {WITHIN: "✓", DEVIATES: "✗"}  # told apart by their shapes
 
 
 def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
@@ -43,10 +44,10 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
 
 
 def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
-    """Return the page that lists the papers and their tables; our own printed tables come first."""
+    """Return the page that lists the papers and their tables; tables of our own come last."""
     papers = []
-    own = sorted(sheets, key=lambda sheet: sheet.source is not None)
-    for name, several in itertools.groupby(own, key=lambda sheet: sheet.table.paper):
+    ordered = sorted(sheets, key=lambda sheet: sheet.source is None)
+    for name, several in itertools.groupby(ordered, key=lambda sheet: sheet.table.paper):
         group = list(several)
         rows = [
             {
@@ -192,16 +193,25 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "states": dict(count),
         "command": shlex.quote(sheet.name),
         "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
-        "better": "high is good here" if sheet.table.better == "high" else "low is good here",
+        "better": f"{sheet.table.better} is good for its authors",
+        "tall": tall,
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
+        "column_axes": [AXES.get(axis, axis) for axis in sheet.table.columns],
         "columns": [" / ".join(column) for column in sheet.columns],
         "heads": [_spans(sheet.columns, level) for level in range(len(sheet.table.columns))],
         "lines": lines,
+        "conditions": {text: number for number, text in enumerate(_conditions(lines), 1)},
         "absent": dict(Counter(spot.reason for spot in sheet.cells if spot.state == "not-available")),
         "sources": _sources(sheet, links),
         "width": 120 + 24 * len(sheet.columns) + 30 * len(sheet.table.rows),
         "height": 120 + (18 if tall else 7) * len(sheet.rows) + 6 * len(sheet.notes),
     }
+
+
+def _conditions(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is otherwise about numbers of ours, each sentence once."""
+    cells = (cell for line in lines for cell in line["cells"] if cell is not None)
+    return list(dict.fromkeys(text for cell in cells for text in cell["changes"]))
 
 
 def _rows(rows: Sequence[tuple[str, ...]], number: int, level: int) -> int:
@@ -233,6 +243,7 @@ def _cell(spot: Spot | None, links: Mapping[str, str]) -> dict[str, Any] | None:
         "difference": signed(spot),
         "verdict": spot.verdict,
         "kind": KINDS.get(spot.verdict, "why"),
+        "sign": SIGNS.get(spot.verdict, ""),
         "changes": (*filter(None, [spot.oracle]), *spot.marks) if spot.mean is not None else (),
         "state": spot.state,
         "reason": spot.reason,

@@ -126,7 +126,7 @@ ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 
 def write(
-    boards: Sequence[Board], folder: Path, formats: Sequence[str], *, more: Mapping[str, str] | None = None
+    boards: Sequence[Board], folder: Path, formats: Sequence[str], *, more: Mapping[str, str | bytes] | None = None
 ) -> list[Path]:
     """Write each board as <slug>.<ending> in every format, and the files `more` by name.
 
@@ -140,12 +140,12 @@ def write(
     return [folder / name for name in texts]
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     """Write to a scratch name beside `path`, then rename."""
     handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)
     finally:

@@ -1,17 +1,29 @@
-"""Points of classes side by side, as one SVG that needs nothing beside it and can be read on light and dark pages."""
+"""Points of classes side by side, as one SVG that can be read on light and dark pages, and the files that keep them."""
 
 from __future__ import annotations
 
+import json
+import logging
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from colorsys import hls_to_rgb
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from html import escape
+from pathlib import Path
+
+from leaderboard.figures import standalone
+from leaderboard.language import environment
+from leaderboard.table import slugged
 
 SIDE, GAP, HEAD, LINE = 260, 24, 46, 22  # pixels: side of a panel, between panels, above one, a line of the legend
 MARGIN = 8  # pixels between points and the frame
 LETTER = 8  # pixels, about the width of one
 PER_ROW = 3  # panels
 NAMED = 20  # classes up to which there is a legend
+BRIGHT = 0.25  # luminance of the colours of classes
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,66 +36,126 @@ class Panel:
     note: str = ""  # a short line under the title
 
 
+@dataclass(frozen=True)
+class Plane:
+    """Panels side by side, as a workspace keeps them for its site."""
+
+    title: str
+    lead: str
+    names: Sequence[str]  # of the classes 0, 1, ...
+    panels: Sequence[Panel]
+    slug: str = ""  # of its file
+
+    def text(self) -> str:
+        """Return it as JSON, coordinates to four digits of the largest."""
+        content = {"title": self.title, "lead": self.lead, "names": list(self.names)}
+        panels = [asdict(panel) | {"points": _rounded(panel.points), "classes": list(panel.classes)} for panel in self.panels]
+        return json.dumps(content | {"panels": panels}, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def read(cls, text: str, slug: str = "") -> Plane:
+        """ValueError, KeyError or TypeError for what `text` did not write, and for what cannot be drawn."""
+        found = json.loads(text)
+        panels = [
+            Panel(
+                str(one["title"]),
+                [(float(x), float(y)) for x, y in one["points"]],
+                [int(label) for label in one["classes"]],
+                str(one["note"]),
+            )
+            for one in found["panels"]
+        ]
+        plane = cls(str(found["title"]), str(found["lead"]), [str(name) for name in found["names"]], panels, slug)
+        plane.drawing()
+        return plane
+
+    @property
+    def attacks(self) -> set[str]:
+        """The names of the entries that have a panel."""
+        return {part for panel in self.panels for part in re.sub(r"\([^()]*\)", "", panel.title).split("+")}
+
+    def drawing(self) -> str:
+        return drawing(self.panels, self.names, self.title)
+
+
+def planes(folder: Path) -> list[Plane]:
+    """What a workspace keeps, by name; what is damaged is left out."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(Plane.read(path.read_text(encoding="utf-8"), slugged(path.stem)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is left out: %s", path.name, error)
+    return found
+
+
 def svg(panels: Sequence[Panel], names: Sequence[str], title: str) -> str:
-    """Return the panels as an SVG document; `names` are those of the classes 0, 1, ... The same input gives the same text."""
+    """Return `drawing` as a document of its own, with its colours inside."""
+    return standalone(drawing(panels, names, title))
+
+
+def drawing(panels: Sequence[Panel], names: Sequence[str], title: str) -> str:
+    """Return the panels as SVG; `names` are those of the classes 0, 1, ... The same input gives the same text."""
     for panel in panels:
         if len(panel.points) != len(panel.classes):
             raise ValueError(f"{panel.title}: {len(panel.points)} points, {len(panel.classes)} classes; expected one of each")
+        if min(panel.classes, default=0) < 0:
+            raise ValueError(f"{panel.title}: class {min(panel.classes)}; classes are 0, 1, ...")
         if not all(math.isfinite(value) for point in panel.points for value in point):
             raise ValueError(f"{panel.title}: a point is not finite")
     across = max(1, min(PER_ROW, len(panels)))
     width = across * SIDE + (across + 1) * GAP
+    count = max([len(names), *(1 + max(panel.classes, default=0) for panel in panels)])
+    colours = [colour(number / count) for number in range(count)]
     parts, top = [], GAP // 2
     for start in range(0, len(panels), across):
         for place, panel in enumerate(panels[start : start + across]):
-            parts.append(_panel(panel, GAP + place * (SIDE + GAP), top, names))
+            parts.append(_panel(panel, GAP + place * (SIDE + GAP), top, names, colours))
         top += HEAD + SIDE + GAP
-    legend, height = _legend(names if len(names) <= NAMED else [], width, top)
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" class="scatter" viewBox="0 0 {width} {height}" role="img">'
-    return "\n".join([opening, f"<title>{escape(title)}</title>", _style(names), *parts, *legend, "</svg>", ""])
+    legend, height = _legend(names if len(names) <= NAMED else [], width, top, colours)
+    opening = f'<svg class="figure scatter" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+    return "\n".join([opening, f"<title>{escape(title)}</title>", *parts, *legend, "</svg>"])
 
 
-def page(drawing: str, title: str, lead: str) -> str:
-    """Return a page like the site's others around a drawing of `svg`."""
+def page(plane: str, title: str, lead: str) -> str:
+    """Return a page like the site's others around a drawing."""
     from markupsafe import Markup
 
-    from leaderboard.language import environment
-
     template = environment("html").get_template("scatter.html")
-    return template.render(scripted=False, title=title, lead=lead, drawing=Markup(drawing))  # noqa: S704  (ours, escaped above)
+    return template.render(scripted=False, title=title, lead=lead, drawing=Markup(plane))  # noqa: S704  (ours, escaped above)
 
 
-def _style(names: Sequence[str]) -> str:
-    """Colours by class: the circle of hues in equal steps, darker on light pages."""
-    hues = [round(360 * number / max(1, len(names))) for number in range(len(names))]
-    light = "".join(f".scatter .k{number} {{ stroke: hsl({hue} 75% 42%); }}\n" for number, hue in enumerate(hues))
-    dark = "".join(f".scatter .k{number} {{ stroke: hsl({hue} 75% 66%); }}\n" for number, hue in enumerate(hues))
-    return (
-        "<style>\n"
-        ".scatter { display: block; width: 100%; height: auto; max-width: 60rem; background: none; }\n"
-        ".scatter text { font: 13px system-ui, sans-serif; fill: #1b1d21; }\n"
-        ".scatter .note { font-size: 11px; fill: #5a6070; }\n"
-        ".scatter rect { fill: none; stroke: #d9dce3; }\n"
-        ".scatter path { fill: none; stroke-width: 4; stroke-linecap: round; stroke-opacity: .75; }\n"
-        f"{light}@media (prefers-color-scheme: dark) {{\n"
-        ".scatter text { fill: #eceef2; }\n.scatter .note { fill: #a3aab8; }\n.scatter rect { stroke: #343943; }\n"
-        f"{dark}}}\n</style>"
-    )
+@lru_cache(512)
+def colour(share: float) -> str:
+    """The colour at a share of the circle of hues, as light as reads on white and on black: #rrggbb."""
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        red, green, blue = hls_to_rgb(share, middle, 0.7)
+        bright = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2  # luminance, 0..1
+        low, high = (middle, high) if bright < BRIGHT else (low, middle)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(share, high, 0.7))
 
 
-def _panel(panel: Panel, left: int, top: int, names: Sequence[str]) -> str:
+def _rounded(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    most = max((abs(value) for point in points for value in point), default=0.0)
+    digits = 4 - math.ceil(math.log10(most)) if most > 0 else 0
+    return [(round(x, digits), round(y, digits)) for x, y in points]
+
+
+def _panel(panel: Panel, left: int, top: int, names: Sequence[str], colours: Sequence[str]) -> str:
     lines = [
         f'<g transform="translate({left} {top})">',
         f"<title>{escape(panel.title)}</title>",
         f'<text y="16">{escape(_clipped(panel.title, SIDE // LETTER))}</text>',
         f'<text class="note" y="34">{escape(_clipped(panel.note, SIDE // LETTER))}</text>',
-        f'<rect y="{HEAD}" width="{SIDE}" height="{SIDE}"/>',
+        f'<rect class="frame" y="{HEAD}" width="{SIDE}" height="{SIDE}"/>',
     ]
     places = _placed(panel.points)
     for label in sorted(set(panel.classes)):
         dots = "".join(f"M{x} {y}h0" for (x, y), own in zip(places, panel.classes, strict=True) if own == label)
         name = names[label] if label < len(names) else str(label)
-        lines.append(f'<path class="k{label}" d="{dots}"><title>{escape(name)}</title></path>')
+        lines.append(f'<path class="point k{label}" stroke="{colours[label]}" d="{dots}"><title>{escape(name)}</title></path>')
     return "\n".join([*lines, "</g>"])
 
 
@@ -101,7 +173,7 @@ def _placed(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
     return found
 
 
-def _legend(names: Sequence[str], width: int, top: int) -> tuple[list[str], int]:
+def _legend(names: Sequence[str], width: int, top: int, colours: Sequence[str]) -> tuple[list[str], int]:
     """Return the names with their colours, in as many lines as they need, and where they end."""
     lines, left, there = [], GAP, bool(names)
     for number, name in enumerate(names):
@@ -109,7 +181,8 @@ def _legend(names: Sequence[str], width: int, top: int) -> tuple[list[str], int]
         if left > GAP and left + needed > width:
             left, top = GAP, top + LINE
         lines.append(
-            f'<path class="k{number}" d="M{left + 6} {top}h0"/><text x="{left + 14}" y="{top + 4}">{escape(name)}</text>'
+            f'<path class="point key k{number}" stroke="{colours[number]}" d="M{left + 6} {top}h0"/>'
+            f'<text x="{left + 14}" y="{top + 4}">{escape(name)}</text>'
         )
         left += needed
     return lines, top + LINE * there

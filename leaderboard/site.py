@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leaderboard import gallery, pages, printed, render
+from leaderboard import gallery, pages, printed, render, scatter
 from leaderboard.sheet import Finder, Sheet, sheets, tidy
 from leaderboard.table import Board, board, others
 from registry import EntryError, lacking, resolve
@@ -67,16 +67,24 @@ class Shown:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
         return printed.tidy(tidy(self.sheets, everything=not self.whole))
 
-    def site(self, store: Path | None = None, changelog: str = "") -> pages.Site:
-        """The pages of the whole site. `store` is where the poisons of pictures lie."""
+    def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> pages.Site:
+        """The pages of the whole site. `store` is where the poisons of pictures lie, `kept` where planes of perturbations do."""
         boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in self.sheets)])
-        return pages.Site(boards, self.sheets, gallery.samples(store) if store else {}, changelog)
+        pictures, planes = gallery.samples(store) if store else {}, scatter.planes(kept) if kept else ()
+        return pages.Site(boards, self.sheets, pictures, changelog, planes=planes)
 
-    def write(self, folder: Path, formats: Sequence[str], store: Path | None = None, changelog: str = "") -> list[Path]:
-        """Write the files; the first path is the page, where there is one. `store` is where the poisons of pictures lie."""
+    def write(
+        self,
+        folder: Path,
+        formats: Sequence[str],
+        store: Path | None = None,
+        changelog: str = "",
+        kept: Path | None = None,
+    ) -> list[Path]:
+        """Write the files; the first path is the page, where there is one. `store` and `kept` as for `site`."""
         sheets = list(self.sheets)
         if "html" in formats and (self.whole or self.boards):
-            made = self.site(store, changelog)
+            made = self.site(store, changelog, kept)
             others = [form for form in formats if form != "html"]
             return render.write(made.boards, folder, others, more=made.files())
         endings = render.ENDINGS | {"html": "html"}

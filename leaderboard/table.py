@@ -7,6 +7,7 @@ is printed about a cell comes from its runs, one per seed; a cell without a numb
 from __future__ import annotations
 
 import logging
+import math
 import re
 import shlex
 from collections import Counter, defaultdict
@@ -224,16 +225,27 @@ class Board:
         sides = {"attack": ("defense",), "defense": ("attack",)}
         return next((axis for axis, columns in sides.items() if self.column_axes == columns and axis in self.row_axes), "")
 
+    @property
+    def other(self) -> str:
+        """What the slug of the same places seen from the other side ends in; '' where there is no such side."""
+        return {"attack": ".defenses", "defense": ".attacks"}[self.subject] if self.row_axes == (self.subject,) else ""
+
+    @cached_property
+    def top(self) -> float:
+        """Where colours end: the best accuracy of clean training, up to the next tenth; 1.0 where nothing clean is measured."""
+        clean = [value.mean for value in self.values.values() if value.clean and value.mean is not None]
+        return max(1, math.ceil(10 * max(clean))) / 10 if clean else 1.0
+
     @cached_property
     def standings(self) -> dict[str, Standing]:
         """One per row; empty where `subject` is. Rows of two protocols never meet in a ranking."""
         return standings(self)
 
     def transposed(self) -> Board:
-        """The same places with rows and columns changed over: the defender's view of an attacker's board."""
+        """The same places with rows and columns changed over: the defender's view of an attacker's board, or the reverse."""
         return replace(
             self,
-            slug=f"{self.slug}.defenses",
+            slug=f"{self.slug}{self.other}",
             row_axes=self.column_axes,
             column_axes=self.row_axes,
             rows=self.columns,
@@ -318,7 +330,8 @@ def others(records: Records, shown: set[str]) -> list[Board]:
             for attack in attacks
             for defense in defenses
         ]
-        share = f", ratio {place['ratio']}, {place['part']} images" if (place["ratio"], place["part"]) != ("1", "all") else ""
+        share = f", ratio {place['ratio']}" if place["ratio"] != "1" else ""
+        share += f", {place['part']} images alone" if place["part"] != "all" else ""
         title = f"{place['dataset']}, {place['architecture']}, protocol {place['protocol']}{share}"
         note = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
         slug = slugged("others." + ".".join(text for text in names if text not in ("1", "all")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from leaderboard import figures
 from leaderboard.cite import bibtex
 from leaderboard.figures import Line
+from leaderboard.language import moment
 from leaderboard.render import brief, difference, is_worst, number, short, spread
-from leaderboard.table import POINT, Board, Value, slugged
+from leaderboard.scatter import Plane
+from leaderboard.table import POINT, Board, Key, Value, slugged
 from registry import CATALOGS, EntryError, Paper
 from registry.catalog import Entry
 from registry.item import write, write_value
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 SETTING = tuple(axis for axis in POINT if axis not in ("attack", "defense"))
 WORDS = {"dataset": "data set", "part": "trained on"}
-HOOKS = {"purify": "before training", "augment": "during training", "loss": "during training", "start": "during training"}
+DURING = ("augment", "loss", "start", "model", "configure")
+HOOKS = {"purify": "before training"} | dict.fromkeys(DURING, "during training")
 LARGE = 2000  # places of a board, cells on the page of an entry
 CURVE = 24  # points of a curve inside a board's page; the page of sources has all
 
@@ -78,26 +81,27 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
     """The table of a board, and the provenance behind its numbers for the drawer; that of its `other` side is the same."""
     tags = {axis: _tags(shown, axis) for axis in ("attack", "defense")}
 
-    def side(labels: Sequence[str], axes: Sequence[str], key: Any) -> dict[str, dict[str, Any]]:
+    def side(labels: Sequence[str], axes: Sequence[str], along: Callable[[str], Iterable[Key]]) -> dict[str, dict[str, Any]]:
         found = {}
         for label in labels:
-            point = shown.values[key(label)].point
+            first = next(iter(along(label)))
+            point = shown.values[first].point
             axis = next((axis for axis in ("attack", "defense") if axis in axes), "")
             settings = [shown.settings[a][point[a]] for a in axes if point[a] in shown.settings.get(a, ())]
-            run = next((run for run in shown.values[key(label)].runs), None)
+            run = next((run for place in along(label) for run in shown.values[place].runs), None)
             found[label] = {
                 "label": label,
                 "slug": slugged(label),
                 "href": _page_of(axis, run.cell) if run and axis else "",
-                "clean": shown.values[key(label)].clean and axis == "attack",
+                "clean": shown.values[first].clean and axis == "attack",
                 "tags": tags[axis].get(point[axis], []) if axis else [],
                 "words": " ".join(paper.title for one in settings for paper in one.papers),
                 "needs": [need for one in settings for need in one.needs],
             }
         return found
 
-    rows = side(shown.rows, shown.row_axes, lambda label: (label, shown.columns[0]))
-    columns = side(shown.columns, shown.column_axes, lambda label: (shown.rows[0], label))
+    rows = side(shown.rows, shown.row_axes, lambda row: ((row, column) for column in shown.columns))
+    columns = side(shown.columns, shown.column_axes, lambda column: ((row, column) for row in shown.rows))
     records = [record for value in shown.values.values() for record in value.used]
     return {
         "spread": spread(shown),
@@ -118,6 +122,11 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
         "brief": brief([*shown.rows, *shown.columns]),
         "data": other["data"] if other else data(shown),
     }
+
+
+def tint(value: Value, shown: Board) -> int | None:
+    """The number of a place's colour, 0 strong to 10 none, on the scale of its board."""
+    return None if value.mean is None else min(10, round(10 * value.mean / shown.top))
 
 
 def large(shown: Board) -> bool:
@@ -161,7 +170,7 @@ def _cell(shown: Board, row: str, column: str, links: Mapping[str, str]) -> dict
         "number": number(value),
         "note": short(value, shown.seeds),
         "change": difference(value.drop) if value.drop is not None and not large(shown) else "",
-        "heat": round(10 * value.mean) if value.mean is not None else None,
+        "heat": tint(value, shown),
         "best": is_worst(shown, row, column),
         "reported": value.reported,
         "href": links[run.id] if run else "",
@@ -219,7 +228,7 @@ def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, A
         "seconds": seconds(record),
         "memory": f"{record.peak_memory / 2**20:,.0f} MiB" if record.peak_memory else "",
         "shared": [texts.setdefault(tuple(one.items()), len(texts)) for one in several],
-        "finished": record.finished,
+        "finished": moment(record.finished),
     }
     return found | by | ({"why": f"stale: {run.reason}"} if run.state == "stale" else {})
 
@@ -266,8 +275,21 @@ def papers(shown: Board) -> list[Paper]:
     return list(dict.fromkeys(paper for one in settings for paper in one.papers))
 
 
-def switch(boards: Sequence[Board], current: Board, side: str) -> list[dict[str, Any]]:
-    """The axes in which boards differ, each with links to the board that has another value and the most else in common."""
+def sides(base: Board, subject: str, home: bool) -> list[dict[str, Any]]:
+    """A board seen as an attacker sees it and as a defender does; `subject` is what is seen now, none if there is one side."""
+    words = {"attack": "Attacker", "defense": "Defender"}
+    if not base.other:
+        return []
+    plain = "index.html" if home else f"{base.slug}.html"
+    files = {axis: plain if axis == base.subject else f"{base.slug}{base.other}.html" for axis in words}
+    return [{"text": text, "file": files[axis], "here": axis == subject} for axis, text in words.items()]
+
+
+def switch(boards: Sequence[Board], current: Board, subject: str) -> list[dict[str, Any]]:
+    """The axes in which boards differ, each with links to the board that has another value and the most else in common.
+
+    `subject` is whose view is on show: links keep it where the other board has it.
+    """
     found = []
     for axis in SETTING:
         if axis not in current.fixed:
@@ -277,18 +299,18 @@ def switch(boards: Sequence[Board], current: Board, side: str) -> list[dict[str,
         for text in sorted(texts):
             fits = [board for board in boards if board.fixed.get(axis) == text]
             nearest = max(fits, key=lambda b: sum(b.fixed.get(a) == t for a, t in current.fixed.items() if a != axis))
-            sided = side if nearest.subject == "attack" and nearest.row_axes == ("attack",) else ""
+            sided = nearest.other if nearest.subject != subject else ""
             options.append({"text": text, "file": f"{nearest.slug}{sided}.html", "here": text == current.fixed[axis]})
         if len(options) > 1:
-            found.append({"axis": WORDS.get(axis, axis), "options": options})
+            found.append({"name": axis, "axis": WORDS.get(axis, axis), "options": options})
     return found
 
 
 def pareto(shown: Board) -> Markup | None:
     """What each defense costs on clean data against what it saves in the worst case."""
-    if shown.subject != "attack" or shown.row_axes != ("attack",):
+    if not shown.other:
         return None
-    turned = shown.transposed()
+    turned = shown if shown.subject == "defense" else shown.transposed()
     names = brief(turned.rows)
     points = [
         (standing.clean, standing.worst_case, names[row])
@@ -358,29 +380,28 @@ def described(cell: Cell) -> str:
     return f"{cell.value.point['attack']} × {cell.value.point['defense']}"  # noqa: RUF001
 
 
-def line(cell: Cell, kind: str) -> dict[str, Any]:
+def line(cell: Cell) -> dict[str, Any]:
     """A row of the table of an entry's cells."""
     value = cell.value
     return {
         "cell": cell,
-        "axes": {axis: text for axis, text in value.point.items() if axis != kind},
+        "axes": value.point,
         "number": number(value),
         "change": difference(value.drop) if value.drop is not None else "",
-        "heat": round(10 * value.mean) if value.mean is not None else None,
+        "heat": tint(value, cell.board),
         "note": short(value, value.n),
     }
 
 
-def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
-    """A row of the list of entries."""
-    values = [cell.value for cell in cells if cell.value.state != "stale" and not cell.value.reported]
-    means = [value.mean for value in values if value.mean is not None]
+def row(entry: Entry, idea: str, cells: Sequence[Cell]) -> dict[str, Any]:
+    """A row of the list of entries; of the idea its first line, which spells a short name out."""
+    measured = [cell for cell in cells if cell.value.mean is not None and cell.value.state != "stale" and not cell.value.reported]
     return {
         "entry": entry,
+        "idea": idea.partition("\n")[0],
         "file": f"{entry.kind[:-1]}.{slugged(entry.name)}.html",
-        "cells": len(means),
-        "low": min(means, default=None),
-        "high": max(means, default=None),
+        "cells": len(measured),
+        "settings": len({cell.setting for cell in measured}),
         "tags": list(
             dict.fromkeys(
                 [*(HOOKS[h] for h in HOOKS if h in entry.hooks), *(f"needs {n}" for n in entry.facts.get("needs", ()))]
@@ -391,8 +412,20 @@ def row(entry: Entry, cells: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def plots(kind: str, cells: Sequence[Cell]) -> list[tuple[str, Markup]]:
-    """Curves of an entry: accuracy per epoch on its first board, accuracy over the radius, over the protection ratio."""
+@dataclass(frozen=True)
+class Plot:
+    """A figure of an entry, and its file without the ending."""
+
+    title: str
+    svg: Markup
+    file: str
+
+
+def plots(kind: str, stem: str, cells: Sequence[Cell]) -> list[Plot]:
+    """Curves of an entry, whose files begin with `stem`.
+
+    Accuracy per epoch on its first board, accuracy over the radius, over the protection ratio.
+    """
     found = []
     cells = [cell for cell in cells if not cell.value.reported]  # in a picture no mark would say whose a number is
     first = [cell for cell in cells if cell.board is cells[0].board and cell.value.state in ("done", "partial")]
@@ -408,7 +441,7 @@ def plots(kind: str, cells: Sequence[Cell]) -> list[tuple[str, Markup]]:
     if kind == "attack":
         for axis, across in (("epsilon", "radius epsilon"), ("ratio", "share of the training images that is poisoned")):
             found += _sweeps(cells, axis, across)
-    return found
+    return [Plot(title, svg, f"{stem}.curve-{number}") for number, (title, svg) in enumerate(found, 1)]
 
 
 def _mean_curve(value: Value) -> list[figures.Point]:
@@ -417,8 +450,8 @@ def _mean_curve(value: Value) -> list[figures.Point]:
 
 
 def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Markup]]:
-    """One figure per setting in which only `axis` varies, one line per defense."""
-    groups: dict[tuple[str, ...], dict[str, dict[float, Value]]] = defaultdict(lambda: defaultdict(dict))
+    """One figure per setting in which only `axis` varies, one line per defense, from clean training on where that is known."""
+    groups: dict[tuple[str, ...], dict[str, dict[float, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         part, value = cell.value.runs[0].cell.attack[0], cell.value
         x = value.runs[0].cell.ratio if axis == "ratio" else part.fields.get("epsilon")
@@ -426,18 +459,21 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
             rest = {name: given for name, given in part.fields.items() if name != axis}
             named = write(part.name, rest) if axis == "epsilon" else value.point["attack"]
             where = setting({**value.point, **({"ratio": "1"} if axis == "ratio" else {})})
-            groups[named, where][value.point["defense"]][float(x)] = value
+            points = groups[named, where][value.point["defense"]]
+            points[float(x)] = (value.mean, value.std or 0.0)
+            if value.drop is not None:  # nothing added, nobody poisoned: clean training with the same defense
+                points.setdefault(0.0, (value.mean + value.drop, 0.0))
     found = []
     for (named, where), several in groups.items():
         names = brief(list(several))
         drawn = [
             Line(
                 names[defense],
-                sorted((x, v.mean or 0.0) for x, v in points.items()),
-                [v.std or 0.0 for _, v in sorted(points.items())],
+                [(x, mean) for x, (mean, _) in sorted(points.items())],
+                [std for _, (_, std) in sorted(points.items())],
             )
             for defense, points in several.items()
-            if len(points) > 1
+            if len(points) > 1 + (0.0 in points)
         ]
         if drawn:
             xs = sorted({x for one in drawn for x, _ in one.points})
@@ -447,9 +483,19 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
     return found
 
 
-FIGURE_NAMES = (("heat", "heat map (SVG)"), ("pareto", "Pareto plot (SVG)"))
+FIGURE_NAMES = (("heat", "heat map"), ("pareto", "Pareto plot"))
+
+
+def planes(several: Sequence[Plane]) -> list[dict[str, Any]]:
+    """Perturbations side by side, for their page."""
+    from markupsafe import Markup
+
+    return [
+        {"plane": plane, "file": f"perturbations.{plane.slug}", "drawing": Markup(plane.drawing())}  # noqa: S704  (escaped there)
+        for plane in several
+    ]
 
 
 def figure_files(shown: Board) -> list[tuple[str, str]]:
-    """The figures that a board may have: file and title."""
-    return [(f"{shown.slug}.{name}.svg", title) for name, title in FIGURE_NAMES]
+    """The figures that a board may have: file without its ending, and title."""
+    return [(f"{shown.slug}.{name}", title) for name, title in FIGURE_NAMES]

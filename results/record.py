@@ -157,6 +157,11 @@ class Workspace:
         return self._part("BENCH_RESULTS", "results/records")
 
     @property
+    def figures(self) -> Path:
+        """What is shown beside records and measures nothing: planes of perturbations."""
+        return self.records.parent / "figures"
+
+    @property
     def site(self) -> Path:
         return self._part("BENCH_SITE", "leaderboard/site")
 

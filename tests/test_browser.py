@@ -14,8 +14,11 @@ from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
 from test_submissions import SCRIPT, ids, marked
 
 from leaderboard import pages, render
+from leaderboard.scatter import Panel, Plane
+from leaderboard.sheet import sheets
 from leaderboard.table import others
-from results import Records
+from registry import lacking, resolve
+from results import Records, read_grid
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")
@@ -138,7 +141,10 @@ def site(tmp_path_factory):
         "height": 1,
     }
     samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
-    files = pages.Site([b, *others(records, b.shown)], samples=samples, changelog="# Changelog\n").files()
+    plane = Plane("Noise", "Two images", ["cat", "dog"], [Panel("ops", [(0.0, 0.0), (1.0, 1.0)], [0, 1], "CSD 0.50")], "one")
+    tables = sheets(read_grid("d-vae/table-2"), records, resolve, lacking)
+    boards = [b, *others(records, b.shown)]
+    files = pages.Site(boards, tables, samples=samples, changelog="# Changelog\n", planes=[plane]).files()
     render.write([], folder, (), more=files)
     return folder
 
@@ -265,6 +271,26 @@ def test_export_has_what_is_in_view(browser):
     assert bibtex.count("@") >= 1 and "Shortcut" in bibtex and "Image Shortcut Squeezing" in bibtex
 
 
+def test_the_best_epoch_is_another_view_in_no_ranking_and_can_be_left(browser):
+    """An oracle's numbers: marked, without ranks, means and worst cases, exported under their name; and gone with one click."""
+    browser.open("quick.html")
+    before, heads = browser.texts("#board td"), browser.heads()
+    browser.click("#best")
+    assert browser.view() == "#best=1" and "looking at the test set" in browser.texts("#oracle")[0]
+    assert browser.heads() == [head for head in heads if head not in ("rank", "mean", "worst case")]
+    assert browser.texts("#board tr:nth-child(2) td a")[:2] == ["31.0 ± 1.4", "32.0 ± 1.4"] and not browser.texts(
+        "#board .mark"
+    )
+    table = list(csv.reader(io.StringIO(browser.exported("CSV"))))
+    assert table[0][1] == "none, best epoch" and float(table[2][1]) == pytest.approx(0.31)
+    assert "Image Shortcut Squeezing" in browser.exported("BibTeX")
+    browser.open("quick.html#best=1&sort=mean:down")  # not a ranking by another name
+    assert browser.rows() == ["none", "ops", "random-noise"] and len(browser.texts("#oracle")) == 1
+    browser.click("#best")
+    browser.click("#tools [type=reset]")
+    assert browser.texts("#board td") == before and browser.heads() == heads and not browser.texts("#oracle")
+
+
 def test_dark_mode_is_dark_and_figures_follow(browser):
     """Nobody reads black on black."""
     browser.open("quick.html", dark=True)
@@ -283,25 +309,32 @@ def brightness(colour):
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-MAIN = (
+KINDS = (  # a page of each kind, what opens on a board included
     "index.html",
     "quick.defenses.html",
+    "quick.html#best=1",
+    f"quick.html#cell={cells()['ops', 'grayscale', 0].id}",
+    "others.quick.digits.0.5.small-cnn.html",
+    "papers.html",
+    "d-vae.table-2.html",
+    "attacks.html",
     "attack.ops.html",
-    "defense.at.html",
+    "defense.grayscale.html",
+    "architecture.small-cnn.html",
     "sources.ops.html",
+    "perturbations.html",
     "coverage.html",
     "protocols.html",
+    "changes.html",
 )
 
 
-@pytest.mark.parametrize(
-    "page", [*MAIN, "attacks.html", "changes.html", "papers.html", "others.quick.digits.0.5.small-cnn.html"]
-)
+@pytest.mark.parametrize("page", KINDS)
 def test_a_phone_scrolls_tables_and_never_the_page(browser, page):
     """At 360 pixels nothing sticks out of the page; tables scroll inside their frames."""
     browser.open(page, width=360)
     assert browser.run("return document.documentElement.scrollWidth") <= 360
-    browser.picture(f"phone-{page.removesuffix('.html')}")
+    browser.picture(f"phone-{page.replace('.html', '').replace('#', '-')}")
 
 
 def test_without_javascript_everything_can_be_read_and_no_dead_control_is_seen(browser):
@@ -316,16 +349,18 @@ def test_without_javascript_everything_can_be_read_and_no_dead_control_is_seen(b
     assert not {role for role, _ in names} & {"button", "searchbox", "checkbox", "dialog"}
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_nothing_serious(browser, dark):
-    """Contrast, names, roles, headings, focus: what a screen reader and a keyboard need."""
+@pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 360)], ids=["light", "dark-phone"])
+def test_axe_finds_nothing_serious(browser, dark, width):
+    """Contrast, names, roles, headings, focus: what a screen reader and a keyboard need, on every kind of page."""
     import axe_core_python
 
     source = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
-    for page in MAIN if not dark else MAIN[:3]:
-        browser.open(page, dark=dark)
+    for page in KINDS:
+        browser.open(page, dark=dark, width=width)
         browser.run(source)
-        answer = browser.driver.execute_async_script("axe.run({resultTypes: ['violations']}).then(arguments[0])")
+        answer = browser.driver.execute_async_script(
+            "axe.run({resultTypes: ['violations'], preload: false}).then(arguments[0])"
+        )
         serious = [one for one in answer["violations"] if one["impact"] in ("serious", "critical")]
         assert [(page, one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in serious] == []
 

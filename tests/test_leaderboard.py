@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from html.parser import HTMLParser
 from statistics import stdev
 from xml.etree import ElementTree
@@ -28,6 +29,7 @@ import registry
 import results
 from leaderboard import figures, gallery, language, pages, render, views
 from leaderboard.cite import bibliography
+from leaderboard.pdf import pdf
 from leaderboard.table import board, others, slugged
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Store
@@ -94,7 +96,8 @@ def html(*boards):
 
 
 def every_text(b):
-    return [*pages.Site([b]).files().values(), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
+    files = pages.Site([b]).files().values()
+    return [*(str(text) for text in files), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
 
 
 def test_mean_spread_and_drop_are_those_of_the_seeds(full):
@@ -534,7 +537,7 @@ def test_boards_link_to_the_board_that_differs_in_one_axis(full):
     several = [dataclasses.replace(made(full), slug=f"s{k}", fixed=fixed) for k, fixed in enumerate(shapes)]
     axes = {
         one["axis"]: {option["text"]: option["file"] for option in one["options"]}
-        for one in views.switch(several, several[0], "")
+        for one in views.switch(several, several[0], "attack")
     }
     assert axes == {"data set": {"a": "s0.html", "b": "s2.html"}, "architecture": {"x": "s0.html", "y": "s1.html"}}
 
@@ -569,7 +572,10 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
     """Figures are also files of their own: XML, with their colours inside for light and dark."""
     b = made(full)
     files = {name: text for name, text in pages.Site([b]).files().items() if name.endswith(".svg")}
-    assert set(files) == {"quick.heat.svg", "quick.pareto.svg"}
+    curves = {f"defense.{name}.curve-1" for name in ("none", "grayscale", "bdr")} | {
+        f"attack.{name}.curve-1" for name in ("none", "ops", "random-noise")
+    }
+    assert set(files) == {f"{name}.svg" for name in ("quick.heat", "quick.pareto", *curves)}
     for text in files.values():
         root = ElementTree.fromstring(text)  # noqa: S314  (our own)
         assert root.tag.endswith("svg") and "prefers-color-scheme: dark" in text and root.find("{*}title").text
@@ -577,6 +583,101 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
     heights = sorted(float(y) for y in re.findall(r'class="name[^"]*" x="[\d.]+" y="([\d.]+)"', figures.lines("t", "x", same)))
     assert len(heights) == 12 and min(b - a for a, b in itertools.pairwise(heights)) >= figures.LINE - 0.2
     assert heights[0] > 0 and heights[-1] < figures.HEIGHT
+
+
+def test_every_figure_is_a_pdf_too_with_all_its_texts_and_shapes(full):
+    """For papers: what stands in the SVG stands in the PDF, letters as letters, and the same figure gives the same file."""
+    files = pages.Site([made(full)]).files()
+    assert {name[:-4] for name in files if name.endswith(".pdf")} == {name[:-4] for name in files if name.endswith(".svg")}
+    for name in (name for name in files if name.endswith(".svg")):
+        root = ElementTree.fromstring(files[name])  # noqa: S314  (our own)
+        drawn = content(files[name.replace(".svg", ".pdf")])
+        for text in root.findall(".//{*}text"):
+            assert f"({escaped(text.text)}) Tj" in drawn, text.text
+        assert drawn.count(" re ") == len(list(root.findall(".//{*}rect")))
+        assert len(re.findall(r" c\b", drawn)) == 4 * len(list(root.findall(".//{*}circle")))  # four arcs
+    strange = figures.lines("t", "x", [figures.Line("(a)\\ \u4e2d \u2212 <b>", [(0, 0.1), (1, 0.2)])])
+    assert f"({escaped('(a)')}" in content(pdf(strange)) and content(pdf(strange)).count("? - <b>") == 1
+    assert pdf(strange) == pdf(strange)
+
+
+def content(made):
+    """The drawing commands of a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)endstream", made, re.DOTALL)
+    return "".join(zlib.decompress(base64.a85decode(b"<~" + one.strip(), adobe=True)).decode("latin-1") for one in streams)
+
+
+def escaped(text):
+    """Text as a PDF writes it."""
+    plain = text.encode("cp1252").decode("latin-1")
+    for sign in "\\()":
+        plain = plain.replace(sign, f"\\{sign}")
+    return "".join(one if ord(one) < 128 else f"\\{ord(one):03o}" for one in plain)
+
+
+@given(values=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=40), long=st.integers(2, 30))
+def test_names_of_a_scatter_plot_cover_neither_points_nor_each_other(values, long):
+    """A name on another's point is a wrong name; whichever finds no room is told by its point, and counted."""
+    drawn = figures.scatter("t", "x", "y", [(x / 100, y / 100, str(k).rjust(long, "n")) for k, (x, y) in enumerate(values)])
+    root = ElementTree.fromstring(drawn)  # noqa: S314  (our own drawing)
+    dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter("circle")]
+    names = [(float(one.get("x")), float(one.get("y")) + 3) for one in root.iter("text") if one.get("class") == "name"]
+    boxes = [(x, y - figures.LINE, x + figures.LETTER * long, y) for x, y in names]
+    assert len(dots) == len(values) and all(dot.find("title") is not None for dot in root.iter("circle"))
+    for left, top, right, bottom in boxes:
+        assert not any(left < x < right and top < y < bottom for x, y in dots)
+    for (left, top, right, bottom), other in itertools.combinations(boxes, 2):
+        apart = right < other[0] + 0.2 or other[2] < left + 0.2 or bottom < other[1] + 0.2 or other[3] < top + 0.2
+        assert apart, "two names overlap"
+    assert len(boxes) + sum(map(int, re.findall(r"(\d+) more have no room", drawn))) == len(values)
+
+
+def test_lines_are_drawn_at_their_values_whatever_came_before():
+    """The second line of a figure with deviations once lay on its axis."""
+    lines = [figures.Line(name, [(0, 0.9), (1, y)], [0.1, 0.1]) for name, y in (("a", 0.3), ("b", 0.75))]
+
+    def ends(*several):
+        return [
+            float(text.split(",")[-1])
+            for text in re.findall(r'<polyline[^>]* points="([^"]+)"', figures.lines("t", "x", several))
+        ]
+
+    assert ends(*lines) == [*ends(lines[0]), *ends(lines[1])] and ends(*lines)[0] > ends(*lines)[1] + 50
+
+
+def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_clean_training_does(tmp_path):
+    """Whichever way round a grid was written, both sides can be seen; and 40 % is much where clean training has 42 %."""
+    records = Records(tmp_path)
+    for cell in cells().values():
+        records.write(record(cell, 0.42 if cell.attack[0].name == "none" else 0.1))
+    turned = made(records, TABLE.replaced(rows=["defense"], columns=["attack"]))
+    files = pages.Site([turned]).files()
+    assert "Rows: defense. Columns: attack." in files["quick.html"] and "Rows: attack." in files["quick.attacks.html"]
+    assert 'href="quick.attacks.html"' in files["quick.html"] and 'href="quick.html"' in files["quick.attacks.html"]
+    assert turned.top == 0.5 and {views.tint(value, turned) for value in turned.values.values()} == {8, 2}
+    assert "50 %, about what clean training reaches" in files["quick.html"] and "quick.pareto.svg" in files
+    assert made(Records(tmp_path / "none")).top == 1.0
+
+
+def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_path):
+    """A row without a number in the first column is no less an attack; and the front page is a grid's, or the fullest."""
+    records = Records(tmp_path)
+    records.write(record(cells(TABLE.replaced(ratio=[0.5]))["ops", "none", 0]))
+    some = TABLE.replaced(ratio=[0.3], defense=["grayscale", "bdr(bits=2)"], attack=["random-noise"])
+    for cell in [*cells(some).values(), cells(TABLE.replaced(ratio=[0.3]))["ops", "none", 0]]:
+        records.write(record(cell))
+    found = others(records, set())
+    page = pages.Site(found).files()["index.html"]
+    assert "ratio 0.3</h2>" in page and '<a href="attack.random-noise.html">' in page and '<a href="defense.bdr.html">' in page
+
+
+def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
+    """Four rows `45.0, none` on the page of a defense say nothing."""
+    records, table = Records(tmp_path), TABLE.replaced(defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])
+    for cell in table.cells(registry.resolve):
+        records.write(record(cell, 0.5))
+    page = pages.Site([made(records, table)]).files()["defense.jpeg.html"]
+    assert '<th scope="col">defense</th>' in page and "(quality=50)" in page.partition("All its cells")[2]
 
 
 def test_bibtex_has_every_paper_once_and_keeps_its_own_entry(full):

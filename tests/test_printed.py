@@ -212,6 +212,12 @@ def test_a_stand_in_counts_with_a_mark(records):
     counts = agreement.of(read_grid(TABLE), records)["tables"][0]
     own = len([one for one in read_grid(TABLE).wanted(resolve, lacking) if one.cells]) - len(judged(read_grid(TABLE)))
     assert (counts["measured"], counts["exact"], counts["reduced"]) == (runnable(read_grid(TABLE)), 0, own)
+    page = printed.html(made)
+    assert (
+        page.count("<dd>cifar10-jpeg75 instead of cifar10</dd>") == 1
+        and page.count('href="#condition-1"') >= counts["measured"]
+    )
+    assert page.count("✓") - 1 + page.count("✗") - 1 == sum(spot.verdict in (WITHIN, DEVIATES) for spot in made.spots.values())
     assert "cifar10-jpeg75 instead of cifar10" in printed.html(made) and "cifar10-jpeg75 instead" in printed.markdown(made)
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from test_run import bench
 
 from benchmark import embed
-from leaderboard import scatter
-from leaderboard.scatter import Panel
+from leaderboard import pages, scatter
+from leaderboard.scatter import Panel, Plane
 from registry import EntryError
 from results import Workspace
 
@@ -35,7 +35,7 @@ def test_every_point_is_drawn_once_inside_its_panel_in_the_colour_of_its_class(c
     assert len(groups) == panels
     for group in groups:
         drawn = {path.get("class"): path.get("d").split("M")[1:] for path in group.findall(f"{SPACE}path")}
-        assert {label: len(dots) for label, dots in drawn.items()} == {f"k{k}": labels.count(k) for k in set(labels)}
+        assert {label: len(dots) for label, dots in drawn.items()} == {f"point k{k}": labels.count(k) for k in set(labels)}
         for dot in (dot for dots in drawn.values() for dot in dots):
             x, y = (float(value) for value in dot.removesuffix("h0").split())
             assert 0 < x < scatter.SIDE and scatter.HEAD < y < scatter.HEAD + scatter.SIDE
@@ -51,6 +51,38 @@ def test_a_drawing_escapes_what_it_prints_and_can_be_read_in_the_dark():
     assert "<script" not in text and "<script" not in page and "<path" in page
     assert "prefers-color-scheme: dark" in text and "href" not in text and "url(" not in text
     assert text == scatter.svg([Panel(hostile, [(0, 0), (1, 1)], [0, 1], note=hostile)], [hostile, "b"], hostile)
+
+
+def test_what_a_workspace_keeps_is_a_page_of_its_site(tmp_path):
+    """Drawn once, shown with everything else, by the site's own style; a damaged file takes nothing with it."""
+    panels = [Panel("lsp(epsilon=2.0)+swap", [(-100.0, 0.25), (7.125, 3.0)], [0, 1], "CSD 0.50"), Panel("ops", [], [])]
+    plane = Plane("Noise & co", "t-SNE of two images", ["cat", "<dog>"], panels)
+    back = Plane.read(plane.text(), "one")
+    assert (back.title, back.names, back.panels[0].classes, back.slug) == (plane.title, plane.names, [0, 1], "one")
+    assert back.drawing() == plane.drawing() and back.attacks == {"lsp", "swap", "ops"}
+    (tmp_path / "good one.json").write_text(plane.text())
+    for number, broken in enumerate(
+        ["", "[]", "{}", plane.text().replace("[0,1]", "[0]"), plane.text().replace("[0,1]", "[0,-1]")]
+    ):
+        (tmp_path / f"bad{number}.json").write_text(broken)
+    kept = scatter.planes(tmp_path)
+    assert len(kept) == 1 and scatter.planes(tmp_path / "none") == []
+    files = pages.Site([], planes=kept).files()
+    page = files["perturbations.html"]
+    assert "<path" in page and "<style" not in page[page.index("<body") :] and "&lt;dog&gt;" in page
+    assert all(f"perturbations.{kept[0].slug}.{ending}" in files for ending in ("svg", "pdf"))
+    assert 'href="perturbations.html"' in files["attacks.html"] and 'href="perturbations.html"' in files["attack.swap.html"]
+    assert 'href="perturbations.html"' not in files["attack.em.html"] + pages.Site([]).files()["attacks.html"]
+
+
+def test_colours_of_classes_differ_and_read_on_white_and_on_black():
+    """No style of a page is needed for them: a page's policy forbids styles of elements."""
+    colours = [scatter.colour(number / 20) for number in range(20)]
+    assert len(set(colours)) == 20
+    for colour in colours:
+        red, green, blue = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+        bright = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+        assert 1.05 / (bright + 0.05) > 3 and (bright + 0.05) / 0.06 > 3  # contrast of graphics, WCAG 1.4.11
 
 
 def test_points_that_cannot_be_drawn_are_refused():
@@ -95,8 +127,9 @@ def test_the_command_draws_poisons_of_a_data_set(tmp_path):
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "<!doctype html>" in page
     drawn = parsed(page[page.index("<svg") : page.index("</svg>") + 6])
-    assert [group.find(f"{SPACE}title").text for group in drawn.findall(f"{SPACE}g")] == items
-    dots = [path.get("d").count("M") for group in drawn.findall(f"{SPACE}g") for path in group.findall(f"{SPACE}path")]
+    assert [group.find("title").text for group in drawn.findall("g")] == items
+    assert [len(plane.panels) for plane in scatter.planes(Workspace(tmp_path).figures)] == [2]
+    dots = [path.get("d").count("M") for group in drawn.findall("g") for path in group.findall("path")]
     assert sum(dots) == 2 * 60
 
 

@@ -84,9 +84,47 @@
     for (const row of table.rows) row.cells[column].hidden = hidden;
   };
 
+  // The best epoch instead of the last one: an oracle's numbers, from the sources, apart from all that ranks
+
+  let oracle = false;
+  const spread = (values) => {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+    return { mean, std: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null };
+  };
+  const tint = (cell) => [...cell.classList].find((name) => /^h\d+$/.test(name));
+  const put = (cell, link, { v, s, text, heat }) => {
+    cell.dataset.v = v;
+    s === undefined ? delete cell.dataset.s : (cell.dataset.s = s);
+    link.textContent = text;
+    cell.classList.remove(tint(cell));
+    cell.classList.add(heat);
+  };
+  const last = new Map(); // what cells say of the last epoch
+  const judge = (best) => {
+    if (best === oracle) return false;
+    oracle = best;
+    for (const link of all("tbody td[data-v] a", table)) {
+      const cell = link.closest("td");
+      const runs = (data.cells[idOf(link)] || []).filter((run) => run.best !== undefined);
+      const fresh = runs.filter((run) => !run.why); // as in the mean of the last epoch
+      if (!runs.length) continue;
+      if (!last.has(cell)) last.set(cell, { v: cell.dataset.v, s: cell.dataset.s, text: link.textContent, heat: tint(cell) });
+      const { mean, std } = spread((fresh.length ? fresh : runs).map((run) => run.best));
+      const heat = `h${Math.min(10, Math.round((10 * mean) / table.dataset.top))}`;
+      const text = percent(mean) + (std === null ? "" : ` ± ${percent(std)}`);
+      put(cell, link, best ? { v: mean.toFixed(4), s: std === null ? undefined : std.toFixed(4), text, heat } : last.get(cell));
+    }
+    table.classList.toggle("best-epoch", best);
+    find("#oracle").hidden = !best;
+    return true;
+  };
+
   let sorted = null;
   const show = () => {
     const view = state();
+    const other = judge(view.has("best"));
+    find("#best").checked = oracle;
     const off = new Set(list(view.get("off")));
     const hidden = new Set(list(view.get("hide")));
     const words = (view.get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
@@ -106,18 +144,18 @@
     for (const box of all("[data-tag]", tools)) box.checked = !off.has(box.dataset.tag);
     for (const box of all("[data-column]", tools)) box.checked = !hidden.has(box.dataset.column);
     heads.forEach((head, column) => {
-      const gone = hidden.has(head.dataset.key) || tagged(head).some((tag) => off.has(tag));
+      const gone = hidden.has(head.dataset.key) || (oracle && head.matches(".sum")) || tagged(head).some((tag) => off.has(tag));
       if (gone !== head.hidden) toggleColumn(column, gone);
     });
     for (const row of rows) {
       const text = `${row.cells[0].dataset.label} ${row.dataset.words}`.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word)) || tagged(row).some((tag) => off.has(tag));
     }
-    if (view.get("sort") !== sorted) {
+    if (view.get("sort") !== sorted || other) {
       sorted = view.get("sort");
       const [key, order] = (sorted || "").split(":");
       const column = heads.findIndex((head) => head.dataset.key === key);
-      if (column >= 0) sort(table, column, order === "down" ? -1 : 1);
+      if (column >= 0 && !(oracle && heads[column].matches(".sum"))) sort(table, column, order === "down" ? -1 : 1);
       else {
         table.tBodies[0].append(...rows);
         for (const head of heads) head.removeAttribute("aria-sort");
@@ -137,7 +175,7 @@
   const curves = (runs) => {
     const svg = document.createElementNS(SVG, "svg");
     const drawn = runs.filter((run) => run.curve && run.curve.length > 1);
-    svg.setAttribute("viewBox", "0 0 460 112");
+    svg.setAttribute("viewBox", "0 0 460 126");
     svg.setAttribute("class", "figure");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", "Test accuracy per epoch, one line per seed");
@@ -151,6 +189,8 @@
       add("path", { class: "rule", d: `M30 ${106 - share}H460` });
       add("text", { class: "tick end", x: 26, y: 110 - share }, share);
     }
+    add("text", { class: "tick", x: 30, y: 122 }, "first epoch");
+    add("text", { class: "tick end", x: 460, y: 122 }, "last epoch");
     drawn.forEach((run, place) => {
       const points = run.curve.map((y, x) => `${30 + (430 * x) / (run.curve.length - 1)},${106 - y / 10}`).join(" ");
       add("polyline", { class: `line c${place % 7}`, points });
@@ -192,7 +232,7 @@
       fact(`peak memory, seed ${run.seed}`, run.memory);
     }
     find("#drawer-body").replaceChildren(
-      make("p", {}, make("strong", {}, link.textContent), " ", make("a", { href: link.getAttribute("href") }, "All about it")),
+      make("p", {}, make("strong", {}, link.textContent), oracle ? " best epoch " : " ", make("a", { href: link.getAttribute("href") }, "All about it")),
       ...runs.filter((run) => run.why && run.acc !== undefined).map((run) => make("p", {}, `Seed ${run.seed}: ${run.why}`)),
       make("div", { className: "scroll" }, seeds),
       curves(runs),
@@ -229,7 +269,8 @@
       return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "") + (cell.dataset.tier ? ` (${cell.dataset.tier})` : "");
     };
     const lines = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => columns.map(({ place }) => row.cells[place]));
-    return { labels: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
+    const named = ({ head, place }) => head.dataset.label + (oracle && place ? ", best epoch" : "");
+    return { labels: columns.map(named), names: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
   };
   const escapes = {
     CSV: (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text).replaceAll('"', '""')}"`,
@@ -256,9 +297,9 @@
     LaTeX: ({ labels, texts }) => ["% needs \\usepackage{booktabs}", `\\begin{tabular}{l${"r".repeat(labels.length - 1)}}`, "\\toprule",
       ...[labels, ...texts].map((line, place) => `${line.map(escapes.LaTeX).join(" & ")} \\\\${place ? "" : "\n\\midrule"}`),
       "\\bottomrule", "\\end{tabular}"].join("\n") + "\n",
-    BibTeX: ({ labels, lines }) => {
+    BibTeX: ({ names, lines }) => {
       const known = JSON.parse(find("#bib").textContent);
-      const seen = [...labels, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);
+      const seen = [...names, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);
       return [...new Set(seen)].sort().join("\n");
     },
   };
@@ -268,7 +309,7 @@
     const form = event.target.dataset.export;
     if (!form) return;
     const address = URL.createObjectURL(new Blob([exports[form](inView())], { type: "text/plain" }));
-    make("a", { href: address, download: `${table.dataset.slug}.${ENDINGS[form]}` }).click();
+    make("a", { href: address, download: `${table.dataset.slug}${oracle ? "-best-epoch" : ""}.${ENDINGS[form]}` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   });
 
@@ -297,6 +338,7 @@
   tools.addEventListener("change", (event) => {
     if (event.target.id === "heat") change({ plain: event.target.checked ? "" : "1" });
     else if (event.target.id === "others") change({ own: event.target.checked ? "" : "1" });
+    else if (event.target.id === "best") change({ best: event.target.checked ? "1" : "" });
     else if (event.target.dataset.tag) change({ off: unchecked("tag") });
     else if (event.target.dataset.column) change({ hide: unchecked("column") });
   });
@@ -304,7 +346,7 @@
   find("#copy").addEventListener("click", (event) => copy(location.href, event.target));
   tools.addEventListener("reset", (event) => {
     event.preventDefault();
-    change({ q: "", off: "", hide: "", sort: "", plain: "", own: "", cell: "" });
+    change({ q: "", off: "", hide: "", sort: "", plain: "", best: "", own: "", cell: "" });
   });
   tools.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("click", (event) => {

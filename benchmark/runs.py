@@ -128,7 +128,8 @@ class Run:
             raise self._broken(name) from None
 
     def _broken(self, name: str) -> FileError:
-        return FileError(f"{self.folder / name} is not whole; remove the folder {self.folder} and run again: records are elsewhere")
+        where = f"remove the folder {self.folder} and run again"
+        return FileError(f"{self.folder / name} is not whole; {where}: no record lies there")
 
     @property
     def detached(self) -> bool:

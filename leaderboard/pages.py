@@ -14,7 +14,7 @@ from typing import Any
 
 from leaderboard import figures, overview, printed, render, views
 from leaderboard.cite import bibliography
-from leaderboard.language import environment
+from leaderboard.language import environment, presentable
 from leaderboard.sheet import Sheet
 from leaderboard.table import Board, slugged
 from registry import CATALOGS
@@ -73,7 +73,7 @@ class Site:
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
         texts["changes.html"] = self._page("changes.html", "changes", stale=stale, blocks=overview.blocks(self.changelog))
-        return texts
+        return {name: presentable(text) if name.endswith((".html", ".svg")) else text for name, text in texts.items()}
 
     # where things are
 

@@ -28,6 +28,7 @@ from poisons.lease import BusyError, Lease, leased, waiting
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Budget, Defense, ImageSet, Job, Parent
+from registry._places import reserve
 from registry.contract import SLACK, blocks
 from registry.data import Data, load, open_array
 
@@ -170,6 +171,7 @@ class Store:
         clean, job, start = data.train, self._job(recipe, tuple(parent for parent, _ in family)), time.perf_counter()
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
+        reserve(scratch / "images.npy")
         numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
         with seeded(recipe.stage_seed, numerics, self.device):
             for where, delta in _slices(attack.craft(clean, job), len(clean)):
@@ -335,14 +337,21 @@ def checksum(folder: Path) -> str:
     for name, (dimensions, types) in ARRAYS.items():
         try:
             array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, SyntaxError, MemoryError) as error:  # of the words of a header
-            raise DamagedError(f"{folder / name} is not a whole array: {error}") from None
+        except OSError:
+            raise
+        except Exception as error:  # of a changed header numpy raises nearly everything
+            raise DamagedError(f"{folder / name} is not a whole array: {first_line(error)}") from None
         known = isinstance(array, np.ndarray) and array.ndim == dimensions and array.dtype.str in types
         if not known or not array.flags.c_contiguous:  # the same bytes would be other values
             raise DamagedError(f"{folder / name} is not an array of {' or '.join(types)} in {dimensions} dimensions")
         for start in range(0, len(array), 4096):
             whole.update(np.ascontiguousarray(array[start : start + 4096]).data)
     return whole.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of a library says, for a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def chosen_images(labels: Tensor, num_classes: int, ratio: float, seed: int) -> Tensor:

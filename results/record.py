@@ -347,5 +347,7 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
             os.fsync(file.fileno())
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)
+    except OSError as error:  # of a full disk: it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         Path(scratch).unlink(missing_ok=True)

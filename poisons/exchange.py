@@ -211,7 +211,7 @@ def _check_archive(path: Path, limit: int) -> None:
 def _read_npz(path: Path, limit: int) -> Found:
     _check_archive(path, limit)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a broken one open
             found = {key: archive[key] for key in archive.files if key in NAMES + LABELS}
             keys = archive.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

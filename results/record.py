@@ -248,17 +248,18 @@ class Records:
         memory = self.folder / ".briefs"
         known = _remembered(memory)
         found: dict[str, Any] = {}
-        for entry in os.scandir(self.folder):
-            cell_id = entry.name.removesuffix(".json")
-            if not entry.name.endswith(".json") or cell_id.startswith(".") or cell_id.endswith(".failed"):
-                continue
-            try:
-                status = entry.stat()
-            except FileNotFoundError:
-                continue
-            stamp = [status.st_size, status.st_mtime_ns]
-            there = known.get(cell_id)
-            found[cell_id] = there if there and there[0] == stamp else [stamp, self._brief(cell_id)]
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                cell_id = entry.name.removesuffix(".json")
+                if not entry.name.endswith(".json") or cell_id.startswith(".") or cell_id.endswith(".failed"):
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                stamp = [status.st_size, status.st_mtime_ns]
+                there = known.get(cell_id)
+                found[cell_id] = there if there and there[0] == stamp else [stamp, self._brief(cell_id)]
         if found != known:
             with suppress(OSError):  # a reader without the right to write reads again next time
                 write_json(memory, found, indent=None)

@@ -18,6 +18,7 @@ import psutil
 
 from campaign import Tally, process, ran
 from campaign.faults import gone, records, those_of, trained, twice
+from results import Record, Records, Workspace, read_table
 
 # The soak
 
@@ -35,8 +36,9 @@ def _table(path: Path, cells: int) -> int:
         "protocol": "quick@0.1",  # one epoch
         "dataset": "digits(per_class=4,test_per_class=2)",
         "architecture": "small-cnn",
-        "attack": [f"random-noise(epsilon={number + 1}/255)" for number in range(attacks)],
-        "defense": ["none", "bdr"],
+        # every fifth poison is another for each seed, the others are shared
+        "attack": [f"random-noise(epsilon={n + 1}/255{',seed=0' if n % 5 else ''})" for n in range(attacks)],
+        "defense": ["none", "cutout"],
         "seed": list(range(seeds)),
     }
     path.write_text("".join(f"{axis} = {json.dumps(value)}\n" for axis, value in axes.items()))
@@ -75,7 +77,7 @@ def soak(folder: Path, count: int) -> Tally:
             driver = process(*verb, "--grid", grid, "--workspace", space, "--workers", "2", "--json", stdout=subprocess.DEVNULL)
             tries += 1
         time.sleep(0.2)
-        done = sum(1 for one in path.glob("*.json") if not one.name.endswith(".failed.json")) if path.is_dir() else 0
+        done = len(Records(path).ids())
         if done >= CALM * cells:
             for one in _workers(space):
                 try:
@@ -207,7 +209,6 @@ def memory(folder: Path, count: int) -> Tally:
 def many_records(folder: Path, count: int) -> Tally:
     """Status, site and plan of thousands of made-up records: whole, within memory, every record counted."""
     from benchmark import grid as grids
-    from results import Record, Records, Workspace, read_table
     from results.record import Curve, Metrics
 
     tally, table = Tally(), folder / "many.toml"

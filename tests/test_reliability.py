@@ -120,7 +120,7 @@ def test_another_reading_of_the_same_bytes_is_noticed(kept, old, new):
     """One bit in a header: the checksum of the bytes stays, the labels are others. A header may also be no Python."""
     path = kept.path / ("labels.npy" if old != b"False" else "images.npy")
     path.write_bytes(path.read_bytes().replace(old, new))
-    with pytest.raises(DamagedError, match="is not an array of|is not a whole array"):
+    with pytest.raises(DamagedError, match=r"is not an array of|is not a whole array"):
         verify(kept.path)
 
 

@@ -55,7 +55,6 @@ def main(wanted: list[str]) -> int:
     """Run the experiments, print a line for each, and write what they counted. 1 if one of them ended as it must not."""
     logging.disable(logging.WARNING)  # of sets that are set aside, by the hundred
     book = ROOT / "docs" / "reliability.json"
-    found = json.loads(book.read_text()) if book.exists() else {}
     wrong = 0
     for experiment, count in EXPERIMENTS.items():
         name, _, own = next((word for word in wanted if word.partition("=")[0] == experiment.__name__), "").partition("=")
@@ -66,6 +65,7 @@ def main(wanted: list[str]) -> int:
             tally = experiment(Path(folder), int(own or count))
         what = (experiment.__doc__ or "").strip()
         kept = {"what": what, "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": provenance.commit(), "machine": machine()}
+        found = json.loads(book.read_text()) if book.exists() else {}
         found[experiment.__name__] = kept | {"minutes": round((time.monotonic() - start) / 60, 1)} | tally.plain()
         book.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{experiment.__name__}: {tally.trials} trials, {len(tally.wrong)} wrong {tally.wrong or ''}", flush=True)

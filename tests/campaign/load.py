@@ -24,7 +24,7 @@ from results import Record, Records, Workspace, read_table
 
 SEEDS = 40  # of every attack and defense
 CALM = 0.6  # share of the cells after which nothing is killed any more, so that growth can be seen
-STEP = (1 / 100, 1 / 25)  # share of the cells from one kill to the next
+STEP = (1 / 40, 1 / 12)  # share of the cells from one kill to the next
 
 
 def _table(path: Path, cells: int) -> int:

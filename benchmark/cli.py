@@ -1054,8 +1054,9 @@ def serve(
 
     space = _workspace(workspace)
 
-    def render() -> dict[str, str]:
-        return site.Shown.of(None, {}, _records(space)).site(space.poisons, site.changelog(space.root)).files()
+    def render() -> dict[str, str | bytes]:
+        shown = site.Shown.of(None, {}, _records(space))
+        return shown.site(space.poisons, site.changelog(space.root), space.figures).files()
 
     with Server(host, port, space.records, render) as server:
         if as_json:

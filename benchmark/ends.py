@@ -33,6 +33,7 @@ ENDS: dict[str, Rule] = {
     "preempted": Rule("a more urgent job took the place, and SLURM did not start the job again", attempts=20),
     "lost": Rule("the job is gone without a word", attempts=5),
     "killed": Rule("the process was killed, often for want of memory", attempts=3),
+    "disk": Rule("the disk was full or could not be written", attempts=3),
     "no-device": Rule("the job was given no GPU that works", attempts=3),
     "code": Rule("the copy of the code that the job was to run is not what was submitted", attempts=3),
     "plug-in": Rule("an entry raised an error"),

@@ -31,8 +31,8 @@ from typing import Any
 import psutil
 
 from benchmark.grid import Plan, Task
-from poisons.lease import Lease, clock, holder, leased
-from results import Cell, Records, Workspace
+from poisons.lease import Lease, birth, clock, holder, leased
+from results import Cell, FileError, Records, Workspace
 from results.record import Failure, write_json
 
 KEPT_RUNS = 20  # folders of runs that are over which stay, for their logs
@@ -97,7 +97,7 @@ class Run:
             "poisons": str(workspace.poisons),
             "records": str(records.folder),
             "checkpoints": str(workspace.private / "checkpoints"),
-            "driver": [driver.pid, driver.create_time()],
+            "driver": [driver.pid, birth(driver)],
             **(more or {}),
         }
         write_json(folder / "plan.json", content, indent=None)
@@ -110,8 +110,26 @@ class Run:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+        """The plan. FileError if its file is not whole."""
+        content = self._read("plan.json")
+        if not isinstance(content, dict) or not set(content) >= {"cells", "order", "redo", "parts", "roots", "driver"}:
+            raise self._broken("plan.json")
         return content
+
+    @property
+    def arrays(self) -> list[list[Any]]:
+        """What was submitted: SLURM's number, the first part and how many, of every array. FileError if it is not whole."""
+        return self._read("arrays.json") if (self.folder / "arrays.json").exists() else []
+
+    def _read(self, name: str) -> Any:
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            raise self._broken(name) from None
+
+    def _broken(self, name: str) -> FileError:
+        where = f"remove the folder {self.folder} and run again"
+        return FileError(f"{self.folder / name} is not whole; {where}: no record lies there")
 
     @property
     def detached(self) -> bool:
@@ -128,7 +146,11 @@ class Run:
         with (self.folder / "cells.jsonl").open("rb") as file:
             file.seek(part.start)
             lines = [file.readline() for _ in range(part.cells)]
-        return [Task.of(Cell.model_validate_json(line), self.content["roots"]) for line in lines]
+        try:
+            cells = [Cell.model_validate_json(line) for line in lines]
+        except ValueError:
+            raise self._broken("cells.jsonl") from None
+        return [Task.of(cell, self.content["roots"]) for cell in cells]
 
     def part_ids(self) -> list[list[str]]:
         """The ids of the cells of every part."""
@@ -211,8 +233,7 @@ class Run:
         """Whether the process that started the run is still there, asked on its own machine."""
         pid, born = self.content["driver"]
         try:
-            now: float = psutil.Process(pid).create_time()
-            return abs(now - float(born)) < 1
+            return abs(birth(psutil.Process(pid)) - float(born)) < 1
         except psutil.Error:
             return False
 
@@ -259,7 +280,7 @@ def remembered(workspace: Workspace) -> dict[str, str]:
     """Return the paths of folders of images that runs of this workspace have used, by their names."""
     path = workspace.private / "folders.json"
     try:
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: root for name, root in found.items() if isinstance(root, str)}
+    except (OSError, ValueError, AttributeError):
         return {}
-    return found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmark import runs, slurm
 from benchmark.ends import ENDS
@@ -75,9 +73,7 @@ def _known(detached: list[Run]) -> dict[str, Words]:
 
 def _detached(standing: Standing, run: Run, left: set[str], live: set[str], known: Words | None) -> None:
     """Say how the cells of one SLURM run stand, part by part."""
-    path = run.folder / "arrays.json"
-    submitted: list[list[Any]] = json.loads(path.read_text()) if path.exists() else []
-    jobs = {first + index: (job, index) for job, first, size in submitted for index in range(size)}
+    jobs = {first + index: (job, index) for job, first, size in run.arrays for index in range(size)}
     ended = {int(entry.name) for entry in os.scandir(run.folder / "ended")}
     folder = run.folder / "parts"
     now = clock(folder)
@@ -143,8 +139,7 @@ def settle(space: Workspace, records: Records) -> Standing:
 
 def _log(run: Run, number: int) -> str:
     """The log of a part's job, '' if there is none."""
-    submitted: list[list[Any]] = json.loads((run.folder / "arrays.json").read_text())
-    for job, first, size in submitted:
+    for job, first, size in run.arrays:
         if first <= number < first + size:
             name = f"{job}_{number - first}" if size > 1 else str(job)
             path = run.folder / "jobs" / f"{name}_0_log.out"

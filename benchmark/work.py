@@ -6,6 +6,7 @@ holds is passed over as long as there is another one to do; a poison that nobody
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -198,7 +199,7 @@ def _shares(stage: str, one: Task, other: Task) -> bool:
 
 
 def failure_kind(error: Exception) -> str:
-    """Name the end of a cell: out-of-memory, gpu-memory, diverged, budget, or plug-in for all else."""
+    """Name the end of a cell: out-of-memory, gpu-memory, disk, diverged, budget, or plug-in for all else."""
     import torch
 
     from benchmark.train import DivergedError
@@ -208,9 +209,18 @@ def failure_kind(error: Exception) -> str:
         return "gpu-memory"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
         return "out-of-memory"
+    if _is_of_the_disk(error):
+        return "disk"
     if isinstance(error, DivergedError):
         return "diverged"
     return "budget" if isinstance(error, BudgetError) else "plug-in"
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether something could not be written; numpy and torch say so in words alone."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO) or " requested and " in str(error)
+    return isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
 
 
 # An array task of SLURM

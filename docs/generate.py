@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
-from leaderboard import render, toy
+from benchmark.cost import Cost
+from leaderboard import render, reproduction, toy
 from leaderboard.table import board
 from registry import resolve
 from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent
 OWN = {"toy-attacks": toy.attacks, "toy-defenses": toy.defenses}  # tables that a document shows in a form of its own
+COUNTED = ROOT / "docs" / "reliability.json"  # what `make reliability` wrote
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has them, a document shows names
@@ -20,9 +23,18 @@ PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has 
 def generated(text: str) -> str:
     """Return a document with every part between its marks written anew: the Markdown table of the grid it names."""
     records = Records(ROOT / "results" / "records")
+    papers = reproduction.Reproduction(records, Cost(records).hours)
+    parts = {
+        "reproduction/papers": papers.papers,
+        "reproduction/claims": papers.claims,
+        "reproduction/methods": lambda: reproduction.methods(records),
+        "reliability": reliability,
+    }
 
     def fresh(match: re.Match[str]) -> str:
         name = match[2]
+        if name in parts:
+            return match[1] + parts[name]() + match[3]
         if name in OWN:
             return match[1] + OWN[name](read_table(name), records) + match[3]
         table = render.markdown(board(read_table(name), records, name, resolve))
@@ -30,6 +42,25 @@ def generated(text: str) -> str:
         return match[1] + "\n".join(rows) + "\n" + match[3]
 
     return MARK.sub(fresh, text)
+
+
+def reliability() -> str:
+    """Return the Markdown table of what the robustness campaign counted."""
+    lines = ["| what is tried | trials | how they ended | not as it must be |", "| --- | ---: | --- | ---: |"]
+    stamps = {}
+    for name, found in json.loads(COUNTED.read_text(encoding="utf-8")).items():
+        ends = "; ".join(f"{count:,} {end}" for end, count in found["ends"].items() if end != "wrong")
+        figures = "; ".join(f"{figure}: {value:,}" for figure, value in found["figures"].items())
+        told = found["skipped"] or "; ".join(filter(None, (ends, figures)))
+        wrong = found["ends"].get("wrong", 0)
+        cells = (f"**{name.replace('_', ' ')}.** {found['what']}", f"{found['trials']:,}", told, str(wrong))
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+        stamps[name] = f"{found['date']}, commit {found['commit'][:12]}, {found['machine']}"
+    groups: dict[str, list[str]] = {}
+    for name, stamp in stamps.items():
+        groups.setdefault(stamp, []).append(name.replace("_", " "))
+    told = [f"{stamp}: {', '.join(names)}." for stamp, names in groups.items()]
+    return "\n".join([*lines, "", *(f"- {one}" for one in told)]) + "\n"
 
 
 def documents() -> list[Path]:

@@ -44,9 +44,9 @@ def of(grid: Grid, records: Records) -> dict[str, Any]:
     }
     far = sorted(once.values(), key=lambda one: (-abs(one[1].points or 0.0), one[0].name, one[1].place.key))
     return {
-        "tables": [{"table": sheet.name} | _counts([sheet]) for sheet in made],
-        "papers": [{"paper": paper} | _counts(several) for paper, several in papers.items()],
-        "overall": _counts(made),
+        "tables": [{"table": sheet.name} | counts([sheet]) for sheet in made],
+        "papers": [{"paper": paper} | counts(several) for paper, several in papers.items()],
+        "overall": counts(made),
         "deviations": [
             {
                 "table": sheet.name,
@@ -70,7 +70,7 @@ def _compared(sheet: Sheet) -> list[Spot]:
     return [spot for spot in sheet.cells if spot.paper is not None]
 
 
-def _counts(several: Sequence[Sheet]) -> dict[str, Any]:
+def counts(several: Sequence[Sheet]) -> dict[str, Any]:
     """Counts of places. Points are of accuracies; scaled protocols count in `reduced` and nowhere else."""
     spots = [spot for sheet in several for spot in _compared(sheet)]
     there = [spot for spot in spots if spot.own is not None]

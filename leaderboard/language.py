@@ -37,6 +37,15 @@ def fingerprint(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
+_PLANES = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_NO_TEXT = re.compile(f"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef{_PLANES}]")
+
+
+def presentable(text: str) -> str:
+    """Replace what neither HTML nor XML may hold, control characters above all, in a page or a drawing."""
+    return _NO_TEXT.sub("\ufffd", text)
+
+
 def escape_markdown(text: str) -> str:
     r"""Return text that Markdown prints as it is, also inside a table.
 

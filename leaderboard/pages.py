@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboard import figures, overview, printed, render, views
 from leaderboard.cite import bibliography
-from leaderboard.language import environment
+from leaderboard.language import environment, presentable
 from leaderboard.pdf import pdf
 from leaderboard.scatter import Plane
 from leaderboard.sheet import Sheet
@@ -91,13 +91,13 @@ class Site:
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         texts["changes.html"] = self.changes()
-        return texts
+        return {name: presentable(text) if isinstance(text, str) and name.endswith((".html", ".svg")) else text for name, text in texts.items()}
 
     def changes(self) -> str:
         """Return the page of what moved and what is about to."""
         stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
         moved = self.history.publications if self.history else []
-        return self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog))
+        return presentable(self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog)))
 
     # where things are
 

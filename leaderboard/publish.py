@@ -145,7 +145,7 @@ class Publication:
 
     chosen: Chosen
     site: Site
-    texts: Mapping[str, str]  # of the site
+    texts: Mapping[str, str | bytes]  # of the site
     rows: list[dict[str, str]] = field(default_factory=list)
     papers: str = ""  # CSV
     citation: str = ""  # the workspace's own; may be empty
@@ -172,7 +172,7 @@ class Publication:
         stamp = {"publication": str(count), "date": self.chosen.date, "release": self.release}
         history = [*before.changes, *(stamp | row for row in changes)]
         site = replace(self.site, history=History(history, moved.links(self.rows)))
-        texts = {
+        texts: dict[str, str | bytes] = {
             **self.texts,
             "changes.html": site.changes(),
             ".nojekyll": "",
@@ -182,7 +182,7 @@ class Publication:
             "data/records.csv": moved.written(RECORDS, map(_line, self.chosen.all)),
             CITATION: self._citation(count),
         }
-        files = {name: text.encode() for name, text in texts.items()}
+        files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
         for path in sorted(self.chosen.records.folder.glob("*.json")):
             files[f"data/records/{path.name}"] = path.read_bytes()
         files["README.md"] = self._readme(files[CITATION].decode()).encode()

@@ -19,7 +19,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 TYPES = {".md": "text/markdown", ".tex": "text/x-tex", ".bib": "text/x-bibtex", ".csv": "text/csv"}
 
 log = logging.getLogger(__name__)
-Files = Mapping[str, str]
+Files = Mapping[str, str | bytes]
 
 
 class Server(ThreadingHTTPServer):
@@ -102,10 +102,11 @@ class Handler(BaseHTTPRequestHandler):
         if name.endswith(".html"):
             self.server.refresh()
 
-    def _send(self, status: int, kind: str, text: str, body: bool) -> None:
-        content = text.encode()
+    def _send(self, status: int, kind: str, text: str | bytes, body: bool) -> None:
+        content = text.encode() if isinstance(text, str) else text
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind != "application/json" else kind)
+        letters = isinstance(text, str) and kind != "application/json"
+        self.send_header("Content-Type", f"{kind}; charset=utf-8" if letters else kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")

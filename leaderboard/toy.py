@@ -86,16 +86,16 @@ def spanned(papers: Mapping[str, Sequence[float]]) -> str:
 
 def attacks(table: Table, records: Records) -> str:
     """Return the Markdown table of attacks without a defense."""
-    known, found = printed(), _measured(table, records)
+    known, found = printed(), measured(table, records)
     clean = {place.fields["dataset"]: runs for place, runs in found if place.fields["attack"] == "none"}
     heads = ("attack", "test accuracy", "change", "taken for the class before", "passes", "surrogate", "papers, full size")
     lines = [f"| {' | '.join(heads)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for place, runs in found:
         beside = clean.get(place.fields["dataset"], [])
-        change = f"{_mean(runs, _accuracy) - _mean(beside, _accuracy):+.1f}" if runs and beside and runs is not beside else ""
+        change = f"{_mean(runs, accuracy) - _mean(beside, accuracy):+.1f}" if runs and beside and runs is not beside else ""
         cells = (
             place.labels["attack"],
-            _spread(runs, _accuracy),
+            _spread(runs, accuracy),
             change.replace("-", "−"),  # noqa: RUF001
             _spread(runs, _before),
             _passes(runs),
@@ -108,7 +108,7 @@ def attacks(table: Table, records: Records) -> str:
 
 def defenses(table: Table, records: Records) -> str:
     """Return the Markdown table of defenses against attacks; in parentheses what papers print at full size."""
-    known, found = printed(), _measured(table, records)
+    known, found = printed(), measured(table, records)
     columns = [label for label, _ in table.items("attack")]
     rows = [label for label, _ in table.items("defense")]
     at = {(str(place.fields["defense"]), str(place.fields["attack"])): runs for place, runs in found}
@@ -117,12 +117,12 @@ def defenses(table: Table, records: Records) -> str:
     for row in rows:
         cells = []
         for column in columns:
-            cells.append(_spread(at[row, column], _accuracy) + spanned(known.get(methods(column, row), {})))
+            cells.append(_spread(at[row, column], accuracy) + spanned(known.get(methods(column, row), {})))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]:
+def measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]:
     """Return every place with its records: of a defense that stands for others those of the best."""
     grid = as_grid(table)
     found = []
@@ -132,11 +132,11 @@ def _measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]
             record = look_up(records, cell, "").record
             if record is not None and record.metrics is not None:
                 members.setdefault(cell.texts["defense"], []).append(record)
-        found.append((wanted.place, max(members.values(), key=lambda runs: _mean(runs, _accuracy), default=[])))
+        found.append((wanted.place, max(members.values(), key=lambda runs: _mean(runs, accuracy), default=[])))
     return found
 
 
-def _accuracy(record: Record) -> float:
+def accuracy(record: Record) -> float:
     assert record.metrics is not None and record.metrics.test_acc is not None
     return 100 * record.metrics.test_acc
 

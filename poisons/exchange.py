@@ -28,9 +28,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from poisons.recipe import PoisonRecipe
-from poisons.store import Kept, Store, checksum
+from poisons.store import Kept, Store, checksum, first_line
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
 from registry._loops import statistics
+from registry._places import reserve
 from registry.catalog import Part
 from registry.contract import blocks
 from registry.data import Data
@@ -117,6 +118,7 @@ def take_in(store: Store, path: Path, dataset: Part, data: Data, options: Option
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as scratch:
         images = np.lib.format.open_memmap(Path(scratch) / "images.npy", "w+", np.uint8, tuple(data.train.images.shape))
+        reserve(Path(scratch) / "images.npy")
         source["units"], covered = _fill(images, found, data.train, options)
         source["covers"] = int(covered.sum())
         images.flush()
@@ -130,6 +132,15 @@ def take_in(store: Store, path: Path, dataset: Part, data: Data, options: Option
 
 def read(path: Path, clean: ImageSet) -> Found:
     """Read a file or a folder in one of the formats that authors use. EntryError says why it cannot be."""
+    try:
+        return _read(path, clean)
+    except EntryError:
+        raise
+    except Exception as error:  # readers of five formats, fed with the bytes of strangers, raise nearly everything
+        raise EntryError(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def _read(path: Path, clean: ImageSet) -> Found:
     limit = _limit(clean)
     if path.is_dir():
         parts = sorted(one for one in path.glob("*.npy") if _is_plain(one))
@@ -200,7 +211,7 @@ def _check_archive(path: Path, limit: int) -> None:
 def _read_npz(path: Path, limit: int) -> Found:
     _check_archive(path, limit)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a broken one open
             found = {key: archive[key] for key in archive.files if key in NAMES + LABELS}
             keys = archive.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -275,6 +286,8 @@ def _members(archive: zipfile.ZipFile, path: Path, clean: ImageSet) -> dict[str,
     found: dict[str, Callable[[], bytes]] = {}
     for member in archive.infolist():
         parts = Path(member.filename.replace("\\", "/")).parts
+        if not parts:
+            raise EntryError(f"{path} holds a file without a name; expected one PNG for every image")
         if member.filename.startswith(("/", "\\")) or ".." in parts or stat.S_ISLNK(member.external_attr >> 16):
             raise EntryError(f"{path} holds {member.filename!r}, a link or a path that leads out of it; nothing was read")
         if not member.is_dir() and "__MACOSX" not in parts:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ class Holder:
         mine = _job()
         if mine["job"] and self.content.get("job") == mine["job"] and self.content.get("restarts") != mine["restarts"]:
             return False  # SLURM starts a job again only when its earlier start has ended
-        return self.age < WINDOW
+        return abs(self.age) < WINDOW  # from the future: the clock was set back, and nobody has renewed it since
 
 
 class Lease:
@@ -210,17 +211,28 @@ def _me() -> dict[str, Any]:
     return {
         "host": _host(),
         "pid": process.pid,
-        "born": process.create_time(),
+        "born": process.create_time(),  # for versions before the next line
+        "birth": birth(process),
         "token": secrets.token_hex(8),
         **_job(),
     }
+
+
+def birth(process: psutil.Process) -> float:
+    """When a process began, in seconds; on Linux since the machine started, so that setting its clock changes nothing."""
+    began: float = process.create_time()
+    return began - psutil.boot_time() if sys.platform == "linux" else began
+
+
+def _born(process: psutil.Process, content: dict[str, Any]) -> bool:
+    return abs(process.create_time() - float(content["born"])) < 1
 
 
 def _runs(content: dict[str, Any]) -> bool:
     """Whether the process that a lease of this machine names is there."""
     try:
         process = psutil.Process(int(content["pid"]))
-        same = abs(process.create_time() - float(content["born"])) < 1
+        same = abs(birth(process) - float(content["birth"])) < 1 if "birth" in content else _born(process, content)
         return same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False

@@ -28,6 +28,7 @@ from poisons.lease import BusyError, Lease, leased, waiting
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Budget, Defense, ImageSet, Job, Parent
+from registry._places import reserve
 from registry.contract import SLACK, blocks
 from registry.data import Data, load, open_array
 
@@ -127,7 +128,7 @@ class Store:
             shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; we hold its lease
             scratch.mkdir(parents=True)
             try:
-                manifest = make(scratch)
+                manifest = sealed(make(scratch) | {"kept": _side_products(scratch)})
                 (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
                 lease.check()
                 scratch.rename(self.root / recipe.folder)
@@ -170,6 +171,7 @@ class Store:
         clean, job, start = data.train, self._job(recipe, tuple(parent for parent, _ in family)), time.perf_counter()
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
+        reserve(scratch / "images.npy")
         numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
         with seeded(recipe.stage_seed, numerics, self.device):
             for where, delta in _slices(attack.craft(clean, job), len(clean)):
@@ -270,25 +272,51 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("recipe", "checksum", "dataset_fingerprint", "text", "seconds"):
-            manifest[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DamagedError(f"{path} is not a whole manifest") from None
+        typed = all(isinstance(manifest[key], kind) for key, kind in MANIFEST.items())
+        whole = typed and sealed(manifest)["seal"] == manifest.get("seal", sealed(manifest)["seal"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise DamagedError(f"{path} is not a whole manifest")
     return manifest
 
 
+MANIFEST = {"recipe": dict, "checksum": str, "dataset_fingerprint": str, "text": str, "seconds": int | float}
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the hash of all else in it, so that a changed figure is noticed. Older ones have none."""
+    rest = {key: value for key, value in manifest.items() if key != "seal"}
+    text = json.dumps(rest, sort_keys=True)
+    return rest | {"seal": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _side_products(folder: Path) -> dict[str, str]:
+    """The sha256 of what lies beside images and labels of a set, by file name."""
+    others = sorted(set(folder.glob("*.npy")) - {folder / name for name in ARRAYS})
+    found = {}
+    for path in others:
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+ARRAYS = {"images.npy": (4, ("|u1", "<f4")), "labels.npy": (1, ("<i8",))}  # of a set: dimensions and types
 _VERIFIED: dict[Path, tuple[int, ...]] = {}  # sets that this process has read, by size, time and inode of their files
 
 
 def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     try:
-        status = [(folder / name).stat() for name in ("images.npy", "labels.npy")]
+        status = [(folder / name).stat() for name in (*ARRAYS, *manifest.get("kept", {}))]
         stamp = tuple(v for s in status for v in (s.st_size, s.st_mtime_ns, s.st_ino))
         if _VERIFIED.get(folder) == stamp:
             return
         found = checksum(folder)
+        beside = _side_products(folder)
     except OSError as error:
         raise DamagedError(f"{error.filename} cannot be read: {error.strerror}") from None
+    if changed := [name for name, value in manifest.get("kept", {}).items() if beside.get(name) != value]:
+        raise DamagedError(f"{folder / changed[0]} was changed")
     if found != manifest["checksum"]:
         raise DamagedError(
             f"{folder / 'images.npy'} or labels.npy was changed: checksum {found[:12]}, "
@@ -306,14 +334,24 @@ def verify(folder: Path) -> None:
 def checksum(folder: Path) -> str:
     """Return the sha256 of images and labels of a set: values alone, without file headers. DamagedError, OSError."""
     whole = hashlib.sha256()
-    for name in ("images.npy", "labels.npy"):
+    for name, (dimensions, types) in ARRAYS.items():
         try:
             array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise DamagedError(f"{folder / name} is not a whole array: {error}") from None
+        except OSError:
+            raise
+        except Exception as error:  # of a changed header numpy raises nearly everything
+            raise DamagedError(f"{folder / name} is not a whole array: {first_line(error)}") from None
+        known = isinstance(array, np.ndarray) and array.ndim == dimensions and array.dtype.str in types
+        if not known or not array.flags.c_contiguous:  # the same bytes would be other values
+            raise DamagedError(f"{folder / name} is not an array of {' or '.join(types)} in {dimensions} dimensions")
         for start in range(0, len(array), 4096):
             whole.update(np.ascontiguousarray(array[start : start + 4096]).data)
     return whole.hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of a library says, for a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def chosen_images(labels: Tensor, num_classes: int, ratio: float, seed: int) -> Tensor:

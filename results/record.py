@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -193,6 +193,9 @@ class Brief:
     texts: dict[str, str]  # of the cell's axes
 
 
+GIST = {field.name for field in fields(Brief)}
+
+
 @dataclass(frozen=True)
 class Records:
     """The records of a folder."""
@@ -259,22 +262,20 @@ class Records:
         if not self.folder.is_dir():
             return {}
         memory = self.folder / ".briefs"
-        try:
-            known: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
+        known = _remembered(memory)
         found: dict[str, Any] = {}
-        for entry in os.scandir(self.folder):
-            cell_id = entry.name.removesuffix(".json")
-            if not entry.name.endswith(".json") or cell_id.startswith(".") or cell_id.endswith(".failed"):
-                continue
-            try:
-                status = entry.stat()
-            except FileNotFoundError:
-                continue
-            stamp = [status.st_size, status.st_mtime_ns]
-            there = known.get(cell_id)
-            found[cell_id] = there if there and there[0] == stamp else [stamp, self._brief(cell_id)]
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                cell_id = entry.name.removesuffix(".json")
+                if not entry.name.endswith(".json") or cell_id.startswith(".") or cell_id.endswith(".failed"):
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                stamp = [status.st_size, status.st_mtime_ns]
+                there = known.get(cell_id)
+                found[cell_id] = there if there and there[0] == stamp else [stamp, self._brief(cell_id)]
         if found != known:
             with suppress(OSError):  # a reader without the right to write reads again next time
                 write_json(memory, found, indent=None)
@@ -310,13 +311,23 @@ class Records:
                 yield record
 
 
+def _remembered(memory: Path) -> dict[str, Any]:
+    """Read what was remembered of records: by cell, their stamp and their gist. What is not of this form is forgotten."""
+    try:
+        content = json.loads(memory.read_text(encoding="utf-8"))
+        known = {cell_id: [stamp, gist] for cell_id, (stamp, gist) in content.items() if set(gist) == GIST}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return known
+
+
 def _text(part: Any) -> str:
     return "+".join(one["text"] for one in part) if isinstance(part, list) else str(part["text"])
 
 
-def plain(fields: Mapping[str, Any]) -> dict[str, Plain]:
+def plain(values: Mapping[str, Any]) -> dict[str, Plain]:
     """Return fields as a record keeps them: tuples become lists."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def read_record(path: Path) -> Record:
@@ -357,5 +368,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)
+    except OSError as error:  # of a full disk: it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         Path(scratch).unlink(missing_ok=True)

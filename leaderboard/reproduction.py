@@ -1,0 +1,236 @@
+"""What of the papers is reproduced, from records alone: what agrees, what does not, what was not measured and why.
+
+Parts of a document: the papers table by table, their claims, and the methods with what was seen of each at small scale.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from leaderboard import claims as claimed
+from leaderboard import toy
+from leaderboard.agreement import counts
+from leaderboard.language import DASH, escape_markdown
+from leaderboard.sheet import DEVIATES, INCONSISTENT, UNMEASURED, WITHIN, Sheet, sheets
+from registry import ATTACKS, DEFENSES, lacking, resolve
+from results import Cell, Grid, Record, Records, read_grid, read_table
+from results.papers import Wanted, source
+
+Hours = Callable[[Iterable[Cell]], float | None]  # GPU-hours of training some cells; None if one of them is unknown
+
+FELT = 5.0  # points: a smaller change has no direction
+UNTRIED = "not tried: no record"
+VERDICTS = (WITHIN, DEVIATES, INCONSISTENT)
+ENDS = {  # of a place without a number, by its state
+    "missing": "not run yet",
+    "not-available": "not available",
+    "not-applicable": "does not apply",
+    "failed": "failed",
+}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The printed tables of papers over the records of a folder."""
+
+    records: Records
+    hours: Hours
+
+    @cached_property
+    def grid(self) -> Grid:
+        full = read_grid("full")
+        assert isinstance(full, Grid)
+        return full
+
+    @cached_property
+    def sheets(self) -> list[Sheet]:
+        return sheets(self.grid, self.records, resolve, lacking)
+
+    @cached_property
+    def wanted(self) -> dict[int, Wanted]:
+        """The cells of every place, by the place."""
+        return {id(one.place): one for one in self.grid.wanted(resolve, lacking)}
+
+    def papers(self) -> str:
+        """Return the Markdown of every paper: its tables, what is measured of them, how it agrees, what it would take."""
+        parts = []
+        for paper in dict.fromkeys(sheet.table.paper for sheet in self.sheets):
+            own = [sheet for sheet in self.sheets if sheet.table.paper == paper]
+            parts.append(f"### {escape_markdown(source(paper).title)} ({escape_markdown(source(paper).short)})\n")
+            parts += [self._tables(own), self._gaps(own)]
+        return "\n".join([*parts, "### All of them\n", self._overall()])
+
+    def _tables(self, own: Sequence[Sheet]) -> str:
+        heads = ("table", "numbers", "exact", "with a stand-in", "reduced", *VERDICTS, UNMEASURED, "GPU-hours left")
+        lines = [_line(heads), f"| --- |{' ---: |' * (len(heads) - 1)}"]
+        for sheet in own:
+            found = counts([sheet])
+            if not found["cells"]:
+                continue  # nothing in it can be compared: its numbers are lost in our copies, or were measured otherwise
+            left = found["cells"] - found["measured"] - found["reduced"]
+            numbers = (found["cells"], found["exact"], found["measured"] - found["exact"], found["reduced"])
+            verdicts = [found["verdicts"].get(verdict, 0) for verdict in VERDICTS]
+            told = self._hours(self._open([sheet])) if left + found["reduced"] else "0"
+            lines.append(_line((sheet.table.table, *map(str, (*numbers, *verdicts, left)), told)))
+        return "\n".join(lines) + "\n"
+
+    def _open(self, own: Sequence[Sheet]) -> list[Cell]:
+        """The cells that full-size numbers still want, each once."""
+        cells: dict[str, Cell] = {}
+        for sheet in own:
+            for spot in sheet.cells:
+                if spot.paper is not None and (spot.mean is None or spot.reduced) and spot.state != "not-applicable":
+                    cells |= {cell.id: cell for cell in self.wanted[id(spot.place)].cells}
+        return list(cells.values())
+
+    def _gaps(self, own: Sequence[Sheet]) -> str:
+        """Say why numbers are missing: by data set what would be trained, and what cannot be."""
+        numbers: Counter[tuple[str, str]] = Counter()
+        cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
+        for sheet in own:
+            for spot in sheet.cells:
+                if spot.paper is None or spot.mean is not None:
+                    continue
+                why = spot.reason if spot.state in ("not-available", "not-applicable", "failed") else ""
+                key = (str(spot.place.fields["dataset"]).partition("(")[0], why)
+                numbers[key] += 1
+                cells[key] |= {cell.id: cell for cell in self.wanted[id(spot.place)].cells}
+        lines = []
+        for (dataset, why), count in sorted(numbers.items()):
+            took = list(cells[dataset, why].values())
+            needs = f"not run yet: {len(took):,} trainings on a GPU, {self._hours(took)} hours"
+            lines.append(f"- {dataset}: {count:,} numbers {UNMEASURED}; {escape_markdown(why) if why else needs}.")
+        return ("Why not:\n\n" + "\n".join(lines) + "\n") if lines else "Every number of it is measured.\n"
+
+    def _overall(self) -> str:
+        total = counts(self.sheets)
+        open_spots = [s for sheet in self.sheets for s in sheet.cells if s.paper is not None and s.mean is None]
+        states = Counter(spot.state for spot in open_spots)
+        left = ", ".join(f"{count:,} {ENDS.get(state, state)}" for state, count in states.most_common()) or "nothing"
+        cells = self._open(self.sheets)
+        return (
+            f"{total['cells']:,} numbers of {len(self.sheets)} tables; {total['measured']:,} measured at full size, "
+            f"{total['exact']:,} of them on the data of the paper; {total['reduced']:,} at reduced scale; without a number: "
+            f"{left}. Numbers that tables share are one training: {len(cells):,} trainings are left, {self._hours(cells)} "
+            f"hours of one GPU without crafting and purifying.\n"
+        )
+
+    def _hours(self, cells: Sequence[Cell]) -> str:
+        found = self.hours(cells)
+        if found is None:
+            return "unknown"
+        return f"{found:,.0f}" if found >= 10 else f"{found:.1f}"
+
+    def claims(self) -> str:
+        """Return the Markdown table of what papers claim with a number."""
+        heads = ("claim", "where", "in our numbers", "in the paper's own table", "numbers measured")
+        lines = [_line(heads), "| --- | --- | --- | --- | ---: |"]
+        for one in claimed.checked(self.sheets):
+            ours = one.ours + (f" ({', '.join(one.marks)})" if one.marks else "")
+            where = f"{source(one.claim.paper).short}, {one.claim.place}"
+            cells = (one.claim.text, where, ours, one.printed, f"{one.measured} of {one.over}")
+            lines.append(_line(map(escape_markdown, cells)))
+        return "\n".join(lines) + "\n"
+
+
+# Methods at small scale
+
+
+def methods(records: Records) -> str:
+    """Return the Markdown tables of attacks and defenses: records of each, and whether the change has the papers' sign."""
+    used = _used(records)
+    known = toy.printed()
+    return f"{_attacks(records, used, known)}\n{_defenses(records, used, known)}"
+
+
+def _used(records: Records) -> Mapping[tuple[str, str], int]:
+    """How many measured records saw each attack, under no defense, and each defense."""
+    found: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        if record.metrics is not None:
+            for kind, parts in (("attack", record.cell.attack), ("defense", record.cell.defense)):
+                for name in {part.name for part in parts}:
+                    found[kind, name] += 1
+    return found
+
+
+def _sign(change: float) -> str:
+    return "lower" if change <= -FELT else "higher" if change >= FELT else "about the same"
+
+
+def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
+    """Per attack the change from clean training of every variant that was tried, and that of the papers at full size."""
+    measured = [(place, runs) for place, runs in toy.measured(read_table("toy-attacks"), records) if runs]
+    clean = {str(place.fields["dataset"]): _mean(runs) for place, runs in measured if place.fields["attack"] == "none"}
+    tried: dict[str, list[float]] = defaultdict(list)
+    papers_: dict[str, list[float]] = defaultdict(list)
+    none = known.get(toy.methods("none", "none"), {})
+    every = [value for values in none.values() for value in values]  # where a paper prints no clean training
+    for place, runs in measured:
+        name = "+".join(part.name for part in resolve("attacks", str(place.fields["attack"])))
+        if name != "none" and str(place.fields["dataset"]) in clean:
+            tried[name].append(_mean(runs) - clean[str(place.fields["dataset"])])
+            printed = known.get(toy.methods(str(place.fields["attack"]), "none"), {})
+            papers_[name] += [fmean(values) - fmean(none.get(paper, every)) for paper, values in printed.items()]
+    heads = ("attack", "records", "ours, from clean training", "papers, at full size", "direction")
+    lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
+    chains = [name for name in tried if "+" in name]
+    for name in [*(name for name in ATTACKS if name != "none"), *chains]:
+        ours, theirs = tried.get(name, []), papers_.get(name, [])
+        agrees = DASH
+        if ours and theirs:
+            mine = {_sign(change) for change in ours}
+            sign = _sign(fmean(theirs))
+            agrees = "agrees" if mine == {sign} else "agrees in part" if sign in mine else "not seen at this scale"
+        seen = str(used.get(("attack", name), 0)) if "+" not in name else DASH
+        told = _points(ours) or ("a tool, see its chain" if any(name in chain for chain in chains) else UNTRIED)
+        lines.append(_line((name, seen, told, _points(theirs) or "print none here", agrees)))
+    return "\n".join(lines) + "\n"
+
+
+def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
+    """Per defense over the attacks of its table: in how many the accuracy moves as in the papers."""
+    table = read_table("toy-defenses")
+    at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in toy.measured(table, records) if runs}
+    attacks = [label for label, _ in table.items("attack")]
+    found: dict[str, list[tuple[float, list[float]]]] = defaultdict(list)
+    for defense in (label for label, _ in table.items("defense")):
+        name = "+".join(part.name for part in resolve("defenses", defense))
+        for attack in attacks:
+            if attack != "none" and (attack, defense) in at and (attack, "none") in at:
+                with_, without = (known.get(toy.methods(attack, one), {}) for one in (defense, "none"))
+                theirs = [fmean(with_[paper]) - fmean(without[paper]) for paper in with_ if paper in without]
+                found[name].append((_mean(at[attack, defense]) - _mean(at[attack, "none"]), theirs))
+    heads = ("defense", "records", "ours, from no defense", "papers, at full size", "direction")
+    lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
+    for name in [*(name for name in DEFENSES if name != "none"), *(name for name in found if "+" in name)]:
+        several = found.get(name, [])
+        both = [(ours, fmean(theirs)) for ours, theirs in several if theirs]
+        same = sum(_sign(ours) == _sign(theirs) for ours, theirs in both)
+        told = _points([ours for ours, _ in several]) or UNTRIED
+        direction = f"agrees on {same} of {len(both)} attacks" if both else DASH
+        seen = str(used.get(("defense", name), 0)) if "+" not in name else DASH
+        theirs_ = _points([change for _, changes in several for change in changes])
+        lines.append(_line((name, seen, told, theirs_ or "print none here", direction)))
+    return "\n".join(lines) + "\n"
+
+
+def _mean(runs: Sequence[Record]) -> float:
+    return fmean(toy.accuracy(run) for run in runs)
+
+
+def _points(changes: Sequence[float]) -> str:
+    """Changes in points, the two ends of several."""
+    if not changes:
+        return ""
+    low, high = (f"{end:+.0f}".replace("-", "−").replace("+0", "0").replace("−0", "0") for end in (min(changes), max(changes)))  # noqa: RUF001
+    return low if low == high else f"{low} to {high}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

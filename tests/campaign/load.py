@@ -1,0 +1,247 @@
+"""Much of everything: 2,000 cells under fire, a poison of ImageNet's size in little memory, a site of thousands of records."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from campaign import Tally, process, ran
+from campaign.faults import gone, records, those_of, trained, twice
+from results import Record, Records, Workspace, read_table
+
+# The soak
+
+SEEDS = 40  # of every attack and defense
+CALM = 0.6  # share of the cells after which nothing is killed any more, so that growth can be seen
+STEP = (1 / 40, 1 / 12)  # share of the cells from one kill to the next
+
+
+def _table(path: Path, cells: int) -> int:
+    """Write the grid of the soak; return how many cells it has."""
+    seeds = min(SEEDS, max(1, cells // 4))
+    attacks = max(1, cells // (2 * seeds))
+    axes: dict[str, Any] = {
+        "title": "Soak",
+        "protocol": "quick@0.1",  # one epoch
+        "dataset": "digits(per_class=4,test_per_class=2)",
+        "architecture": "small-cnn",
+        # every fifth poison is another for each seed, the others are shared
+        "attack": [f"random-noise(epsilon={n + 1}/255{',seed=0' if n % 5 else ''})" for n in range(attacks)],
+        "defense": ["none", "cutout"],
+        "seed": list(range(seeds)),
+    }
+    path.write_text("".join(f"{axis} = {json.dumps(value)}\n" for axis, value in axes.items()))
+    return 2 * attacks * seeds
+
+
+def _workers(space: Path) -> list[psutil.Process]:
+    """The worker processes of a workspace: those that have no children and are no drivers."""
+    return [one for one in those_of(space) if "submitit" in " ".join(one.cmdline()) and not one.children()]
+
+
+def soak(folder: Path, count: int) -> Tally:
+    """Small cells on two workers, workers (kill -9) and drivers (Ctrl-C, kill -9) ended all the time: none lost, none twice."""
+    tally, draw = Tally(), random.Random(4)
+    space, grid = folder / "space", folder / "soak.toml"
+    cells = _table(grid, count)
+    path = space / "results/records"
+    seen: Counter[str] = Counter()
+    first: dict[int, tuple[int, int, int]] = {}  # worker -> cells done, bytes, files at its first look of the calm part
+    growth: list[tuple[float, int]] = []  # bytes and files more than then
+    began, driver, following = time.monotonic(), None, draw.uniform(*STEP) * cells
+    tries = 0
+    while True:
+        if driver is None or driver.poll() is not None:
+            if driver is not None:
+                _, err = driver.communicate()
+                tally.ends[f"driver: exit {driver.returncode}"] += 1
+                if "Traceback" in err or driver.returncode not in (0, 3, 130, -signal.SIGKILL):
+                    tally.bad(f"exit {driver.returncode}: {err[-300:]}")
+                if not gone(space):
+                    tally.bad("workers outlive their driver")
+                trained(space, seen)
+                if driver.returncode == 0:
+                    break
+            verb = ("run",) if tries < 60 else ("retry",)
+            driver = process(*verb, "--grid", grid, "--workspace", space, "--workers", "2", "--json", stdout=subprocess.DEVNULL)
+            tries += 1
+        time.sleep(0.2)
+        done = len(Records(path).ids())
+        if done >= CALM * cells:
+            for one in _workers(space):
+                try:
+                    look = (done, one.memory_info().rss, one.num_fds())
+                except psutil.Error:
+                    continue
+                if one.pid not in first:
+                    first[one.pid] = look
+                elif look[0] - first[one.pid][0] >= 50:
+                    growth.append((look[1] - first[one.pid][1], look[2] - first[one.pid][2]))
+            time.sleep(1)
+            continue
+        if done < following:
+            continue
+        following = done + draw.uniform(*STEP) * cells
+        whom = draw.choices(("a worker, kill -9", "the driver, Ctrl-C", "the driver, kill -9"), (6, 3, 1))[0]
+        workers = _workers(space)
+        if whom.startswith("a worker"):
+            if not workers:
+                continue
+            victim, number = draw.choice(workers), signal.SIGKILL
+        else:
+            child = psutil.Process(driver.pid)
+            victim, number = child, signal.SIGINT if "Ctrl" in whom else signal.SIGKILL
+        try:
+            victim.send_signal(number)
+            tally.ends[whom] += 1
+        except psutil.Error:
+            continue
+    seconds = time.monotonic() - began
+    there = records(space)
+    tally.trials = cells
+    tally.ends["cells with a record"] = len(there)
+    tally.ends["cells lost"] = cells - len(there)
+    tally.ends["cells trained twice"] = twice(seen)
+    tally.ends["failures left"] = len(list(path.glob("*.failed.json")))
+    tally.figures = {
+        "minutes": round(seconds / 60, 1),
+        "cells per minute": round(60 * cells / seconds),
+        "most memory that a worker gained over the calm part, MiB": round(max((b for b, _ in growth), default=0) / 2**20, 1),
+        "most open files that a worker gained": max((f for _, f in growth), default=0),
+    }
+    if len(there) != cells or twice(seen) or list(path.glob("*.failed.json")):
+        tally.bad(f"{cells - len(there)} lost, {twice(seen)} twice")
+    code, _, err = ran("status", "--grid", grid, "--workspace", space)
+    if code or "Traceback" in err:
+        tally.bad(f"status: exit {code}, {err[-300:]}")
+    shutil.rmtree(space)
+    return tally
+
+
+# Memory
+
+CRAFTING = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np, torch
+torch.set_num_threads(1)
+from poisons.recipe import PoisonRecipe
+from poisons.store import Store
+from registry import ImageSet, resolve
+from registry.data import Data, open_array
+folder, item = Path(sys.argv[1]), sys.argv[2]
+images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
+train = ImageSet(images, labels, 100)
+test = ImageSet(images[:8], labels[:8], 100)
+def anonymous():
+    words = Path("/proc/self/status").read_text()
+    return int(words.split("RssAnon:")[1].split()[0]) * 1024
+import threading, time
+most = [0]
+def watch():
+    while True:
+        most[0] = max(most[0], anonymous())
+        time.sleep(0.02)
+before = anonymous()
+threading.Thread(target=watch, daemon=True).start()
+recipe = PoisonRecipe(resolve("datasets", "digits")[0], resolve("attacks", item), 0)
+kept = Store(folder / "store").poison(recipe, Data(train, test, "simulated"))
+print(json.dumps({"own": max(most[0], anonymous()) - before, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                  "seconds": kept.manifest["seconds"], "spent": kept.manifest["budget"]["spent"]}))
+"""
+SIDE = 224
+WHOLE = 126_000  # images of ImageNet-100
+
+
+def memory(folder: Path, count: int) -> Tally:
+    """Poisons of `count` images of 3x224x224 from a memory map: what a child process holds beside the map, at 1/4 and whole."""
+    import numpy as np
+
+    tally = Tally()
+    draw = np.random.default_rng(5)
+    block = draw.integers(0, 256, (100, 3, SIDE, SIDE), np.uint8)
+    for item in ("random-noise", "lsp"):
+        held = []
+        for images in (count // 4, count):
+            place = folder / f"{item}-{images}"
+            place.mkdir()
+            array = np.lib.format.open_memmap(place / "images.npy", "w+", np.uint8, (images, 3, SIDE, SIDE))
+            for start in range(0, images, 100):
+                array[start : start + 100] = block[: images - start]
+            array.flush()
+            del array
+            np.save(place / "labels.npy", np.arange(images, dtype=np.int64) % 100)
+            done = subprocess.run([sys.executable, "-c", CRAFTING, place, item], capture_output=True, text=True, check=False)
+            shutil.rmtree(place)
+            if done.returncode:
+                tally.bad(f"{item}, {images} images: {done.stderr[-300:]}")
+                continue
+            found = json.loads(done.stdout)
+            tally.end(f"{item} crafted")
+            held.append(found["own"] / 2**20)
+            name = f"{item}, {images:,} images ({images * 3 * SIDE * SIDE / 1e9:.1f} GB)"
+            tally.figures[f"{name}: MiB held beside the maps"] = round(held[-1])
+            tally.figures[f"{name}: seconds"] = round(found["seconds"], 1)
+        if len(held) == 2:
+            slope = (held[1] - held[0]) / (count - count // 4)  # MiB per image
+            tally.figures[f"{item}, MiB at {WHOLE:,} images (extrapolated by the slope of the two)"] = round(
+                held[1] + slope * (WHOLE - count)
+            )
+            if held[1] > held[0] * 1.5 + 256:
+                tally.bad(f"{item}: memory grows with the images, {held[0]:.0f} to {held[1]:.0f} MiB")
+    return tally
+
+
+# Thousands of records
+
+
+def many_records(folder: Path, count: int) -> Tally:
+    """Status, site and plan of thousands of made-up records: whole, within memory, every record counted."""
+    from benchmark import grid as grids
+    from results.record import Curve, Metrics
+
+    tally, table = Tally(), folder / "many.toml"
+    cells = 4 * (count // 4)
+    axes: dict[str, Any] = {"title": "Many", "protocol": "quick", "dataset": "digits", "architecture": "small-cnn"}
+    axes |= {"attack": ["none", "lsp"], "defense": ["none", "jpeg"], "seed": list(range(cells // 4))}
+    table.write_text("".join(f"{axis} = {json.dumps(value)}\n" for axis, value in axes.items()))
+    space = Workspace(folder / "space")
+    space.writable()
+    kept = Records(space.records)
+    found, _ = grids.expand(read_table(str(table)))
+    curve = Curve(train_acc=[0.5] * 10, train_loss=[0.5] * 10, test_acc=[0.5] * 10, test_loss=[0.5] * 10)
+    for number, cell in enumerate(found):
+        accuracy = number % 1000 / 1000
+        metrics = Metrics(test_acc=accuracy, test_acc_best=accuracy, curve=curve)
+        kept.path(cell.id).write_text(Record(id=cell.id, cell=cell, metrics=metrics).model_dump_json())
+    for words in (("status", "--grid", table), ("report", "--grid", table), ("run", "--grid", table, "--dry-run")):
+        start = time.monotonic()
+        child = process(*words, "--workspace", space.root)
+        most = 0
+        while child.poll() is None:
+            try:
+                most = max(most, psutil.Process(child.pid).memory_info().rss)
+            except psutil.Error:
+                break
+            time.sleep(0.1)
+        out, err = child.communicate()
+        tally.end(f"bench {words[0]}: exit {child.returncode}")
+        tally.figures[f"bench {words[0]}, seconds"] = round(time.monotonic() - start, 1)
+        tally.figures[f"bench {words[0]}, MiB"] = round(most / 2**20)
+        if child.returncode or "Traceback" in err:
+            tally.bad(f"{words[0]}: {err[-300:]}")
+        if words[0] == "status" and not re.search(rf"{cells} of {cells} cells done|{cells} done", out + err):
+            tally.bad(f"status does not count {cells} cells: {(out + err)[-200:]}")
+    shutil.rmtree(space.root)
+    return tally

@@ -125,14 +125,18 @@ def defenses(table: Table, records: Records) -> str:
 
 
 def contrastive(table: Table, records: Records) -> str:
-    """Return the Markdown table of attacks against training with labels and without; in parentheses what papers print."""
+    """Return the Markdown table of attacks against training with labels and without; in parentheses what papers print, and
+    without labels the last contrastive loss.
+    """
     columns = [label for label, _ in table.items("protocol")]
     found = _measured(table, records)
     known = {family: printed(FULL["protocols"] if family == "toy" else (family,)) for family in {_family(p) for p, _ in found}}
     rows: dict[str, list[str]] = defaultdict(list)
     for place, runs in found:
         beside = spanned(known[_family(place)].get(methods(str(place.fields["attack"]), "none"), {}))
-        rows[place.labels["attack"]].append(_spread(runs, _accuracy) + beside)
+        losses = [run.metrics.curve.objective[-1] for run in runs if run.metrics is not None and run.metrics.curve.objective]
+        loss = f", loss {fmean(losses):.2f}" if losses else ""
+        rows[place.labels["attack"]].append(_spread(runs, _accuracy) + beside + loss)
     lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
 

@@ -13,7 +13,8 @@ from registry import resolve
 from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent
-OWN = {"toy-attacks": toy.attacks, "toy-defenses": toy.defenses}  # tables that a document shows in a form of its own
+# tables that a document shows in a form of its own
+OWN = {"toy-attacks": toy.attacks, "toy-defenses": toy.defenses, "toy-contrastive": toy.contrastive}
 COUNTED = ROOT / "docs" / "reliability.json"  # what `make reliability` wrote
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -91,13 +91,18 @@ class Site:
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         texts["changes.html"] = self.changes()
-        return {name: presentable(text) if isinstance(text, str) and name.endswith((".html", ".svg")) else text for name, text in texts.items()}
+        return {
+            name: presentable(text) if isinstance(text, str) and name.endswith((".html", ".svg")) else text
+            for name, text in texts.items()
+        }
 
     def changes(self) -> str:
         """Return the page of what moved and what is about to."""
         stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
         moved = self.history.publications if self.history else []
-        return presentable(self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog)))
+        return presentable(
+            self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog))
+        )
 
     # where things are
 

@@ -7,7 +7,7 @@ recipes differ. It is looked up by the names of the methods, whatever version of
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from leaderboard.table import look_up
@@ -45,8 +45,10 @@ def methods(attack: str, defense: str) -> Methods:
     return tuple(found)
 
 
-def printed() -> Mapping[Methods, Mapping[str, tuple[float, ...]]]:
-    """Return what papers print of CIFAR-10, ResNet-18, all images poisoned: test accuracies in percent, by paper."""
+def printed(protocols: Collection[str] = FULL["protocols"]) -> Mapping[Methods, Mapping[str, tuple[float, ...]]]:
+    """Return what papers print of CIFAR-10, ResNet-18, all images poisoned, trained by one of these protocols: test accuracies
+    in percent, by paper.
+    """
     full = read_grid("full")
     assert isinstance(full, Grid)
     found: dict[Methods, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -56,7 +58,7 @@ def printed() -> Mapping[Methods, Mapping[str, tuple[float, ...]]]:
             continue
         same = fields["ratio"] == 1 and fields["part"] == "all" and fields["measure"] == "accuracy" and place.aggregate is None
         here = fields["dataset"] == FULL["dataset"] and fields["architecture"] == FULL["architecture"]
-        if not (same and here and str(fields["protocol"]).partition("(")[0] in FULL["protocols"]):
+        if not (same and here and _family(place) in protocols):
             continue
         if any(lacking(kind, str(fields[axis])) for kind, axis in (("attacks", "attack"), ("defenses", "defense"))):
             continue
@@ -120,6 +122,28 @@ def defenses(table: Table, records: Records) -> str:
             cells.append(_spread(at[row, column], accuracy) + spanned(known.get(methods(column, row), {})))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def contrastive(table: Table, records: Records) -> str:
+    """Return the Markdown table of attacks against training with labels and without; in parentheses what papers print, and
+    without labels the last contrastive loss.
+    """
+    columns = [label for label, _ in table.items("protocol")]
+    found = measured(table, records)
+    known = {family: printed(FULL["protocols"] if family == "toy" else (family,)) for family in {_family(p) for p, _ in found}}
+    rows: dict[str, list[str]] = defaultdict(list)
+    for place, runs in found:
+        beside = spanned(known[_family(place)].get(methods(str(place.fields["attack"]), "none"), {}))
+        losses = [run.metrics.curve.objective[-1] for run in runs if run.metrics is not None and run.metrics.curve.objective]
+        loss = f", loss {fmean(losses):.2f}" if losses else ""
+        rows[place.labels["attack"]].append(_spread(runs, accuracy) + beside + loss)
+    lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
+
+
+def _family(place: Place) -> str:
+    """The protocol of a place without its fields."""
+    return str(place.fields["protocol"]).partition("(")[0]
 
 
 def measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]:

@@ -395,7 +395,9 @@ def line(cell: Cell) -> dict[str, Any]:
 
 def row(entry: Entry, idea: str, cells: Sequence[Cell]) -> dict[str, Any]:
     """A row of the list of entries; of the idea its first line, which spells a short name out."""
-    measured = [cell for cell in cells if cell.value.mean is not None and cell.value.state != "stale" and not cell.value.reported]
+    measured = [
+        cell for cell in cells if cell.value.mean is not None and cell.value.state != "stale" and not cell.value.reported
+    ]
     return {
         "entry": entry,
         "idea": idea.partition("\n")[0],

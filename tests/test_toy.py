@@ -16,6 +16,14 @@ def test_figures_beside_ours_are_those_of_the_papers_tables():
     assert toy.methods("em(variant=rem)", "none") == toy.methods("em", "none") != toy.methods("em(staged=true)", "none")
 
 
+def test_figures_beside_training_without_labels_are_of_the_same_backbone():
+    """What a poison leaves to a victim with labels must not stand in the column of one without."""
+    ucl, tue = toy.methods("ucl(variant=tue)", "none"), toy.methods("tue", "none")
+    without, paper = toy.printed(("simclr",)), "transferable-unlearnable"
+    assert 47.78 in without[ucl][paper] and 52.38 in without[tue][paper] and toy.printed(("moco",))[tue][paper] == (63.38,)
+    assert set(toy.printed()[ucl][paper]) == {92.86, 92.62, 93.50}, "supervised, of the three backbones"
+
+
 def test_figures_of_papers_are_written_with_both_ends():
     """Two figures of one paper must not become their mean."""
     papers = {"d-vae": (12.26, 10.09), "apbench": (20.78,)}

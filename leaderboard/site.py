@@ -68,7 +68,7 @@ class Shown:
         return printed.tidy(tidy(self.sheets, everything=not self.whole))
 
     def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> pages.Site:
-        """The pages of the whole site. `store` is where the poisons of pictures lie, `kept` where planes of perturbations do."""
+        """The pages of the whole site. `store` is where poisons for pictures lie, `kept` where planes of perturbations do."""
         boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in self.sheets)])
         pictures, planes = gallery.samples(store) if store else {}, scatter.planes(kept) if kept else ()
         return pages.Site(boards, self.sheets, pictures, changelog, planes=planes)

@@ -84,6 +84,20 @@
     for (const row of table.rows) row.cells[column].hidden = hidden;
   };
 
+  // without the numbers that others report: these are neither sorted nor exported then
+  const alone = (own) => {
+    for (const cell of all("td.reported", table)) {
+      for (const name of ["v", "s"]) {
+        const [from, to] = own ? [name, `${name}Reported`] : [`${name}Reported`, name];
+        if (cell.dataset[from] === undefined) continue;
+        cell.dataset[to] = cell.dataset[from];
+        delete cell.dataset[from];
+      }
+    }
+    table.classList.toggle("own", own);
+    if (find("#others")) find("#others").checked = !own;
+  };
+
   let sorted = null;
   const show = () => {
     const view = state();
@@ -93,16 +107,7 @@
     find("#search").value = view.get("q") || "";
     find("#heat").checked = !view.has("plain");
     table.classList.toggle("plain", view.has("plain"));
-    if (find("#others")) find("#others").checked = !view.has("own");
-    for (const cell of all("td.reported", table)) { // without their values they are neither sorted nor exported
-      for (const name of ["v", "s"]) {
-        const [from, to] = view.has("own") ? [name, `${name}Reported`] : [`${name}Reported`, name];
-        if (cell.dataset[from] === undefined) continue;
-        cell.dataset[to] = cell.dataset[from];
-        delete cell.dataset[from];
-      }
-    }
-    table.classList.toggle("own", view.has("own"));
+    alone(view.has("own"));
     for (const box of all("[data-tag]", tools)) box.checked = !off.has(box.dataset.tag);
     for (const box of all("[data-column]", tools)) box.checked = !hidden.has(box.dataset.column);
     heads.forEach((head, column) => {
@@ -187,7 +192,7 @@
       for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
     }
     for (const run of runs) {
-      fact(`measured by others, seed ${run.seed}`, run.by);
+      fact(`measured by others, seed ${run.seed}`, run.by && run.by + (run.apart ? "; not in the number above" : ""));
       fact(`finished, seed ${run.seed}`, run.finished);
       fact(`peak memory, seed ${run.seed}`, run.memory);
     }

@@ -183,7 +183,11 @@ def data(shown: Board) -> Markup:
     cells = {}
     for value in shown.values.values():
         if any(run.state != "missing" for run in value.runs):
-            cells[value.runs[0].id] = [_run(run, texts) for run in value.runs]
+            used = set(value.records)
+            apart = {run.id for run in value.runs if run.record is not None and used and run.id not in used}
+            cells[value.runs[0].id] = [
+                _run(run, texts) | ({"apart": True} if run.id in apart else {}) for run in value.runs
+            ]  # those are in no mean: stale ones beside fresh ones, others' beside ours
     return _json({"shared": [dict(text) for text in texts], "cells": cells})
 
 

@@ -703,7 +703,8 @@ def test_ours_and_theirs_are_never_in_one_mean(tmp_path):
     value = made(records).values["ops", "none"]
     assert value.accuracies == pytest.approx((0.2,)) and value.n == 1 and value.tier == "" and len(value.runs) == 2
     assert "n = 1" in render.short(value, 2)
-    assert SELF_REPORTED in pages.Site([made(records)]).files()["sources.ops.html"]
+    files = pages.Site([made(records)]).files()
+    assert SELF_REPORTED in files["sources.ops.html"] and files["quick.html"].count('"apart":true') == 3
 
 
 def test_a_drop_of_ours_is_not_from_a_clean_number_of_others(tmp_path):

@@ -106,11 +106,10 @@
     oracle = best;
     for (const link of all("tbody td[data-v] a", table)) {
       const cell = link.closest("td");
-      const runs = (data.cells[idOf(link)] || []).filter((run) => run.best !== undefined);
-      const fresh = runs.filter((run) => !run.why); // as in the mean of the last epoch
+      const runs = (data.cells[idOf(link)] || []).filter((run) => run.best !== undefined && !run.apart); // as in the mean of the last epoch
       if (!runs.length) continue;
       if (!last.has(cell)) last.set(cell, { v: cell.dataset.v, s: cell.dataset.s, text: link.textContent, heat: tint(cell) });
-      const { mean, std } = spread((fresh.length ? fresh : runs).map((run) => run.best));
+      const { mean, std } = spread(runs.map((run) => run.best));
       const heat = `h${Math.min(10, Math.round((10 * mean) / table.dataset.top))}`;
       const text = percent(mean) + (std === null ? "" : ` ± ${percent(std)}`);
       put(cell, link, best ? { v: mean.toFixed(4), s: std === null ? undefined : std.toFixed(4), text, heat } : last.get(cell));
@@ -120,9 +119,24 @@
     return true;
   };
 
+  // without the numbers that others report: these are neither sorted nor exported then
+  const alone = (own) => {
+    for (const cell of all("td.reported", table)) {
+      for (const name of ["v", "s"]) {
+        const [from, to] = own ? [name, `${name}Reported`] : [`${name}Reported`, name];
+        if (cell.dataset[from] === undefined) continue;
+        cell.dataset[to] = cell.dataset[from];
+        delete cell.dataset[from];
+      }
+    }
+    table.classList.toggle("own", own);
+    if (find("#others")) find("#others").checked = !own;
+  };
+
   let sorted = null;
   const show = () => {
     const view = state();
+    alone(false); // the best epoch is of every number
     const other = judge(view.has("best"));
     find("#best").checked = oracle;
     const off = new Set(list(view.get("off")));
@@ -131,16 +145,7 @@
     find("#search").value = view.get("q") || "";
     find("#heat").checked = !view.has("plain");
     table.classList.toggle("plain", view.has("plain"));
-    if (find("#others")) find("#others").checked = !view.has("own");
-    for (const cell of all("td.reported", table)) { // without their values they are neither sorted nor exported
-      for (const name of ["v", "s"]) {
-        const [from, to] = view.has("own") ? [name, `${name}Reported`] : [`${name}Reported`, name];
-        if (cell.dataset[from] === undefined) continue;
-        cell.dataset[to] = cell.dataset[from];
-        delete cell.dataset[from];
-      }
-    }
-    table.classList.toggle("own", view.has("own"));
+    alone(view.has("own"));
     for (const box of all("[data-tag]", tools)) box.checked = !off.has(box.dataset.tag);
     for (const box of all("[data-column]", tools)) box.checked = !hidden.has(box.dataset.column);
     heads.forEach((head, column) => {
@@ -227,7 +232,7 @@
       for (const [seed, texts] of same ? known.slice(0, 1) : known) fact(same ? name : `${name}, seed ${seed}`, texts[name]);
     }
     for (const run of runs) {
-      fact(`measured by others, seed ${run.seed}`, run.by);
+      fact(`measured by others, seed ${run.seed}`, run.by && run.by + (run.apart ? "; not in the number above" : ""));
       fact(`finished, seed ${run.seed}`, run.finished);
       fact(`peak memory, seed ${run.seed}`, run.memory);
     }

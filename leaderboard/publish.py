@@ -99,8 +99,8 @@ def chosen(source: Records, workspace: Path, allow_dirty: bool) -> Iterator[Chos
                 continue
             if failure is not None and failure.id == failure.cell.id == cell_id:
                 message = failure.message
-                for path, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
-                    message = message.replace(path, word) if len(path) > 1 else message
+                for here, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
+                    message = message.replace(here, word) if len(here) > 1 else message
                 Records(folder).fail(failure.model_copy(update={"log": "", "message": message}))
         yield Chosen(Records(folder), found, left, sum(record.commit.endswith("-dirty") for record in found))
 

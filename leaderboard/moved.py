@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from results import Records
 
 KEY = (*POINT, "measure", "metric")
-NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "page", "records")
+NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records")
 CHANGES = ("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n")
 MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 SHOWN = 200  # changes of a kind and a publication that the page lists
@@ -41,7 +41,7 @@ def numbers(site: Site, records: Records) -> list[dict[str, str]]:
             continue
         row = _row(
             value.point, "accuracy", "test_acc", value.mean, value.std, value.n, value.state, value.oracle, value.records
-        )
+        ) | {"tier": value.tier}
         key, again = _key(row), 1
         while _key(row) in found:
             again += 1
@@ -66,7 +66,7 @@ def _of(spot: Spot, records: Records) -> dict[str, str]:
     std = None if spot.std is None else spot.std / unit
     return _row(
         point, record.cell.measured, spot.place.metric, spot.mean / unit, std, spot.n, spot.state, spot.oracle, spot.records
-    )
+    ) | {"tier": spot.tier}
 
 
 def _row(

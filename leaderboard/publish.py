@@ -29,6 +29,7 @@ from leaderboard.sheet import TIDY, tidy
 from leaderboard.site import Shown
 from leaderboard.table import UNREADABLE
 from results import FileError, Record, Records
+from results.submission import FOLDER, taken
 
 PROGRAM = "unlearnable-bench"
 FORMAT = 1  # of a publication
@@ -99,9 +100,12 @@ def chosen(source: Records, workspace: Path, allow_dirty: bool) -> Iterator[Chos
                 continue
             if failure is not None and failure.id == failure.cell.id == cell_id:
                 message = failure.message
-                for place, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
-                    message = message.replace(place, word) if len(place) > 1 else message
+                for here, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
+                    message = message.replace(here, word) if len(here) > 1 else message
                 Records(folder).fail(failure.model_copy(update={"log": "", "message": message}))
+        for one in taken(source.folder):  # whose the numbers of others are
+            if any(record.id in one.kept for record in found):
+                one.write(folder)
         yield Chosen(Records(folder), found, left, sum(record.commit.endswith("-dirty") for record in found))
 
 
@@ -183,8 +187,9 @@ class Publication:
             CITATION: self._citation(count),
         }
         files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
-        for path in sorted(self.chosen.records.folder.glob("*.json")):
-            files[f"data/records/{path.name}"] = path.read_bytes()
+        folder = self.chosen.records.folder
+        for path in sorted([*folder.glob("*.json"), *folder.glob(f"{FOLDER}/*.json")]):
+            files[f"data/records/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
         files["README.md"] = self._readme(files[CITATION].decode()).encode()
         files[DESCRIPTION] = self._description(count, files).encode()
         files[SUMS] = "".join(f"{_sum(files[name])}  {name}\n" for name in sorted(files)).encode()
@@ -406,6 +411,7 @@ _COLUMNS = {
         "done; partial: seeds are missing; stale: of an earlier version of a method; not-applicable",
     ),
     "oracle": ("string", "which member of a defense with members is shown: the best one, chosen on the test set"),
+    "tier": ("string", "of a number that others measured: how far it was checked; empty for our own"),
     "page": ("string", "where on the site the number and its sources are"),
     "records": ("string", "ids of the records behind the number, joined by semicolons"),
     "record": ("string", "ids of the records behind ours, joined by semicolons"),

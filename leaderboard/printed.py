@@ -25,6 +25,8 @@ UNITS = {
     "dfr_max_test_acc": "Best test accuracy after reweighting the features, in %",
     "correlation": "Coefficient of correlation",
     "l2_norm": "As each row says",
+    "psnr": "Peak signal-to-noise ratio, dB",
+    "acm_max": "Activation cluster measure",
 }
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
@@ -196,7 +198,7 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "better": f"{sheet.table.better} is good for its authors",
         "tall": tall,
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
-        "column_axes": [AXES.get(axis, axis) for axis in sheet.table.columns],
+        "column_axes": [AXES.get(axis, axis) for axis in sheet.table.columns if axis != "part"],
         "columns": [" / ".join(column) for column in sheet.columns],
         "heads": [_spans(sheet.columns, level) for level in range(len(sheet.table.columns))],
         "lines": lines,

@@ -8,6 +8,7 @@
 # make toy-contrastive   which poison stops training with labels, which without, see docs/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
+# make reliability   the robustness campaign: damages, kills, full disks, thousands of cells; some hours, see docs/reliability.md
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
@@ -15,7 +16,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive scale site-speed slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive scale site-speed reliability slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -47,6 +48,9 @@ scale: $(VENV)/installed
 
 site-speed: $(VENV)/installed
 	$(BIN)/python -m leaderboard.speed
+
+reliability: $(VENV)/installed
+	PYTHONPATH=tests $(BIN)/python -m campaign
 
 slurm-full: $(VENV)/installed
 	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm

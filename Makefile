@@ -5,7 +5,7 @@
 # make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make toy-attacks, make toy-defenses   every attack, every defense on 2,000 images of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
-# make toy-contrastive, make toy-backbones   which poison stops training with labels, which without, see docs/toy.md
+# make toy-contrastive   which poison stops training with labels, which without, see docs/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
@@ -15,7 +15,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive toy-backbones scale site-speed slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive scale site-speed slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -39,7 +39,7 @@ speed-purifiers: $(VENV)/installed
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
 
-toy-attacks toy-defenses toy-contrastive toy-backbones: $(VENV)/installed
+toy-attacks toy-defenses toy-contrastive: $(VENV)/installed
 	@$(BIN)/bench run --grid $@ --workspace toy-run
 
 scale: $(VENV)/installed

@@ -12,12 +12,7 @@ from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent
 # tables that a document shows in a form of its own
-OWN = {
-    "toy-attacks": toy.attacks,
-    "toy-defenses": toy.defenses,
-    "toy-contrastive": toy.contrastive,
-    "toy-backbones": toy.contrastive,
-}
+OWN = {"toy-attacks": toy.attacks, "toy-defenses": toy.defenses, "toy-contrastive": toy.contrastive}
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has them, a document shows names

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,7 +215,7 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
     few_files = PerImage(few)
     theirs = lambda: reference_epoch(net, sgd, loader(few_files, 0), device, pgd=10)  # noqa: E731
     rows.append(ratios("PGD-10, against PGD-10 in the reference loop", theirs, epoch(pgd), device, rounds, 128))
-    rows += contrastive(data, rounds, device, numerics, best)
+    rows += contrastive(data, rounds, device, numerics, (best,))
     last, test = torch.channels_last, images(1000)
     judged = (resnet(10).to(device), resnet(10).to(device, memory_format=last))
     slow, fast = (lambda: _judge_plainly(judged[0], test, device)), (lambda: evaluate(judged[1], test, device, 0, ours.bf16))
@@ -232,10 +232,18 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
     return rows
 
 
-def contrastive(data: ImageSet, rounds: int, device: str, numerics: Numerics, workers: int) -> list[Row]:
-    """Rows of training without labels: its two views, and SimCLR's steps, against transforms one image at a time."""
+def contrastive(
+    data: ImageSet, rounds: int, device: str, numerics: Numerics, candidates: Sequence[int] = (0, 2, 4)
+) -> list[Row]:
+    """Rows of training without labels: its two views, and SimCLR's steps, against transforms one image at a time, by the
+    fastest loader of so many workers.
+    """
+    from registry import _vision
+
+    _vision.prepare()
     protocol = PROTOCOLS["simclr"](epochs=1, batch=128)
     files, x = TwoViews(data, protocol.area), floats(data.images.to(device))
+    workers = min(candidates, key=lambda n: timed(lambda: drained(loader(files, n)), device))
     net = ARCHITECTURES["resnet18"](10)
     ours = Training(net, data, protocol, (Views(protocol),), device, numerics)
     model = protocol.objective(ARCHITECTURES["resnet18"](10)).to(device)
@@ -341,6 +349,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="training images of an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--contrastive", action="store_true", help="print the rows of training without labels and nothing else")
     parser.add_argument("--memory", action="store_true", help="print the peak memory of a training and nothing else")
     parser.add_argument("--tiny", type=int, default=0, help="print the seconds of a tiny cell on so many threads, nothing else")
     chosen = parser.parse_args()
@@ -350,7 +359,10 @@ def main() -> None:
         return print_tiny(chosen.tiny)
     numerics = Numerics.choose(chosen.device, "auto")
     with seeded(0, numerics, chosen.device):
-        rows = [*measure(chosen.images, chosen.rounds, chosen.device), tiny_cells(chosen.rounds)]
+        if chosen.contrastive:
+            rows = contrastive(images(chosen.images), chosen.rounds, chosen.device, numerics)
+        else:
+            rows = [*measure(chosen.images, chosen.rounds, chosen.device), tiny_cells(chosen.rounds)]
     versions = provenance.versions()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {provenance.device_name(chosen.device)}, {numerics.threads} threads, ", end="")
     print(f"{numerics.dtype}, torch {versions['torch']}, python {versions['python']}, tree {provenance.tree()[:12]}.")
@@ -358,7 +370,8 @@ def main() -> None:
     print("| figure | least | middle | largest | ours |\n| --- | ---: | ---: | ---: | --- |")
     for name, low, middle, high, note in rows:
         print(f"| {name} | {low:.2f} | {middle:.2f} | {high:.2f} | {note} |")
-    print(f"\nPeak memory of a process that trains on 50,000 images and judges: {peak_memory(chosen.device)}.")
+    if not chosen.contrastive:
+        print(f"\nPeak memory of a process that trains on 50,000 images and judges: {peak_memory(chosen.device)}.")
 
 
 if __name__ == "__main__":

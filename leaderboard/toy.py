@@ -20,7 +20,7 @@ Methods = tuple[tuple[str, ...], ...]
 """What tells two places apart here: the attack's parts and the defense's, each by its name and what changes its nature."""
 
 NATURE = {  # fields that make another method of one name
-    "attacks": ("kind", "augment", "staged", "mode", "norm"),
+    "attacks": ("kind", "augment", "staged", "mode", "norm", "backbone"),
     "defenses": ("mode", "norm", "epsilon", "quality", "bits"),
 }
 FULL = {"protocols": ("dvae", "st", "sem", "lfu", "tue", "apbench"), "dataset": "cifar10", "architecture": "resnet18"}

@@ -1,10 +1,16 @@
 """The tables at toy scale: what stands beside our numbers, and that every method has a row."""
 
+from pathlib import Path
+from statistics import fmean
+
 import pytest
 
 from leaderboard import toy
-from registry import ATTACKS, DEFENSES, resolve
-from results import read_table
+from registry import ATTACKS, DEFENSES, lacking, resolve
+from results import Records, read_table
+from results.papers import as_grid
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_figures_beside_ours_are_those_of_the_papers_tables():
@@ -17,11 +23,26 @@ def test_figures_beside_ours_are_those_of_the_papers_tables():
 
 
 def test_figures_beside_training_without_labels_are_of_the_same_backbone():
-    """What a poison leaves to a victim with labels must not stand in the column of one without."""
-    ucl, tue = toy.methods("ucl(variant=tue)", "none"), toy.methods("tue", "none")
+    """A poison that leaves 93 % to a victim with labels leaves 48 % to one without: the columns must not mix."""
     without, paper = toy.printed(("simclr",)), "transferable-unlearnable"
-    assert 47.78 in without[ucl][paper] and 52.38 in without[tue][paper] and toy.printed(("moco",))[tue][paper] == (63.38,)
-    assert set(toy.printed()[ucl][paper]) == {92.86, 92.62, 93.50}, "supervised, of the three backbones"
+    ucl = [toy.methods(f"ucl(variant=tue,backbone={name})", "none") for name in ("simclr", "moco")]
+    tue = [toy.methods(f"tue(backbone={name})", "none") for name in ("simclr", "moco")]
+    assert 47.78 in without[ucl[0]][paper] and without[tue[0]][paper] == (52.38,)
+    assert toy.printed(("moco",))[tue[1]][paper] == (63.38,) and tue[0] not in toy.printed(("moco",))
+    assert toy.printed()[ucl[0]][paper] == (92.86,) and toy.printed()[ucl[1]][paper] == (92.62,)
+
+
+def test_a_place_without_labels_shows_how_easy_its_task_had_become():
+    """A probe may not tell two poisons apart that the contrastive loss does; a victim with labels has no such loss."""
+    table, records = read_table("toy-contrastive"), Records(ROOT / "results" / "records")
+    (clean,) = (line for line in toy.contrastive(table, records).splitlines() if line.startswith("| clean |"))
+    supervised, probed = clean.split(" | ")[1:3]
+    places = {tuple(wanted.place.labels.values()): wanted.cells for wanted in as_grid(table).wanted(resolve, lacking)}
+    (cells,) = (found for labels, found in places.items() if {"clean", "SimCLR"} <= set(labels))
+    runs = [records.read(cell.id) for cell in cells]
+    losses, accuracies = [run.metrics.curve.objective[-1] for run in runs], [100 * run.metrics.test_acc for run in runs]
+    assert len(runs) == 2 and "loss" not in supervised
+    assert probed.startswith(f"{fmean(accuracies):.1f} ± ") and probed.endswith(f"(90), loss {fmean(losses):.2f}")
 
 
 def test_figures_of_papers_are_written_with_both_ends():

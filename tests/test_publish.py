@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_leaderboard import Tags, cells, fill, made, record
 from test_run import BENCH, bench
+from test_submissions import marked
 
 from leaderboard import moved, pages, places, publish
 from leaderboard.places import Folder, place
@@ -803,3 +804,18 @@ def test_the_command_serves_until_ctrl_c_and_a_taken_port_is_told(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_publication_says_whose_the_numbers_of_others_are(workspace, tmp_path):
+    """Published without that, somebody else's numbers would pass for ours, and for theirs who build the pages again."""
+    records = records_of(workspace)
+    theirs = [cell for (attack, _, _), cell in cells().items() if attack == "ops"]
+    marked(records, theirs, name="A. Author")
+    go(tmp_path / "public", workspace)
+    again = Records(tmp_path / "public" / "data" / "records")
+    assert {origin.who for origin in again.origins.values()} == {"A. Author"}
+    assert set(again.origins) == {cell.id for cell in theirs}
+    rows = table((tmp_path / "public" / "data" / "numbers.csv").read_bytes())
+    assert {row["attack"] for row in rows if row["tier"]} == {"ops"} and {row["tier"] for row in rows} == {"", "self-reported"}
+    check = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "public", capture_output=True)
+    assert check.returncode == 0

@@ -682,8 +682,9 @@ def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_h
     assert f'"by":"{tier}, by A. Author' in files["quick.html"] and "A. Author" in files["coverage.html"]
     ranks = {row: standing.rank for row, standing in b.standings.items()}
     assert ranks == {"none": None, "ops": 1 if trusted else None, "random-noise": 2 if trusted else 1}
-    defender = b.transposed().standings["none"]
-    assert defender.worst == ("ops" if trusted else "random-noise")
+    defenders = b.transposed().standings
+    assert defenders["none"].worst == ("ops" if trusted else "random-noise")
+    assert all(standing.rank for standing in defenders.values()), "what others report keeps nobody from a rank"
     assert ("reported by others" in files["quick.html"]) != trusted
     untold = render.json_(made(Records(filled(tmp_path / "ours"))))
     assert tier not in untold.replace('"tier": ""', "")

@@ -17,6 +17,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import html5lib
 import pytest
 import yaml
 from conftest import in_process
@@ -322,6 +323,9 @@ def test_the_next_publication_says_which_numbers_moved_appeared_and_vanished(wor
     assert rows["appeared"]["before"] == "" and rows["vanished"]["after"] == ""
     page = Path("out/changes.html").read_text()
     assert "Publication 2" in page and "22.0 (n = 2)" in page and "27.0 (n = 2)" in page and "1 vanished" in page
+    parser = html5lib.HTMLParser()
+    parser.parse(page)
+    assert parser.errors == [] and Tags(page).open == []
     assert re.search(r'<a href="sources\.ops\.html#c-[0-9a-f]+">ops × grayscale</a>', page)  # noqa: RUF001
     measure(workspace, "ops", "grayscale", 0, 0.33)
     go("out", workspace)

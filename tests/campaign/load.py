@@ -132,7 +132,9 @@ def soak(folder: Path, count: int) -> Tally:
 # Memory
 
 CRAFTING = """
-import json, resource, sys
+import json, os, resource, sys
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one thread: others share this machine
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)

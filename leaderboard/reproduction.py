@@ -25,6 +25,7 @@ Hours = Callable[[Iterable[Cell]], float | None]  # GPU-hours of training some c
 
 FELT = 5.0  # points: a smaller change has no direction
 UNTRIED = "not tried: no record"
+NO_PAPER = "none of this version and setting"
 VERDICTS = (WITHIN, DEVIATES, INCONSISTENT)
 ENDS = {  # of a place without a number, by its state
     "missing": "not run yet",
@@ -165,21 +166,22 @@ def _sign(change: float) -> str:
 
 def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
     """Per attack the change from clean training of every variant that was tried, and that of the papers at full size."""
-    measured = [(place, runs) for place, runs in toy.measured(read_table("toy-attacks"), records) if runs]
-    clean = {str(place.fields["dataset"]): _mean(runs) for place, runs in measured if place.fields["attack"] == "none"}
+    measured = toy.measured(read_table("toy-attacks"), records)
+    clean = {str(place.fields["dataset"]): _mean(runs) for place, runs in measured if runs and place.fields["attack"] == "none"}
     tried: dict[str, list[float]] = defaultdict(list)
     papers_: dict[str, list[float]] = defaultdict(list)
     none = known.get(toy.methods("none", "none"), {})
     every = [value for values in none.values() for value in values]  # where a paper prints no clean training
     for place, runs in measured:
         name = "+".join(part.name for part in resolve("attacks", str(place.fields["attack"])))
-        if name != "none" and str(place.fields["dataset"]) in clean:
-            tried[name].append(_mean(runs) - clean[str(place.fields["dataset"])])
+        if name != "none":
+            if runs and str(place.fields["dataset"]) in clean:
+                tried[name].append(_mean(runs) - clean[str(place.fields["dataset"])])
             printed = known.get(toy.methods(str(place.fields["attack"]), "none"), {})
             papers_[name] += [fmean(values) - fmean(none.get(paper, every)) for paper, values in printed.items()]
     heads = ("attack", "records", "ours, from clean training", "papers, at full size", "direction")
     lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
-    chains = [name for name in tried if "+" in name]
+    chains = [name for name in papers_ if "+" in name]
     for name in [*(name for name in ATTACKS if name != "none"), *chains]:
         ours, theirs = tried.get(name, []), papers_.get(name, [])
         agrees = DASH
@@ -188,35 +190,37 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
             sign = _sign(fmean(theirs))
             agrees = "agrees" if mine == {sign} else "agrees in part" if sign in mine else "not seen at this scale"
         seen = str(used.get(("attack", name), 0)) if "+" not in name else DASH
-        told = _points(ours) or ("a tool, see its chain" if any(name in chain for chain in chains) else UNTRIED)
-        lines.append(_line((name, seen, told, _points(theirs) or "print none here", agrees)))
+        told = _points(ours) or ("a tool, see its chain" if any(name in chain.split("+")[1:] for chain in chains) else UNTRIED)
+        lines.append(_line((name, seen, told, _points(theirs) or NO_PAPER, agrees)))
     return "\n".join(lines) + "\n"
 
 
 def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
     """Per defense over the attacks of its table: in how many the accuracy moves as in the papers."""
     table = read_table("toy-defenses")
-    at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in toy.measured(table, records) if runs}
+    at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in toy.measured(table, records)}
     attacks = [label for label, _ in table.items("attack")]
-    found: dict[str, list[tuple[float, list[float]]]] = defaultdict(list)
+    found: dict[str, list[tuple[float | None, list[float]]]] = defaultdict(list)  # ours and the papers', by attack
     for defense in (label for label, _ in table.items("defense")):
         name = "+".join(part.name for part in resolve("defenses", defense))
         for attack in attacks:
-            if attack != "none" and (attack, defense) in at and (attack, "none") in at:
+            if attack != "none":
+                runs, bare = at[attack, defense], at[attack, "none"]
+                ours = _mean(runs) - _mean(bare) if runs and bare else None
                 with_, without = (known.get(toy.methods(attack, one), {}) for one in (defense, "none"))
                 theirs = [fmean(with_[paper]) - fmean(without[paper]) for paper in with_ if paper in without]
-                found[name].append((_mean(at[attack, defense]) - _mean(at[attack, "none"]), theirs))
+                found[name].append((ours, theirs))
     heads = ("defense", "records", "ours, from no defense", "papers, at full size", "direction")
     lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
     for name in [*(name for name in DEFENSES if name != "none"), *(name for name in found if "+" in name)]:
         several = found.get(name, [])
-        both = [(ours, fmean(theirs)) for ours, theirs in several if theirs]
+        both = [(ours, fmean(theirs)) for ours, theirs in several if theirs and ours is not None]
         same = sum(_sign(ours) == _sign(theirs) for ours, theirs in both)
-        told = _points([ours for ours, _ in several]) or UNTRIED
+        told = _points([ours for ours, _ in several if ours is not None]) or UNTRIED
         direction = f"agrees on {same} of {len(both)} attacks" if both else DASH
         seen = str(used.get(("defense", name), 0)) if "+" not in name else DASH
         theirs_ = _points([change for _, changes in several for change in changes])
-        lines.append(_line((name, seen, told, theirs_ or "print none here", direction)))
+        lines.append(_line((name, seen, told, theirs_ or NO_PAPER, direction)))
     return "\n".join(lines) + "\n"
 
 

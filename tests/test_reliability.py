@@ -26,17 +26,17 @@ from registry import EntryError
 from results import Records
 
 SMALL = {
-    laws.items: 60,
+    laws.items: 40,
     laws.tables: 60,
     laws.plans: 8,
     laws.cut_records: 120,
     laws.harmed_records: 60,
-    laws.damaged_sets: 16,
-    laws.imports: 60,
+    laws.damaged_sets: 8,
+    laws.imports: 40,
     laws.archives: 20,
     laws.pages: 1,
-    faults.clocks: 10,
-    faults.half_written: 6,
+    faults.clocks: 4,
+    faults.half_written: 2,
 }
 
 

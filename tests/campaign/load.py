@@ -132,14 +132,18 @@ def soak(folder: Path, count: int) -> Tally:
 # Memory
 
 CRAFTING = """
-import json, resource, sys
+import json, os, resource, sys
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one thread: others share this machine
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
 from poisons.recipe import PoisonRecipe
 from poisons.store import Store
 from registry import ImageSet, resolve
+import registry.data
 from registry.data import Data, open_array
+registry.data.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
 folder, item = Path(sys.argv[1]), sys.argv[2]
 images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
 train = ImageSet(images, labels, 100)

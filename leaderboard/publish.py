@@ -50,7 +50,7 @@ RECORDS += (
     "norm",
     "spent",
 )
-RECORDS += ("allowed", "dataset_fingerprint", "tree", "commit", "finished")
+RECORDS += ("allowed", "dataset_fingerprint", "tree", "commit", "finished", "tier", "by")
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Publication:
             "data/numbers.csv": moved.written(NUMBERS, self.rows),
             "data/changes.csv": moved.written(CHANGES, history),
             "data/papers.csv": self.papers,
-            "data/records.csv": moved.written(RECORDS, map(_line, self.chosen.all)),
+            "data/records.csv": moved.written(RECORDS, (_line(record, self.chosen.records) for record in self.chosen.all)),
             CITATION: self._citation(count),
         }
         files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
@@ -336,8 +336,9 @@ def text(to: str, outcome: Outcome, made: Chosen, dry_run: bool) -> str:
     return "\n".join([*lines, files, f"{done} {quiet(to)}{commit}"])
 
 
-def _line(record: Record) -> dict[str, Any]:
+def _line(record: Record, records: Records) -> dict[str, Any]:
     """A record as a row of records.csv."""
+    origin = records.origins.get(record.id)
     cell, metrics, poison, seconds = record.cell, record.metrics, record.poison, record.seconds
     figures = json.dumps(metrics.figures, sort_keys=True) if metrics and metrics.figures else ""
     return {
@@ -362,6 +363,8 @@ def _line(record: Record) -> dict[str, Any]:
         "tree": record.tree,
         "commit": record.commit,
         "finished": record.finished,
+        "tier": origin.tier if origin else "",
+        "by": inert(origin.who) if origin else "",
     }
 
 
@@ -412,6 +415,7 @@ _COLUMNS = {
     ),
     "oracle": ("string", "which member of a defense with members is shown: the best one, chosen on the test set"),
     "tier": ("string", "of a number that others measured: how far it was checked; empty for our own"),
+    "by": ("string", "who measured it, where that was somebody else"),
     "page": ("string", "where on the site the number and its sources are"),
     "records": ("string", "ids of the records behind the number, joined by semicolons"),
     "record": ("string", "ids of the records behind ours, joined by semicolons"),

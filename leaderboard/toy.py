@@ -19,8 +19,8 @@ from results.table import Place
 Methods = tuple[tuple[str, ...], ...]
 """What tells two places apart here: the attack's parts and the defense's, each by its name and what changes its nature."""
 
-NATURE = {  # fields that make another method of one name
-    "attacks": ("kind", "augment", "staged", "mode", "norm", "backbone"),
+NATURE = {  # fields, and values of fields, that make another method of one name
+    "attacks": ("kind", "augment", "staged", "mode", "norm", "backbone", "variant=cp-c"),
     "defenses": ("mode", "norm", "epsilon", "quality", "bits"),
 }
 FULL = {"protocols": ("dvae", "st", "sem", "lfu", "tue", "apbench"), "dataset": "cifar10", "architecture": "resnet18"}
@@ -40,7 +40,7 @@ def methods(attack: str, defense: str) -> Methods:
     found = []
     for kind, item in (("attacks", attack), ("defenses", defense)):
         for part in resolve(kind, item):
-            fields = {name: value for name, value in part.fields.items() if name in NATURE[kind]}
+            fields = {name: value for name, value in part.fields.items() if {name, f"{name}={value}"} & {*NATURE[kind]}}
             found.append((kind, part.name, *(f"{name}={value}" for name, value in sorted(fields.items()))))
     return tuple(found)
 
@@ -135,7 +135,7 @@ def contrastive(table: Table, records: Records) -> str:
     for place, runs in found:
         beside = spanned(known[_family(place)].get(methods(str(place.fields["attack"]), "none"), {}))
         losses = [run.metrics.curve.objective[-1] for run in runs if run.metrics is not None and run.metrics.curve.objective]
-        loss = f", loss {fmean(losses):.2f}" if losses else ""
+        loss = f", loss {fmean(losses):.2f}".replace("-", "−") if losses else ""  # noqa: RUF001
         rows[place.labels["attack"]].append(_spread(runs, accuracy) + beside + loss)
     lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"

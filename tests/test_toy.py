@@ -29,6 +29,7 @@ def test_figures_beside_training_without_labels_are_of_the_same_backbone():
     tue = [toy.methods(f"tue(backbone={name})", "none") for name in ("simclr", "moco")]
     assert 47.78 in without[ucl[0]][paper] and without[tue[0]][paper] == (52.38,)
     assert toy.printed(("moco",))[tue[1]][paper] == (63.38,) and tue[0] not in toy.printed(("moco",))
+    assert toy.methods("ucl(variant=cp-c)", "none") not in without, "one pattern per class is another poison"
     assert toy.printed()[ucl[0]][paper] == (92.86,) and toy.printed()[ucl[1]][paper] == (92.62,)
 
 

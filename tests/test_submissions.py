@@ -741,7 +741,6 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
 
 def test_what_is_published_says_whose_it_is_too(tmp_path):
     """A publication has the records with it: without the files beside them they would pass for the publisher's own."""
-    pytest.importorskip("leaderboard.publish", reason="this program cannot publish yet")
     kept(tmp_path / "results/records", packed(REAL))
     bench("publish", "--to", str(tmp_path / "public"), workspace=tmp_path)
     assert Records(tmp_path / "public/data/records").origins == Records(tmp_path / "results/records").origins

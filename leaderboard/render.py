@@ -110,10 +110,29 @@ def terminal(board: Board) -> Table:
 
 
 def brief(labels: Sequence[str]) -> dict[str, str]:
-    """Return each label without its parameters where these are not what tells it from another."""
-    bare = {label: re.sub(r"\([^()]*\)", "", label) for label in labels}
-    count = Counter(bare.values())
-    return {label: name if count[name] == 1 else label for label, name in bare.items()}
+    """Return each label with those parameters alone that tell it from another of the same name.
+
+    >>> list(brief(["jpeg(quality=10)", "at(steps=3,epsilon=1)", "at(steps=3,epsilon=2)"]).values())
+    ['jpeg', 'at(epsilon=1)', 'at(epsilon=2)']
+    """
+    bare = {label: _INNER.sub("", label) for label in labels}
+    groups: dict[str, list[str]] = {}
+    for label, name in bare.items():
+        groups.setdefault(name, []).append(label)
+    shorter = {label: _told_apart(label, groups[name]) for label, name in bare.items()}
+    count = Counter(shorter.values())
+    return {label: short if count[short] == 1 else label for label, short in shorter.items()}
+
+
+_INNER = re.compile(r"\(([^()]*)\)")  # parameters, the innermost ones where an item stands among them
+
+
+def _told_apart(label: str, group: Sequence[str]) -> str:
+    """The label without the parameters that all of its group have."""
+    fields = [{field for inner in _INNER.findall(one) for field in inner.split(",")} for one in group]
+    shared = set.intersection(*fields)
+    kept = _INNER.sub(lambda m: f"({','.join(f for f in m[1].split(',') if f not in shared)})", label)
+    return kept.replace("()", "")
 
 
 FORMATS: dict[str, Callable[[Board], str]] = {

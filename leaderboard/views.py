@@ -299,12 +299,13 @@ def switch(boards: Sequence[Board], current: Board, subject: str) -> list[dict[s
         if axis not in current.fixed:
             continue
         texts = list(dict.fromkeys(board.fixed[axis] for board in boards if axis in board.fixed))
-        options = []
+        names, options = brief(texts), []
         for text in sorted(texts):
             fits = [board for board in boards if board.fixed.get(axis) == text]
             nearest = max(fits, key=lambda b: sum(b.fixed.get(a) == t for a, t in current.fixed.items() if a != axis))
             sided = nearest.other if nearest.subject != subject else ""
-            options.append({"text": text, "file": f"{nearest.slug}{sided}.html", "here": text == current.fixed[axis]})
+            file, here = f"{nearest.slug}{sided}.html", text == current.fixed[axis]
+            options.append({"text": text, "brief": names[text], "file": file, "here": here})
         if len(options) > 1:
             found.append({"name": axis, "axis": WORDS.get(axis, axis), "options": options})
     return found

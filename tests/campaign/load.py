@@ -198,7 +198,7 @@ def memory(folder: Path, count: int) -> Tally:
             tally.figures[f"{name}: MiB held beside the maps"] = round(held[-1])
             tally.figures[f"{name}: seconds"] = round(found["seconds"], 1)
         if len(held) == 2:
-            slope = (held[1] - held[0]) / (count - count // 4)  # MiB per image
+            slope = max(0.0, held[1] - held[0]) / (count - count // 4)  # MiB per image
             tally.figures[f"{item}, MiB at {WHOLE:,} images (extrapolated by the slope of the two)"] = round(
                 held[1] + slope * (WHOLE - count)
             )

@@ -165,8 +165,12 @@ def _sign(change: float) -> str:
 
 
 def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
-    """Per attack the change from clean training of every variant that was tried, and that of the papers at full size."""
-    measured = toy.measured(read_table("toy-attacks"), records)
+    """Per attack the change from clean training of every variant that was tried, and that of the papers at full size.
+
+    Both are of victims with labels.
+    """
+    tables = [toy.measured(read_table(name), records) for name in ("toy-attacks", "toy-contrastive")]
+    measured = [(place, runs) for table in tables for place, runs in table if str(place.fields["protocol"]).startswith("toy")]
     clean = {str(place.fields["dataset"]): _mean(runs) for place, runs in measured if runs and place.fields["attack"] == "none"}
     tried: dict[str, list[float]] = defaultdict(list)
     papers_: dict[str, list[float]] = defaultdict(list)

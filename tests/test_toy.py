@@ -56,7 +56,7 @@ def test_figures_of_papers_are_written_with_both_ends():
 @pytest.mark.parametrize(
     ("table", "axis", "catalog", "apart"),
     [
-        ("toy-attacks", "attack", ATTACKS, {"imported", "transfer", "ucl", "tue", "d-vae"}),
+        ("toy-attacks", "attack", ATTACKS, {"imported", "ucl", "tue"}),
         ("toy-defenses", "defense", DEFENSES, set()),
     ],
 )

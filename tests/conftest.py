@@ -6,6 +6,7 @@ Tests import the helpers by name: `from conftest import tiny`.
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from registry.data import Data, fingerprint  # noqa: E402
 from registry.item import write  # noqa: E402
 
 torch.set_num_threads(1)
+# a shell ignores Ctrl-C for what it starts in the background, and so would the processes that tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # the same examples every time: a failure in CI is a failure here
 settings.register_profile("bench", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("bench")

@@ -370,12 +370,13 @@ def test_records_of_accuracies_have_no_word_of_analyses(measured, tmp_path):
 
 
 def test_published_records_are_written_as_they_were_read():
-    """Nothing that was published changes by reading and writing it; a list of notes that is empty may go."""
+    """Nothing that was published changes by reading and writing it; a younger field that is empty may go."""
     folder = Path(__file__).parent.parent / "results" / "records"
-    for path in sorted(folder.glob("*.json"))[:40]:
+    for path in sorted(folder.glob("*.json")):
         before = json.loads(path.read_bytes())
-        if before.get("poison") and not before["poison"].get("notes"):
-            before["poison"].pop("notes", None)
+        for part, field in ((before["poison"] or {}, "notes"), (before["metrics"]["curve"], "shifts")):
+            if not part.get(field):
+                part.pop(field, None)
         record = Record.model_validate_json(path.read_bytes())
         assert json.dumps(record.model_dump(mode="json"), sort_keys=True) == json.dumps(before, sort_keys=True)
         assert record.cell.id == record.id == path.stem

@@ -128,7 +128,7 @@ def environment(language: str) -> Environment:
     def item(text: str) -> Markup:
         """Print an item with its parameters small, and let it break behind commas."""
         small = re.sub(r"(\([^()]*\))", r"<wbr><span class=args>\1</span>", str(escape(text)))
-        return Markup(re.sub(r"([,+@]|/(?!span>))", r"\1<wbr>", small))  # noqa: S704  (escaped first)
+        return Markup(re.sub(r"(,(?!\d)|[+@]|/(?!span>))", r"\1<wbr>", small))  # noqa: S704  (escaped first)
 
     options: dict[str, Any] = {"autoescape": True}
     if language != "html":

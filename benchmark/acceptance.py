@@ -15,7 +15,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from statistics import variance
 from typing import Any
 
 from benchmark import driver, provenance, runs
@@ -28,12 +27,12 @@ from results import Cell, FileError, Record, Records, Workspace, bundle
 from results import cell as cells_
 from results.bundle import Examined
 from results.cell import digest
-from results.record import Metrics, plain, write_text
+from results.record import Metrics, plain, write_file
+from results.spread import Spread
 from results.submission import Rerun as Again
 from results.submission import Submission, Taken, Verified, taken
 from results.table import NONE
 
-CONFIDENCE = 0.95
 LARGEST_SIDE = 4096  # pixels, for the slack of an l2 budget where the images are not here
 LONGEST_CURVE = 100_000  # epochs, of a defense that ends or lengthens a training
 
@@ -328,7 +327,7 @@ def take(found: Examined, records: Records) -> Taken:
     try:
         one.write(records.folder)  # first: a record without it would pass for one of ours
         for cell_id in new:
-            write_text(records.path(cell_id), found.contents[cell_id].decode("ascii"))
+            write_file(records.path(cell_id), found.contents[cell_id])
             written.append(cell_id)
     except OSError as error:
         for cell_id in written:
@@ -485,14 +484,8 @@ def spread(records: Records, like: Record) -> float | None:
         cell = record.cell
         if [digest(part.model_dump(mode="json")) for part in (cell.protocol, cell.dataset, cell.architecture)] == setting:
             groups[digest({**cell.resolved(), "seed": 0})].append(accuracy)
-    several = [values for values in groups.values() if len(values) > 1]
-    freedom = sum(len(values) - 1 for values in several)
-    if not freedom:
-        return None
-    from scipy.special import stdtrit
-
-    deviation = math.sqrt(sum(variance(values) * (len(values) - 1) for values in several) / freedom)
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * deviation * math.sqrt(2)
+    found = Spread.of(groups.values())
+    return None if found is None else found.apart()
 
 
 def _now() -> str:

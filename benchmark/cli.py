@@ -856,7 +856,7 @@ def submit(
         raise _usage("--name is missing; it says on the pages who measured these numbers")
     from benchmark import acceptance, driver
     from benchmark import grid as grids
-    from results import bundle
+    from results.record import write_file
 
     records = _records(_workspace(workspace))
     wishes = _selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture, seed=seed)
@@ -868,7 +868,7 @@ def submit(
         wanted = list(cells or sorted(records.ids()))
     chosen = acceptance.choose(wanted, records, named=bool(cells))
     content, found = acceptance.packed(chosen.records, records, name, contact, note)
-    bundle.write(output, content)
+    write_file(output, content)
     answer = {"path": str(output), "records": len(chosen.records), "bytes": len(content), "digest": found.digest}
     if as_json:
         return _print_json(answer | {"left_out": dict(chosen.left)})

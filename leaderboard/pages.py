@@ -92,7 +92,7 @@ class Site:
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         texts["changes.html"] = self.changes()
         return {
-            name: presentable(text) if isinstance(text, str) and name.endswith((".html", ".svg")) else text
+            name: presentable(text) if isinstance(text, str) and name.endswith(".html") else text
             for name, text in texts.items()
         }
 
@@ -257,8 +257,9 @@ class Site:
 
 def printable(drawn: Mapping[str, str]) -> dict[str, str | bytes]:
     """Figures as files of their own, SVG and PDF, by the names of files without endings."""
-    found: dict[str, str | bytes] = {f"{name}.svg": figures.standalone(svg) for name, svg in drawn.items()}
-    return found | {f"{name}.pdf": pdf(svg) for name, svg in drawn.items()}
+    shown = {name: presentable(svg) for name, svg in drawn.items()}
+    found: dict[str, str | bytes] = {f"{name}.svg": figures.standalone(svg) for name, svg in shown.items()}
+    return found | {f"{name}.pdf": pdf(svg) for name, svg in shown.items()}
 
 
 def file_of(kind: str, name: str) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leaderboard.language import DASH, MINUS, environment, percent
 from leaderboard.table import POINT, Board, Value
+from results.record import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,11 +114,12 @@ def brief(labels: Sequence[str]) -> dict[str, str]:
     >>> list(brief(["jpeg(quality=10)", "at(steps=3,epsilon=1)", "at(steps=3,epsilon=2)"]).values())
     ['jpeg', 'at(epsilon=1)', 'at(epsilon=2)']
     """
+    fields = {label: {field for inner in _INNER.findall(label) for field in inner.split(",")} for label in labels}
     bare = {label: _INNER.sub("", label) for label in labels}
-    groups: dict[str, list[str]] = {}
+    shared: dict[str, set[str]] = {}  # what all labels of a name have
     for label, name in bare.items():
-        groups.setdefault(name, []).append(label)
-    shorter = {label: _told_apart(label, groups[name]) for label, name in bare.items()}
+        shared[name] = shared.get(name, fields[label]) & fields[label]
+    shorter = {label: _without(label, shared[name]) for label, name in bare.items()}
     count = Counter(shorter.values())
     return {label: short if count[short] == 1 else label for label, short in shorter.items()}
 
@@ -127,11 +127,9 @@ def brief(labels: Sequence[str]) -> dict[str, str]:
 _INNER = re.compile(r"\(([^()]*)\)")  # parameters, the innermost ones where an item stands among them
 
 
-def _told_apart(label: str, group: Sequence[str]) -> str:
-    """The label without the parameters that all of its group have."""
-    fields = [{field for inner in _INNER.findall(one) for field in inner.split(",")} for one in group]
-    shared = set.intersection(*fields)
-    kept = _INNER.sub(lambda m: f"({','.join(f for f in m[1].split(',') if f not in shared)})", label)
+def _without(label: str, fields: Collection[str]) -> str:
+    """The label without such parameters."""
+    kept = _INNER.sub(lambda m: f"({','.join(field for field in m[1].split(',') if field not in fields)})", label)
     return kept.replace("()", "")
 
 
@@ -155,20 +153,8 @@ def write(
     texts = dict(more or {})
     texts |= {f"{board.slug}.{ENDINGS[name]}": FORMATS[name](board) for board in distinct(boards) for name in formats}
     for name, text in texts.items():
-        _write(folder / name, text)
+        write_file(folder / name, text, sync=False)
     return [folder / name for name in texts]
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write to a scratch name beside `path`, then rename."""
-    handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
 
 
 # What a place of a table says

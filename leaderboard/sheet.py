@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev, variance
+from statistics import fmean, stdev
 from typing import Any
 
 from leaderboard.table import UNREADABLE, look_up, slugged
@@ -23,6 +22,7 @@ from registry.item import SELFTRAINED
 from results import Cell, Grid, Record, Records, Table
 from results.cell import digest
 from results.papers import COLUMNS, Lacking, Source, Wanted, cited, source
+from results.spread import CONFIDENCE, Spread
 from results.submission import REPORTED, worst
 from results.table import Key, Place, Printed, Resolve
 
@@ -30,7 +30,6 @@ WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "pa
 UNJUDGED, REDUCED, BY_OTHERS = "one seed, no tolerance", "reduced, not judged", "by others, not judged"
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
 SHARES = {"acc", "recall", "precision", "f1"}  # words in the names of figures that are fractions
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Sheet:
     table: Table
     source: Source | None
     spots: Mapping[Key, Spot]
-    spread: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # metric -> pooled deviation, degrees of freedom
+    spread: Mapping[str, Spread] = field(default_factory=dict)  # over seeds, by metric
 
     @property
     def slug(self) -> str:
@@ -157,9 +156,9 @@ class Sheet:
     def tolerances(self) -> list[str]:
         """How the verdicts were reached, a sentence per metric."""
         return [
-            f"{metric.partition('(')[0]}: two runs differ by less than {_quantile(freedom) * deviation * math.sqrt(2):.2g} in "
-            f"{CONFIDENCE:.0%} of cases (deviation {deviation:.2g} over seeds, {freedom} degrees of freedom)"
-            for metric, (deviation, freedom) in self.spread.items()
+            f"{metric.partition('(')[0]}: two runs differ by less than {spread.apart():.2g} in "
+            f"{CONFIDENCE:.0%} of cases (deviation {spread.deviation:.2g} over seeds, {spread.freedom} degrees of freedom)"
+            for metric, spread in self.spread.items()
         ]
 
 
@@ -432,30 +431,21 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 # Tolerance
 
 
-def _spread(spots: Sequence[Spot]) -> dict[str, tuple[float, int]]:
-    """Pool the variance over seeds of all places of a metric: its root, and the degrees of freedom behind it."""
-    sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+def _spread(spots: Sequence[Spot]) -> dict[str, Spread]:
+    """The spread over seeds of every metric, pooled over its places."""
+    groups: dict[str, list[list[float]]] = defaultdict(list)
     for spot in spots:
-        if spot.n > 1 and not spot.reduced and not spot.reported:
-            total, freedom = sums[spot.place.metric]
-            sums[spot.place.metric] = (total + variance(spot.per_seed.values()) * (spot.n - 1), freedom + spot.n - 1)
-    return {metric: (math.sqrt(total / freedom), freedom) for metric, (total, freedom) in sums.items()}
+        if not spot.reduced and not spot.reported:
+            groups[spot.place.metric].append(list(spot.per_seed.values()))
+    return {metric: found for metric, several in groups.items() if (found := Spread.of(several)) is not None}
 
 
-def _judged(spot: Spot, spread: Mapping[str, tuple[float, int]]) -> Spot:
+def _judged(spot: Spot, spread: Mapping[str, Spread]) -> Spot:
     """Add the tolerance: how far one run of the paper may lie from the mean of ours, besides rounding of the printed value."""
     if spot.mean is None or spot.paper is None or spot.place.metric not in spread:
         return spot
-    deviation, freedom = spread[spot.place.metric]
     rounding = 0.5 * 10.0 ** -len(spot.printed.text.partition(".")[2]) if spot.printed else 0.0
-    return replace(spot, tolerance=_quantile(freedom) * deviation * math.sqrt(1 + 1 / spot.n) + rounding)
-
-
-def _quantile(freedom: int) -> float:
-    """Student's t for a two-sided interval."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return replace(spot, tolerance=spread[spot.place.metric].apart(spot.n) + rounding)
 
 
 def _combinations(table: Table, axes: Sequence[str]) -> list[tuple[str, ...]]:

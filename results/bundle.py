@@ -11,10 +11,8 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -118,18 +116,6 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
             member.create_system, member.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # the same on every system
             archive.writestr(member, content)
     return whole.getvalue()
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a bundle to a scratch name beside `path`, then rename."""
-    handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
 
 
 # Reading

@@ -354,18 +354,22 @@ def _read_json(path: Path, model: type[BaseModel]) -> Any:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Write JSON to a scratch name beside `path`, then rename: readers see all of it or nothing."""
-    write_text(path, json.dumps(content, indent=indent, sort_keys=indent is not None, allow_nan=False) + "\n")
+    """Write JSON as `write_file` does."""
+    write_file(path, json.dumps(content, indent=indent, sort_keys=indent is not None, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file to a scratch name beside `path`, then rename."""
+def write_file(path: Path, content: str | bytes, sync: bool = True) -> None:
+    """Write a file to a scratch name beside `path`, then rename: readers see all of it or nothing.
+
+    Without `sync`, for what can be made again, a machine that goes down may lose it.
+    """
     handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)
     except OSError as error:  # of a full disk: it names no file

@@ -801,3 +801,10 @@ def test_reporting_needs_no_torch():
     code = f"import sys, leaderboard.table, leaderboard.render; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_character_that_no_drawing_may_hold_stops_no_report(full):
+    """Titles of tables are anybody's; a figure is read again to be written as PDF."""
+    files = pages.Site([dataclasses.replace(made(full), title="a\x01b")]).files()
+    assert "a\ufffdb" in files["quick.heat.svg"] and files["quick.heat.pdf"].startswith(b"%PDF")
+    assert not any("\x01" in text for name, text in files.items() if name.endswith((".html", ".svg")))

@@ -169,7 +169,7 @@ def test_the_tolerance_is_a_prediction_interval_from_the_spread_over_seeds(recor
     """Pooled over the table: deviation 1 point everywhere, two degrees of freedom per place; plus half a printed digit."""
     measure(records, chosen(), off=0.5)
     made = sheet(records)
-    deviation, freedom = made.spread["test_acc"]
+    deviation, freedom = made.spread["test_acc"].deviation, made.spread["test_acc"].freedom
     places = len(judged(read_grid(TABLE)))
     assert deviation == pytest.approx(1.0, abs=0.02) and freedom == 2 * places
     expected = t.ppf(0.975, freedom) * deviation * math.sqrt(1 + 1 / 3) + 0.005

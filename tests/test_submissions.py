@@ -520,9 +520,9 @@ def test_nothing_is_half_taken_in(tmp_path, monkeypatch):
         if len(written) == 2:
             raise OSError(28, "No space left on device")
         written.append(path)
-        path.write_text(text)
+        path.write_bytes(text)
 
-    monkeypatch.setattr(acceptance, "write_text", failing)
+    monkeypatch.setattr(acceptance, "write_file", failing)
     with pytest.raises(FileError, match="No space left on device; nothing was taken in"):
         acceptance.take(found, Records(tmp_path))
     assert len(written) == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -736,7 +736,7 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     (sheet,) = sheets(as_grid(TABLE), marked(records, ids("ops")), resolve, lacking)
     tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.cells}
     assert tiers["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and tiers["none"] == ("", (), False)
-    assert sum(freedom for _, freedom in sheet.spread.values()) < sum(freedom for _, freedom in plain.spread.values())
+    assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
 
 
 def test_what_is_published_says_whose_it_is_too(tmp_path):

@@ -6,6 +6,7 @@ import csv as csv_
 import io
 import itertools
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
-from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
+from leaderboard.sheet import DEVIATES, SHARES, TIDY, WITHIN, Sheet, Spot
 
 AXES = {"dataset": "data set", "part": "trained on", "measure": "measured"}
 UNITS = {
@@ -194,7 +195,7 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "fixed": fixed,
         "states": dict(count),
         "command": shlex.quote(sheet.name),
-        "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
+        "unit": _unit(sheet),
         "better": f"{sheet.table.better} is good for its authors",
         "tall": tall,
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
@@ -208,6 +209,13 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "width": 120 + 24 * len(sheet.columns) + 30 * len(sheet.table.rows),
         "height": 120 + (18 if tall else 7) * len(sheet.rows) + 6 * len(sheet.notes),
     }
+
+
+def _unit(sheet: Sheet) -> str:
+    """What the numbers of a table are."""
+    if not sheet.table.paper and len({spot.place.metric for spot in sheet.cells}) > 1:
+        return "Columns have measures of their own, shares in %"
+    return "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric)
 
 
 def _conditions(lines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -255,9 +263,14 @@ def _cell(spot: Spot | None, links: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _digits(spot: Spot) -> int:
-    if spot.place.metric.startswith("test_acc"):
+    """How many digits behind the point: as many as the paper prints, else those of a share or three that count."""
+    name = spot.place.metric.partition("(")[0]
+    if spot.printed and not name.startswith("test_acc"):
+        return len(spot.printed.text.partition(".")[2])
+    if SHARES.intersection(name.split("_")):
         return 1 if spot.place.unit > 1 else 3
-    return len(spot.printed.text.partition(".")[2]) if spot.printed else 2
+    size = abs(spot.mean or 0.0)
+    return max(0, 2 - math.floor(math.log10(size))) if size else 0
 
 
 def value(spot: Spot) -> str:

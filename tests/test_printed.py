@@ -595,3 +595,18 @@ def test_spread_and_mean_agree_with_the_standard_library(records):
         if one.n:
             accuracies = [100 * records.read(name).metrics.test_acc for name in one.records]
             assert one.mean == pytest.approx(fmean(accuracies)) and one.std == pytest.approx(stdev(accuracies))
+
+
+def test_a_figure_of_an_analysis_keeps_its_digits_that_count(records):
+    """A cluster measure of 0.00026 must not be shown as 0.00, nor an accuracy as a fraction beside it."""
+    grid = as_grid(read_table("toy-analyses"))
+    figures = {"acm": 0.000263, "acm_max": 0.000263, "train_acc": 0.5, "l2_norm": 1.2345, "linf_norm": 0.0, "seconds": 1234.5}
+    for one in grid.wanted(resolve, lacking):
+        for cell in one.cells:
+            if cell.measure != "accuracy":
+                records.write(record(cell, 0.3, metrics=Metrics(figures=figures)))
+    made = sheet(records, "toy-analyses", grid)
+    shown = {column[0]: printed.value(made.spots[row, column]) for row, column in made.spots if row == ("lsp",)}
+    assert shown["its t-SNE, cluster measure"] == "0.000263 ± 0.000000" and shown["crafting, s"].startswith("1234 ")
+    assert shown["linear model on perturbations"] == "50.0 ± 0.0" and shown["mean l2 norm"].startswith("1.23 ")
+    assert shown["mean linf norm"] == "0 ± 0" and "Test accuracy in %" not in printed.markdown(made)

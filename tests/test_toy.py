@@ -6,9 +6,10 @@ from statistics import fmean
 import pytest
 
 from leaderboard import toy
-from registry import ATTACKS, DEFENSES, lacking, resolve
+from registry import ANALYSES, ATTACKS, DEFENSES, lacking, resolve
 from results import Records, read_table
 from results.papers import as_grid
+from results.table import table_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,3 +67,15 @@ def test_every_method_has_a_row_at_toy_scale(table, axis, catalog, apart):
     shown = {part.name for _, item in read_table(table).items(axis) for part in resolve(kind, getattr(item, axis))}
     own = {name for name in catalog if catalog.entry(name).source == catalog.entry("none").source}
     assert shown == own - apart
+
+
+def test_every_analysis_is_in_a_table_at_toy_scale():
+    """An analysis that nobody ever ran on real images would be a promise."""
+    tables = [read_table(name) for name in table_names() if name.startswith("toy-")]
+    places = [place for table in tables for place in as_grid(table).places]
+    shown = {
+        part.name
+        for item in {str(place.fields["measure"]) for place in places} - {"accuracy"}
+        for part in resolve("analyses", item)
+    }
+    assert shown == {name for name in ANALYSES if ANALYSES.entry(name).source == ANALYSES.entry("acm").source}

@@ -6,6 +6,7 @@
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make toy-attacks, make toy-defenses   every attack, every defense on 2,000 images of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
 # make toy-contrastive   which poison stops training with labels, which without, see docs/toy.md
+# make toy-analyses   what every analysis sees in them, see docs/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
 # make reliability   the robustness campaign: damages, kills, full disks, thousands of cells; some hours, see docs/reliability.md
@@ -16,7 +17,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive scale site-speed reliability slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive toy-analyses scale site-speed reliability slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -42,6 +43,9 @@ smoke: $(VENV)/installed
 
 toy-attacks toy-defenses toy-contrastive: $(VENV)/installed
 	@$(BIN)/bench run --grid $@ --workspace toy-run
+
+toy-analyses: $(VENV)/installed
+	@for grid in toy-analyses toy-defending toy-detection toy-correlation; do $(BIN)/bench run --grid $$grid --workspace toy-run || exit; done
 
 scale: $(VENV)/installed
 	$(BIN)/python -m benchmark.scale

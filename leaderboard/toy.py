@@ -10,6 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
+from leaderboard.language import DASH
+from leaderboard.printed import value
+from leaderboard.sheet import sheets
 from leaderboard.table import look_up
 from registry import lacking, resolve
 from results import Record, Records, Table, read_grid
@@ -139,6 +142,17 @@ def contrastive(table: Table, records: Records) -> str:
         rows[place.labels["attack"]].append(_spread(runs, accuracy) + beside + loss)
     lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
+
+
+def analyses(table: Table, records: Records) -> str:
+    """Return the Markdown table of what analyses measured, each column in its own unit."""
+    (made,) = sheets(as_grid(table), records, resolve, lacking)
+    heads = [" ".join(column[-1:]) for column in made.columns]
+    lines = [f"| {table.rows[0]} | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for row in made.rows:
+        cells = [value(spot) or DASH if (spot := made.spots.get((row, column))) else "" for column in made.columns]
+        lines.append(f"| {row[0]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _family(place: Place) -> str:

@@ -1,1 +1,1 @@
-"""What to run, how a victim is trained and measured, and on which machines; `cli.py` is the command `bench`."""
+"""What to run, how a victim is trained and measured, and where; `cli.py` and `commands/` are the command `bench`."""

@@ -1,0 +1,1 @@
+"""The commands of `bench`, by theme; `benchmark/cli.py` says which is where. Heavy imports stay inside the functions."""

@@ -1,0 +1,90 @@
+"""Looking around: `list`, `show`, `doctor`, `check`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, workspace_of
+
+
+def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
+    """List entries: name, one line, paper, where it comes from; of grids how many cells there are, can be run, are done.
+
+    KIND is attacks, defenses, architectures, datasets, protocols, analyses or grids; PATTERN is a glob. GPU-hours are those of
+    training what can be run and is not done: from records of like cells on a GPU, else from multiply-adds.
+
+    Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
+    """
+    from benchmark import listing
+
+    rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if kind == "grids" else None)
+    if as_json:
+        return print_json(rows)
+    if kind == "grids":
+        hours = ["unknown" if r["gpu_hours"] is None else f"{r['gpu_hours']:.1f}" for r in rows]
+        counts = [[str(r[key]) for key in ("cells", "runnable", "done")] for r in rows]
+        return print_rows(
+            ["name", "cells", "runnable", "done", "GPU-hours left", "summary"],
+            [[r["name"], *count, hour, r["summary"]] for r, count, hour in zip(rows, counts, hours, strict=True)],
+        )
+    print_rows(
+        ["name", "summary", "paper", "source"], [[r["name"], r["summary"] or r["error"], r["paper"], r["source"]] for r in rows]
+    )
+    for row in rows:
+        if row["error"]:
+            print(f"{row['name']} of {row['source']} cannot be used: {row['error']}", file=sys.stderr)
+
+
+def show(entry: str, as_json: Json = False) -> None:
+    """Show an entry: what it does, parameters with defaults and units, paper, budget.
+
+    A bare name shows every kind that has it, `attack:none` one of them.
+
+    Example: `bench show lsp`
+    """
+    from benchmark import listing
+
+    found = [listing.details(e) for e in listing.named(entry)]
+    if as_json:
+        return print_json(found)
+    for one in found:
+        print(listing.page(one))
+
+
+def doctor(
+    slurm: Annotated[bool, typer.Option("--slurm", help="Say which settings and limits of the cluster matter.")] = False,
+    profile: ProfilePath = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed, which devices and data there are, and which plug-ins fail.
+
+    Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
+    """
+    from benchmark import listing
+
+    checks = listing.cluster(workspace_of(workspace), profile) if slurm else listing.doctor()
+    if as_json:
+        return print_json({"checks": checks})
+    for check in checks:
+        print(f"{'ok ' if check['ok'] else 'BAD'}  {check['name']}: {check['detail']}")
+
+
+def check(entry: str, as_json: Json = False) -> None:
+    """Run the conformance tests on one entry, also a third-party one, in under a minute on a CPU.
+
+    Example: `bench check attack:lsp`
+    """
+    from benchmark import conformance, listing
+
+    results = [finding for e in listing.named(entry) for finding in conformance.check(e)]
+    if as_json:
+        print_json({"checks": results})
+    else:
+        for finding in results:
+            print(f"{'ok ' if finding['ok'] else 'BAD'}  {finding['entry']}: {finding['name']}  {finding['detail']}".rstrip())
+    if not all(finding["ok"] for finding in results):
+        raise typer.Exit(1)

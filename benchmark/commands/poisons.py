@@ -1,0 +1,266 @@
+"""Poisons and their store: `craft`, `poisons ls`, `verify`, `tsne`, `prune`, `import`, `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.commands.common import Device, Json, Several, Where, print_json, print_rows, usage, workspace_of
+
+
+def craft(
+    item: str,
+    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    set_: Annotated[
+        Several, typer.Option("--set", help="key=value, a parameter of the attack; in a chain, of its first.")
+    ] = None,
+    ratio: Annotated[float, typer.Option(help="Fraction of poisoned images.", min=0, max=1)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Craft (or find) a poison; print path, checksum, budget spent and seconds.
+
+    Examples: `bench craft lsp --dataset digits --set epsilon=2.0`, `bench craft 'lsp+swap(mode=inter)'`
+    """
+    from benchmark import schedule
+    from poisons.recipe import PoisonRecipe, PurifiedRecipe
+    from registry import ATTACKS, DATASETS, MissingDataError, child, data
+    from registry.item import parse, write
+
+    named, *tools = parse(item)
+    given = dict(named.given) | {
+        key: value for pair in set_ or [] for key, value in parse(f"{named.name}({pair})")[0].given.items()
+    }
+    attack = ATTACKS.resolve("+".join([write(named.name, given), *(write(tool.name, tool.given) for tool in tools)]))
+    part = DATASETS.resolve(dataset)[0]
+    chosen = schedule.choose_device(device)
+    space = workspace_of(workspace)
+    space.writable()
+    recipe = PoisonRecipe(part, attack, seed)
+    needed = list({one.dataset.text: one.dataset for one in recipe.family}.values())
+    for one in needed:
+        if sentence := data.missing(one):
+            raise MissingDataError(sentence)
+    child.decode(needed)
+    from poisons.store import Store
+
+    store, loaded = Store(space.poisons, chosen), data.load(part)
+    kept = store.poison(recipe, loaded)
+    budget = kept.manifest["budget"]
+    if ratio < 1:
+        kept = store.purified(PurifiedRecipe(recipe, ratio, "all", (), seed), loaded)
+    answer = {
+        "attack": recipe.text,
+        "path": str(kept.path),
+        "checksum": kept.checksum,
+        "seconds": kept.manifest["seconds"],
+        "cached": kept.cached,
+        "budget": budget,
+    }
+    if as_json:
+        return print_json(answer)
+    how = "found" if kept.cached else f"crafted in {kept.manifest['seconds']:.1f} s"
+    allowed = "no bound" if budget["allowed"] is None else f"allowed {budget['allowed']:.4g}"
+    print(f"{recipe.text} on {part.text}: {how}\npath      {kept.path}\nchecksum  {kept.checksum}")
+    print(f"budget    {budget['norm']}: spent {budget['spent']:.4g}, {allowed} (pixel units)")
+
+
+def ls(workspace: Where = None, as_json: Json = False) -> None:
+    """List the sets in the store.
+
+    Example: `bench poisons ls`
+    """
+    from poisons import shelf
+
+    rows = shelf.stored(workspace_of(workspace).poisons)
+    if as_json:
+        return print_json(rows)
+    shown = [
+        [r["attack"], r["dataset"], r["defense"], r["checksum"][:12] or r["state"], f"{r['bytes'] / 1e6:.1f} MB"] for r in rows
+    ]
+    print_rows(["attack", "dataset", "defense", "checksum", "size"], shown)
+
+
+def verify(workspace: Where = None, as_json: Json = False) -> None:
+    """Read every set and compare it with its manifest.
+
+    Example: `bench poisons verify`
+    """
+    from poisons import shelf
+
+    rows = shelf.verified(workspace_of(workspace).poisons)
+    bad = [row for row in rows if row["error"]]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in bad:
+            print(row["error"])
+        print(f"{len(rows) - len(bad)} of {len(rows)} sets are as their manifests say")
+    if bad:
+        raise typer.Exit(1)
+
+
+def tsne(
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Attacks, one panel each.")],
+    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    output: Annotated[Path, typer.Option(help="A .svg file, or a page, .html.")] = Path("perturbations.svg"),
+    images: Annotated[int, typer.Option(help="Images whose perturbations are shown, of all classes alike.", min=4)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the attacks, of the sample and of t-SNE.")] = 0,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the perturbations of poisons side by side, as points of a plane (t-SNE): do classes lie apart?
+
+    Poisons are crafted, or found; `bench report` shows what was drawn on a page of its own. CSD is the discriminant of
+    transferable unlearnable examples: the lower, the farther apart.
+
+    Example: `bench poisons tsne lsp ops 'random-noise(kind=sample)' --dataset digits --output perturbations.svg`
+    """
+    if output.suffix not in (".svg", ".html"):
+        raise usage(f"--output {output}: expected a name that ends in .svg or .html")
+    from benchmark import embed, schedule
+    from leaderboard import figures, render, scatter, table
+
+    space = workspace_of(workspace)
+    space.writable()
+    found, names = embed.poisons(items, dataset, space, schedule.choose_device(device), images, seed)
+    panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
+    title = f"Perturbations of poisons of {dataset}"
+    lead = (
+        f"t-SNE of the perturbations of {len(found[0].points)} images, coloured by class; CSD is low where classes lie apart."
+    )
+    plane = scatter.Plane(title, lead, names, panels)
+    drawing = plane.drawing()
+    text = scatter.page(drawing, title, lead) if output.suffix == ".html" else figures.standalone(drawing)
+    render.write([], output.parent, (), more={output.name: text})
+    name = table.slugged(".".join([dataset, *(e.attack for e in found)]))
+    render.write([], space.figures, (), more={f"{name}.json": plane.text()})
+    if as_json:
+        return print_json(
+            {"path": str(output), "panels": [{"attack": e.attack, "checksum": e.checksum, "csd": e.csd} for e in found]}
+        )
+    print(output)
+
+
+def prune(
+    all_: Annotated[bool, typer.Option("--all", help="Remove every set, whole ones too.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be removed.")] = False,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Remove sets that nobody will use again: damaged, half made, or of an older version of their attack or defense.
+
+    Example: `bench poisons prune --dry-run`
+    """
+    from poisons import shelf
+
+    rows = shelf.prune(workspace_of(workspace).poisons, everything=all_, dry_run=dry_run)
+    if as_json:
+        return print_json(rows)
+    for row in rows:
+        print(f"{'would remove' if dry_run else 'removed'} {row['path']}: {row['why']}, {row['bytes'] / 1e6:.1f} MB")
+    print(f"{len(rows)} sets, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB")
+
+
+def import_(
+    path: Annotated[
+        Path,
+        typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG."),
+    ],
+    dataset: Annotated[str, typer.Option(help="Data set that it poisons.")],
+    name: Annotated[str, typer.Option(help="What it is, one word; else the file's name.")] = "",
+    units: Annotated[
+        str,
+        typer.Option(help="auto, images, or noise in pixels (0..1), levels (0..255), radius, normalised (by deviations)."),
+    ] = "auto",
+    order: Annotated[
+        str, typer.Option(help="index: row i is image i; class: by rank in its class; match: by likeness, also of a part.")
+    ] = "index",
+    labels: Annotated[str, typer.Option(help="Labels of the rows, a .npy file.")] = "",
+    negative: Annotated[str, typer.Option(help="keep negative noise, or drop it.")] = "keep",
+    rounding: Annotated[str, typer.Option(help="to 8 bits: nearest or down.")] = "nearest",
+    norm: Annotated[str, typer.Option(help="linf, l2, l0: the bound that it must keep; none: measured only.")] = "none",
+    epsilon: Annotated[str, typer.Option(help="Radius in the norm, pixel units, such as 8/255.")] = "0",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Take a poison that its authors published into the store, and print the item by which cells use it.
+
+    Nothing in the file is unpickled or executed. The budget is measured; file name, sha256 and options are in the manifest.
+
+    Example: `bench poisons import perturbation.pt --dataset cifar10 --norm linf --epsilon 8/255`
+    """
+    from registry import DATASETS, EntryError, MissingDataError, data
+    from registry.item import value
+
+    radius = value(epsilon)
+    if isinstance(radius, str | bool):
+        raise EntryError(f"--epsilon {epsilon}: expected a number, such as 8/255")
+    part = DATASETS.resolve(dataset)[0]
+    space = workspace_of(workspace)
+    space.writable()
+    if sentence := data.missing(part):
+        raise MissingDataError(sentence)
+    from poisons import exchange
+    from poisons.store import Store
+
+    options = exchange.Options(units, order, negative, rounding, norm, float(radius))
+    kept = exchange.take_in(Store(space.poisons), path, part, data.load(part), options, name, labels)
+    answer = {
+        "attack": kept.manifest["text"],
+        "path": str(kept.path),
+        "checksum": kept.checksum,
+        "cached": kept.cached,
+        "budget": kept.manifest["budget"],
+        "source": kept.manifest["source"],
+    }
+    if as_json:
+        return print_json(answer)
+    budget, source = answer["budget"], answer["source"]
+    print(f"{source['file']}: {source['format']}, read as {source['units']}, sha256 {source['sha256'][:12]}")
+    print(f"attack    {answer['attack']}\npath      {kept.path}\nchecksum  {kept.checksum}")
+    print(f"covers    {source.get('covers', len(kept.images)):,} of {len(kept.images):,} images")
+    print(f"budget    {budget['norm']}: spent {budget['spent']:.4g} (pixel units)")
+
+
+def export(
+    item: str,
+    to: Annotated[Path, typer.Option(help="Folder or file to write; must not be there.")],
+    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    format_: Annotated[str, typer.Option("--format", help="png: a folder with data/<index>.png; npz: one file.")] = "png",
+    seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Write a poison for others, with labels and manifest; it is crafted if it is not in the store.
+
+    Example: `bench poisons export lsp --dataset digits --to lsp-digits`
+    """
+    from benchmark import schedule
+    from poisons.recipe import PoisonRecipe
+    from registry import ATTACKS, DATASETS, MissingDataError, data
+
+    part = DATASETS.resolve(dataset)[0]
+    recipe = PoisonRecipe(part, ATTACKS.resolve(item), seed)
+    chosen = schedule.choose_device(device)
+    space = workspace_of(workspace)
+    for one in recipe.family:
+        if sentence := data.missing(one.dataset):
+            raise MissingDataError(sentence)
+    from poisons import exchange
+    from poisons.store import Store
+
+    loaded = data.load(part)
+    exchange.may_write(to, format_)
+    kept = Store(space.poisons, chosen).poison(recipe, loaded)
+    exchange.hand_out(kept, loaded.train, to, format_)
+    answer = {"attack": recipe.text, "path": str(to), "format": format_, "checksum": kept.checksum, "images": len(kept.labels)}
+    if as_json:
+        return print_json(answer)
+    print(f"{recipe.text} on {part.text}: {answer['images']} images, {format_}\npath      {to}\nchecksum  {kept.checksum}")

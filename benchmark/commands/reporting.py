@@ -1,0 +1,180 @@
+"""What was measured: `report`, `serve`, `publish`, `compare`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmark.commands.common import (
+    ArchitectureAxis,
+    AttackAxis,
+    DatasetAxis,
+    DefenseAxis,
+    Json,
+    Where,
+    print_json,
+    records_of,
+    selectors,
+    usage,
+    wished,
+    workspace_of,
+)
+
+
+def report(
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", "--table", help="A grid, a paper's table, a glob or a file; default: the whole site."),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="html, markdown, csv, latex, json; several by commas.")] = "html",
+    tidy: Annotated[bool, typer.Option("--tidy", help="With csv: one row per number, papers' values and ours.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of the site, or of the files.")] = None,
+    dataset: DatasetAxis = None,
+    attack: AttackAxis = None,
+    defense: DefenseAxis = None,
+    architecture: ArchitectureAxis = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Render the leaderboard from the records: the whole site as HTML, or one table.
+
+    One table as csv, latex, markdown or json goes to standard output unless --output names a folder. Selectors are those of
+    `bench run`: a value or glob keeps, old=new shows what was run in the place of something else.
+
+    Examples: `bench report`, `bench report --table d-vae/table-2 --format latex`, `bench report --format csv --tidy`
+    """
+    from leaderboard import site
+
+    space = workspace_of(workspace)
+    formats = wished([format_])
+    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    if tidy and (formats != ["csv"] or as_json):
+        raise usage("--tidy is a form of CSV; add --format csv")
+    if not grid and any(wishes.values()):
+        raise usage("selectors are for one table or grid; name it by --table")
+    shown = site.Shown.of(grid, wishes, records_of(space), tidy=tidy)
+    if tidy:
+        return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
+    if wrong := [f for f in formats if f not in site.FORMATS]:
+        raise usage(f"unknown format {wrong[0]!r}; formats are {', '.join(site.FORMATS)}")
+    if "html" in formats or output is not None:
+        paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root), space.figures)
+        if as_json:
+            return print_json([str(path) for path in paths])
+        if (grid and not shown.boards) or "html" not in formats:
+            print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
+        else:
+            print(paths[0])
+    else:
+        print("".join(shown.text(one) for one in formats), end="")
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Port; 0 takes any free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 shows the site to the whole network.")] = "127.0.0.1",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Serve the site for a look, from memory, until Ctrl-C. After new records a reload shows new pages, some seconds later.
+
+    Example: `bench serve --port 0`
+    """
+    from leaderboard import site
+    from leaderboard.serve import Server
+
+    space = workspace_of(workspace)
+
+    def render() -> dict[str, str | bytes]:
+        shown = site.Shown.of(None, {}, records_of(space))
+        return shown.site(space.poisons, site.changelog(space.root), space.figures).files()
+
+    with Server(host, port, space.records, render) as server:
+        if as_json:
+            print(json.dumps({"address": server.address, "files": len(server.files)}), flush=True)
+        else:
+            print(f"{server.address} shows {len(records_of(space).ids())} records of {space.records}; Ctrl-C ends", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("", file=sys.stderr)
+
+
+def publish(
+    to: Annotated[str, typer.Option(help="A folder, or REMOTE#BRANCH: a remote's name, a path or an address.")],
+    release: Annotated[str, typer.Option(help="Name of a release, for CITATION.cff, such as 2026.1.")] = "",
+    since: Annotated[Path | None, typer.Option(help="Folder of the publication to compare with, if not --to.")] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Show images of stored poisons, if you may.")] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Publish records of uncommitted code too.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be published, and write nothing.")] = False,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Publish the site with its records, checksums and a citation, to a folder or as a commit on a branch.
+
+    What `bench publish` did not make is never overwritten, nothing is pushed by force, and what is as it was is left alone. The
+    page of changes lists the numbers that moved since the publication before.
+
+    Examples: `bench publish --to public`, `bench publish --to origin#gh-pages --dry-run`
+    """
+    from leaderboard import places, site
+    from leaderboard import publish as publishing
+
+    space = workspace_of(workspace)
+    outcome, chosen = publishing.publish(
+        places.place(to),
+        records_of(space),
+        space.root,
+        changelog=site.changelog(space.root),
+        store=space.poisons if pictures else None,
+        since=since,
+        release=release,
+        allow_dirty=allow_dirty,
+        dry_run=dry_run,
+    )
+    if as_json:
+        return print_json(publishing.as_json(to, outcome, chosen, dry_run))
+    print(publishing.text(to, outcome, chosen, dry_run))
+
+
+def compare(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[PAPER|TABLE]", help="A paper, a table or a glob; default: all.")
+    ] = None,
+    dataset: DatasetAxis = None,
+    attack: AttackAxis = None,
+    defense: DefenseAxis = None,
+    architecture: ArchitectureAxis = None,
+    claims: Annotated[bool, typer.Option("--claims", help="Check what the papers claim with a number instead.")] = False,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Compare our numbers with the papers': coverage, how many lie within 1, 2 and 5 points, ranks, the largest deviations.
+
+    Examples: `bench compare d-vae`, `bench compare --claims`
+    """
+    from leaderboard import agreement
+
+    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    if claims:
+        from leaderboard import claims as claimed
+        from leaderboard.sheet import sheets
+        from registry import lacking, resolve
+
+        checked = claimed.checked(sheets(agreement.chosen(name, wishes), records_of(workspace_of(workspace)), resolve, lacking))
+        return print_json(claimed.rows(checked)) if as_json else print(claimed.text(checked))
+    found = agreement.compare(name, wishes, records_of(workspace_of(workspace)))
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
+
+
+def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
+    """Print texts, or write them to a folder and print their paths."""
+    if output is None:
+        return print("".join(texts.values()), end="")
+    from leaderboard import render
+
+    paths = render.write([], output, (), more=texts)
+    print_json([str(path) for path in paths]) if as_json else print("\n".join(map(str, paths)))

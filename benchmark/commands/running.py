@@ -1,0 +1,323 @@
+"""Running cells: `run`, `retry`, `status`, `attach`, `cancel`, `logs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmark.commands.common import (
+    ArchitectureAxis,
+    AttackAxis,
+    DatasetAxis,
+    DefenseAxis,
+    Device,
+    Executor,
+    Grid,
+    Json,
+    MeasureAxis,
+    PartAxis,
+    PerDevice,
+    PerJob,
+    ProfilePath,
+    ProtocolAxis,
+    RatioAxis,
+    SeedAxis,
+    Wait,
+    Where,
+    print_json,
+    print_rows,
+    records_of,
+    selectors,
+    usage,
+    workspace_of,
+)
+
+if TYPE_CHECKING:
+    from benchmark.driver import Options, Outcome
+    from benchmark.grid import Plan
+    from results import Record, Records, Table, Workspace
+    from results.papers import Grid as Printed
+
+
+def run(
+    grid: Grid = None,
+    cell: Annotated[str | None, typer.Option(help="Run one cell again: its id, or a record file.")] = None,
+    dataset: DatasetAxis = None,
+    attack: AttackAxis = None,
+    defense: DefenseAxis = None,
+    architecture: ArchitectureAxis = None,
+    protocol: ProtocolAxis = None,
+    seed: SeedAxis = None,
+    ratio: RatioAxis = None,
+    part: PartAxis = None,
+    measure: MeasureAxis = None,
+    executor: Executor = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
+    cells_per_device: PerDevice = 1,
+    profile: ProfilePath = None,
+    cells_per_job: PerJob = None,
+    wait: Wait = False,
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, run nothing.")] = False,
+    show_sbatch: Annotated[bool, typer.Option(help="With --dry-run: print the scripts for sbatch, exactly.")] = False,
+    force: Annotated[bool, typer.Option(help="Run finished cells again and replace their records.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Run at most so many cells.", min=1)] = None,
+    scale: Annotated[float | None, typer.Option(help="Factor on the epochs; makes another protocol.")] = None,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Plan and run the cells of a grid that have no record yet, then print its table.
+
+    With --grid, a value or glob on an axis keeps the cells that match and old=new replaces; without --grid the axes are what
+    you give (defaults: protocol quick, data set digits, attack and defense none, architecture small-cnn, seed 0).
+
+    Examples: `bench run --grid quick`, `bench run --attack lsp,none --defense 'none,jpeg(quality=10)' --seed 0,1`
+    """
+    from benchmark import driver
+
+    space = workspace_of(workspace)
+    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    wishes |= selectors(protocol=protocol, seed=seed, ratio=ratio, part=part, measure=measure)
+    options = driver.Options(
+        executor, workers, cells_per_device, device, force, limit, profile=profile, cells_per_job=cells_per_job, wait=wait
+    )
+    if show_sbatch and not dry_run:
+        raise usage("--show-sbatch shows what a run would submit; give --dry-run too")
+    if cell is not None:
+        if grid or any(wishes.values()) or scale:
+            raise usage("--cell names one whole cell; leave --grid, --scale and the selectors out")
+        return _run_again(driver.find_record(cell, space), space, options, dry_run, as_json)
+    name, table = driver.choose(grid, wishes, scale)
+    if dry_run:
+        plan = driver.plan_table(name, table, space, options, dry_run)
+        if not show_sbatch:
+            return _print_plan(plan, as_json)
+        scripts = driver.scripts(plan, space, options)
+        return print_json(scripts) if as_json else print("\n".join(scripts))
+    _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
+
+
+def retry(
+    grid: Grid = "quick",
+    executor: Executor = "local",
+    workers: int | None = None,
+    cells_per_device: PerDevice = 1,
+    profile: ProfilePath = None,
+    cells_per_job: PerJob = None,
+    wait: Wait = False,
+    device: Device = "auto",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Run the failed cells of a grid again, those too that `bench run` leaves alone, and the missing ones.
+
+    Example: `bench retry --grid quick`
+    """
+    from benchmark import driver
+
+    space = workspace_of(workspace)
+    name, table = driver.choose(grid, {})
+    options = driver.Options(
+        executor, workers, cells_per_device, device, retry=True, profile=profile, cells_per_job=cells_per_job, wait=wait
+    )
+    _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
+
+
+def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Say how far a grid is, from its files alone, and from SLURM's queue where there is one.
+
+    Example: `bench status --grid quick`
+    """
+    from benchmark import driver
+
+    space = workspace_of(workspace)
+    name, table = driver.choose(grid, {})
+    _print_status(name, driver.stands(name, table, space), as_json)
+
+
+def _print_status(name: str, plan: Plan, as_json: bool) -> None:
+    if as_json:
+        return print_json(plan.counts())
+    counts = {key.replace("_", " "): n for key, n in plan.counts().items() if n and key not in ("grid", "cells", "ran")}
+    print(f"{name}: {len(plan.tasks) + len(plan.absent)} cells, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    for task in plan.tasks:
+        if plan.states[task.cell.id] in ("failed", "stale", "lost"):
+            print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
+
+
+def attach(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Watch a grid until none of its cells is queued or running. Ctrl-C leaves the jobs alone.
+
+    Example: `bench attach --grid quick`
+    """
+    from benchmark import driver
+
+    space = workspace_of(workspace)
+    name, table = driver.choose(grid, {})
+    plan = driver.attach(name, table, space, as_json)
+    _print_status(name, plan, as_json)
+    _exit(plan)
+
+
+def cancel(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+    """Stop the runs that have cells of a grid: queued jobs are cancelled, running ones end. What is finished stays.
+
+    Example: `bench cancel --grid quick`
+    """
+    from benchmark import driver
+
+    space = workspace_of(workspace)
+    name, table = driver.choose(grid, {})
+    count = driver.cancel(table, space)
+    if as_json:
+        return print_json({"grid": name, "cancelled": count})
+    print(f"{name}: cancelled {count} cells that were queued or running")
+
+
+def logs(
+    cell: Annotated[str | None, typer.Argument(help="A cell's id; else the failed cells of the grid.")] = None,
+    grid: Grid = "quick",
+    lines: Annotated[int, typer.Option(help="How many lines of a job's log, from its end.", min=1)] = 40,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Print why cells of a grid failed, with their tracebacks; or the end of the log of one cell's job.
+
+    Examples: `bench logs --grid quick`, `bench logs 0123456789abcdef`
+    """
+    from benchmark import driver, watch
+    from benchmark import grid as grids
+
+    space = workspace_of(workspace)
+    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, {})[1])[0]}
+    rows = [
+        {"cell": f.cell.label, "id": f.id, "kind": f.kind, "message": f.message, "attempts": f.attempts, "log": f.log}
+        for f in records_of(space).failures()
+        if f.id in wanted
+    ]
+    if cell and not rows:
+        jobs = watch.logs(space, wanted)
+        if not jobs:
+            raise usage(f"there is no log of cell {cell!r}; `bench status` and `bench run --dry-run` show the ids of cells")
+        rows = [{"cell": cell, "id": cell, "kind": "", "message": "", "attempts": 0, "log": jobs[cell]}]
+    if as_json:
+        return print_json(rows)
+    print("no failed cells" if not rows else "", end="\n" if not rows else "")
+    for row in rows:
+        ended = f"{row['kind']}: {row['message']} (attempt {row['attempts']}, {row['log']})" if row["kind"] else row["log"]
+        print(f"{row['cell']}: {ended}")
+        path = Path(str(row["log"]))
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            print("\n".join(text.splitlines()[-lines:]) if path.suffix == ".out" else text)
+
+
+def _exit(after: Plan) -> None:
+    """4: some cells are still queued or running; 3: some failed or were lost."""
+    counts = after.counts()
+    if counts["queued"] or counts["running"]:
+        raise typer.Exit(4)
+    if counts["failed"] or counts["lost"]:
+        raise typer.Exit(3)
+
+
+def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome: Outcome, as_json: bool) -> None:
+    from benchmark.display import duration
+
+    after = outcome.after
+    counts = after.counts() | {"ran": outcome.ran}
+    if as_json:
+        print_json(counts)
+    else:
+        if counts["done"]:
+            _print_figures(after, records_of(space))
+            if any(task.analysis is None for task in after.tasks):
+                _print_table(name, table, records_of(space))
+        said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}" if outcome.plan.to_run else "nothing to run"
+        if waiting := counts["queued"] + counts["running"]:
+            said = f"{waiting} queued or running"
+        print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
+        for task in after.tasks:
+            if after.states[task.cell.id] == "failed":
+                print(f"failed: {task.cell.label}: {after.reasons[task.cell.id]} (bench logs, bench retry)", file=sys.stderr)
+    _exit(after)
+
+
+def _print_figures(plan: Plan, records: Records) -> None:
+    """Print what analyses of a plan have measured, a line per cell."""
+    from benchmark.display import said
+
+    for task in plan.tasks:
+        record = records.read(task.cell.id) if task.analysis and plan.states[task.cell.id] == "done" else None
+        if record is not None:
+            print(f"{task.cell.label}  {said(record.outcome)}")
+
+
+def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:
+    from benchmark import driver
+
+    if dry_run:
+        return _print_plan(driver.plan_again(before, space, options, dry_run), as_json)
+    after = driver.run_again(before, space, options, as_json)
+    if before.cell.measure != "accuracy":
+        return _compare_figures(before, after, as_json)
+    then, now = (r.metrics.test_acc if r and r.metrics else None for r in (before, after))
+    if as_json:
+        print_json({"cell": before.id, "recorded": then, "measured": now})
+    elif now is not None and then is not None:
+        verdict = "the same" if now == then else f"{100 * (now - then):+.1f} points"
+        print(f"{before.cell.label}: recorded {100 * then:.1f}%, now {100 * now:.1f}%: {verdict}")
+    if after is None:
+        raise typer.Exit(3)
+
+
+def _compare_figures(before: Record, after: Record | None, as_json: bool) -> None:
+    """Print the figures of an analysis, recorded and measured again."""
+    then, now = (r.metrics.figures if r and r.metrics else {} for r in (before, after))
+    if as_json:
+        print_json({"cell": before.id, "recorded": then, "measured": now})
+    else:
+        rows = [[name, f"{value:.6g}", f"{now[name]:.6g}" if name in now else ""] for name, value in then.items()]
+        print_rows(["figure", "recorded", "now"], rows)
+    if after is None:
+        raise typer.Exit(3)
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    from benchmark import driver
+
+    if not as_json:
+        return print(driver.plan_text(plan))
+    done = sum(state == "done" for state in plan.states.values())
+    more = {"to_run": len(plan.to_run), "cached": done, "stages": plan.stages(), "seconds_estimate": plan.seconds_estimate}
+    print_json(plan.counts() | more)
+
+
+def _print_table(name: str, table: Table | Printed, records: Records) -> None:
+    from rich.console import Console
+
+    from registry import lacking, resolve
+    from results import Grid
+
+    if isinstance(table, Grid):
+        from leaderboard import agreement, printed
+        from leaderboard.sheet import sheets
+
+        if any(one.paper for one in table.tables.values()):
+            return print(agreement.text(agreement.of(table, records)))
+        return print("\n".join(printed.markdown(sheet) for sheet in sheets(table, records, resolve, lacking)), end="")
+
+    from leaderboard import render
+    from leaderboard import table as boards
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    shown = render.terminal(boards.board(table, records, name, resolve))
+    title, caption, shown.title, shown.caption = shown.title, shown.caption, None, None  # they may be wider than the table
+    console.print(title, style="bold")
+    console.print(shown)
+    console.print(caption, style="dim")

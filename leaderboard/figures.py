@@ -136,6 +136,16 @@ def _free(at: Point, name: str, taken: Sequence[Box], right: float) -> Box | Non
     return None
 
 
+def ceiling(clean: Sequence[float]) -> float:
+    """Where colours end: the best accuracy of clean training, up to the next tenth; 1.0 where nothing clean is measured."""
+    return max(1, math.ceil(10 * max(clean))) / 10 if clean else 1.0
+
+
+def step(accuracy: float, top: float) -> int:
+    """The number of an accuracy's colour, 0 strong to 10 none, on a scale that ends at `top`."""
+    return min(10, round(10 * accuracy / top))
+
+
 def heat(
     title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], most: float = 1.0
 ) -> Markup:
@@ -151,7 +161,7 @@ def heat(
         parts.append(_text(left - 6, y + 15, _short(row, 40), "name end"))
         for j, value in enumerate(line):
             x = left + j * wide
-            kind = "none" if value is None else f"h{min(10, round(10 * value / most))}"
+            kind = "none" if value is None else f"h{step(value, most)}"
             parts.append(f'<rect class="tile {kind}" x="{x}" y="{y}" width="{wide - 1}" height="{high - 1}"/>')
             parts.append(_text(x + wide / 2, y + 15, DASH if value is None else percent(value), "number"))
     right = left + len(columns) * wide + 4 * max((min(34, len(column)) for column in columns[-3:]), default=0)

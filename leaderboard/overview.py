@@ -23,7 +23,8 @@ def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]
         for value in one.values.values():
             if value.reason and value.runs and value.state in ("failed", "stale", "not-applicable", "partial"):
                 troubles[value.reason].append(f"{value.point['attack']} × {value.point['defense']}")  # noqa: RUF001
-        costs.append({"board": one, "rows": _costs(one)})
+        rows = _costs(one)
+        costs.append({"board": one} | {f"{axis}s": [row for row in rows if row["axis"] == axis] for axis in ("attack", "defense")})
     return {
         "boards": [{"file": f"{one.slug}.html", "title": one.title, "counts": one.coverage} for one in boards],
         "sheets": [
@@ -40,7 +41,7 @@ def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]
         ],
         "states": STATES,
         "troubles": list(troubles.items()),
-        "costs": [cost for cost in costs if cost["rows"]],
+        "costs": [cost for cost in costs if cost["attacks"] or cost["defenses"]],
         "total": _total(boards),
         "submissions": _submissions(boards),
         "tiers": TIERS,

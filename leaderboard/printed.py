@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from leaderboard.language import DASH, MINUS, environment
+from leaderboard.figures import ceiling, step
 from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, SHARES, TIDY, WITHIN, Sheet, Spot
 
@@ -178,11 +179,12 @@ def site(sheet: Sheet, frame: dict[str, Any], links: Mapping[str, str]) -> dict[
 
 
 def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any]:
-    links = links or {}
+    links, top = links or {}, _top(sheet)
     lines = []
     for number, row in enumerate(sheet.rows):
-        heads = [{"label": label, "span": _rows(sheet.rows, number, level + 1)} for level, label in enumerate(row)]
-        lines.append({"heads": heads, "cells": [_cell(sheet.spots.get((row, column)), links) for column in sheet.columns]})
+        heads = [{"label": label, "level": n, "span": _rows(sheet.rows, number, n + 1)} for n, label in enumerate(row)]
+        cells = [_cell(sheet.spots.get((row, column)), links, top) for column in sheet.columns]
+        lines.append({"heads": heads, "cells": cells})
     count = Counter(spot.state for spot in sheet.cells if spot.mean is None)
     fixed = {
         AXES.get(axis, axis): sheet.table.items(axis)[0][0]
@@ -198,11 +200,14 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "unit": _unit(sheet),
         "better": f"{sheet.table.better} is good for its authors",
         "tall": tall,
-        "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
+        "row_axes": [AXES.get(axis, axis) if axis != "part" else "setting" for axis in sheet.table.rows],
         "column_axes": [AXES.get(axis, axis) for axis in sheet.table.columns if axis != "part"],
         "columns": [" / ".join(column) for column in sheet.columns],
         "heads": [_spans(sheet.columns, level) for level in range(len(sheet.table.columns))],
         "lines": lines,
+        "legend": _legend(sheet),
+        "top": top,
+        "heated": any(cell is not None and cell["heat"] is not None for line in lines for cell in line["cells"]),
         "conditions": {text: number for number, text in enumerate(_conditions(lines), 1)},
         "absent": dict(Counter(spot.reason for spot in sheet.cells if spot.state == "not-available")),
         "sources": _sources(sheet, links),
@@ -224,6 +229,20 @@ def _conditions(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(text for cell in cells for text in cell["changes"]))
 
 
+def _legend(sheet: Sheet) -> list[str]:
+    """What places without a number mean, a sentence for each kind that the sheet has."""
+    printed = {spot.printed.text for spot in sheet.spots.values() if spot.printed}
+    return [
+        sentence
+        for there, sentence in (
+            (len(sheet.spots) < len(sheet.rows) * len(sheet.columns), "An empty place: the table has none there."),
+            ("-" in printed, f"A {DASH} in italics: the paper prints a dash."),
+            ("?" in printed, "Lost: our copy of the paper does not show it."),
+        )
+        if there
+    ]
+
+
 def _rows(rows: Sequence[tuple[str, ...]], number: int, level: int) -> int:
     """How many rows the label of a row at some level stands for; 0 where it stands above already."""
     start = rows[number][:level]
@@ -237,7 +256,22 @@ def _spans(columns: Sequence[tuple[str, ...]], level: int) -> list[dict[str, Any
     return [{"label": key[level], "span": sum(1 for _ in several)} for key, several in groups]
 
 
-def _cell(spot: Spot | None, links: Mapping[str, str]) -> dict[str, Any] | None:
+def _accuracy(spot: Spot) -> float | None:
+    """The test accuracy of a place as a fraction, where it was measured here and is one, not a change of two."""
+    kind = spot.place.aggregate.aggregate if spot.place.aggregate else "mean"
+    plain = spot.place.metric.startswith("test_acc") and kind in ("mean", "min", "max") and spot.own is not None
+    return spot.own / spot.place.unit if plain and spot.own is not None else None
+
+
+def _top(sheet: Sheet) -> float:
+    """Where the colours of a sheet end, as on a board: the best of clean training, up to the next tenth."""
+    clean = [
+        found for spot in sheet.cells if spot.place.fields["attack"] == "none" and (found := _accuracy(spot)) is not None
+    ]
+    return ceiling(clean)
+
+
+def _cell(spot: Spot | None, links: Mapping[str, str], top: float) -> dict[str, Any] | None:
     if spot is None:
         return None
     printed = spot.printed
@@ -246,6 +280,7 @@ def _cell(spot: Spot | None, links: Mapping[str, str]) -> dict[str, Any] | None:
         text = {"-": DASH, "?": "lost"}.get(printed.text, printed.text + (f" ± {printed.std}" if printed.std else ""))
     return {
         "ours": value(spot),
+        "heat": None if (accuracy := _accuracy(spot)) is None else step(accuracy, top),
         "n": spot.n,
         "paper": text.replace("-", MINUS),
         "mark": printed.mark if printed else "",
@@ -293,9 +328,9 @@ def signed(spot: Spot) -> str:
 def _sources(sheet: Sheet, links: Mapping[str, str]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for spot in sheet.cells:
-        for number, (seed, record) in enumerate(zip(spot.per_seed, spot.records, strict=False)):
+        for seed, record in zip(spot.per_seed, spot.records, strict=False):
             anchor = f"cell-{record}" if record not in found else ""
-            place = " / ".join((*spot.place.row, *spot.place.column)) if number == 0 else ""
+            place = " / ".join((*spot.place.row, *spot.place.column))
             text = f"{spot.per_seed[seed]:.{_digits(spot) + 1}f}"
             found.setdefault(
                 record,

@@ -27,7 +27,9 @@ from results.submission import REPORTED, worst
 from results.table import Key, Place, Printed, Resolve
 
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
-UNJUDGED, REDUCED, BY_OTHERS = "one seed, no tolerance", "reduced, not judged", "by others, not judged"
+UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"
+REDUCED, BY_OTHERS = "reduced, not judged", "by others, not judged"
+NOTHING = 1e-9  # a deviation that is none: of a deterministic analysis of one poison
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
 SHARES = {"acc", "recall", "precision", "f1"}  # words in the names of figures that are fractions
 
@@ -102,7 +104,7 @@ class Spot:
         if self.reduced:
             return REDUCED
         if self.tolerance is None:
-            return UNJUDGED
+            return UNJUDGED if self.n < 2 else ALIKE
         return WITHIN if abs(self.difference) <= self.tolerance else DEVIATES
 
 
@@ -432,12 +434,13 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def _spread(spots: Sequence[Spot]) -> dict[str, Spread]:
-    """The spread over seeds of every metric, pooled over its places."""
+    """The spread over seeds of every metric, pooled over its places. Seeds that change nothing tell no tolerance."""
     groups: dict[str, list[list[float]]] = defaultdict(list)
     for spot in spots:
         if not spot.reduced and not spot.reported:
             groups[spot.place.metric].append(list(spot.per_seed.values()))
-    return {metric: found for metric, several in groups.items() if (found := Spread.of(several)) is not None}
+    found = {metric: Spread.of(several) for metric, several in groups.items()}
+    return {metric: spread for metric, spread in found.items() if spread is not None and spread.deviation > NOTHING}
 
 
 def _judged(spot: Spot, spread: Mapping[str, Spread]) -> Spot:

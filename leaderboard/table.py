@@ -7,7 +7,6 @@ is printed about a cell comes from its runs, one per seed; a cell without a numb
 from __future__ import annotations
 
 import logging
-import math
 import re
 import shlex
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from leaderboard.figures import ceiling
 from leaderboard.standings import Standing, standings
 from registry import CATALOGS, EntryError, Paper, outdated
 from registry.catalog import Part as Resolved
@@ -232,9 +232,9 @@ class Board:
 
     @cached_property
     def top(self) -> float:
-        """Where colours end: the best accuracy of clean training, up to the next tenth; 1.0 where nothing clean is measured."""
+        """Where colours end, see `ceiling`."""
         clean = [value.mean for value in self.values.values() if value.clean and value.mean is not None]
-        return max(1, math.ceil(10 * max(clean))) / 10 if clean else 1.0
+        return ceiling(clean)
 
     @cached_property
     def standings(self) -> dict[str, Standing]:

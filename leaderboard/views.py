@@ -126,7 +126,7 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
 
 def tint(value: Value, shown: Board) -> int | None:
     """The number of a place's colour, 0 strong to 10 none, on the scale of its board."""
-    return None if value.mean is None else min(10, round(10 * value.mean / shown.top))
+    return None if value.mean is None else figures.step(value.mean, shown.top)
 
 
 def large(shown: Board) -> bool:

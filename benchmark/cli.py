@@ -174,13 +174,14 @@ def doctor(
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed, which devices and data there are, and which plug-ins fail.
+    """Say what is installed, which devices and data there are, which plug-ins fail, which records were changed by hand.
 
     Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
     from benchmark import listing
 
-    checks = listing.cluster(_workspace(workspace), profile) if slurm else listing.doctor()
+    space = _workspace(workspace)
+    checks = listing.cluster(space, profile) if slurm else listing.doctor(_records(space))
     if as_json:
         return _print_json({"checks": checks})
     for check in checks:
@@ -1022,6 +1023,9 @@ def report(
     if not grid and any(wishes.values()):
         raise _usage("selectors are for one table or grid; name it by --table")
     shown = site.Shown.of(grid, wishes, _records(space), tidy=tidy)
+    if changed := _records(space).changed():
+        names = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+        print(f"bench: warning: {len(changed)} records are not as they were written: {names}", file=sys.stderr)
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
     if wrong := [f for f in formats if f not in site.FORMATS]:

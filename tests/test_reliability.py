@@ -17,13 +17,14 @@ from campaign import commanded, faults, laws, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
 
+from benchmark import schedule
 from benchmark.work import failure_kind
 from leaderboard import pages
 from leaderboard.table import others
 from poisons.lease import WINDOW, Lease, birth, holder
 from poisons.store import DamagedError, Store, read_manifest, sealed, verify
 from registry import EntryError
-from results import Records
+from results import FileError, Records
 
 SMALL = {
     laws.items: 40,
@@ -194,6 +195,91 @@ def test_control_characters_of_records_do_not_reach_a_page(tmp_path):
             parser = html5lib.HTMLParser()
             parser.parse(text)
             assert parser.errors == [], name
+
+
+EIGHT = ["run", "--dataset", "digits(per_class=5,test_per_class=2)", "--defense", "none,bdr", "--seed", "0,1,2,3"]
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_whose_workers_are_killed_ends_all_its_cells_or_says_that_it_did_not(finishes, tmp_path, monkeypatch):
+    """With one worker every kill ended a round, and after three rounds the run ended well, with cells that it never began."""
+
+    def killed(run, workers, emit):
+        """A round whose worker finishes a cell, or none, and is killed in the next."""
+        still = [task for task in run.tasks if not run.settled(task)]
+        if finishes:
+            task = still.pop(0)
+            run.records.write(laws.a_record(id=task.cell.id, cell=task.cell, versions=task.versions()))
+        return [(still[0].cell.id, "train")] if still else []
+
+    monkeypatch.setattr(schedule, "_local_round", killed)
+    code, _, err = commanded(*EIGHT, "--workers", "1", "--workspace", tmp_path)
+    records = Records(tmp_path / "results/records")
+    done, failed = len(records.ids()), len(list(records.failures()))
+    assert code == 3 and (done, failed) == ((4, 4) if finishes else (0, 3))
+    assert finishes or "3 times in a row before they finished a cell, and 5 cells are left" in err
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Records with one record, and a change of the file's text."""
+    records = Records(tmp_path / "results/records")
+    records.folder.mkdir(parents=True)
+    records.write(laws.a_record())
+    path = records.path(laws.a_record().id)
+
+    def change(old, new):
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+
+    return records, change
+
+
+def test_a_record_of_a_newer_program_is_kept_and_told(written, tmp_path):
+    """Planning took it for done, whatever it means by then; the report said that it should be removed."""
+    records, change = written
+    change('"format": 1', '"format": 2')
+    for words in (("status", "--grid", "quick"), ("run", *faults.SMALL, "--dry-run")):
+        code, _, err = commanded(*words, "--workspace", tmp_path)
+        assert told(code, err) == "exit 2, a sentence"
+        assert "has format 2, this program reads format 1; keep the file and update unlearnable-bench" in err
+    with pytest.raises(FileError, match="keep the file"):
+        records.read(laws.a_record().id)
+
+
+def test_an_accuracy_that_contradicts_its_curve_is_no_measurement(written):
+    """Both are written from the same numbers, so one of them was changed by hand or by the disk."""
+    records, change = written
+    change('"test_acc": 0.5', '"test_acc": 0.9')
+    with pytest.raises(FileError, match=r"test_acc is 0\.9, its curve says 0\.5"):
+        records.read(laws.a_record().id)
+
+
+def test_a_record_changed_by_hand_is_noticed(written, tmp_path):
+    """Figures that nothing else in the record repeats; its bytes stay as they are, the sums stand beside it."""
+    records, change = written
+    assert records.changed() == []
+    change('"train": 1.5', '"train": 0.5')
+    assert records.changed() == [laws.a_record().id]
+    code, out, _ = commanded("doctor", "--workspace", tmp_path)
+    assert f"BAD  records: 1 in {records.folder}, 1 of them written there; changed since: {laws.a_record().id}" in out
+    code, _, err = commanded("report", "--grid", "quick", "--format", "csv", "--workspace", tmp_path)
+    assert code == 0 and f"bench: warning: 1 records are not as they were written: {laws.a_record().id}" in err
+    records.write(laws.a_record(seconds={"train": 0.5}), replace=True)
+    assert records.changed() == [], "measured again"
+    (records.folder / ".sums").unlink()
+    change('"train": 0.5', '"train": 0.1')
+    assert records.changed() == [], "of a program before there were sums, or copied from elsewhere"
+
+
+@pytest.mark.parametrize("harm", [b"", b"\xff\x00\n", b"0" * 63 + b"  x.json\n", b"a record that was writ"])
+def test_harmed_sums_accuse_nobody(written, harm):
+    """Several machines write them, and a full disk may cut them."""
+    records, _ = written
+    path = records.folder / ".sums"
+    path.write_bytes(path.read_bytes() + harm if harm else b"")
+    assert records.changed() == []
 
 
 CRAFT_ON_A_SMALL_DISK = """

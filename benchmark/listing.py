@@ -167,8 +167,8 @@ def doctor(records: Records) -> list[dict[str, Any]]:
             sources = " and ".join(row.source for row in catalog.rows if row.name == name)
             checks.append(_finding(f"{catalog.noun} {name}", False, f"two of this name, from {sources}"))
     checks.append(_finding("entries", not errors, f"{len(entries)} found, {len(errors)} broken"))
-    there, changed, seals = records.ids(), records.changed(), records.seals()
-    told = f"{len(there)} in {records.folder}, {len(there & seals.keys())} of them written there"
+    ids, changed = records.ids(), records.changed()
+    told = f"{len(ids)} in {records.folder}, {len(ids & records.seals().keys())} of them written there"
     checks.append(_finding("records", not changed, told + (f"; changed since: {', '.join(changed[:5])}" if changed else "")))
     return checks
 

@@ -13,6 +13,7 @@ import html5lib
 import numpy as np
 import psutil
 import pytest
+import torch
 from campaign import commanded, faults, laws, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
@@ -22,10 +23,12 @@ from benchmark.work import failure_kind
 from leaderboard import pages
 from leaderboard.table import others
 from poisons.lease import WINDOW, Lease, birth, holder
+from poisons.recipe import PurifiedRecipe
 from poisons.store import DamagedError, Store, read_manifest, sealed, verify
-from registry import EntryError
+from registry import EntryError, resolve
 from results import FileError, Records
 
+SET = {"images.npy", "labels.npy", "manifest.json"}
 SMALL = {
     laws.items: 40,
     laws.tables: 60,
@@ -280,6 +283,24 @@ def test_harmed_sums_accuse_nobody(written, harm):
     path = records.folder / ".sums"
     path.write_bytes(path.read_bytes() + harm if harm else b"")
     assert records.changed() == []
+
+
+def test_a_large_set_is_mixed_and_purified_by_parts_to_the_same_bytes(tmp_path, monkeypatch):
+    """Sets of ImageNet's size do not fit into memory; what happens to an image must not depend on that."""
+    found = []
+    for large, folder in ((False, tmp_path / "small"), (True, tmp_path / "large")):
+        if large:
+            monkeypatch.setattr("registry.data.MAP_FROM", 1)
+            monkeypatch.setattr("poisons.store.PART", 3)
+        store, data = Store(folder), as_data(tiny(16))
+        chain = resolve("defenses", "jpeg(quality=10)+bdr(bits=2)+grayscale")
+        kept = store.purified(PurifiedRecipe(recipe("lsp"), 0.5, "all", chain, 0), data)
+        mixed, rest = (store.training_set(recipe("lsp"), data, 0.5, part) for part in ("all", "clean"))
+        found.append((kept.checksum, mixed.images, mixed.labels, rest.images, rest.labels))
+        assert not list(folder.glob(".room*")) and {p.name for p in kept.path.iterdir()} == SET
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(one, other) for one, other in zip(found[0][1:], found[1][1:], strict=True))
+    assert 0 < len(found[0][3]) < 16
 
 
 CRAFT_ON_A_SMALL_DISK = """

@@ -60,7 +60,8 @@ def soak(folder: Path, count: int) -> Tally:
     cells = _table(grid, count)
     path = space / "results/records"
     seen: Counter[str] = Counter()
-    first: dict[int, tuple[int, int, int]] = {}  # worker -> cells done, bytes, files after its first cells
+    began_at: dict[int, int] = {}  # worker -> cells done when it was first seen
+    first: dict[int, tuple[int, int, int]] = {}  # worker -> cells done, bytes, files after its first ten cells
     growth: list[tuple[float, int]] = []  # bytes and files more than then
     began, driver, following = time.monotonic(), None, draw.uniform(*STEP) * cells
     tries, late = 0, False
@@ -92,7 +93,9 @@ def soak(folder: Path, count: int) -> Tally:
                 look = (done, one.memory_info().rss, one.num_fds())
             except psutil.Error:
                 continue
-            if one.pid not in first or first[one.pid][0] == 0:
+            if done - began_at.setdefault(one.pid, done) < 10:
+                continue
+            if one.pid not in first:
                 first[one.pid] = look
             elif look[0] - first[one.pid][0] >= 50:
                 growth.append((look[1] - first[one.pid][1], look[2] - first[one.pid][2]))

@@ -327,6 +327,7 @@ def take(found: Examined, records: Records) -> Taken:
     try:
         one.write(records.folder)  # first: a record without it would pass for one of ours
         for cell_id in new:
+            records.seal(cell_id, found.contents[cell_id])
             write_file(records.path(cell_id), found.contents[cell_id])
             written.append(cell_id)
     except OSError as error:

@@ -140,8 +140,8 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def doctor() -> list[dict[str, Any]]:
-    """Return findings (name, ok, detail): versions, devices, data, plug-ins, torchvision's compiled half."""
+def doctor(records: Records) -> list[dict[str, Any]]:
+    """Return findings (name, ok, detail): versions, devices, data, plug-ins, and whether `records` are as they were written."""
     checks = [_finding("python", True, platform.python_version())]
     for name in (*provenance.LIBRARIES, "submitit", "pandas", "jinja2"):
         try:
@@ -167,6 +167,9 @@ def doctor() -> list[dict[str, Any]]:
             sources = " and ".join(row.source for row in catalog.rows if row.name == name)
             checks.append(_finding(f"{catalog.noun} {name}", False, f"two of this name, from {sources}"))
     checks.append(_finding("entries", not errors, f"{len(entries)} found, {len(errors)} broken"))
+    ids, changed = records.ids(), records.changed()
+    told = f"{len(ids)} in {records.folder}, {len(ids & records.seals().keys())} of them written there"
+    checks.append(_finding("records", not changed, told + (f"; changed since: {', '.join(changed[:5])}" if changed else "")))
     return checks
 
 

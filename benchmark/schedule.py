@@ -34,7 +34,7 @@ from registry._places import data_root
 from results import Records, Workspace
 from results.record import write_json
 
-ROUNDS = 3  # how often workers are started again after one of them was killed
+ROUNDS = 3  # how often in a row all workers may end before one of them got through with a cell
 SECONDS_TO_STOP = 5.0  # that workers have after an interrupt before they are killed
 WORKER_ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",  # a stray registry.py or random.py in the working directory changes nothing
@@ -64,13 +64,12 @@ def local(run: Run, workers: int, emit: Emit) -> None:
 
     A worker that was killed costs the cell it was training; the others go on, and what is left is started again.
     """
-    for _ in range(ROUNDS):
-        open_tasks = [task for task in run.tasks if not run.settled(task)]
-        if not open_tasks:
-            return
+    left = ROUNDS
+    while open_tasks := [task for task in run.tasks if not run.settled(task)]:
         doing = _local_round(run, min(workers, len(open_tasks)), emit)
         if run.stopped:  # by `bench cancel`
             raise KeyboardInterrupt
+        left = ROUNDS if any(run.settled(task) for task in open_tasks) else left - 1
         by_id = {task.cell.id: task for task in run.tasks}
         for cell_id, stage in doing:
             task = by_id[cell_id]
@@ -80,6 +79,11 @@ def local(run: Run, workers: int, emit: Emit) -> None:
                 emit({"event": "failed", "cell": cell_id, "label": task.cell.label, "kind": "killed", "message": text})
         if not doing and not any(run.settled(task) for task in open_tasks):
             raise ExecutorError(f"the workers ended before they finished anything; their logs are in {run.folder / 'jobs'}")
+        if not left and (still := sum(not run.settled(task) for task in open_tasks)):
+            raise ExecutorError(
+                f"the workers ended {ROUNDS} times in a row before they finished a cell, and {still} cells are left; "
+                f"their logs are in {run.folder / 'jobs'}, and the same command goes on"
+            )
 
 
 def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from results.record import FileError, Record, Records
+from results.record import CLOSE, FileError, Record, Records
 from results.submission import Submission, SubmittedRecord, unfit
 
 LARGEST = 64 << 20  # bytes of a bundle
@@ -34,7 +34,6 @@ DEPTH = 10  # of lists and objects within each other; records have 5
 LONGEST = 1000  # characters of a text
 WIDEST = 100_000  # values of a list
 GREATEST = 2**53  # of a number without a fraction
-CLOSE = 1e-6  # curves are rounded to six decimals
 TOLD = 20  # reasons that are listed
 MANIFEST = "submission.json"
 NAME = re.compile(r"records/([0-9a-f]{16})\.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -28,6 +29,11 @@ from results.cell import Cell, Plain, digest, without_texts
 
 if TYPE_CHECKING:
     from results.submission import Origin
+
+
+FORMAT = 1  # of records
+CLOSE = 1e-6  # fraction; curves are rounded to six decimals
+SUMS = ".sums"  # beside the records: the sha256 of every one that was written there
 
 
 class FileError(ValueError):
@@ -78,6 +84,17 @@ class Metrics(_Grown):
         if (self.test_acc is None) != (self.test_acc_best is None):
             raise ValueError("test_acc without test_acc_best, or the other way round")
         return self
+
+    @property
+    def contradiction(self) -> str:
+        """In which figure the metrics contradict their curve, ''. Both are written from the same numbers."""
+        if self.test_acc is None or self.test_acc_best is None or not self.curve.test_acc:
+            return ""
+        last, best = self.curve.test_acc[-1], max(self.curve.test_acc)
+        for name, value, expected in (("test_acc", self.test_acc, last), ("test_acc_best", self.test_acc_best, best)):
+            if abs(value - expected) > CLOSE:
+                return f"{name} is {value:.6g}, its curve says {expected:.6g}"
+        return ""
 
 
 class PoisonNote(_Grown):
@@ -234,9 +251,46 @@ class Records:
         path = self.path(record.id)
         if path.exists() and not replace:
             return False
-        write_json(path, record.model_dump(mode="json"))
+        text = _text_of(record.model_dump(mode="json"))
+        self.seal(record.id, text.encode())
+        write_file(path, text)
         self.failure_path(record.id).unlink(missing_ok=True)
         return True
+
+    def seal(self, cell_id: str, content: bytes) -> None:
+        """Note the sha256 of a record that is about to be written, in a line at the end of a file that all writers share.
+
+        A line that a full disk or a file server loses costs nothing but the notice of a change.
+        """
+        line = f"{hashlib.sha256(content).hexdigest()}  {cell_id}.json\n".encode()
+        with suppress(OSError):
+            handle = os.open(self.folder / SUMS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(handle, line)  # whole lines, whoever else writes
+            finally:
+                os.close(handle)
+
+    def seals(self) -> dict[str, set[str]]:
+        """The sha256 of every record that was written here, by cell; several where one was measured again."""
+        found: dict[str, set[str]] = {}
+        try:
+            lines = (self.folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return {}
+        for line in lines:
+            sha256, _, name = line.partition("  ")
+            if len(sha256) == 64 and name.endswith(".json"):
+                found.setdefault(name.removesuffix(".json"), set()).add(sha256)
+        return found
+
+    def changed(self) -> list[str]:
+        """The cells whose records were written here and have other bytes by now. Records that came otherwise have no seal."""
+        seals, found = self.seals(), []
+        for cell_id in sorted(seals.keys() & self.ids()):
+            with suppress(FileNotFoundError):
+                if hashlib.sha256(self.path(cell_id).read_bytes()).hexdigest() not in seals[cell_id]:
+                    found.append(cell_id)
+        return found
 
     def fail(self, failure: Failure) -> None:
         write_json(self.failure_path(failure.id), failure.model_dump(mode="json"))
@@ -288,7 +342,7 @@ class Records:
                 axis: _text(content["cell"][axis]) for axis in ("protocol", "dataset", "attack", "defense", "architecture")
             }
             gist = {key: content[key] for key in ("state", "reason", "versions", "seconds")}
-            measured = (content["state"] == "done") == bool(content["metrics"])
+            measured = content["format"] == FORMAT and (content["state"] == "done") == bool(content["metrics"])
             if measured and content["id"] == cell_id == digest(without_texts(content["cell"])):
                 return gist | {"texts": parts}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -337,13 +391,20 @@ def read_record(path: Path) -> Record:
         raise FileError(f"{path} was changed: its cell hashes to {record.cell.id}, its id says {record.id}; remove the file")
     if (record.state == "done") != (record.metrics is not None):
         raise FileError(f"{path} is no record: a done cell has metrics and no other has; remove the file and run it again")
+    if contradiction := record.metrics.contradiction if record.metrics is not None else "":
+        raise FileError(f"{path} was changed: {contradiction}; put the file back as it was, or remove it and run again")
     return record
 
 
 def _read_json(path: Path, model: type[BaseModel]) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and type(newer := content.get("format")) is int and newer > FORMAT:
+            sentence = f"has format {newer}, this program reads format {FORMAT}; keep the file and update unlearnable-bench"
+            raise FileError(f"{path} {sentence}")
         model.model_validate(content)
+    except FileError:
+        raise
     except (ValueError, ValidationError, RecursionError) as error:
         where = ""
         if isinstance(error, ValidationError):
@@ -355,7 +416,11 @@ def _read_json(path: Path, model: type[BaseModel]) -> Any:
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON as `write_file` does."""
-    write_file(path, json.dumps(content, indent=indent, sort_keys=indent is not None, allow_nan=False) + "\n")
+    write_file(path, _text_of(content, indent))
+
+
+def _text_of(content: Any, indent: int | None = 1) -> str:
+    return json.dumps(content, indent=indent, sort_keys=indent is not None, allow_nan=False) + "\n"
 
 
 def write_file(path: Path, content: str | bytes, sync: bool = True) -> None:

@@ -13,18 +13,22 @@ import html5lib
 import numpy as np
 import psutil
 import pytest
+import torch
 from campaign import commanded, faults, laws, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
 
+from benchmark import schedule
 from benchmark.work import failure_kind
 from leaderboard import pages
 from leaderboard.table import others
 from poisons.lease import WINDOW, Lease, birth, holder
+from poisons.recipe import PurifiedRecipe
 from poisons.store import DamagedError, Store, read_manifest, sealed, verify
-from registry import EntryError
-from results import Records
+from registry import EntryError, resolve
+from results import FileError, Records
 
+SET = {"images.npy", "labels.npy", "manifest.json"}
 SMALL = {
     laws.items: 40,
     laws.tables: 60,
@@ -194,6 +198,109 @@ def test_control_characters_of_records_do_not_reach_a_page(tmp_path):
             parser = html5lib.HTMLParser()
             parser.parse(text)
             assert parser.errors == [], name
+
+
+EIGHT = ["run", "--dataset", "digits(per_class=5,test_per_class=2)", "--defense", "none,bdr", "--seed", "0,1,2,3"]
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_whose_workers_are_killed_ends_all_its_cells_or_says_that_it_did_not(finishes, tmp_path, monkeypatch):
+    """With one worker every kill ended a round, and after three rounds the run ended well, with cells that it never began."""
+
+    def killed(run, workers, emit):
+        """A round whose worker finishes a cell, or none, and is killed in the next."""
+        still = [task for task in run.tasks if not run.settled(task)]
+        if finishes:
+            task = still.pop(0)
+            run.records.write(laws.a_record(id=task.cell.id, cell=task.cell, versions=task.versions()))
+        return [(still[0].cell.id, "train")] if still else []
+
+    monkeypatch.setattr(schedule, "_local_round", killed)
+    code, _, err = commanded(*EIGHT, "--workers", "1", "--workspace", tmp_path)
+    records = Records(tmp_path / "results/records")
+    done, failed = len(records.ids()), len(list(records.failures()))
+    assert code == 3 and (done, failed) == ((4, 4) if finishes else (0, 3))
+    assert finishes or "3 times in a row before they finished a cell, and 5 cells are left" in err
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Records with one record, and a change of the file's text."""
+    records = Records(tmp_path / "results/records")
+    records.folder.mkdir(parents=True)
+    records.write(laws.a_record())
+    path = records.path(laws.a_record().id)
+
+    def change(old, new):
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+
+    return records, change
+
+
+def test_a_record_of_a_newer_program_is_kept_and_told(written, tmp_path):
+    """Planning took it for done, whatever it means by then; the report said that it should be removed."""
+    records, change = written
+    change('"format": 1', '"format": 2')
+    for words in (("status", "--grid", "quick"), ("run", *faults.SMALL, "--dry-run")):
+        code, _, err = commanded(*words, "--workspace", tmp_path)
+        assert told(code, err) == "exit 2, a sentence"
+        assert "has format 2, this program reads format 1; keep the file and update unlearnable-bench" in err
+    with pytest.raises(FileError, match="keep the file"):
+        records.read(laws.a_record().id)
+
+
+def test_an_accuracy_that_contradicts_its_curve_is_no_measurement(written):
+    """Both are written from the same numbers, so one of them was changed by hand or by the disk."""
+    records, change = written
+    change('"test_acc": 0.5', '"test_acc": 0.9')
+    with pytest.raises(FileError, match=r"test_acc is 0\.9, its curve says 0\.5"):
+        records.read(laws.a_record().id)
+
+
+def test_a_record_changed_by_hand_is_noticed(written, tmp_path):
+    """Figures that nothing else in the record repeats; its bytes stay as they are, the sums stand beside it."""
+    records, change = written
+    assert records.changed() == []
+    change('"train": 1.5', '"train": 0.5')
+    assert records.changed() == [laws.a_record().id]
+    code, out, _ = commanded("doctor", "--workspace", tmp_path)
+    assert f"BAD  records: 1 in {records.folder}, 1 of them written there; changed since: {laws.a_record().id}" in out
+    code, _, err = commanded("report", "--grid", "quick", "--format", "csv", "--workspace", tmp_path)
+    assert code == 0 and f"bench: warning: 1 records are not as they were written: {laws.a_record().id}" in err
+    records.write(laws.a_record(seconds={"train": 0.5}), replace=True)
+    assert records.changed() == [], "measured again"
+    (records.folder / ".sums").unlink()
+    change('"train": 0.5', '"train": 0.1')
+    assert records.changed() == [], "of a program before there were sums, or copied from elsewhere"
+
+
+@pytest.mark.parametrize("harm", [b"", b"\xff\x00\n", b"0" * 63 + b"  x.json\n", b"a record that was writ"])
+def test_harmed_sums_accuse_nobody(written, harm):
+    """Several machines write them, and a full disk may cut them."""
+    records, _ = written
+    path = records.folder / ".sums"
+    path.write_bytes(path.read_bytes() + harm if harm else b"")
+    assert records.changed() == []
+
+
+def test_a_large_set_is_mixed_and_purified_by_parts_to_the_same_bytes(tmp_path, monkeypatch):
+    """Sets of ImageNet's size do not fit into memory; what happens to an image must not depend on that."""
+    found = []
+    for large, folder in ((False, tmp_path / "small"), (True, tmp_path / "large")):
+        if large:
+            monkeypatch.setattr("registry.data.MAP_FROM", 1)
+            monkeypatch.setattr("poisons.store.PART", 3)
+        store, data = Store(folder), as_data(tiny(16))
+        chain = resolve("defenses", "jpeg(quality=10)+bdr(bits=2)+grayscale")
+        kept = store.purified(PurifiedRecipe(recipe("lsp"), 0.5, "all", chain, 0), data)
+        mixed, rest = (store.training_set(recipe("lsp"), data, 0.5, part) for part in ("all", "clean"))
+        found.append((kept.checksum, mixed.images, mixed.labels, rest.images, rest.labels))
+        assert not list(folder.glob(".room*")) and {p.name for p in kept.path.iterdir()} == SET
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(one, other) for one, other in zip(found[0][1:], found[1][1:], strict=True))
+    assert 0 < len(found[0][3]) < 16
 
 
 CRAFT_ON_A_SMALL_DISK = """

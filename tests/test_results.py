@@ -202,7 +202,7 @@ def test_there_is_no_record_where_nothing_ran(records):
         lambda text: text.replace('"test_acc": 0.5', '"test_acc": 50.0'),
         lambda text: text.replace('"test_acc": 0.5', '"test_acc": NaN'),
         lambda text: text.replace('"state": "done"', '"state": "fine"'),
-        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"format": 1', '"format": 0'),
         lambda text: text.replace('"commit"', '"comit"'),
     ],
 )

@@ -60,13 +60,14 @@ def doctor(
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed, which devices and data there are, and which plug-ins fail.
+    """Say what is installed, which devices and data there are, which plug-ins fail, which records were changed by hand.
 
     Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
     from benchmark import listing
 
-    checks = listing.cluster(workspace_of(workspace), profile) if slurm else listing.doctor()
+    space = workspace_of(workspace)
+    checks = listing.cluster(space, profile) if slurm else listing.doctor(records_of(space))
     if as_json:
         return print_json({"checks": checks})
     for check in checks:

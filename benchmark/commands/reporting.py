@@ -57,6 +57,9 @@ def report(
     if not grid and any(wishes.values()):
         raise usage("selectors are for one table or grid; name it by --table")
     shown = site.Shown.of(grid, wishes, records_of(space), tidy=tidy)
+    if changed := records_of(space).changed():
+        names = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+        print(f"bench: warning: {len(changed)} records are not as they were written: {names}", file=sys.stderr)
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
     if wrong := [f for f in formats if f not in site.FORMATS]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -25,6 +26,8 @@ from results import Record, Records, Workspace, read_table
 SEEDS = 40  # of every attack and defense
 CALM = 0.6  # share of the cells after which nothing is killed any more, so that growth can be seen
 STEP = (1 / 40, 1 / 12)  # share of the cells from one kill to the next
+LONGEST = float(os.environ.get("SOAK_MINUTES", "inf"))  # minutes after which it stops, and counts the cells that it reached
+WORKERS = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)  # one where one core is lent
 
 
 def _table(path: Path, cells: int) -> int:
@@ -51,16 +54,17 @@ def _workers(space: Path) -> list[psutil.Process]:
 
 
 def soak(folder: Path, count: int) -> Tally:
-    """Small cells on two workers, workers (kill -9) and drivers (Ctrl-C, kill -9) ended all the time: none lost, none twice."""
+    """Small cells, workers (kill -9) and drivers (Ctrl-C, kill -9) ended all the time: no cell lost, none trained twice."""
     tally, draw = Tally(), random.Random(4)
     space, grid = folder / "space", folder / "soak.toml"
     cells = _table(grid, count)
     path = space / "results/records"
     seen: Counter[str] = Counter()
-    first: dict[int, tuple[int, int, int]] = {}  # worker -> cells done, bytes, files at its first look of the calm part
+    began_at: dict[int, int] = {}  # worker -> cells done when it was first seen
+    first: dict[int, tuple[int, int, int]] = {}  # worker -> cells done, bytes, files after its first ten cells
     growth: list[tuple[float, int]] = []  # bytes and files more than then
     began, driver, following = time.monotonic(), None, draw.uniform(*STEP) * cells
-    tries = 0
+    tries, late = 0, False
     while True:
         if driver is None or driver.poll() is not None:
             if driver is not None:
@@ -71,23 +75,31 @@ def soak(folder: Path, count: int) -> Tally:
                 if not gone(space):
                     tally.bad("workers outlive their driver")
                 trained(space, seen)
-                if driver.returncode == 0:
+                if driver.returncode == 0 or late:
                     break
             verb = ("run",) if tries < 60 else ("retry",)
-            driver = process(*verb, "--grid", grid, "--workspace", space, "--workers", "2", "--json", stdout=subprocess.DEVNULL)
+            words = (*verb, "--grid", grid, "--workspace", space, "--workers", WORKERS, "--json")
+            driver = process(*words, stdout=subprocess.DEVNULL)
             tries += 1
         time.sleep(0.2)
         done = len(Records(path).ids())
+        if time.monotonic() - began > 60 * LONGEST:
+            late = True
+            driver.send_signal(signal.SIGINT)
+            time.sleep(5)
+            continue
+        for one in _workers(space):
+            try:
+                look = (done, one.memory_info().rss, one.num_fds())
+            except psutil.Error:
+                continue
+            if done - began_at.setdefault(one.pid, done) < 10:
+                continue
+            if one.pid not in first:
+                first[one.pid] = look
+            elif look[0] - first[one.pid][0] >= 50:
+                growth.append((look[1] - first[one.pid][1], look[2] - first[one.pid][2]))
         if done >= CALM * cells:
-            for one in _workers(space):
-                try:
-                    look = (done, one.memory_info().rss, one.num_fds())
-                except psutil.Error:
-                    continue
-                if one.pid not in first:
-                    first[one.pid] = look
-                elif look[0] - first[one.pid][0] >= 50:
-                    growth.append((look[1] - first[one.pid][1], look[2] - first[one.pid][2]))
             time.sleep(1)
             continue
         if done < following:
@@ -109,19 +121,25 @@ def soak(folder: Path, count: int) -> Tally:
             continue
     seconds = time.monotonic() - began
     there = records(space)
-    tally.trials = cells
+    finished = {key.rpartition(" ")[2] for key in seen}
+    lost = len(finished - there.keys()) + (0 if late else cells - len(there))
+    tally.trials = len(there)
     tally.ends["cells with a record"] = len(there)
-    tally.ends["cells lost"] = cells - len(there)
+    tally.ends["cells lost"] = lost
     tally.ends["cells trained twice"] = twice(seen)
-    tally.ends["failures left"] = len(list(path.glob("*.failed.json")))
+    if late:
+        tally.ends["cells not reached in its time"] = cells - len(there)
+    else:
+        tally.ends["failures left"] = len(list(path.glob("*.failed.json")))
     tally.figures = {
+        "workers at a time": WORKERS,
         "minutes": round(seconds / 60, 1),
-        "cells per minute": round(60 * cells / seconds),
-        "most memory that a worker gained over the calm part, MiB": round(max((b for b, _ in growth), default=0) / 2**20, 1),
+        "cells per minute": round(60 * len(there) / seconds),
+        "most memory that a worker gained over 50 cells or more, MiB": round(max((b for b, _ in growth), default=0) / 2**20, 1),
         "most open files that a worker gained": max((f for _, f in growth), default=0),
     }
-    if len(there) != cells or twice(seen) or list(path.glob("*.failed.json")):
-        tally.bad(f"{cells - len(there)} lost, {twice(seen)} twice")
+    if lost or twice(seen) or Records(path).changed() or tally.ends["failures left"]:
+        tally.bad(f"{lost} lost, {twice(seen)} twice, {len(Records(path).changed())} changed")
     code, _, err = ran("status", "--grid", grid, "--workspace", space)
     if code or "Traceback" in err:
         tally.bad(f"status: exit {code}, {err[-300:]}")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from leaderboard import claims as claimed
 from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
@@ -31,6 +32,7 @@ UNITS = {
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
 SIGNS = {WITHIN: "✓", DEVIATES: "✗"}  # told apart by their shapes
+VERDICTS = {claimed.HOLDS: ("within", "✓"), claimed.FAILS: ("deviates", "✗"), claimed.UNMEASURED: ("why", "")}  # class, sign
 
 
 def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
@@ -46,8 +48,9 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
 
 
 def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
-    """Return the page that lists the papers and their tables; tables of our own come last."""
-    papers = []
+    """Return the page that lists the papers, their tables and their claims; tables of our own come last."""
+    papers: list[dict[str, Any]] = []
+    tables: dict[str, dict[str, Any]] = {}
     ordered = sorted(sheets, key=lambda sheet: sheet.source is None)
     for name, several in itertools.groupby(ordered, key=lambda sheet: sheet.table.paper):
         group = list(several)
@@ -63,8 +66,9 @@ def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
             }
             for sheet in group
         ]
-        papers.append({"name": name, "source": group[0].source, "rows": rows})
-    page = {"title": "Tables of papers", "scripted": False, "papers": papers}
+        tables |= {sheet.name: row for sheet, row in zip(group, rows, strict=True)}
+        papers.append({"name": name, "source": group[0].source, "rows": rows, "claims": claimed.checked(group)})
+    page = {"title": "Tables of papers", "scripted": False, "papers": papers, "tables": tables, "verdicts": VERDICTS}
     return environment("html").get_template("papers.html").render({**frame, **page})
 
 
@@ -194,7 +198,7 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "fixed": fixed,
         "states": dict(count),
         "command": shlex.quote(sheet.name),
-        "unit": "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric),
+        "unit": _unit(sheet),
         "better": f"{sheet.table.better} is good for its authors",
         "tall": tall,
         "row_axes": [AXES.get(axis, axis) if axis != "part" else "" for axis in sheet.table.rows],
@@ -208,6 +212,16 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         "width": 120 + 24 * len(sheet.columns) + 30 * len(sheet.table.rows),
         "height": 120 + (18 if tall else 7) * len(sheet.rows) + 6 * len(sheet.notes),
     }
+
+
+def _unit(sheet: Sheet) -> str:
+    """What the numbers are; a table of our own may print several figures, which its labels name."""
+    if "unit=fraction" in sheet.table.params:
+        return "Fractions"
+    metrics = {spot.place.metric.partition("(")[0] for spot in sheet.spots.values()}
+    if not sheet.source and len(metrics) > 1:
+        return "As the labels say"
+    return UNITS.get(sheet.table.metric, sheet.table.metric)
 
 
 def _conditions(lines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -97,7 +97,9 @@ def test_one_noise_per_class_has_a_distance_and_no_ratio():
 def test_it_says_why_there_is_nothing_to_measure():
     """A clean set, or classes of too few images, are no failure; images themselves can be measured all the same."""
     clean = tiny(16)
-    context = Context(job=Job(), clean=clean, test=clean, poison=clean, purified=clean, chosen=torch.zeros(16, dtype=torch.bool))
+    context = Context(
+        job=Job(), clean=clean, test=clean, poison=clean, purified=clean, chosen=torch.zeros(16, dtype=torch.bool)
+    )
     with pytest.raises(NotApplicable, match="no image is poisoned"):
         ANALYSES["class-distance"]().measure(context)
     assert ANALYSES["class-distance"](of="image").measure(context)["spread"] > 0

@@ -40,7 +40,9 @@ class ClassDistance(Analysis):
         for label in range(classes):
             rows = torch.nonzero(labels == label).flatten()
             if len(rows) < 4:
-                raise NotApplicable(f"class {label} has {len(rows)} images; expected 4 or more, two to draw lines, two to measure")
+                raise NotApplicable(
+                    f"class {label} has {len(rows)} images; expected 4 or more, two to draw lines, two to measure"
+                )
             turn[rows[1::2]] = 1
         if self.of == "perturbation" and not context.chosen.any():
             raise NotApplicable("no image is poisoned, there is no perturbation to measure")
@@ -51,13 +53,13 @@ class ClassDistance(Analysis):
         squares = torch.zeros(classes, dtype=torch.float64)  # mean squared distance to the centre of the measured half
         count = torch.bincount(labels[turn == 1], minlength=classes).double()
         for where in context.clean.batches(1024):
-            used, label = turn[where] == 1, labels[where][turn[where] == 1]
-            x = self._values(context, where)[used]
-            squares.index_add_(0, label, (x - centres[1][label]).square().sum(1))
+            used = turn[where] == 1
+            own, x = labels[where][used], self._values(context, where)[used]
+            squares.index_add_(0, own, (x - centres[1][own]).square().sum(1))
             shadow = x @ lines.T  # (n, K)
-            along.index_add_(0, label, shadow)
-            for one in label.unique():
-                products[one] += shadow[label == one].T @ shadow[label == one]
+            along.index_add_(0, own, shadow)
+            for one in own.unique():
+                products[one] += shadow[own == one].T @ shadow[own == one]
         squares, along, products = squares / count, along / count[:, None], products / count[:, None, None]
         a, b = torch.triu_indices(classes, classes, 1)
         inner = along[a, a] - along[a, b] - along[b, a] + along[b, b]  # of both halves' differences of centres

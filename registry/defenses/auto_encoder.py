@@ -42,7 +42,8 @@ class PlainAutoEncoder(Defense):
     def __post_init__(self) -> None:
         if self.width < 2 or self.batch < 2 or self.latents < 0 or self.epochs < 1 or self.lr <= 0:
             raise EntryError(
-                f"defense auto-encoder: expected width and batch of 2 or more, latents not negative, epochs and lr above 0, found {self}"
+                "defense auto-encoder: expected width and batch of 2 or more, latents of 0 or more, epochs and lr above 0, "
+                f"found {self}"
             )
 
     def applies(self, info: DataInfo) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 import results
 from leaderboard.sheet import Sheet, Spot
 from results import FileError
-from results.table import read_toml
+from results.table import Axis, Place, read_toml
 
 HOLDS, FAILS, UNMEASURED = "holds", "fails", "not measured"
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
@@ -37,16 +37,18 @@ class Places(_Strict):
     row: Labels
     column: Labels
 
-    def holds(self, spot: Spot) -> bool:
-        key = spot.place.key
+    def holds(self, place: Place) -> bool:
         return all(
             len(globs) == len(labels) and all(map(fnmatch.fnmatchcase, labels, globs))
-            for labels, globs in zip(key, (self.row, self.column), strict=True)
+            for labels, globs in zip(place.key, (self.row, self.column), strict=True)
         )
 
 
 class Claim(_Strict):
-    """`left relation times x right + plus`, for all places that `left` matches or for at least `count` of them."""
+    """`left relation times x right + plus`, for all places that `left` matches or for at least `count` of them.
+
+    Each place is compared with every other that `right` matches; with `same`, with those that have its label on these axes.
+    """
 
     paper: str
     place: str  # in the paper
@@ -59,6 +61,7 @@ class Claim(_Strict):
     plus: float = 0.0
     count: int = 0  # 0: all
     without: tuple[str, ...] = ()  # labels of rows or columns that `left` does not mean
+    same: tuple[Axis, ...] = ()  # axes of the table: attack by attack, data set by data set
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,22 @@ def checked(sheets: Sequence[Sheet]) -> list[Checked]:
 
 
 def _checked(claim: Claim, sheet: Sheet) -> Checked:
-    spots = list(sheet.spots.values())
-    lefts = [s for s in spots if claim.left.holds(s) and not set(claim.without) & {*s.place.row, *s.place.column}]
-    rights = [s for s in spots if claim.right.holds(s)] if isinstance(claim.right, Places) else []
-    if not lefts or (isinstance(claim.right, Places) and not rights):  # left out by a selector
+    spots = [spot for spot in sheet.spots.values() if spot.printed is None or spot.printed.text != "-"]  # a dash is no number
+    lefts = [s for s in spots if claim.left.holds(s.place) and not set(claim.without) & {*s.place.row, *s.place.column}]
+    rights = [s for s in spots if isinstance(claim.right, Places) and claim.right.holds(s.place)]
+    if not lefts or _cut(claim, sheet):
         return Checked(claim, UNMEASURED, UNMEASURED, len(lefts), 0)
     used = lefts + rights
     ours, printed = (_verdict(claim, lefts, rights, number) for number in (lambda s: s.own, lambda s: s.paper))
     marks = tuple(dict.fromkeys(mark for spot in used if spot.own is not None for mark in spot.marks))
     return Checked(claim, ours, printed, len(lefts), sum(spot.own is not None for spot in lefts), marks)
+
+
+def _cut(claim: Claim, sheet: Sheet) -> bool:
+    """Whether a selector left out a place that the claim is about: what is left of it is another claim."""
+    sides = [side for side in (claim.left, claim.right) if isinstance(side, Places)]
+    gone = (place for place in sheet.table.places() if place.key not in sheet.spots)
+    return any(side.holds(place) for place in gone for side in sides)
 
 
 def _verdict(claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number: Callable[[Spot], float | None]) -> str:
@@ -108,17 +118,23 @@ def _verdict(claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number
 
     def one(spot: Spot) -> bool | None:
         left = number(spot)
-        others: list[float | None] = [number(other) for other in rights if other is not spot]
+        beside = [other for other in rights if other is not spot and _along(claim.same, other) == _along(claim.same, spot)]
+        others: list[float | None] = [number(other) for other in beside]
         if isinstance(claim.right, float):
             others = [claim.right]
         known = [relation(left, claim.times * other + claim.plus) for other in others if left is not None and other is not None]
-        return False if not all(known) else True if len(known) == len(others) else None
+        return False if not all(known) else True if others and len(known) == len(others) else None
 
     found = [one(spot) for spot in lefts]
     wanted = claim.count or len(found)
     if found.count(True) >= wanted:
         return HOLDS
     return FAILS if found.count(True) + found.count(None) < wanted else UNMEASURED
+
+
+def _along(axes: Sequence[str], spot: Spot) -> list[str]:
+    """The labels of a place on some axes of its table."""
+    return [spot.place.labels[axis] for axis in axes]
 
 
 def rows(found: Sequence[Checked]) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CLASSES = 10  # images in a strip, one per class
 SETS = 4  # sets that are shown of one entry
+PAIR = (0, 7)  # two classes of which several perturbations are shown: airplane and horse on CIFAR-10
+EACH = 4  # images of each of them
 GAP = 1  # pixels between images
 log = logging.getLogger(__name__)
 
@@ -88,15 +90,42 @@ def _chosen(kept: Iterable[Kept]) -> list[Kept]:
 
 
 def _poison(one: Kept) -> dict[str, Any]:
-    """An attack's pictures: clean, poisoned, what was added, its spectrum."""
+    """An attack's pictures: clean, poisoned, what was added, its spectrum; and, as `noise`, perturbations of two classes."""
     budget, dataset = one.manifest["budget"], one.recipe["dataset"]["name"]
     spent = f"{budget['norm']}: {budget['spent']:.4g} spent of {_amount(budget['allowed'])}"
     note = f"{dataset}, seed {one.recipe['seed']}; {spent}; sha256 {one.manifest['checksum'][:12]}"
-    return {"text": str(one.manifest["text"]), "note": note, "strips": _strips(one.folder, one.manifest)}
+    found = {"text": str(one.manifest["text"]), "note": note, "strips": _strips(one.folder, one.manifest)}
+    noise = _noise(one)
+    return found | ({"noise": noise} if noise else {})
+
+
+def _noise(one: Kept) -> dict[str, Any] | None:
+    """Perturbations of some images of two classes, -epsilon to epsilon as black to white; without one the largest."""
+    import numpy as np
+
+    images, _ = _images(one.folder)
+    clean = _clean(one.manifest, images.shape)
+    if clean is None:
+        return None
+    labels = np.load(one.folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+    classes = [label for label in np.unique(labels) if label in PAIR] or list(np.unique(labels)[:1])
+    rows = [int(row) for label in classes for row in np.flatnonzero(labels == label)[:EACH]]
+    delta = images[rows].astype(np.float32) - clean[rows]  # levels
+    budget = one.manifest["budget"]
+    reach = 255 * budget["allowed"] if budget["norm"] == "linf" and budget["allowed"] else float(np.abs(delta).max()) or 1.0
+    names = " and ".join(map(str, classes))
+    title = f"classes {names}: -{reach / 255:.3g} to {reach / 255:.3g} as black to white"
+    return _strip(_levels(255 * (0.5 + delta / (2 * reach))), title, f"What was added to images of the classes {names}")
 
 
 def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
-    """A defense's pictures: the training images before, where they are in the store, and after."""
+    """A defense's pictures: the training images before, where they are in the store, and after.
+
+    And what sets them apart from clean ones, where these are decoded here; where the defense kept what it took for the
+    perturbation (`p_hat`), this, beside the true one. Such differences are stretched, image by image, over all levels.
+    """
+    import numpy as np
+
     after, rows = _images(one.folder)
     poison = one.recipe["poison"]
     source = poisons.get(json.dumps(poison, sort_keys=True))
@@ -104,6 +133,16 @@ def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
     if source is not None and one.recipe["ratio"] == 1:
         before, _ = _images(source.folder)
         strips = [_strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
+    clean = _clean(one.manifest, after.shape)
+    guess = one.folder / "p_hat.npy"
+    if guess.exists():
+        if strips[1:] and clean is not None:
+            strips.append(_stretched(before[rows].astype(np.float32) - clean[rows], "perturbation", "What was added to each"))
+        found = np.load(guess, mmap_mode="r", allow_pickle=False)
+        strips.append(_stretched(found[rows], "perturbation as the defense found it", "What the defense took for it"))
+    if clean is not None:
+        left = _pixels(after[rows]) - _pixels(np.array(clean[rows]))
+        strips.append(_stretched(left, "what is left: after the defense less clean", "The difference to clean images"))
     note = f"{poison['dataset']['name']}, ratio {one.recipe['ratio']:g}, seed {one.recipe['seed']}"
     return {"text": str(one.manifest["text"]), "note": note, "strips": strips}
 
@@ -151,7 +190,7 @@ def _clean(manifest: Mapping[str, Any], shape: Sequence[int]) -> NDArray[np.uint
     """The clean training images, if they are decoded on this machine and those that the poison was made of."""
     import numpy as np
 
-    recipe = manifest["recipe"]["dataset"]
+    recipe = manifest["recipe"].get("poison", manifest["recipe"])["dataset"]
     if recipe["name"].startswith("folder-") or recipe["fields"].get("per_class"):
         return None
     (part,) = resolve("datasets", write(recipe["name"], {k: v for k, v in recipe["fields"].items() if v}))
@@ -161,13 +200,37 @@ def _clean(manifest: Mapping[str, Any], shape: Sequence[int]) -> NDArray[np.uint
     return images if tuple(images.shape) == tuple(shape) else None
 
 
+def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Images of either dtype in [0, 1] units."""
+    import numpy as np
+
+    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+
+
+def _levels(values: NDArray[Any]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    rounded: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded
+
+
+def _stretched(values: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
+    """Differences as pictures: the smallest of each image black, the largest white; grey where all are one."""
+    import numpy as np
+
+    flat = values.astype(np.float32)
+    low, high = flat.min((1, 2, 3), keepdims=True), flat.max((1, 2, 3), keepdims=True)
+    share = np.where(high > low, (flat - low) / np.where(high > low, high - low, 1), 0.5)
+    return _strip(_levels(255 * share), f"{title}, stretched from black to white", f"{alt}, stretched")
+
+
 def _strip(images: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
     """Images side by side as one PNG inside the page."""
     import numpy as np
     from PIL import Image
 
     if images.dtype == np.float32:  # in [0, 1] units, perhaps outside
-        images = np.clip(np.rint(255 * images), 0, 255).astype(np.uint8)
+        images = _levels(255 * images)
     count, channels, height, width = images.shape
     canvas = np.zeros((height, count * (width + GAP) - GAP, 3), np.uint8)
     for number, image in enumerate(images):

@@ -77,15 +77,14 @@ class Site:
             texts |= printed.site(sheet, self._frame("papers"), self.links)
         for kind in KINDS:
             rows = [views.row(entry, idea(entry), self._cells(kind, entry.name)) for entry in self.entries[kind]]
-            context = {"kind": kind, "rows": rows, "beside": kind == "attack" and bool(self.planes)}
+            context = {"kind": kind, "rows": rows, "beside": kind == "attack" and bool(self.planes or self._noises)}
             texts[f"{kind}s.html"] = self._page("entries.html", f"{kind}s", NAVIGATION[f"{kind}s"], **context)
             for entry in self.entries[kind]:
                 texts[file_of(kind, entry.name)] = self._entry(kind, entry)
                 texts |= printable({plot.file: plot.svg for plot in self._plots(kind, entry.name)})
-        if self.planes:
-            texts["perturbations.html"] = self._page(
-                "perturbations.html", "attacks", "Perturbations side by side", planes=views.planes(self.planes)
-            )
+        if self.planes or self._noises:
+            context = {"planes": views.planes(self.planes), "noises": self._noises}
+            texts["perturbations.html"] = self._page("perturbations.html", "attacks", "Perturbations side by side", **context)
             texts |= printable({f"perturbations.{plane.slug}": plane.drawing() for plane in self.planes})
         texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
@@ -105,6 +104,16 @@ class Site:
         )
 
     # where things are
+
+    @cached_property
+    def _noises(self) -> dict[str, Mapping[str, Any]]:
+        """Of each attack the first set in the store of which perturbations of two classes can be shown."""
+        found = {}
+        for key, several in self.samples.items():
+            kind, _, name = key.partition(".")
+            if kind == "attack" and (first := next((one for one in several if "noise" in one), None)):
+                found[name] = first
+        return dict(sorted(found.items()))
 
     @cached_property
     def cells(self) -> list[views.Cell]:
@@ -249,7 +258,8 @@ class Site:
             boards=list({cell.board.slug: cell.board for cell in cells}.values()) if len(cells) > views.LARGE else (),
             axes=[axis for axis in axes if axis != kind or len({cell.value.point[kind] for cell in cells}) > 1],
             plots=self._plots(kind, entry.name),
-            beside=any(entry.name == name for plane in self.planes for name in plane.attacks) if kind == "attack" else False,
+            beside=kind == "attack"
+            and entry.name in {*self._noises, *(name for plane in self.planes for name in plane.attacks)},
             samples=self.samples.get(f"{kind}.{entry.name}", ()),
             identity=bool(entry.facts.get("identity")),
         )

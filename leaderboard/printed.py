@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from leaderboard.language import DASH, MINUS, environment
+from leaderboard import claims as claimed
 from leaderboard.figures import ceiling, step
+from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, SHARES, TIDY, WITHIN, Sheet, Spot
 
@@ -33,6 +34,7 @@ UNITS = {
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
 SIGNS = {WITHIN: "✓", DEVIATES: "✗"}  # told apart by their shapes
+VERDICTS = {claimed.HOLDS: ("within", "✓"), claimed.FAILS: ("deviates", "✗"), claimed.UNMEASURED: ("why", "")}  # class, sign
 
 
 def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
@@ -48,8 +50,9 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
 
 
 def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
-    """Return the page that lists the papers and their tables; tables of our own come last."""
-    papers = []
+    """Return the page that lists the papers, their tables and their claims; tables of our own come last."""
+    papers: list[dict[str, Any]] = []
+    tables: dict[str, dict[str, Any]] = {}
     ordered = sorted(sheets, key=lambda sheet: sheet.source is None)
     for name, several in itertools.groupby(ordered, key=lambda sheet: sheet.table.paper):
         group = list(several)
@@ -65,8 +68,9 @@ def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
             }
             for sheet in group
         ]
-        papers.append({"name": name, "source": group[0].source, "rows": rows})
-    page = {"title": "Tables of papers", "scripted": False, "papers": papers}
+        tables |= {sheet.name: row for sheet, row in zip(group, rows, strict=True)}
+        papers.append({"name": name, "source": group[0].source, "rows": rows, "claims": claimed.checked(group)})
+    page = {"title": "Tables of papers", "scripted": False, "papers": papers, "tables": tables, "verdicts": VERDICTS}
     return environment("html").get_template("papers.html").render({**frame, **page})
 
 
@@ -217,10 +221,13 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
 
 
 def _unit(sheet: Sheet) -> str:
-    """What the numbers of a table are."""
-    if not sheet.table.paper and len({spot.place.metric for spot in sheet.cells}) > 1:
-        return "Columns have measures of their own, shares in %"
-    return "Fractions" if "unit=fraction" in sheet.table.params else UNITS.get(sheet.table.metric, sheet.table.metric)
+    """What the numbers are; a table of our own may print several figures, which its labels name."""
+    if "unit=fraction" in sheet.table.params:
+        return "Fractions"
+    metrics = {spot.place.metric.partition("(")[0] for spot in sheet.spots.values()}
+    if not sheet.source and len(metrics) > 1:
+        return "As the labels say, shares in %"
+    return UNITS.get(sheet.table.metric, sheet.table.metric)
 
 
 def _conditions(lines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -265,9 +272,7 @@ def _accuracy(spot: Spot) -> float | None:
 
 def _top(sheet: Sheet) -> float:
     """Where the colours of a sheet end, as on a board: the best of clean training, up to the next tenth."""
-    clean = [
-        found for spot in sheet.cells if spot.place.fields["attack"] == "none" and (found := _accuracy(spot)) is not None
-    ]
+    clean = [found for spot in sheet.cells if spot.place.fields["attack"] == "none" and (found := _accuracy(spot)) is not None]
     return ceiling(clean)
 
 

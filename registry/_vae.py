@@ -95,6 +95,22 @@ class DVae(nn.Module):
         return torch.sigmoid(self.image(z)), self.perturbation(z + self.class_code[y]), rate
 
 
+class AutoEncoder(nn.Module):
+    """Encoder and decoder of the image alone, with a code of so many channels at half the side in between; nothing is drawn."""
+
+    def __init__(self, channels: int, width: int, latents: int) -> None:
+        super().__init__()
+        self.encoder = _encoder(channels, width, 2)
+        self.narrow = nn.Conv2d(2 * width, latents, 1)
+        self.code = nn.Conv2d(latents, 2 * width, 1)
+        self.image = _decoder(width, channels, 2)
+
+    def forward(self, x: Tensor, y: Tensor, dice: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the image, and no perturbation and no rate, as `Fitted` wants them; y and dice are not looked at."""
+        image = torch.sigmoid(self.image(self.code(self.narrow(self.encoder(x)))))
+        return image, torch.zeros_like(x), torch.zeros((), device=x.device)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How an autoencoder is trained; the fields of `d-vae` that it concerns."""
@@ -114,7 +130,7 @@ class Recipe:
 class Fitted:
     """A trained autoencoder; what it does to images is drawn with numbers of its own, so that it can be done again."""
 
-    def __init__(self, model: DVae, job: Job, seed: int) -> None:
+    def __init__(self, model: nn.Module, job: Job, seed: int) -> None:
         self.model, self.job = model.eval(), job
         self.dice = torch.Generator(job.device).manual_seed(seed)
         self.rate, self.psnr = math.nan, math.nan  # of the images last passed: nats per latent position, dB

@@ -100,6 +100,9 @@ def test_psnr_is_that_of_a_loop_over_images():
     pooled = -10 * math.log10(sum(errors) / 6)
     each = sum(-10 * math.log10(error) for error in errors[1:]) / 5
     assert found["psnr"] == pytest.approx(pooled) and found["psnr_image"] == pytest.approx(each)
+    assert found["psnr_input"] == found["psnr"] and "psnr_poison" not in found  # what went in was clean
+    other = ANALYSES["psnr"]().measure(context(clean, poison=purified, purified=clean))
+    assert other["psnr_input"] == other["psnr_poison"] == found["psnr"] and "psnr" not in other
     assert ANALYSES["psnr"]().measure(context(clean)) == {"mse": 0.0}
 
 

@@ -718,6 +718,40 @@ def test_a_defense_shows_what_it_leaves_of_a_poison(tmp_path):
     assert after.min() == 0 and after.max() == 255
 
 
+def test_a_defense_shows_what_it_took_for_the_perturbation_and_what_is_left(tmp_path):
+    """Figures 1 and 4 of D-VAE: p, p_hat and the residual, each stretched over all levels, of a set in the store."""
+    data = load(registry.resolve("datasets", "digits")[0])
+    purifier = registry.resolve("defenses", "bdr(bits=2)")
+    kept = Store(tmp_path).purified(PurifiedRecipe(recipe("random-noise", 0), 1.0, "all", purifier, 0), data)
+    guess = np.random.default_rng(0).normal(0, 0.1, data.train.images.shape).astype(np.float16)  # as d-vae keeps it
+    np.save(kept.path / "p_hat.npy", guess)
+    (sample,) = gallery.samples(tmp_path)["defense.bdr"]
+    titles = [strip["title"].partition(",")[0].partition(":")[0] for strip in sample["strips"]]
+    found = ["poisoned", "after the defense", "perturbation", "perturbation as the defense found it", "what is left"]
+    assert titles == found
+    first = guess[np.flatnonzero(data.train.labels.numpy() == 0)[0]].astype(np.float32)
+    shown = pixels(sample["strips"][3])[:, :32]
+    share = (first - first.min()) / (first.max() - first.min())
+    assert np.abs(shown - 255 * share.transpose(1, 2, 0)).max() <= 1 and shown.min() == 0 and shown.max() == 255
+
+
+def test_perturbations_of_two_classes_stand_side_by_side(tmp_path):
+    """Figure 6 of TUE: from -epsilon .. epsilon to black .. white, four images of two classes; zero is grey."""
+    data = load(registry.resolve("datasets", "digits")[0])
+    Store(tmp_path).poison(recipe("random-noise", 0), data)
+    found = gallery.samples(tmp_path)
+    shown = pixels(found["attack.random-noise"][0]["noise"])
+    assert shown.shape == (32, 8 * 33 - 1, 3)
+    kept = next(tmp_path.glob("*/images.npy"))
+    row = np.flatnonzero(data.train.labels.numpy() == 7)[3]
+    delta = np.load(kept)[row, 0].astype(float) - data.train.images[row, 0].numpy()
+    assert np.abs(shown[:, 7 * 33 :, 0] - 127.5 * (1 + delta / 8)).max() <= 1  # 8 levels of epsilon
+    files = pages.Site([], samples=found).files()
+    assert "Several images of two classes" in files["perturbations.html"]
+    assert 'href="perturbations.html"' in files["attack.random-noise.html"]
+    assert "perturbations.html" not in pages.Site([]).files()
+
+
 def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
     """A store comes from another machine, or half of it was lost."""
     kept = poison(tmp_path, "random-noise", tiny(40, classes=4, shape=(1, 8, 8)))

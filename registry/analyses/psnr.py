@@ -17,20 +17,22 @@ class Psnr(Analysis):
 
     Table 17 of D-VAE, which does not say how it averages: `psnr` is of the mean square over the whole set, `psnr_image` the
     mean over images (without those that are left as they are), `mse` the mean square; `psnr_poison` is that of the poison
-    before purifying. Nothing is given where nothing differs.
+    before purifying, `psnr_input` between the poison and what a defense makes of it (figures 2 and 5). Nothing is given where
+    nothing differs.
     """
 
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified")
 
     def measure(self, context: Context) -> dict[str, float]:
-        errors = {"psnr": context.purified, "psnr_poison": context.poison}
+        clean, poison, purified = context.clean, context.poison, context.purified
+        pairs = {"psnr": (purified, clean), "psnr_poison": (poison, clean), "psnr_input": (purified, poison)}
         figures: dict[str, float] = {}
-        for name, images in errors.items():
+        for name, (images, others) in pairs.items():
             squares = torch.cat(
                 [
-                    (images.pixels(where).double() - context.clean.pixels(where).double()).square().flatten(1).mean(1)
-                    for where in context.clean.batches(1024)
+                    (images.pixels(where).double() - others.pixels(where).double()).square().flatten(1).mean(1)
+                    for where in clean.batches(1024)
                 ]
             )  # (N,)
             figures |= decibels(name, float(squares.mean()))

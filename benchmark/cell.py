@@ -146,7 +146,8 @@ def _victim(
             measurement.look(victim)
             measurement.context.train = lambda other: _other(task, other, whole, device)[0]
             measurement.context.judged = lambda other: _other(task, other, whole, device)
-        return victim, victim.run(whole.test, report, checkpoint) if task.trains else Curve()
+        trained = task.trains or measurement is None  # without one, it is the cell's own or asked for by an analysis
+        return victim, victim.run(whole.test, report, checkpoint) if trained else Curve()
 
 
 def _other(task: Task, training: ImageSet, whole: Data, device: str) -> tuple[float, float]:

@@ -100,10 +100,10 @@ def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
     after, rows = _images(one.folder)
     poison = one.recipe["poison"]
     source = poisons.get(json.dumps(poison, sort_keys=True))
-    strips = [_strip(after[rows], "after the defense", "The same images purified")]
+    strips = [strip(after[rows], "after the defense", "The same images purified")]
     if source is not None and one.recipe["ratio"] == 1:
         before, _ = _images(source.folder)
-        strips = [_strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
+        strips = [strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
     note = f"{poison['dataset']['name']}, ratio {one.recipe['ratio']:g}, seed {one.recipe['seed']}"
     return {"text": str(one.manifest["text"]), "note": note, "strips": strips}
 
@@ -130,7 +130,7 @@ def _strips(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     poisoned = np.array(images[rows])  # (K, C, H, W)
     clean = _clean(manifest, images.shape)
     if clean is None:
-        return [_strip(poisoned, "poisoned", f"One poisoned image of each of {len(rows)} classes")]
+        return [strip(poisoned, "poisoned", f"One poisoned image of each of {len(rows)} classes")]
     before = np.array(clean[rows])
     delta = poisoned.astype(np.float32) - before
     strongest = float(np.abs(delta).max()) or 1.0
@@ -138,10 +138,10 @@ def _strips(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     spectrum = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(delta / 255), axes=(2, 3)))).mean(1, keepdims=True)  # (K, 1, H, W)
     spectrum = (255 * spectrum / (spectrum.max() or 1.0)).astype(np.uint8)
     return [
-        _strip(before, "clean", f"One clean image of each of {len(rows)} classes"),
-        _strip(poisoned, "poisoned", "The same images poisoned"),
-        _strip(grown, f"perturbation, amplified {127 / strongest:.3g} times around grey", "What was added to each, amplified"),
-        _strip(
+        strip(before, "clean", f"One clean image of each of {len(rows)} classes"),
+        strip(poisoned, "poisoned", "The same images poisoned"),
+        strip(grown, f"perturbation, amplified {127 / strongest:.3g} times around grey", "What was added to each, amplified"),
+        strip(
             spectrum, "its spectrum: magnitude on a log scale, low frequencies in the middle", "The spectrum of what was added"
         ),
     ]
@@ -161,7 +161,7 @@ def _clean(manifest: Mapping[str, Any], shape: Sequence[int]) -> NDArray[np.uint
     return images if tuple(images.shape) == tuple(shape) else None
 
 
-def _strip(images: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
+def strip(images: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
     """Images side by side as one PNG inside the page."""
     import numpy as np
     from PIL import Image

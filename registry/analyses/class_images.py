@@ -60,8 +60,8 @@ class ClassImages(Analysis):
 
 
 def colours(picture: Tensor) -> list[float]:
-    """Return a picture (C, H, W) in [0, 1] units as numbers 0xRRGGBB, row by row, with a side of 32 pixels at most."""
-    small = F.adaptive_avg_pool2d(picture, (min(SIDE, picture.shape[1]), min(SIDE, picture.shape[2])))
+    """Return a picture (C, H, W) in [0, 1] units as numbers 0xRRGGBB, row by row, square, with a side of 32 pixels at most."""
+    small = F.adaptive_avg_pool2d(picture, min(SIDE, *picture.shape[1:]))
     levels = small.expand(3, -1, -1).mul(255).round().clamp(0, 255).long()  # (3, H, W); grey has three of its one channel
     return [float(value) for value in ((levels[0] << 16) + (levels[1] << 8) + levels[2]).flatten()]
 

@@ -144,13 +144,16 @@ def _victim(
         victim = Training(net, training, protocol, [*defenses, *watching], device, numerics, unpoisoned)
         if measurement is not None:
             measurement.look(victim)
-            measurement.context.train = lambda other: _other(task, other, whole, device)
-        return victim, victim.run(whole.test, report, checkpoint) if task.trains else Curve()
+            measurement.context.train = lambda other: _other(task, other, whole, device)[0]
+            measurement.context.judged = lambda other: _other(task, other, whole, device)
+        trained = task.trains or measurement is None  # without one, it is the cell's own or asked for by an analysis
+        return victim, victim.run(whole.test, report, checkpoint) if trained else Curve()
 
 
-def _other(task: Task, training: ImageSet, whole: Data, device: str) -> float:
-    """Train a victim like the cell's on another set and return its test accuracy."""
-    return _victim(task, training, whole, device, None, None, None, None)[1].test_acc[-1]
+def _other(task: Task, training: ImageSet, whole: Data, device: str) -> tuple[float, float]:
+    """Train a victim like the cell's on another set and return its accuracy and mean loss on the test set."""
+    curve = _victim(task, training, whole, device, None, None, None, None)[1]
+    return curve.test_acc[-1], curve.test_loss[-1]
 
 
 def _metrics(curve: Curve) -> dict[str, Any]:

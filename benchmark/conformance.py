@@ -19,7 +19,7 @@ from benchmark.train import Training, evaluate, train
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
-from registry import ARCHITECTURES, ATTACKS, DATASETS, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
+from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
 from registry.catalog import Entry, Part, singular
 from registry.contract import NEEDS
 from registry.data import Data, fingerprint
@@ -247,11 +247,17 @@ def _context(entry: Entry) -> Context:
     context = Context(job, clean, tiny(32), poison, purified, chosen, craft_log=log, purify_log=log, purify_kept=kept.get)
     rem = ATTACKS["rem"]
     context.attack = (rem(**{**rem.small, "train_steps": 3}),)
+    context.defenses = (DEFENSES["at"](steps=2),)
     if needs & {"network", "epochs"}:
         protocol = Protocol(epochs=2 if "epochs" in needs else 0, batch=16, lr=0.05)
         training = Training(ARCHITECTURES["small-cnn"](4), purified, protocol, (), "cpu", Numerics())
         context.victim, context.seconds = Looked(training), 1.0
-        context.train = lambda other: train(ARCHITECTURES["small-cnn"](4), other, clean, protocol).test_acc[-1]
+
+        def judged(other: ImageSet) -> tuple[float, float]:
+            curve = train(ARCHITECTURES["small-cnn"](4), other, clean, protocol)
+            return curve.test_acc[-1], curve.test_loss[-1]
+
+        context.judged, context.train = judged, lambda other: judged(other)[0]
         analysis = _part(entry).build()
         training.run(context.test, lambda *_: analysis.after_epoch(context), None) if "epochs" in needs else None
     return context

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmark.train import EVALUATED, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Store, chosen_images
 from registry import Analysis, Context, Defense, Hooks, ImageSet, Job
+from registry._steps import still
 from registry.data import Data, load
 
 
@@ -38,6 +40,13 @@ class Looked:
     def logits(self, data: ImageSet) -> Tensor:
         """Return the logits: (N, classes)."""
         return self._all(data, self.training.model)
+
+    @contextmanager
+    def still(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Hold it still, as a function from pixels on its device to logits, for gradients of what it sees."""
+        model, size = self.training.model, self.training.size
+        with still(model):
+            yield lambda x: model(fit(x, size)).float()
 
     @torch.no_grad()
     def _all(self, data: ImageSet, function: Callable[[Tensor], Tensor]) -> Tensor:

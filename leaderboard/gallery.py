@@ -115,7 +115,7 @@ def _noise(one: Kept) -> dict[str, Any] | None:
     reach = 255 * budget["allowed"] if budget["norm"] == "linf" and budget["allowed"] else float(np.abs(delta).max()) or 1.0
     names = " and ".join(map(str, classes))
     title = f"classes {names}: -{reach / 255:.3g} to {reach / 255:.3g} as black to white"
-    return _strip(_levels(255 * (0.5 + delta / (2 * reach))), title, f"What was added to images of the classes {names}")
+    return strip(_levels(255 * (0.5 + delta / (2 * reach))), title, f"What was added to images of the classes {names}")
 
 
 def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
@@ -129,10 +129,10 @@ def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
     after, rows = _images(one.folder)
     poison = one.recipe["poison"]
     source = poisons.get(json.dumps(poison, sort_keys=True))
-    strips = [_strip(after[rows], "after the defense", "The same images purified")]
+    strips = [strip(after[rows], "after the defense", "The same images purified")]
     if source is not None and one.recipe["ratio"] == 1:
         before, _ = _images(source.folder)
-        strips = [_strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
+        strips = [strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
     clean = _clean(one.manifest, after.shape)
     guess = one.folder / "p_hat.npy"
     if guess.exists():
@@ -169,7 +169,7 @@ def _strips(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     poisoned = np.array(images[rows])  # (K, C, H, W)
     clean = _clean(manifest, images.shape)
     if clean is None:
-        return [_strip(poisoned, "poisoned", f"One poisoned image of each of {len(rows)} classes")]
+        return [strip(poisoned, "poisoned", f"One poisoned image of each of {len(rows)} classes")]
     before = np.array(clean[rows])
     delta = poisoned.astype(np.float32) - before
     strongest = float(np.abs(delta).max()) or 1.0
@@ -177,10 +177,10 @@ def _strips(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     spectrum = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(delta / 255), axes=(2, 3)))).mean(1, keepdims=True)  # (K, 1, H, W)
     spectrum = (255 * spectrum / (spectrum.max() or 1.0)).astype(np.uint8)
     return [
-        _strip(before, "clean", f"One clean image of each of {len(rows)} classes"),
-        _strip(poisoned, "poisoned", "The same images poisoned"),
-        _strip(grown, f"perturbation, amplified {127 / strongest:.3g} times around grey", "What was added to each, amplified"),
-        _strip(
+        strip(before, "clean", f"One clean image of each of {len(rows)} classes"),
+        strip(poisoned, "poisoned", "The same images poisoned"),
+        strip(grown, f"perturbation, amplified {127 / strongest:.3g} times around grey", "What was added to each, amplified"),
+        strip(
             spectrum, "its spectrum: magnitude on a log scale, low frequencies in the middle", "The spectrum of what was added"
         ),
     ]
@@ -221,10 +221,10 @@ def _stretched(values: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
     flat = values.astype(np.float32)
     low, high = flat.min((1, 2, 3), keepdims=True), flat.max((1, 2, 3), keepdims=True)
     share = np.where(high > low, (flat - low) / np.where(high > low, high - low, 1), 0.5)
-    return _strip(_levels(255 * share), f"{title}, stretched from black to white", f"{alt}, stretched")
+    return strip(_levels(255 * share), f"{title}, stretched from black to white", f"{alt}, stretched")
 
 
-def _strip(images: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
+def strip(images: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
     """Images side by side as one PNG inside the page."""
     import numpy as np
     from PIL import Image

@@ -17,6 +17,7 @@ from leaderboard.figures import ceiling, step
 from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, SHARES, TIDY, WITHIN, Sheet, Spot
+from leaderboard.sketches import sketches
 
 AXES = {"dataset": "data set", "part": "trained on", "measure": "measured"}
 UNITS = {
@@ -27,6 +28,10 @@ UNITS = {
     "test_acc_mean_drop": "Drop of the mean test accuracy, in points",
     "dfr_max_test_acc": "Best test accuracy after reweighting the features, in %",
     "correlation": "Coefficient of correlation",
+    "cosine": "Mean cosine",
+    "match": "Mean cosine",
+    "loss": "Cross-entropy",
+    "luminance": "Levels of 255, and a fraction",
     "l2_norm": "As each row says",
     "psnr": "Peak signal-to-noise ratio, dB",
     "acm_max": "Activation cluster measure",
@@ -44,7 +49,7 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
         {"file": f"{sheet.slug}.{ending}", "title": title}
         for title, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex"))
     ]
-    page = {"title": sheet.heading, "scripted": False, "files": others if frame else []}
+    page = {"title": sheet.heading, "scripted": False, "files": others if frame else [], "sketches": sketches(sheet)}
     template = environment("html").get_template("sheet.html")
     return template.render(_view(sheet, links or {}) | (frame or {"navigation": {}, "here": "", "home": False}) | page)
 

@@ -117,6 +117,7 @@ class Sheet:
     source: Source | None
     spots: Mapping[Key, Spot]
     spread: Mapping[str, Spread] = field(default_factory=dict)  # over seeds, by metric
+    records: Mapping[str, Record] = field(default_factory=dict)  # of analyses, by id
 
     @property
     def slug(self) -> str:
@@ -298,7 +299,8 @@ def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], 
         )
     spread = _spread([spots[id(place)] for place in places])
     final = {place.key: _judged(spots[id(place)], spread) for place in places}
-    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread)
+    analysed = {one.id: one for several in used.values() for one in several if one.metrics and one.metrics.figures}
+    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread, analysed)
 
 
 def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:

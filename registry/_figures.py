@@ -1,4 +1,4 @@
-"""What several analyses compute."""
+"""What analyses, and a defense, compute."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ import warnings
 import torch
 from torch import Tensor
 
+from registry.contract import ImageSet
+
 
 def decibels(name: str, mse: float) -> dict[str, float]:
     """Return the peak signal-to-noise ratio of images in [0, 1] under a name; nothing where there is no noise at all."""
     return {name: -10 * math.log10(mse)} if mse > 0 else {}
+
+
+def class_means(images: ImageSet) -> Tensor:
+    """Return the mean image of every class, float64 (K, C, H, W), in [0, 1] units; zero for a class without images."""
+    sums = torch.zeros(images.num_classes, *images.images.shape[1:], dtype=torch.float64)
+    for where in images.blocks():
+        sums.index_add_(0, images.labels[where], images.pixels(where).double())
+    counts = torch.bincount(images.labels, minlength=images.num_classes).clamp(min=1)
+    return sums / counts.view(-1, 1, 1, 1)
 
 
 def reweighted(known: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor], inverse: float) -> tuple[float, float]:

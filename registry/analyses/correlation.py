@@ -47,13 +47,10 @@ class Correlation(Analysis):
     def measure(self, context: Context) -> dict[str, float]:
         from scipy import stats
 
-        attack: Any = context.attack[0] if len(context.attack) == 1 else None
-        if not hasattr(attack, "alternation") or getattr(attack, "variant", "paper") not in ("paper", "rem"):
-            raise NotApplicable("its noise is not made batch by batch, as that of rem and sem is")
+        attack, plan = made_by(context)
         assert context.train is not None, "a cell has victims"
-        plan: Alternation = attack.alternation()
         points: dict[str, list[float]] = {name: [] for name in ("step", "protection", "theta", "noise")}
-        for step, weights, levels in self._stops(context, attack.surrogate, plan):
+        for step, weights, levels in stops(context, attack.surrogate, plan, self.every):
             images = context.clean.images.short() + levels.short()
             poisoned = replace(context.clean, images=images.clamp_(0, 255).to(torch.uint8))
             points["step"].append(float(step))
@@ -72,32 +69,41 @@ class Correlation(Analysis):
                     figures |= {f"correlation({name},{term})": value} if math.isfinite(value) else {}
         return figures
 
-    def _stops(self, context: Context, network: str, plan: "Alternation") -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
-        """Yield (step, surrogate's weights, noise in 8-bit levels, int8 (N, C, H, W)) at every point of the making."""
-        from registry._loops import Run, alternate, surrogate
 
-        every, stops = self.every, []
+def made_by(context: Context) -> tuple[Any, "Alternation"]:
+    """Return the cell's attack and how it makes its noise. NotApplicable for one that does not do it batch by batch."""
+    attack: Any = context.attack[0] if len(context.attack) == 1 else None
+    if not hasattr(attack, "alternation") or getattr(attack, "variant", "paper") not in ("paper", "rem"):
+        raise NotApplicable("its noise is not made batch by batch, as that of rem and sem is")
+    return attack, attack.alternation()
 
-        class Stopped(Exception):  # noqa: N818  (an end, not a fault)
-            pass
 
-        class Watched(Run):
-            steps = 0
+def stops(context: Context, network: str, plan: "Alternation", every: int) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
+    """Yield (step, surrogate's weights, noise in 8-bit levels, int8 (N, C, H, W)) at every so many steps of the making."""
+    from registry._loops import Run, alternate, surrogate
 
-            @property
-            def due(self) -> bool:  # asked once after every step
-                Watched.steps += 1
-                if Watched.steps > plan.train_steps:
-                    raise Stopped
-                return Watched.steps % every == 0
+    found = []
 
-            def keep(self, stage: str, loop: dict[str, Any]) -> None:
-                stops.append((Watched.steps, deepcopy(loop["net"]), loop["levels"].clone()))
+    class Stopped(Exception):  # noqa: N818  (an end, not a fault)
+        pass
 
-        run = Watched(context.clean, context.job)
-        with suppress(Stopped):
-            alternate(run, surrogate(run, network, sees="centred"), plan)
-        yield from stops
+    class Watched(Run):
+        steps = 0
+
+        @property
+        def due(self) -> bool:  # asked once after every step
+            Watched.steps += 1
+            if Watched.steps > plan.train_steps:
+                raise Stopped
+            return Watched.steps % every == 0
+
+        def keep(self, stage: str, loop: dict[str, Any]) -> None:
+            found.append((Watched.steps, deepcopy(loop["net"]), loop["levels"].clone()))
+
+    run = Watched(context.clean, context.job)
+    with suppress(Stopped):
+        alternate(run, surrogate(run, network, sees="centred"), plan)
+    yield from found
 
 
 def refitted_noise(context: Context, network: str, weights: dict[str, Tensor], plan: "Alternation", batches: int) -> float:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from leaderboard import curves
 from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
@@ -26,7 +27,9 @@ UNITS = {
     "correlation": "Coefficient of correlation",
     "l2_norm": "As each row says",
     "psnr": "Peak signal-to-noise ratio, dB",
+    "acm": "Activation cluster measure",
     "acm_max": "Activation cluster measure",
+    "mean_absolute": "Mean size of the channels' mean activations",
 }
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
@@ -40,7 +43,7 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
         {"file": f"{sheet.slug}.{ending}", "title": title}
         for title, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex"))
     ]
-    page = {"title": sheet.heading, "scripted": False, "files": others if frame else []}
+    page = {"title": sheet.heading, "scripted": False, "files": others if frame else [], "curves": curves.drawn(sheet)}
     template = environment("html").get_template("sheet.html")
     return template.render(_view(sheet, links or {}) | (frame or {"navigation": {}, "here": "", "home": False}) | page)
 

@@ -115,6 +115,7 @@ class Sheet:
     source: Source | None
     spots: Mapping[Key, Spot]
     spread: Mapping[str, Spread] = field(default_factory=dict)  # over seeds, by metric
+    used: Mapping[Key, Sequence[Record]] = field(default_factory=dict)  # of a table that shows curves: whose they are
 
     @property
     def slug(self) -> str:
@@ -296,7 +297,8 @@ def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], 
         )
     spread = _spread([spots[id(place)] for place in places])
     final = {place.key: _judged(spots[id(place)], spread) for place in places}
-    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread)
+    own = {place.key: used.get(id(place), []) for place in places if table.curves and not final[place.key].reported}
+    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread, own)
 
 
 def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:

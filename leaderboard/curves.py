@@ -1,0 +1,108 @@
+"""The curves of a table's records as figures: values per epoch or of what an analysis counts, points in two dimensions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from leaderboard import figures
+from leaderboard.figures import Line
+from leaderboard.scatter import Panel, drawing
+from results import Record
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from leaderboard.sheet import Sheet
+
+NAMES = {
+    "test_acc": "test accuracy",
+    "train_acc": "training accuracy",
+    "acm": "activation cluster measure",
+    "extent": "extent of the embedding",
+    "gradient": "mean absolute gradient",
+}
+LONGEST = 20  # letters of a line's name
+POINTS = re.compile(r"x(?:_(\d+))?")  # the curve of one coordinate of a picture, and after which epoch it was taken
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of a page."""
+
+    title: str
+    svg: Markup
+
+
+def drawn(sheet: Sheet) -> list[Plot]:
+    """Return the figures of a table: one per kind of curve, or one per row where there are more lines than colours."""
+    places = {key: list(records) for key, records in sheet.used.items() if records}
+    found = []
+    for name in dict.fromkeys(name for records in places.values() for name in _curves(records[0])):
+        holders = {key: records for key, records in places.items() if name in _curves(records[0])}
+        rows = list(dict.fromkeys(row for row, _ in holders)) if len(holders) > figures.COLOURS else [None]
+        for row in rows:
+            several = {key: records for key, records in holders.items() if row is None or key[0] == row}
+            found.append(_plot(name, " / ".join(row or ()), several))
+    return found + [_pictures(key, records[0]) for key, records in places.items() if "x" in _of(records[0])]
+
+
+def _of(record: Record) -> Mapping[str, Sequence[float]]:
+    return record.metrics.curves if record.metrics else {}
+
+
+def _curves(record: Record) -> dict[str, Sequence[float]]:
+    """The curves of a record by name, points of pictures apart."""
+    curve = record.metrics.curve if record.metrics else None
+    accuracies = {"test_acc": curve.test_acc, "train_acc": curve.train_acc} if curve else {}
+    named = {name: values for name, values in _of(record).items() if not re.fullmatch(r"[xy](_\d+)?|label|picture_epoch", name)}
+    return {name: values for name, values in {**accuracies, **named}.items() if len(values) > 1}
+
+
+def _plot(name: str, row: str, several: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Sequence[Record]]) -> Plot:
+    names = _names(list(several))
+    some = next(iter(several.values()))[0]
+    epochs = len(some.metrics.curve.test_acc) if some.metrics else 0
+    pictured = name.startswith("picture_")
+    across = "epoch" if pictured or len(_curves(some)[name]) == epochs else "channel" if name.startswith("layer_") else "number"
+    lines = []
+    for key, records in several.items():
+        curves = [values for record in records if (values := _curves(record).get(name))]
+        # epochs of several seeds go together, channels and other numbers do not
+        values = [fmean(each) for each in zip(*curves, strict=False)] if across == "epoch" else list(curves[0])
+        steps = _of(records[0]).get("picture_epoch", ()) if pictured else range(1, len(values) + 1)
+        lines.append(Line(names[key], list(zip(map(float, steps), values, strict=False))))
+    word = name.removeprefix("picture_")
+    up = NAMES.get(word, word.replace("_", " "))
+    seeds = "mean over seeds" if across == "epoch" and max(map(len, several.values())) > 1 else f"seed {some.cell.seed}"
+    title = f"{up[0].upper()}{up[1:]} by {across}, {', '.join(filter(None, [row, seeds]))}"
+    if word.endswith("_acc"):
+        return Plot(title, figures.lines(title, across, lines, up=f"{up}, %"))
+    return Plot(title, figures.series(title, across, up, lines))
+
+
+def _names(keys: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[tuple[tuple[str, ...], tuple[str, ...]], str]:
+    """What tells places apart, short."""
+    whole = [(*row, *column) for row, column in keys]
+    telling = [level for level, texts in enumerate(zip(*whole, strict=True)) if len(set(texts)) > 1]
+    short = (" / ".join(texts[level] for level in telling) or texts[-1] for texts in whole)
+    return {key: figures.shortened(name, LONGEST) for key, name in zip(keys, short, strict=True)}
+
+
+def _pictures(key: tuple[tuple[str, ...], tuple[str, ...]], record: Record) -> Plot:
+    """Points of one place after one or several epochs, one panel each."""
+    from markupsafe import Markup
+
+    curves = _of(record)
+    found = sorted((int(match[1]) if match[1] else math.inf, name) for name in curves if (match := POINTS.fullmatch(name)))
+    panels = []
+    for _, name in found:
+        epoch = name.partition("_")[2]
+        points = list(zip(curves[name], curves["y" + name[1:]], strict=True))
+        panels.append(Panel(f"epoch {epoch}" if epoch else "at the end", points, [int(label) for label in curves["label"]]))
+    title = f"{' / '.join((*key[0], *key[1]))}: in two dimensions, seed {record.cell.seed}"
+    return Plot(title, Markup(drawing(panels, [], title)))  # noqa: S704  (escaped there)

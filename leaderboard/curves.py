@@ -68,7 +68,8 @@ def _plot(name: str, row: str, several: Mapping[tuple[tuple[str, ...], tuple[str
     some = next(iter(several.values()))[0]
     epochs = len(some.metrics.curve.test_acc) if some.metrics else 0
     pictured = name.startswith("picture_")
-    across = "epoch" if pictured or len(_curves(some)[name]) == epochs else "channel" if name.startswith("layer_") else "number"
+    epochwise = pictured or (len(_curves(some)[name]) == epochs and not name.startswith("layer_"))
+    across = "epoch" if epochwise else "channel" if name.startswith("layer_") else "number"
     lines = []
     for key, records in several.items():
         curves = [values for record in records if (values := _curves(record).get(name))]
@@ -77,12 +78,12 @@ def _plot(name: str, row: str, several: Mapping[tuple[tuple[str, ...], tuple[str
         steps = _of(records[0]).get("picture_epoch", ()) if pictured else range(1, len(values) + 1)
         lines.append(Line(names[key], list(zip(map(float, steps), values, strict=False))))
     word = name.removeprefix("picture_")
-    up = NAMES.get(word, word.replace("_", " "))
+    up = NAMES.get(word, word.replace("_", " ").replace("layer", "mean activation of layer"))
     seeds = "mean over seeds" if across == "epoch" and max(map(len, several.values())) > 1 else f"seed {some.cell.seed}"
     title = f"{up[0].upper()}{up[1:]} by {across}, {', '.join(filter(None, [row, seeds]))}"
     if word.endswith("_acc"):
         return Plot(title, figures.lines(title, across, lines, up=f"{up}, %"))
-    return Plot(title, figures.series(title, across, up, lines))
+    return Plot(title, figures.series(title, across, up, lines, last=across == "epoch"))
 
 
 def _names(keys: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[tuple[tuple[str, ...], tuple[str, ...]], str]:

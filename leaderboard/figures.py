@@ -67,8 +67,11 @@ def lines(
     return _svg(title, parts, WIDTH, HEIGHT)
 
 
-def series(title: str, across: str, up: str, several: Sequence[Line]) -> Markup:
-    """Values of any unit and sign over something; where all are small or large the axis says by which power of ten."""
+def series(title: str, across: str, up: str, several: Sequence[Line], last: bool = True) -> Markup:
+    """Values of any unit and sign over something; where all are small or large the axis says by which power of ten.
+
+    With `last` the name of a line has its last value beside it.
+    """
     xs, ys = ([point[axis] for line in several for point in line.points] for axis in (0, 1))
     largest = max(map(abs, ys)) or 1.0
     power = math.floor(math.log10(largest))
@@ -76,22 +79,23 @@ def series(title: str, across: str, up: str, several: Sequence[Line]) -> Markup:
     unit = 10.0**power
     least, most = min(0.0, *ys) / unit, max(0.0, *ys) / unit
     step = next(s for s in _steps((most - least) / 6 or 1.0))
-    first, last = math.floor(least / step), max(math.ceil(most / step), math.floor(least / step) + 1)
+    first = math.floor(least / step)
+    final = max(math.ceil(most / step), first + 1)
     low, high = min(xs), max(xs)
 
     def place(point: Point) -> Point:
         share = (point[0] - low) / (high - low) if high > low else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT), _down((point[1] / unit / step - first) / (last - first))
+        return LEFT + share * (WIDTH - LEFT - RIGHT), _down((point[1] / unit / step - first) / (final - first))
 
     parts = []
-    for mark in range(first, last + 1):
-        down = _down((mark - first) / (last - first))
+    for mark in range(first, final + 1):
+        down = _down((mark - first) / (final - first))
         parts.append(f'<path class="rule" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(_text(LEFT - 6, down + 4, f"{mark * step:.4g}", "tick end"))
     label = f"{up}, 1e{power}" if power else up
     parts.append(f'<g transform="translate(11 {HEIGHT / 2 - 14:g}) rotate(-90)">{_text(0, 0, label, "tick middle")}</g>')
     parts += [_tick(place((x, 0))[0], f"{x:g}") for x in _whole(low, high)] + [_across(across, WIDTH - RIGHT)]
-    parts += _strokes(several, place, lambda y: f"{y / unit:.3g}", dots=True)
+    parts += _strokes(several, place, lambda y: f"{y / unit:.3g}" if last else "", dots=True)
     return _svg(title, parts, WIDTH, HEIGHT)
 
 
@@ -113,7 +117,7 @@ def _strokes(
         parts.append(f'<polyline class="line {kind}" points="{path}"/>')
         if dots and len(placed) <= 12:
             parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
-        ends.append((*placed[-1], f"{line.name} {written(line.points[-1][1])}", kind))
+        ends.append((*placed[-1], f"{line.name} {written(line.points[-1][1])}".strip(), kind))
     for (x, y, name, kind), lower in zip(sorted(ends, key=lambda end: end[1]), _apart(sorted(e[1] for e in ends)), strict=True):
         parts.append(f'<path class="lead {kind}" d="M{x:.1f} {y:.1f}L{WIDTH - RIGHT + 10} {lower:.1f}"/>')
         parts.append(_text(WIDTH - RIGHT + 13, lower + 4, name, f"name {kind}"))

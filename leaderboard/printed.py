@@ -6,6 +6,7 @@ import csv as csv_
 import io
 import itertools
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -260,7 +261,10 @@ def _cell(spot: Spot | None, links: Mapping[str, str]) -> dict[str, Any] | None:
 def _digits(spot: Spot) -> int:
     if spot.place.metric.startswith("test_acc"):
         return 1 if spot.place.unit > 1 else 3
-    return len(spot.printed.text.partition(".")[2]) if spot.printed else 2
+    if spot.printed:
+        return len(spot.printed.text.partition(".")[2])
+    size = abs(spot.mean or 1.0)
+    return 2 if size >= 0.1 else min(12, 2 - math.floor(math.log10(size)))  # three digits of what is small
 
 
 def value(spot: Spot) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmark import grid
 from benchmark.measure import Looked
-from benchmark.train import Checkpoint, Training
+from benchmark.train import Checkpoint, Training, evaluate
 from leaderboard import curves, printed
 from leaderboard.sheet import sheets
 from poisons.numerics import Numerics, seeded
@@ -84,6 +84,14 @@ def test_blocks_of_a_network_trained_on_clean_images_stay_as_they_are(fields, he
     for number, layer in enumerate(run.layers):
         assert same(weights(layer), weights(twin.layers[number])) == (number in held)
         assert not same(weights(layer), before[number])
+
+
+def test_the_other_network_is_drawn_anew():
+    """From the victim's own first weights its blocks would fit the rest of it better than those of a stranger."""
+    run = training(protocol=dataclasses.replace(SHORT, epochs=1, lr=0.0, weight_decay=0.0))
+    layers = run.twin(tiny()).layers
+    convolutions = [(layer.conv1, other.conv1) for layer, other in zip(run.layers[1:5], layers[1:5], strict=True)]
+    assert not any(torch.equal(one.weight, other.weight) for one, other in convolutions)
 
 
 def test_a_network_without_enough_residual_blocks_is_not_applicable():
@@ -228,8 +236,7 @@ def test_what_looks_at_parts_also_sees_those_of_a_compiled_network():
     plain = context(run, data)
     ANALYSES["channel-means"](images=8).measure(plain)
     run.model.net.compile(backend="eager", dynamic=False)
-    with torch.no_grad():
-        run.model.eval()(data.pixels(slice(None)))
+    evaluate(run.model, data)  # as after an epoch, before the analysis
     compiled = context(run, data)
     ANALYSES["channel-means"](images=8).measure(compiled)
     assert compiled.curves == plain.curves and len(plain.curves) == 6

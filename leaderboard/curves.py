@@ -13,6 +13,7 @@ from leaderboard import figures
 from leaderboard.figures import Line
 from leaderboard.scatter import Panel, drawing
 from results import Record
+from results.table import Key
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -39,16 +40,28 @@ class Plot:
 
 
 def drawn(sheet: Sheet) -> list[Plot]:
-    """Return the figures of a table: one per kind of curve, or one per row where there are more lines than colours."""
-    places = {key: list(records) for key, records in sheet.used.items() if records}
+    """Return the figures of a table: one per kind of curve, or several where one would have more lines than colours."""
+    places: dict[Key, Sequence[Record]] = {}
+    for key, records in sheet.used.items():
+        if records and all(records[0].id != other[0].id for other in places.values()):  # several figures of one record
+            places[key] = records
     found = []
     for name in dict.fromkeys(name for records in places.values() for name in _curves(records[0])):
         holders = {key: records for key, records in places.items() if name in _curves(records[0])}
-        rows = list(dict.fromkeys(row for row, _ in holders)) if len(holders) > figures.COLOURS else [None]
-        for row in rows:
-            several = {key: records for key, records in holders.items() if row is None or key[0] == row}
-            found.append(_plot(name, " / ".join(row or ()), several))
+        found += [_plot(name, " / ".join(row), several) for row, several in _grouped(holders).items()]
     return found + [_pictures(key, records[0]) for key, records in places.items() if "x" in _of(records[0])]
+
+
+def _grouped(holders: Mapping[Key, Sequence[Record]]) -> dict[tuple[str, ...], dict[Key, Sequence[Record]]]:
+    """Places by the first labels of their rows, as few of these as leave no group with more places than colours."""
+    groups: dict[tuple[str, ...], dict[Key, Sequence[Record]]] = {}
+    for depth in range(1 + len(next(iter(holders))[0])):
+        groups = {}
+        for (row, column), records in holders.items():
+            groups.setdefault(row[:depth], {})[row, column] = records
+        if all(len(several) <= figures.COLOURS for several in groups.values()):
+            break
+    return groups
 
 
 def _of(record: Record) -> Mapping[str, Sequence[float]]:
@@ -63,7 +76,7 @@ def _curves(record: Record) -> dict[str, Sequence[float]]:
     return {name: values for name, values in {**accuracies, **named}.items() if len(values) > 1}
 
 
-def _plot(name: str, row: str, several: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Sequence[Record]]) -> Plot:
+def _plot(name: str, row: str, several: Mapping[Key, Sequence[Record]]) -> Plot:
     names = _names(list(several))
     some = next(iter(several.values()))[0]
     epochs = len(some.metrics.curve.test_acc) if some.metrics else 0
@@ -86,7 +99,7 @@ def _plot(name: str, row: str, several: Mapping[tuple[tuple[str, ...], tuple[str
     return Plot(title, figures.series(title, across, up, lines, last=across == "epoch"))
 
 
-def _names(keys: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[tuple[tuple[str, ...], tuple[str, ...]], str]:
+def _names(keys: Sequence[Key]) -> dict[Key, str]:
     """What tells places apart, short."""
     whole = [(*row, *column) for row, column in keys]
     telling = [level for level, texts in enumerate(zip(*whole, strict=True)) if len(set(texts)) > 1]
@@ -94,7 +107,7 @@ def _names(keys: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[tupl
     return {key: figures.shortened(name, LONGEST) for key, name in zip(keys, short, strict=True)}
 
 
-def _pictures(key: tuple[tuple[str, ...], tuple[str, ...]], record: Record) -> Plot:
+def _pictures(key: Key, record: Record) -> Plot:
     """Points of one place after one or several epochs, one panel each."""
     from markupsafe import Markup
 

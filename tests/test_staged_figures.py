@@ -337,3 +337,24 @@ def test_a_page_shows_the_curves_of_its_records_where_its_table_says_so(tmp_path
     picture = plots["clean / tsne-features: in two dimensions, seed 0"]
     assert picture.index("epoch 1") < picture.index("at the end") and picture.count('class="frame"') == 2
     assert page.count("<svg") == 6
+
+
+def test_lines_are_as_many_as_there_are_colours_and_one_record_is_drawn_once(tmp_path):
+    """Two figures of one analysis are one curve; nine places are split by the first label of their rows."""
+    text = TABLE.format(shown="true").replace(
+        'measure = "tsne-features"', "measure = [{measure = 'acm'}, {label = 'b', measure = 'acm', metric = 'b'}]"
+    )
+    text = text.replace('defense = "none"', 'defense = ["none", "jpeg", "grayscale", "bdr"]').replace(
+        'rows = "attack"', 'rows = ["attack", "defense"]'
+    )
+    (tmp_path / "t.toml").write_text(text)
+    made, records = read_grid(str(tmp_path / "t.toml")), Records(tmp_path)
+    for cell in grid.expand(made)[0]:
+        metrics = Metrics(test_acc=0.5, test_acc_best=0.5, curve=Curve(test_acc=[0.2, 0.5]), figures={"acm": 1.0, "b": 2.0})
+        record = Record(id=cell.id, cell=cell, metrics=metrics, versions={})
+        write_json(records.path(cell.id), record.model_dump(mode="json"))
+    (sheet,) = sheets(made, records, resolve, lacking)
+    plots = {plot.title: str(plot.svg) for plot in curves.drawn(sheet)}
+    assert list(plots) == [f"Test accuracy by epoch, {row}, mean over seeds" for row in ("clean", "LSP")]
+    for svg in plots.values():
+        assert re.findall(r'class="name c\d"[^>]*>(\w+) 50.0<', svg) == ["none", "jpeg", "grayscale", "bdr"]

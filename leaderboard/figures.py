@@ -75,7 +75,7 @@ def series(title: str, across: str, up: str, several: Sequence[Line], last: bool
     xs, ys = ([point[axis] for line in several for point in line.points] for axis in (0, 1))
     largest = max(map(abs, ys)) or 1.0
     power = math.floor(math.log10(largest))
-    power = 0 if -2 <= power <= 3 else power
+    power = 0 if -1 <= power <= 2 else power
     unit = 10.0**power
     least, most = min(0.0, *ys) / unit, max(0.0, *ys) / unit
     step = next(s for s in _steps((most - least) / 6 or 1.0))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmark.augment import fit
 from benchmark.grid import Task
@@ -33,13 +34,44 @@ class Looked:
         """Its parts in order from input to output."""
         return self.training.layers
 
+    @property
+    def epoch(self) -> int:
+        """The epochs that it was trained for so far."""
+        return self.training.epoch
+
     def features(self, data: ImageSet) -> Tensor:
         """Return what enters the head: (N, D)."""
         return self._all(data, self.training.model.features)
 
     def logits(self, data: ImageSet) -> Tensor:
         """Return the logits: (N, classes)."""
-        return self._all(data, self.training.model)
+        return self._all(data, self._logits)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """As the network computes them, part by part: a compiled whole would not call what looks at its parts."""
+        net: Any = self.training.model.net
+        logits: Tensor = net.head(self.training.model.features(x))
+        return logits
+
+    def gradient(self, data: ImageSet, number: int) -> float:
+        """Return the mean absolute value of the gradient of the cross-entropy on a set, over the weights of a layer, from 1.
+
+        What the victim has of gradients and of what is held still is left as it is.
+        """
+        layer = self.layers[number - 1]
+        weights = list(layer.parameters())
+        held = [not weight.requires_grad for weight in weights]
+        layer.requires_grad_(True)
+        sums = [torch.zeros_like(weight) for weight in weights]
+        for where in data.batches(EVALUATED):
+            y = data.labels[where].to(self.training.device)
+            with torch.enable_grad():
+                loss = F.cross_entropy(self._of(data, where, self._logits), y, reduction="sum")
+            for total, part in zip(sums, torch.autograd.grad(loss, weights), strict=True):
+                total += part / len(data)
+        for weight, still in zip(weights, held, strict=True):
+            weight.requires_grad_(not still)
+        return float(torch.cat([total.abs().flatten() for total in sums]).mean())
 
     @contextmanager
     def still(self) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -50,13 +82,14 @@ class Looked:
 
     @torch.no_grad()
     def _all(self, data: ImageSet, function: Callable[[Tensor], Tensor]) -> Tensor:
-        training, found = self.training, []
+        return torch.cat([self._of(data, where, function).cpu() for where in data.batches(EVALUATED)])
+
+    def _of(self, data: ImageSet, where: slice, function: Callable[[Tensor], Tensor]) -> Tensor:
+        training = self.training
         training.model.eval()
-        for where in data.batches(EVALUATED):
-            x = fit(data.pixels(where, training.device), training.size).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(training.device.partition(":")[0], torch.bfloat16, enabled=training.bf16):
-                found.append(function(x).float().cpu())
-        return torch.cat(found)
+        x = fit(data.pixels(where, training.device), training.size).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(training.device.partition(":")[0], torch.bfloat16, enabled=training.bf16):
+            return function(x).float()
 
 
 class Measurement:

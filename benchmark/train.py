@@ -124,7 +124,7 @@ def train(
 
 class Training:
     """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
-    `keep`, `rollback`, `factors`, `restart`, `outputs`, `clean`, `exchange` and `end`."""
+    `keep`, `rollback`, `factors`, `restart`, `outputs`, `clean`, `twin`, `exchange` and `end`."""
 
     def __init__(
         self,
@@ -242,6 +242,17 @@ class Training:
             raise EntryError(f"a defense asks for {n} clean images, there are {len(rows)}")
         rows = rows[torch.randperm(len(rows), generator=self.generator)[:n]]
         return replace(self.unpoisoned, images=self.unpoisoned.images[rows], labels=self.unpoisoned.labels[rows])
+
+    def twin(self, data: ImageSet) -> Training:
+        """Train a network like this one, drawn anew as torch draws weights, on another set by the same protocol, plainly."""
+        net = copy.deepcopy(self.model.net)
+        for module in net.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        other = Training(net, data, self.protocol, (), self.device, self.numerics)
+        other.run(None, None, None)
+        return other
 
     def exchange(self, images: Tensor) -> None:
         """Train on these images, one for each of the set and of its shape, from the next epoch on."""

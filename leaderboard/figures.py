@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -59,7 +59,57 @@ def lines(
 
     ticked = (_tick(place((x, 0))[0], text) for x, text in marks)
     parts = [_accuracy_axis(up, most, WIDTH - RIGHT), *ticked, _across(across, WIDTH - RIGHT)]
-    ends = []
+    for number, line in enumerate(several):
+        for (x, y), bar in zip(line.points, line.bars, strict=False):
+            (at, top), (_, bottom) = place((x, min(most, y + bar))), place((x, max(0.0, y - bar)))
+            parts.append(f'<path class="bar c{number % COLOURS}" d="M{at:.1f} {top:.1f}V{bottom:.1f}"/>')
+    parts += _strokes(several, place, percent, dots)
+    return _svg(title, parts, WIDTH, HEIGHT)
+
+
+def series(title: str, across: str, up: str, several: Sequence[Line], last: bool = True) -> Markup:
+    """Values of any unit and sign over something; where all are small or large the axis says by which power of ten.
+
+    With `last` the name of a line has its last value beside it.
+    """
+    xs, ys = ([point[axis] for line in several for point in line.points] for axis in (0, 1))
+    largest = max(map(abs, ys)) or 1.0
+    power = math.floor(math.log10(largest))
+    power = 0 if -1 <= power <= 2 else power
+    unit = 10.0**power
+    least, most = min(0.0, *ys) / unit, max(0.0, *ys) / unit
+    step = next(s for s in _steps((most - least) / 6 or 1.0))
+    first = math.floor(least / step)
+    final = max(math.ceil(most / step), first + 1)
+    low, high = min(xs), max(xs)
+
+    def place(point: Point) -> Point:
+        share = (point[0] - low) / (high - low) if high > low else 0.5
+        return LEFT + share * (WIDTH - LEFT - RIGHT), _down((point[1] / unit / step - first) / (final - first))
+
+    parts = []
+    for mark in range(first, final + 1):
+        down = _down((mark - first) / (final - first))
+        parts.append(f'<path class="rule" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(_text(LEFT - 6, down + 4, f"{mark * step:.4g}", "tick end"))
+    label = f"{up}, 1e{power}" if power else up
+    parts.append(f'<g transform="translate(11 {HEIGHT / 2 - 14:g}) rotate(-90)">{_text(0, 0, label, "tick middle")}</g>')
+    parts += [_tick(place((x, 0))[0], f"{x:g}") for x in _whole(low, high)] + [_across(across, WIDTH - RIGHT)]
+    parts += _strokes(several, place, lambda y: f"{y / unit:.3g}" if last else "", dots=True)
+    return _svg(title, parts, WIDTH, HEIGHT)
+
+
+def _steps(least: float) -> Iterator[float]:
+    """Distances of marks, 1, 2 or 5 times a power of ten, from `least` on."""
+    unit = 10.0 ** math.floor(math.log10(least))
+    yield from (factor * unit for factor in (1, 2, 5, 10) if factor * unit >= least)
+
+
+def _strokes(
+    several: Sequence[Line], place: Callable[[Point], Point], written: Callable[[float], str], dots: bool
+) -> list[str]:
+    """Lines, their points where these are few, and their names with their last values at the right."""
+    parts, ends = [], []
     for number, line in enumerate(several):
         kind = f"c{number % COLOURS}"
         placed = [place(point) for point in sorted(line.points)]
@@ -67,14 +117,11 @@ def lines(
         parts.append(f'<polyline class="line {kind}" points="{path}"/>')
         if dots and len(placed) <= 12:
             parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
-        for (x, y), bar in zip(line.points, line.bars, strict=False):
-            (at, top), (_, bottom) = place((x, min(most, y + bar))), place((x, max(0.0, y - bar)))
-            parts.append(f'<path class="bar {kind}" d="M{at:.1f} {top:.1f}V{bottom:.1f}"/>')
-        ends.append((*placed[-1], f"{line.name} {percent(line.points[-1][1])}", kind))
+        ends.append((*placed[-1], f"{line.name} {written(line.points[-1][1])}".strip(), kind))
     for (x, y, name, kind), lower in zip(sorted(ends, key=lambda end: end[1]), _apart(sorted(e[1] for e in ends)), strict=True):
         parts.append(f'<path class="lead {kind}" d="M{x:.1f} {y:.1f}L{WIDTH - RIGHT + 10} {lower:.1f}"/>')
         parts.append(_text(WIDTH - RIGHT + 13, lower + 4, name, f"name {kind}"))
-    return _svg(title, parts, WIDTH, HEIGHT)
+    return parts
 
 
 def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, float, str]]) -> Markup:
@@ -155,10 +202,10 @@ def heat(
     parts = []
     for j, column in enumerate(columns):
         x = left + j * wide + 20
-        parts.append(f'<g transform="rotate(-45 {x} {top - 6})">{_text(x, top - 6, _short(column, 34), "name")}</g>')
+        parts.append(f'<g transform="rotate(-45 {x} {top - 6})">{_text(x, top - 6, shortened(column, 34), "name")}</g>')
     for i, (row, line) in enumerate(zip(rows, values, strict=True)):
         y = top + i * high
-        parts.append(_text(left - 6, y + 15, _short(row, 40), "name end"))
+        parts.append(_text(left - 6, y + 15, shortened(row, 40), "name end"))
         for j, value in enumerate(line):
             x = left + j * wide
             kind = "none" if value is None else f"h{step(value, most)}"
@@ -238,5 +285,5 @@ def _whole(low: float, high: float) -> list[int]:
     return list(range(round(low), round(high) + 1, step))
 
 
-def _short(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -34,7 +34,9 @@ UNITS = {
     "luminance": "Levels of 255, and a fraction",
     "l2_norm": "As each row says",
     "psnr": "Peak signal-to-noise ratio, dB",
+    "acm": "Activation cluster measure",
     "acm_max": "Activation cluster measure",
+    "mean_absolute": "Mean size of the channels' mean activations",
 }
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
@@ -189,7 +191,7 @@ def site(sheet: Sheet, frame: dict[str, Any], links: Mapping[str, str]) -> dict[
 
 def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any]:
     links, top = links or {}, _top(sheet)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for number, row in enumerate(sheet.rows):
         heads = [{"label": label, "level": n, "span": _rows(sheet.rows, number, n + 1)} for n, label in enumerate(row)]
         cells = [_cell(sheet.spots.get((row, column)), links, top) for column in sheet.columns]

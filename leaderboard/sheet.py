@@ -117,7 +117,7 @@ class Sheet:
     source: Source | None
     spots: Mapping[Key, Spot]
     spread: Mapping[str, Spread] = field(default_factory=dict)  # over seeds, by metric
-    records: Mapping[str, Record] = field(default_factory=dict)  # of analyses, by id
+    records: Mapping[str, Record] = field(default_factory=dict)  # by id: of analyses, and all where a table shows curves
 
     @property
     def slug(self) -> str:
@@ -299,8 +299,10 @@ def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], 
         )
     spread = _spread([spots[id(place)] for place in places])
     final = {place.key: _judged(spots[id(place)], spread) for place in places}
-    analysed = {one.id: one for several in used.values() for one in several if one.metrics and one.metrics.figures}
-    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread, analysed)
+    kept = {
+        one.id: one for several in used.values() for one in several if table.curves or (one.metrics and one.metrics.figures)
+    }
+    return Sheet(table.name, table, source(table.paper) if table.paper else None, final, spread, kept)
 
 
 def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:

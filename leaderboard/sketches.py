@@ -1,18 +1,21 @@
 """Pictures under a table: curves that analyses keep in their records, drawn by what they hold, of the first seed of each place.
 
-`x`, `y` and `label`, or `NAME_x` and `NAME_y`: points of a plane. `protection`: it over every other curve, point by point.
-`NAME_acc`: accuracies epoch by epoch, beside that of the victim and, dotted, of the same without training, where the table has
-an analysis called so (`dfr`, `dfr-random`). `picture_1` and on: images, a number 0xRRGGBB per pixel.
+`x`, `y` and `label` (`x_5`: after epoch 5), or `NAME_x` and `NAME_y`: points of a plane. `protection`: it over every other
+curve, point by point. `NAME_acc`: accuracies epoch by epoch, beside that of the victim and, dotted, of the same without
+training, where the table has an analysis called so (`dfr`, `dfr-random`). Where a table's file says `curves = true`, all that
+`curves.drawn` draws stands in their place. `picture_1` and on: images, a number 0xRRGGBB per pixel.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from leaderboard import curves as per_epoch
 from leaderboard import figures, gallery, scatter
 from leaderboard.figures import Line
 from leaderboard.scatter import Panel
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from leaderboard.sheet import Sheet
 
 Curves = Mapping[str, Sequence[float]]
+LAST = 10**9  # later than any epoch: points without one are of the end
+AXIS = re.compile(r"x(?:_(\d+))?")  # the curve of one coordinate of points, and after which epoch they were taken
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class _Shown:
 def sketches(sheet: Sheet) -> list[Sketch]:
     """Return the pictures of a table. Curves that are not what their names say are left out."""
     shown = list(_shown(sheet))
-    return [*_points(sheet, shown), *_lines(shown), *_pictures(shown)]
+    lines = [Sketch(plot.title, plot.svg) for plot in per_epoch.drawn(sheet)] if sheet.table.curves else _lines(shown)
+    return [*_points(sheet, shown), *lines, *_pictures(shown)]
 
 
 def _shown(sheet: Sheet) -> Iterator[_Shown]:
@@ -82,9 +88,11 @@ def _points(sheet: Sheet, shown: Sequence[_Shown]) -> list[Sketch]:
     for one in shown:
         curves = one.curves
         sets = [name.removesuffix("_x") for name in curves if name.endswith("_x") and f"{name[:-1]}y" in curves]
-        if {"x", "y", "label"} <= set(curves):
-            points = list(zip(curves["x"], curves["y"], strict=False))
-            groups[()].append(Panel(one.row, points, [int(label) for label in curves["label"]]))
+        for epoch, name in sorted((int(hit[1] or LAST), hit[0]) for name in curves if (hit := AXIS.fullmatch(name))):
+            if {"label", "y" + name[1:]} <= set(curves):
+                points = list(zip(curves[name], curves["y" + name[1:]], strict=False))
+                title = one.row if epoch == LAST else f"{one.row}, epoch {epoch}"
+                groups[()].append(Panel(title, points, [int(label) for label in curves["label"]]))
         if sets:
             drawn = [list(zip(curves[f"{name}_x"], curves[f"{name}_y"], strict=False)) for name in sets]
             classes = [number for number, points in enumerate(drawn) for _ in points]

@@ -123,3 +123,26 @@ class ThenAllLayers(Stages):
         if self.watching and self.run.step >= self.run.total:
             self.watching = False
             self.run.restart(self.lr, self.epochs)
+
+
+class ThenReleased(Stages):
+    """Stages first; `wait` epochs after the first that was taken back all layers move alike, and nothing is watched."""
+
+    def __init__(self, run: Any, wait: int, **fields: Any) -> None:
+        super().__init__(run, **fields)
+        self.wait = wait
+
+    def after_epoch(self, epoch: int) -> None:
+        super().after_epoch(epoch)
+        if self.watching and self.stage:
+            if self.wait == 0:
+                self.watching = False
+                self.run.factors([1.0] * len(self.run.layers))
+            self.wait -= 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"wait": self.wait}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.wait = state["wait"]

@@ -347,7 +347,7 @@ class Defense:
 
         It has model, optimizer (one group of parameters per layer), train (the set), generator, layers (in order), and
         keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), clean(n, rows), for those
-        that declare `needs`, exchange(images) and end(epoch).
+        that declare `needs`, twin(set), another network trained plainly, exchange(images) and end(epoch).
         """
         return Hooks()
 

@@ -182,6 +182,7 @@ class Table(_Strict):
     metric: str = "test_acc"  # what the numbers are, unless an item says otherwise
     better: Literal["high", "low"] = "high"  # as the table's authors see it
     params: str = ""
+    curves: bool = False  # whether its page draws what its records hold per epoch, and the points of pictures
     protocol: Items
     dataset: Items
     attack: Items

@@ -12,16 +12,16 @@ from registry._papers import STAGED_TRAINING
 @ANALYSES.register("acm")
 @dataclass(frozen=True)
 class ClusterMeasure(Analysis):
-    """How tightly the features of training images cluster in classes after every epoch, on a t-SNE in two dimensions, and how
-    large the gradient of a shallow layer still is.
+    """How tightly the features of training images cluster in classes after every epoch, and how large a gradient still is.
 
-    Equations 2 to 4 and figures 5, 9, 11 and 13 of the paper: the measure rises when a network locks onto a shortcut, which
-    staged training waits for, while the gradient falls. The images are a fixed part of what the victim trains on, evaluation
-    mode, no augmentation; the embedding is raw, and where its `extent` is below 20 the measure says nothing. The gradient is
-    that of the mean cross-entropy of the same images, the mean of its absolute values over the weights of the layer; the
-    paper does not say which layer it takes, nor of which images. Figures: `acm` of the last epoch, `acm_max`, `extent` of the
-    last embedding, `first_epoch` in which `acm` exceeds gamma at an extent of 20 or more, 0 if none does, and `gradient` of
-    the last epoch; curves per epoch.
+    The clusters are those of a t-SNE in two dimensions, the gradient that of a shallow layer. Equations 2 to 4 and figures 5,
+    9, 11 and 13 of the paper: the measure rises when a network locks onto a shortcut, which staged training waits for, while
+    the gradient falls. The images are a fixed part of what the victim trains on, evaluation mode, no augmentation; the
+    embedding is raw, and where its `extent` is below 20 the measure says nothing. The gradient is that of the mean
+    cross-entropy of the same images, the mean of its absolute values over the weights of the layer; the paper does not say
+    which layer it takes, nor of which images. Figures: `acm` of the last epoch, `acm_max`, `extent` of the last embedding,
+    `first_epoch` in which `acm` exceeds gamma at an extent of 20 or more, 0 if none does, and `gradient` of the last epoch;
+    curves per epoch.
     """
 
     gamma: float = 2.6e-4  # in 1 / length of the embedding

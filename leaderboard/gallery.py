@@ -204,7 +204,9 @@ def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
     """Images of either dtype in [0, 1] units."""
     import numpy as np
 
-    return images.astype(np.float32) / np.float32(255 if images.dtype == np.uint8 else 1)
+    scale = np.float32(255 if images.dtype == np.uint8 else 1)
+    shown: NDArray[np.float32] = images.astype(np.float32) / scale
+    return shown
 
 
 def _levels(values: NDArray[Any]) -> NDArray[np.uint8]:

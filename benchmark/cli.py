@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
-from typing import NoReturn
+from itertools import pairwise
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from benchmark.commands import data, looking, poisons, reporting, running, sharing
 
 VERBOSE = ("-v", "--verbose")
+WRONG_USE: Any = typer.BadParameter.__base__  # UsageError of click, which newer typers bring along themselves
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,23 +57,67 @@ poisons_app.command("import")(poisons.import_)
 poisons_app.command("export")(poisons.export)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"unlearnable-bench {version('unlearnable-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
 def main() -> NoReturn:
     """Run the command and turn errors into one sentence and an exit code."""
     verbose = any(flag in sys.argv[1:] for flag in VERBOSE)
     arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    if empty := _empty(arguments):
+        _stop(f"{empty} is given nothing; give it a value or leave it out (is a variable of your shell not set?)", 2)
     try:
-        app(arguments)
+        sys.exit(app(arguments, prog_name="bench", standalone_mode=False))  # the code of typer.Exit, None for a good end
     except BrokenPipeError:  # the reader of our output, `head` for one, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except typer.Abort:
+        _stop("interrupted", 130)
+    except WRONG_USE as error:
+        if sentence := _misuse(error):
+            _stop(sentence, 2)
+        sys.exit(2)  # help was printed for want of a command
     except Exception as error:
         code = _exit_code(error)
         if verbose or code is None:
             raise
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
         _stop(text, code)
-    sys.exit(0)
+
+
+def _empty(arguments: list[str]) -> str:
+    """The option, or the place, at which an argument is empty; '' where none is."""
+    for before, argument in pairwise(["bench", *arguments]):
+        if not argument:
+            return before if before.startswith("-") else f"what follows `{before}`"
+        if re.fullmatch("--[a-z-]+=", argument):
+            return argument[:-1]
+    return ""
+
+
+def _misuse(error: Any) -> str:
+    """What typer says of a wrong option, argument or command, with what to do; '' where it has printed help instead."""
+    said = str(error.format_message()).strip().rstrip(".?").replace(". Did you mean", ", did you mean")
+    said = said[:1].lower() + said[1:].replace("Input should be", "it should be").partition(", unable to parse")[0]
+    if not said or error.ctx is None:
+        return said
+    example = re.search(r"Examples?: `(.+?)`", error.ctx.command.help or "")
+    command = error.ctx.command_path
+    more = f"for example `{example[1]}`" if said.startswith("missing") and example else f"see `{command} --help`"
+    return f"{command.removeprefix('bench').strip()}: {said}; {more}".removeprefix(": ")
 
 
 def _exit_code(error: Exception) -> int | None:

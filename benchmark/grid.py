@@ -22,7 +22,7 @@ from registry.item import split
 from results import Cell, Grid, Records, Table
 from results import cell as cells_
 from results.record import Brief, Failure
-from results.table import NONE
+from results.table import NONE, seeds_of
 
 KINDS = {
     "protocol": "protocols",
@@ -342,7 +342,8 @@ def _like(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
 
 
 def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table | Grid:
-    """Keep the values of axes that match, or replace them: a value or a glob keeps, `old=new` replaces. EntryError."""
+    """Keep the values of axes that match, or replace them: a value or a glob keeps, `old=new` replaces. Seeds that are named
+    are those of the grid then, whether it had them or not. EntryError, FileError."""
     for axis in ("ratio", "part"):
         for wish in selectors.get(axis, ()):
             for changed in split(wish, "=")[1:]:
@@ -351,6 +352,9 @@ def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table
         return table.selected(selectors)
     changes: dict[str, list[Any]] = {}
     for axis, wishes in selectors.items():
+        if axis == "seed":
+            changes |= {axis: list(seeds_of(wishes, table.seed, table.seed))} if wishes else {}
+            continue
         values: list[Any] = list(getattr(table, axis))
         kept: list[Any] = []
         for wish in wishes:
@@ -372,7 +376,7 @@ def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table
 
 
 def _matches(axis: str, value: Any, wish: str) -> bool:
-    if axis in ("seed", "ratio"):
+    if axis == "ratio":
         return float(value) == float(_typed(axis, wish))
     names = {str(value), str(value).partition("(")[0]}
     if axis in KINDS:

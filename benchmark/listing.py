@@ -77,7 +77,14 @@ def named(text: str) -> list[Entry]:
     if not found:
         from registry.catalog import unknown
 
-        raise EntryError(unknown("entry", name, [row.name for c in CATALOGS.values() for row in c.rows], ""))
+        raise EntryError(
+            unknown(
+                "entry",
+                name,
+                [row.name for c in CATALOGS.values() for row in c.rows],
+                "`bench list attacks` shows all of a kind",
+            )
+        )
     return found
 
 

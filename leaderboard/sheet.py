@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from leaderboard.table import UNREADABLE, look_up, slugged
+from leaderboard.table import UNREADABLE, look_up, siblings, slugged
 from registry import DATASETS, EntryError
 from registry.item import SELFTRAINED
 from results import Cell, Grid, Record, Records, Table
@@ -174,6 +174,15 @@ class Finder:
         self.failed = {path.name.removesuffix(".failed.json") for path in records.folder.glob("*.failed.json")}
         self.claimed = set(claimed)
 
+    @cached_property
+    def seeds(self) -> list[int]:
+        return sorted(self.records.seeds())
+
+    def widened(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+        """The cells of a place, and those of other seeds that somebody has measured."""
+        more = [seed for seed in self.seeds if seed not in {cell.seed for cell in cells}]
+        return (*cells, *(one for cell in cells if cell.seed == cells[0].seed for one in siblings(cell, more, self.there)))
+
     def measured(self, cells: Sequence[Cell]) -> tuple[str, str, list[Record]]:
         """Return the state, the reason and the records of the cells of a place, one per seed."""
         runs = [look_up(self.records, c, "not run yet") for c in cells if c.id in self.there or c.id in self.failed]
@@ -309,11 +318,12 @@ def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:
     if one.reason:
         return Spot(one.place, {}, "not-available", f"not available: {one.reason}"), []
     members: dict[str, list[Cell]] = defaultdict(list)
-    for cell in one.cells:
+    every = finder.widened(one.cells)
+    for cell in every:
         members[cell.texts["defense"]].append(cell)
     if len(members) > 1:
         return _best({name: _measured(replace(one, cells=tuple(cells)), finder) for name, cells in members.items()})
-    state, reason, records = finder.measured(one.cells)
+    state, reason, records = finder.measured(every)
     marks, reduced = list(one.place.changes), False
     if not records and state in ("missing", "failed") and (others := finder.instead(one.cells)):
         state, reason, records = ("done" if len(others) == len(one.cells) else "partial"), "", others

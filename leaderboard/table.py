@@ -10,7 +10,7 @@ import logging
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -260,6 +260,7 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     A record that is damaged is a failed cell here, never an error. EntryError for items that nobody has.
     """
     command = f"bench run --grid {shlex.quote(name)}"
+    there, more = records.ids(), sorted(records.seeds() - set(table.seed))
     groups: dict[tuple[str, ...], tuple[dict[str, str], dict[str, dict[str, Run]]]] = {}
     for defense, cells in table.points(resolve):
         for cell in cells:
@@ -267,11 +268,22 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
                 continue  # figures of analyses are printed where a table names one
             point = {axis: cell.texts[axis] for axis in POINT} | {"defense": defense}
             runs = groups.setdefault(tuple(point.values()), (point, {}))[1].setdefault(cell.texts["defense"], {})
-            if cell.id not in runs:
-                runs[cell.id] = look_up(records, cell, f"not run yet: `{command}`")
-    values = [_best(point, [tuple(runs.values()) for runs in members.values()]) for point, members in groups.values()]
+            for one in (cell, *siblings(cell, more, there)):
+                if one.id not in runs:
+                    runs[one.id] = look_up(records, one, f"not run yet: `{command}`")
+    ordered = [
+        (point, [tuple(sorted(runs.values(), key=lambda run: run.cell.seed)) for runs in members.values()])
+        for point, members in groups.values()
+    ]
+    values = [_best(point, members) for point, members in ordered]
     slug = slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
     return _arrange(table.title, table.note, slug, command, values, table.rows, table.columns)
+
+
+def siblings(cell: Cell, seeds: Iterable[int], there: Set[str]) -> list[Cell]:
+    """The cells that differ from a cell in the seed alone and have a record: seeds that a grid does not ask for count too."""
+    copies = (cell.model_copy(update={"seed": seed}) for seed in seeds)
+    return [copy for copy in copies if copy.id in there]
 
 
 def _best(point: Mapping[str, str], members: Sequence[tuple[Run, ...]]) -> Value:

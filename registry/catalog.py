@@ -283,6 +283,8 @@ class Catalog(Mapping[str, Any]):
             if key not in known:
                 raise EntryError(unknown(f"{owner} has no parameter", key, list(known), "", prefix=""))
             fields[key] = known[key].accept(owner, value)
+            if key == "epsilon" and isinstance(fields[key], int | float) and fields[key] < 0:
+                raise EntryError(f"{owner}: epsilon={value} is no radius; expected 0 or more")
             if self.kind == "attacks" and key == "dataset":
                 fields[key] = CATALOGS["datasets"].resolve(fields[key])[0].text
             elif self.kind == "attacks" and key in entry.facts.get("parents", {}):
@@ -357,9 +359,14 @@ def outdated(versions: Mapping[str, str]) -> str:
 
 def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "unknown ") -> str:
     """One sentence for a name that nobody has, with the nearest one that somebody has."""
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    shown = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(set(known))) or 'none'}"
-    return f"{prefix}{noun} {name!r}{shown}" + (f" ({hint})" if hint and not near else "")
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    near.sort(key=lambda other: sorted(other) != sorted(name))  # two letters changed over are the likeliest slip
+    if near:
+        return f"{prefix}{noun} {name!r}; did you mean {near[0]!r}?"
+    shown = ", ".join(sorted(set(known))) or "none"
+    if len(set(known)) > 60 and hint:
+        return f"{prefix}{noun} {name!r}; {hint}"
+    return f"{prefix}{noun} {name!r}; known: {shown}" + (f" ({hint})" if hint else "")
 
 
 # Reading entries from their source
@@ -430,7 +437,8 @@ def _class(
         elif "ClassVar" not in kind:
             if value is None:
                 raise EntryError(f"the field {name!r} has no default; every field of an entry needs one")
-            fields[name] = Field(name, kind, _value(value, constants), _comment(lines, statement.lineno))
+            inherited = fields[name].comment if name in fields else ""
+            fields[name] = Field(name, kind, _value(value, constants), _comment(lines, statement.lineno) or inherited)
     return fields, facts, hooks, paper
 
 
@@ -507,13 +515,14 @@ def _dataclass_fields(found: Any) -> tuple[Field, ...]:
 
 @cache
 def _inherited_comment(found: type, name: str) -> str:
-    try:
-        lines = inspect.getsource(found).splitlines()
-    except (OSError, TypeError):
-        return ""
-    for number, line in enumerate(lines, 1):
-        if line.strip().startswith(f"{name}:"):
-            return _comment(lines, number)
+    for one in found.__mro__:  # a field that is only given another default keeps its meaning
+        try:
+            lines = inspect.getsource(one).splitlines()
+        except (OSError, TypeError):
+            continue
+        for number, line in enumerate(lines, 1):
+            if line.strip().startswith(f"{name}:") and (comment := _comment(lines, number)):
+                return comment
     return ""
 
 

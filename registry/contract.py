@@ -372,17 +372,17 @@ class Protocol:
     lr: float = 0.1  # peak learning rate
     momentum: float = 0.9  # of sgd
     nesterov: bool = False  # of sgd
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # of all weights, as the optimizer has it
     schedule: str = "cosine"  # cosine, cosine-epoch, onecycle, milestones or constant; per step but for cosine-epoch
     milestones: tuple[float, ...] = ()  # parts of training, 0..1, at which the learning rate is multiplied by gamma
-    gamma: float = 0.1
+    gamma: float = 0.1  # factor on the learning rate at a milestone
     warmup: float = 0.0  # part of training over which the learning rate climbs to its peak, 0..1
     floor: float = 0.0  # part of the peak learning rate at which a cosine ends, 0..1
     clip: float = 0.0  # largest gradient norm; 0: no clipping
     augmentation: tuple[str, ...] = ()  # names of benchmark/augment.py, in order
     input_size: int = 0  # side of the images that the network sees, pixels; 0: as the data are
     mean: tuple[float, ...] = ()  # per channel, pixel units; empty: the network sees [0, 1]
-    std: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()  # per channel, pixel units
     precision: str = "auto"  # auto (bf16 where the device multiplies it faster), fp32 or bf16
     threads: int = 0  # CPU threads of one training, they change the result; 0: all cores of the machine
 
@@ -420,11 +420,11 @@ class Contrastive(Protocol):
     drop_last: bool = True
     area: float = 0.08  # smallest part of an image's area that a view shows, 0..1
     probe_data: Literal["poison", "clean"] = "poison"  # what the probe is trained on: as the encoder, or the clean images
-    probe_epochs: int = 100
-    probe_batch: int = 512
-    probe_optimizer: str = "adam"
-    probe_lr: float = 1e-3
-    probe_schedule: str = "constant"
+    probe_epochs: int = 100  # of the linear classifier on the features
+    probe_batch: int = 512  # images
+    probe_optimizer: str = "adam"  # sgd, adam or adamw
+    probe_lr: float = 1e-3  # peak learning rate of the probe
+    probe_schedule: str = "constant"  # as `schedule`
 
     @abstractmethod
     def objective(self, encoder: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from results.cell import Cell
 from results.record import FileError
-from results.table import PAPERS, PLACED, Known, Place, Resolve, Table, read_table, read_toml, table_names
+from results.table import PAPERS, PLACED, Known, Place, Resolve, Table, read_table, read_toml, seeds_of, table_names
 
 KINDS = {
     "protocol": "protocols",
@@ -142,10 +142,16 @@ class Grid:
         return list(found.values())
 
     def selected(self, wishes: Mapping[str, Sequence[str]]) -> Grid:
-        """Keep the places that match, or replace: a value or a glob keeps, `old=new` replaces. FileError if nothing matches."""
+        """Keep the places that match, or replace: a value or a glob keeps, `old=new` replaces. FileError if nothing matches.
+
+        Seeds are no places: those that are named are the seeds of every place, whether it had them or not.
+        """
         places: Iterable[Place] = self.places
         for axis, several in wishes.items():
-            if several:
+            if several and axis == "seed":
+                there = {seed for place in self.places for seed in place.seeds}
+                places = [replace(place, seeds=seeds_of(several, place.seeds, there)) for place in places]
+            elif several:
                 places = _chosen(places, axis, several)
         return replace(self, places=tuple(places), known={})
 
@@ -312,15 +318,9 @@ def _chosen(places: Iterable[Place], axis: str, wishes: Sequence[str]) -> list[P
         old, new = _halves(wish)
         hits = 0
         for number, place in enumerate(places):
-            if axis == "seed":
-                wanted = _seed(wish, old)
-                if wanted not in place.seeds:
-                    continue
-                seeds = tuple(_seed(wish, new) if seed == wanted else seed for seed in place.seeds)
-                places[number] = replace(place, seeds=seeds) if new else place
-            elif not _matches(place, axis, old):
+            if not _matches(place, axis, old):
                 continue
-            elif new:
+            if new:
                 fields = {**place.fields, axis: float(new) if axis == "ratio" else new}
                 change = f"{new} instead of {place.fields[axis]}"
                 places[number] = replace(place, fields=fields, changes=(*place.changes, change))
@@ -328,17 +328,9 @@ def _chosen(places: Iterable[Place], axis: str, wishes: Sequence[str]) -> list[P
             kept.add(number)
         keeps |= not new
         if not hits:
-            there = sorted(
-                {str(place.fields.get(axis, "")) for place in places}
-                if axis != "seed"
-                else {str(seed) for place in places for seed in place.seeds}
-            )
+            there = sorted({str(place.fields.get(axis, "")) for place in places})
             shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
             raise FileError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}")
-    if axis == "seed" and keeps:
-        seeds_kept = {_seed(wish, _halves(wish)[1] or _halves(wish)[0]) for wish in wishes}
-        places = [replace(place, seeds=tuple(s for s in place.seeds if s in seeds_kept)) for place in places]
-        return [place for place in places if place.seeds]
     return [place for number, place in enumerate(places) if number in kept] if keeps else places
 
 
@@ -350,14 +342,6 @@ def _halves(wish: str) -> tuple[str, str]:
         if character == "=" and not depth:
             return wish[:position].strip(), wish[position + 1 :].strip()
     return wish.strip(), ""
-
-
-def _seed(wish: str, text: str) -> int:
-    if not text:
-        return -1
-    if not re.fullmatch(r"\d+", text):
-        raise FileError(f"--seed {wish}: expected a whole number")
-    return int(text)
 
 
 def _matches(place: Place, axis: str, wish: str) -> bool:

@@ -208,6 +208,7 @@ class Brief:
     versions: dict[str, str]
     seconds: dict[str, float]
     texts: dict[str, str]  # of the cell's axes
+    seed: int
 
 
 GIST = {field.name for field in fields(Brief)}
@@ -344,7 +345,7 @@ class Records:
             gist = {key: content[key] for key in ("state", "reason", "versions", "seconds")}
             measured = content["format"] == FORMAT and (content["state"] == "done") == bool(content["metrics"])
             if measured and content["id"] == cell_id == digest(without_texts(content["cell"])):
-                return gist | {"texts": parts}
+                return gist | {"texts": parts, "seed": content["cell"]["seed"]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             pass
         record = self.read(cell_id)  # says what is wrong with it, or finds nothing
@@ -356,7 +357,19 @@ class Records:
             "versions": record.versions,
             "seconds": record.seconds,
             "texts": record.cell.texts,
+            "seed": record.cell.seed,
         }
+
+    def seeds(self) -> set[int]:
+        """The seeds of all records; of those that can be read, where one is damaged."""
+        try:
+            return {brief.seed for brief in self.briefs().values()}
+        except FileError:
+            found = set()
+            for cell_id in self.ids():
+                with suppress(FileError):
+                    found.add(self._brief(cell_id)["seed"])
+            return found
 
     def __iter__(self) -> Iterator[Record]:
         for cell_id in sorted(self.ids()):

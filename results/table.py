@@ -11,7 +11,7 @@ import difflib
 import itertools
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -364,13 +364,39 @@ class Known:
         )
 
 
+def seeds_of(wishes: Sequence[str], own: Sequence[int], there: Collection[int]) -> tuple[int, ...]:
+    """Return the seeds that `--seed` asks for. A number names one, whether a grid has it or not; `old=new` replaces one.
+
+    `own` are the seeds of the place or table, `there` those of the whole grid. FileError.
+    """
+    named: list[int] = []
+    changes: dict[int, int] = {}
+    for wish in wishes:
+        numbers = wish.split("=")
+        if len(numbers) > 2 or not all(re.fullmatch(r"\s*\d+\s*", number) for number in numbers):
+            raise FileError(f"--seed {wish}: expected a whole number from 0 on, or old=new")
+        old, new = int(numbers[0]), int(numbers[-1])
+        if len(numbers) == 1:
+            named.append(old)
+        elif old in there:
+            changes[old] = new
+        else:
+            shown = ", ".join(map(str, sorted(there)))
+            raise FileError(f"--seed {wish}: the grid has no seed {old} to replace; it has {shown}")
+    if named:
+        return tuple(dict.fromkeys([*named, *changes.values()]))
+    return tuple(dict.fromkeys(changes.get(seed, seed) for seed in own))
+
+
 def read_table(name: str) -> Table:
     """Read a shipped table by its name, or a TOML file by its path. FileError names the file, the place and the remedy."""
     path = Path(name) if name.endswith(".toml") else (PAPERS if "/" in name else TABLES) / f"{name}.toml"
     if not path.exists():
         known = ", ".join(table_names())
         if name.endswith(".toml"):
-            raise FileError(f"there is no table file {path}")
+            raise FileError(
+                f"there is no table file {path.absolute()}; name one that is there, or a grid of `bench list grids`"
+            )
         near = difflib.get_close_matches(name, table_names(), 1)
         meant = f"did you mean {near[0]!r}? Grids" if near else "grids"
         raise FileError(

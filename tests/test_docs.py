@@ -126,3 +126,15 @@ def test_the_wheel_holds_the_five_packages_with_tables_and_templates_and_no_reco
     assert {f"leaderboard/templates/{page}.html" for page in ("page", "sheet", "papers", "head")} <= set(names)
     assert {f"{package}/py.typed" for package in ("benchmark", "registry", "poisons", "results", "leaderboard")} <= set(names)
     assert not [name for name in names if "/records/" in name or "/cache/" in name or name.startswith("tests")]
+
+
+@pytest.mark.parametrize("kind", CATALOGS)
+def test_every_parameter_says_what_it_means(kind):
+    """`bench show` and the pages print what stands behind a field; a name alone, `steps`, says nothing."""
+    silent = [
+        f"{row.name}.{field.name}"
+        for row in CATALOGS[kind].rows
+        for field in row.fields
+        if not field.hidden | bool(field.comment)
+    ]
+    assert not silent

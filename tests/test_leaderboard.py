@@ -100,6 +100,17 @@ def every_text(b):
     return [*(str(text) for text in files), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
 
 
+def test_a_seed_that_was_added_shows_in_the_table_of_its_grid(full):
+    """`bench run --grid G --seed 2` adds to G's numbers; a seed that nobody ran is not missing, a damaged record hides none."""
+    more = cells(TABLE.replaced(seed=[2]))["ops", "none", 2]
+    full.write(record(more, 0.3))
+    (full.folder / "0123456789abcdef.json").write_text("{")
+    b = made(full)
+    assert [run.cell.seed for run in b.values["ops", "none"].runs] == [0, 1, 2] and b.values["ops", "none"].state == "done"
+    assert b.values["ops", "bdr"].n == 2 and b.coverage["missing"] == 0
+    assert not others(full, b.shown)
+
+
 def test_mean_spread_and_drop_are_those_of_the_seeds(full):
     """The numbers that people cite: sample deviation over seeds, and points below the clean row of the same column."""
     b = made(full)

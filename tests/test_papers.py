@@ -282,6 +282,8 @@ def test_selectors_keep_or_replace_what_a_table_runs():
     assert {p.fields["attack"] for p in grid.selected({"attack": ["ops"]}).places} == {"ops(seed=0)"}
     assert {p.labels["attack"] for p in grid.selected({"attack": ["LSP", "a?"]}).places} == {"LSP", "AR"}
     assert {p.seeds for p in grid.selected({"seed": ["0"]}).places} == {(0,)}
+    assert {p.seeds for p in grid.selected({"seed": ["0", "7"]}).places} == {(0, 7)}, "seeds are no places of a table"
+    assert {p.seeds for p in grid.selected({"seed": ["0=7"]}).places} == {(7, 1, 2)}
     moved = grid.selected({"dataset": ["cifar10=cifar10-jpeg75"], "architecture": ["resnet18"]})
     assert {p.fields["dataset"] for p in moved.places} == {"cifar10-jpeg75"}
     assert {p.changes for p in moved.places} == {("cifar10-jpeg75 instead of cifar10",)}
@@ -294,7 +296,7 @@ def test_selectors_keep_or_replace_what_a_table_runs():
     ("wishes", "told"),
     [
         ({"architecture": ["resnet19"]}, r"--architecture resnet19: the grid has no such architecture; it has .*resnet18"),
-        ({"seed": ["9"]}, r"--seed 9: the grid has no such seed; it has 0, 1, 2"),
+        ({"seed": ["9=1"]}, r"--seed 9=1: the grid has no seed 9 to replace; it has 0, 1, 2"),
         ({"seed": ["x"]}, "--seed x: expected a whole number"),
         ({"ratio": ["x"]}, "--ratio x: expected a number from 0 to 1"),
     ],

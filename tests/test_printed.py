@@ -101,6 +101,16 @@ def test_ours_is_the_mean_over_seeds_in_the_unit_of_the_table(records):
     assert one.difference == pytest.approx(0.5) and one.state == "done" and len(one.records) == 3
 
 
+def test_a_seed_that_was_added_counts_in_a_printed_table(records):
+    """Four seeds of one place, three of the others: the mean is over what was measured."""
+    measure(records, chosen())
+    wanted = next(one for one in chosen(attack="OPS", defense="JPEG").wanted(resolve, lacking))
+    records.write(record(wanted.cells[0].model_copy(update={"seed": 7}), 0.5))
+    made = sheet(records)
+    assert list(spot(made, "OPS", "JPEG").per_seed) == [0, 1, 2, 7] and spot(made, "OPS", "JPEG").state == "done"
+    assert spot(made, "OPS", "w/o").n == 3
+
+
 def test_fractions_stay_fractions(tmp_path):
     """Tables 8 and 11 print 0.1009 where others print 10.09."""
     grid = read_grid("d-vae/table-8")

@@ -71,8 +71,9 @@ def run(
 ) -> None:
     """Plan and run the cells of a grid that have no record yet, then print its table.
 
-    With --grid, a value or glob on an axis keeps the cells that match and old=new replaces; without --grid the axes are what
-    you give (defaults: protocol quick, data set digits, attack and defense none, architecture small-cnn, seed 0).
+    With --grid, a value or glob on an axis keeps the cells that match and old=new replaces; `--seed 0,1,2` names the seeds that
+    you want, whether the grid has them or not, and its table shows all that were measured. Without --grid the axes are what you
+    give (defaults: protocol quick, data set digits, attack and defense none, architecture small-cnn, seed 0).
 
     Examples: `bench run --grid quick`, `bench run --attack lsp,none --defense 'none,jpeg(quality=10)' --seed 0,1`
     """
@@ -102,6 +103,7 @@ def run(
 
 def retry(
     grid: Grid = "quick",
+    seed: SeedAxis = None,
     executor: Executor = "local",
     workers: int | None = None,
     cells_per_device: PerDevice = 1,
@@ -119,14 +121,14 @@ def retry(
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {})
+    name, table = driver.choose(grid, selectors(seed=seed))
     options = driver.Options(
         executor, workers, cells_per_device, device, retry=True, profile=profile, cells_per_job=cells_per_job, wait=wait
     )
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
-def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
     """Say how far a grid is, from its files alone, and from SLURM's queue where there is one.
 
     Example: `bench status --grid quick`
@@ -134,7 +136,7 @@ def status(grid: Grid = "quick", workspace: Where = None, as_json: Json = False)
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {})
+    name, table = driver.choose(grid, selectors(seed=seed))
     _print_status(name, driver.stands(name, table, space), as_json)
 
 
@@ -148,7 +150,7 @@ def _print_status(name: str, plan: Plan, as_json: bool) -> None:
             print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
 
 
-def attach(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
     """Watch a grid until none of its cells is queued or running. Ctrl-C leaves the jobs alone.
 
     Example: `bench attach --grid quick`
@@ -156,13 +158,13 @@ def attach(grid: Grid = "quick", workspace: Where = None, as_json: Json = False)
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {})
+    name, table = driver.choose(grid, selectors(seed=seed))
     plan = driver.attach(name, table, space, as_json)
     _print_status(name, plan, as_json)
     _exit(plan)
 
 
-def cancel(grid: Grid = "quick", workspace: Where = None, as_json: Json = False) -> None:
+def cancel(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
     """Stop the runs that have cells of a grid: queued jobs are cancelled, running ones end. What is finished stays.
 
     Example: `bench cancel --grid quick`
@@ -170,7 +172,7 @@ def cancel(grid: Grid = "quick", workspace: Where = None, as_json: Json = False)
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {})
+    name, table = driver.choose(grid, selectors(seed=seed))
     count = driver.cancel(table, space)
     if as_json:
         return print_json({"grid": name, "cancelled": count})
@@ -180,6 +182,7 @@ def cancel(grid: Grid = "quick", workspace: Where = None, as_json: Json = False)
 def logs(
     cell: Annotated[str | None, typer.Argument(help="A cell's id; else the failed cells of the grid.")] = None,
     grid: Grid = "quick",
+    seed: SeedAxis = None,
     lines: Annotated[int, typer.Option(help="How many lines of a job's log, from its end.", min=1)] = 40,
     workspace: Where = None,
     as_json: Json = False,
@@ -192,7 +195,7 @@ def logs(
     from benchmark import grid as grids
 
     space = workspace_of(workspace)
-    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, {})[1])[0]}
+    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, selectors(seed=seed))[1])[0]}
     rows = [
         {"cell": f.cell.label, "id": f.id, "kind": f.kind, "message": f.message, "attempts": f.attempts, "log": f.log}
         for f in records_of(space).failures()

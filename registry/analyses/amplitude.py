@@ -22,7 +22,7 @@ class Amplitude(Analysis):
     the perturbations themselves or, for estimates, of their difference to the true ones.
     """
 
-    of: Literal["poison", "estimate"] = "poison"
+    of: Literal["poison", "estimate"] = "poison"  # the poison's perturbations, or those that the defense d-vae finds
 
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purify-log")

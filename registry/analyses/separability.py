@@ -27,9 +27,9 @@ class Separability(Analysis):
     diverges is taken back and ends it. Fewer images are easier to separate: figures of sets of different size do not compare.
     """
 
-    of: Literal["perturbation", "image", "purified"] = "perturbation"
+    of: Literal["perturbation", "image", "purified"] = "perturbation"  # what is classified: perturbations, or images
     steps: int = 500  # of L-BFGS, 20 iterations each
-    lr: float = 0.5
+    lr: float = 0.5  # of L-BFGS
     hidden: int = 0  # units of a tanh layer; 0: none
 
     paper = LEARN_FROM_UNLEARNABLE

@@ -19,7 +19,7 @@ class Embedding(Analysis):
     cluster measure `acm` and the `extent` of the picture.
     """
 
-    of: Literal["perturbation", "image", "purified"] = "perturbation"
+    of: Literal["perturbation", "image", "purified"] = "perturbation"  # what is drawn: perturbations, or images
     per_class: int = 0  # images of each class; 0: 100, or 50 where there are more than ten classes
 
     paper = TRANSFERABLE_UNLEARNABLE

@@ -34,14 +34,14 @@ class DisentanglingVae(Attack):
     images are 3 steps an epoch, so `steps` makes it longer. Images are rounded to 8 bits.
     """
 
-    mode: Literal["increase", "rebuild"] = "increase"
+    mode: Literal["increase", "rebuild"] = "increase"  # increase: more images, from a few; rebuild: the whole poison, estimated
     seed_ratio: float = 0.01  # of increase: fraction of the poison that is known, above 0 to 1
     project: bool = False  # keep the new perturbations within the budget of the poison at the left
     kld1: float = 1.0  # rate, nats per latent position
     shrink: int = 2  # factor by which the encoder shrinks the sides, 2 or 8
-    epochs: int = 60
+    epochs: int = 60  # passes over what is known
     steps: int = 2000  # training steps at least: more epochs where these are fewer
-    batch: int = 128
+    batch: int = 128  # images
     lr: float = 0.005  # of Adam, cosine to 0
     width: int = 64  # channels of the first layers; latents have four times as many
 

@@ -33,9 +33,9 @@ class DeepConfuse(Attack):
     """
 
     epsilon: float = 0.032  # linf radius, pixel units; 8.16 levels, of which 8 are left in 8 bits
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
     surrogate: str = "vgg11"  # its features; the head is the attack's own
-    trials: int = 1000
+    trials: int = 1000  # new classifiers, one after the other, while one painter learns
     epochs: int = 20  # per trial, and of the classifier that judges it
     batch: int = 256  # images
     lr: float = 0.01  # of the classifiers, plain descent, and of the step ahead

@@ -41,10 +41,10 @@ class ErrorMinimizing(Attack):
     weight_steps=20, weight_decay=5e-5; ImageNet epsilon=16/255, weight_steps=100, batch=32, stop_error=0.1, weight_decay=5e-5.
     """
 
-    variant: Literal["paper", "original", "lfu", "tue", "apb", "rem"] = "paper"
+    variant: Literal["paper", "original", "lfu", "tue", "apb", "rem"] = "paper"  # whose code or text, see above
     epsilon: float = 8 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
-    surrogate: str = "resnet18"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
     staged: bool = False  # train the surrogate in stages, as the defense st trains victims
     stages: int = 2  # of staged training; the staged-training paper takes 3 for CIFAR-100
@@ -52,11 +52,9 @@ class ErrorMinimizing(Attack):
     batch: int = 0  # images per training step; 0: 512, apb and rem 128
     noise_steps: int = 0  # signed steps per round, or per batch for rem; 0: 20, rem 10, apb 5
     step_size: float = 0.0  # pixel units; 0: epsilon / 10, apb and rem epsilon / 5
-    start: Literal["zero", "uniform"] = (
-        "zero"  # of the noise; the authors start uniformly at 16/255 and 24/255; rem always does
-    )
+    start: Literal["zero", "uniform"] = "zero"  # of the noise; theirs is uniform at 16/255 and 24/255, and in rem always
     lr: float = 0.1  # constant; rem: a tenth of it after 0.4 and 0.8 of training
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # of the surrogate's descent
     stop_error: float = 0.01  # fraction of the training images; not for rem
     max_rounds: int = 50  # not for rem
     train_steps: int = 5000  # of rem alone

@@ -29,10 +29,10 @@ class ClassWise(Attack):
     their code: ImageNet epsilon=16/255, weight_steps=100, batch=32, stop_error=0.1, weight_decay=5e-5.
     """
 
-    variant: Literal["paper", "original"] = "paper"
+    variant: Literal["paper", "original"] = "paper"  # paper: noise as found; original: without its negative half
     epsilon: float = 8 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
-    surrogate: str = "resnet18"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
     staged: bool = False  # train the surrogate in stages, as the defense st trains victims
     stages: int = 2  # of staged training; the staged-training paper takes 3 for CIFAR-100
@@ -42,9 +42,9 @@ class ClassWise(Attack):
     step_size: float = 0.0  # pixel units; 0: epsilon / 10
     part: float = 0.2  # fraction of each class on which noise is searched and the end is judged
     lr: float = 0.1  # constant
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # of the surrogate's descent
     stop_error: float = 0.01  # fraction of that part
-    max_rounds: int = 50
+    max_rounds: int = 50  # an end where the error stays
 
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "part": 1.0, "max_rounds": 5}
     paper = EM

@@ -32,15 +32,15 @@ class Hypocritical(Attack):
     training; mean and deviation of the pixels are those of the data at hand.
     """
 
-    variant: Literal["paper", "p2", "p5"] = "paper"
-    norm: Literal["linf", "l2"] = "linf"
+    variant: Literal["paper", "p2", "p5"] = "paper"  # which of the three, see above; p5 asks no surrogate
+    norm: Literal["linf", "l2"] = "linf"  # l2 bounds the length of a perturbation, linf its largest value
     epsilon: float = 8 / 255  # radius in `norm`, pixel units
-    surrogate: str = "resnet18"
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     epochs: int = 0  # of the surrogate; 0: 10, p2 150
     batch: int = 128  # images per training step
     train_epsilon: float = 2 / 255  # linf radius of the surrogate's adversary, pixel units; not for p2
     train_attack_steps: int = 10  # steps of that adversary, each a quarter of its radius
-    steps: int = 100
+    steps: int = 100  # signed steps of the noise; not for p5
     step_size: float = 0.0  # pixel units; 0: epsilon / 10, in l2 epsilon / 5
 
     small: ClassVar[dict[str, Any]] = {

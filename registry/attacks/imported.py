@@ -25,7 +25,7 @@ class Imported(Attack):
 
     content: str = ""  # which poison: sha- and the first 16 digits of the sha256 of images and labels
     name: str = "poison"  # what it is, for people
-    norm: Literal["none", "linf", "l2", "l0"] = "none"
+    norm: Literal["none", "linf", "l2", "l0"] = "none"  # the bound that it must keep; none: measured only
     epsilon: float = 0.0  # radius in the norm, pixel units
 
     seedless: ClassVar[bool] = True

@@ -36,9 +36,9 @@ class NeuralTangentGeneralization(Attack):
     No surrogate is trained: kernels need no passes.
     """
 
-    variant: Literal["paper", "released"] = "paper"
+    variant: Literal["paper", "released"] = "paper"  # paper: steps that add up; released: one step, a fifth left clean
     epsilon: float = 8 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
     kernel: Literal["cnn", "fnn"] = "cnn"  # two convolutions with ReLU and three dense layers; or five dense layers with erf
     time: float = 64.0  # of gradient descent at rate 1, the authors' default
     block: int = 512  # images that are moved together

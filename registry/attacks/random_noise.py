@@ -20,7 +20,7 @@ class RandomNoise(Attack):
     as per value. `dist=uniform` is the form in the code of Huang et al. (ICLR 2021).
     """
 
-    kind: Literal["class", "sample"] = "class"
+    kind: Literal["class", "sample"] = "class"  # class: one pattern for all images of a class; sample: one for each image
     dist: Literal["sign", "uniform"] = "sign"  # -epsilon or epsilon; or anything between
     epsilon: float = 8 / 255  # linf radius, pixel units
 

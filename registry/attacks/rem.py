@@ -37,16 +37,16 @@ class RobustErrorMinimizing(Attack):
     noise_steps=7, step_size=2/255, samples=4, adversary_steps=7, adversary_step_size=1/255.
     """
 
-    variant: Literal["paper", "apb"] = "paper"
+    variant: Literal["paper", "apb"] = "paper"  # paper: the authors' code; apb: APBench's
     epsilon: float = 8 / 255  # linf radius of the noise, pixel units
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
     adversary_epsilon: float = 4 / 255  # linf radius of the adversary, pixel units; apb has its own
-    adversary: Literal["pgd", "fgsm", "tpgd", "apgd"] = "pgd"
+    adversary: Literal["pgd", "fgsm", "tpgd", "apgd"] = "pgd"  # the attack of both updates; pgd is the paper's
     noise_adversary: Literal["same", "uniform", "none"] = "same"  # while noise is made; same: `adversary`
     weight_adversary: Literal["same", "none"] = "same"  # while the surrogate is trained
-    adversary_steps: int = 10
+    adversary_steps: int = 10  # steps of the adversary
     adversary_step_size: float = 0.0  # pixel units; 0: a fifth of its radius, of tpgd a quarter
-    surrogate: str = "resnet18"
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     augment: Literal["none", "cg"] = "none"  # cg: colour jitter and grayscale while noise and surrogate are made
     staged: bool = False  # train the surrogate in stages, as the defense st trains victims
     stages: int = 2  # of staged training; the staged-training paper takes 3 for CIFAR-100
@@ -56,7 +56,7 @@ class RobustErrorMinimizing(Attack):
     step_size: float = 0.0  # pixel units; 0: epsilon / 5
     samples: int = 5  # random views per noise step; not for apb
     lr: float = 0.1  # a tenth of it after 0.4 and 0.8 of training; apb: constant
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # of the surrogate's descent
     max_rounds: int = 50  # of apb alone
 
     small: ClassVar[dict[str, Any]] = {

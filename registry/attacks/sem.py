@@ -30,20 +30,20 @@ class StableErrorMinimizing(Attack):
     """
 
     epsilon: float = 8 / 255  # linf radius of the noise, pixel units
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
     adversary_epsilon: float = 4 / 255  # linf radius of the adversary that trains the surrogate, pixel units
     components: Literal["both", "noise", "weights", "none"] = "both"  # the draws in the noise, the adversary of the weights
     random_epsilon: float = -1.0  # of the uniform draws, pixel units; below 0: adversary_epsilon, as in the code
-    adversary_steps: int = 10
+    adversary_steps: int = 10  # steps of the adversary that trains the surrogate
     adversary_step_size: float = 0.0  # pixel units; 0: adversary_epsilon / 5
-    surrogate: str = "resnet18"
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     train_steps: int = 5000  # batches
     batch: int = 128  # images
     noise_steps: int = 10  # signed steps per batch
     step_size: float = 0.0  # pixel units; 0: epsilon / 5
     samples: int = 5  # random views per noise step
     lr: float = 0.1  # a tenth of it after 0.4 and 0.8 of training
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # of the surrogate's descent
 
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",

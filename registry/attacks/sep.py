@@ -34,14 +34,14 @@ class SelfEnsembleProtection(Attack):
     data.
     """
 
-    variant: Literal["sep", "fa", "fa-vr", "fa-vr-released"] = "fa-vr"
+    variant: Literal["sep", "fa", "fa-vr", "fa-vr-released"] = "fa-vr"  # what of the checkpoints is averaged, see above
     epsilon: float = 2 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
-    surrogate: str = "resnet18"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     epochs: int = 120  # of the surrogate
     batch: int = 128  # images per training step
     checkpoints: int = 0  # evenly spaced, the last epoch's among them; 0: 15 for fa-vr, else 30
-    steps: int = 30
+    steps: int = 30  # signed steps of the noise
     step_size: float = 1 / 255  # pixel units
     inner_steps: int = 0  # of the walk of fa-vr; 0: as many as checkpoints
 

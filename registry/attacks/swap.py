@@ -27,7 +27,7 @@ class Swap(Attack):
     image, where the authors' was not yet clipped.
     """
 
-    mode: Literal["intra", "inter", "shuffle"] = "intra"
+    mode: Literal["intra", "inter", "shuffle"] = "intra"  # to images of the same class, of another, or of any
 
     chained: ClassVar[bool] = True
     small: ClassVar[dict[str, Any]] = {"mode": "inter"}

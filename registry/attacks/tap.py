@@ -32,15 +32,15 @@ class TargetedAdversarialPoisoning(Attack):
     the data at hand; shifts go up to an eighth of the side on every image size, also in place of random resized crops.
     """
 
-    variant: Literal["paper", "rem"] = "paper"
+    variant: Literal["paper", "rem"] = "paper"  # paper: the authors' code; rem: that of two papers of the benchmark
     targeted: bool = True  # towards label y + 1; else away from y
     epsilon: float = 8 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
-    surrogate: str = "resnet18"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
+    surrogate: str = "resnet18"  # the network that noise is made against: any architecture
     epochs: int = 40  # of the surrogate; not for rem
     train_steps: int = 40000  # of the surrogate, for rem alone
     batch: int = 128  # images per training step
-    steps: int = 250
+    steps: int = 250  # signed steps of the noise, from each start
     step_size: float = 0.0  # pixel units; 0: epsilon / 20, rem epsilon / 125
     restarts: int = 0  # 0: 8, rem 1
 

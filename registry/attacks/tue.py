@@ -37,10 +37,10 @@ class Transferable(Attack):
     Changed: noise is rounded to 8 bits, theirs truncated; no extra noise pass where an epoch's batches divide evenly.
     """
 
-    variant: Literal["paper", "demo"] = "paper"
-    backbone: Literal["simclr", "moco", "simsiam"] = "simclr"
+    variant: Literal["paper", "demo"] = "paper"  # paper: as printed; demo: the published commands
+    backbone: Literal["simclr", "moco", "simsiam"] = "simclr"  # the contrastive method that is made easy
     epsilon: float = 8 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
     surrogate: str = "resnet18"  # the encoder
     csd_weight: float = 0.0  # of the discriminant beside the contrastive loss; 0: 0.1, moco 1
     spread_gradient: bool = False  # whether noise moves to shorten the distances within its class, too

@@ -33,10 +33,10 @@ class UnlearnableContrastive(Attack):
     a noise pass takes incomplete batches as well. Their BYOL is not here.
     """
 
-    variant: Literal["cp-s", "cp-c", "tue"] = "cp-s"
-    backbone: Literal["simclr", "moco", "simsiam"] = "simclr"
+    variant: Literal["cp-s", "cp-c", "tue"] = "cp-s"  # cp-s: noise per image; cp-c: per class; tue: another paper's, no labels
+    backbone: Literal["simclr", "moco", "simsiam"] = "simclr"  # the contrastive method that is made easy
     epsilon: float = 8 / 255  # linf radius, pixel units
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] = "linf"  # the norm of the budget; no other
     surrogate: str = "resnet18"  # the encoder
     class_epochs: int = 1000  # turns of cp-c, and of the class-wise noise that cp-s starts from
     class_batches: int = 20  # training steps, and batches whose noise moves, of such a turn

@@ -24,7 +24,7 @@ class AdversarialTraining(Defense):
     """
 
     epsilon: float = 8 / 255  # radius in the units of `norm`, pixels in [0, 1]
-    steps: int = 10
+    steps: int = 10  # of the adversary, in every training step
     step_size: float = 0.0  # in the units of `norm`; 0: 2 epsilon / steps in linf (1.6/255 at the defaults), 2.5 in l2
     norm: str = "linf"  # linf or l2
     begin: str = "uniform"  # uniform, gaussian or none

@@ -51,15 +51,15 @@ class DisentanglingVae(Defense):
     kld2: float = 3.0  # rate of round two
     stages: int = 2  # rounds, 1 or 2
     disentangle: bool = True  # find and subtract perturbations
-    ablation: Literal["full", "wo_s1", "wo_i2_in_s2", "wo_s2", "wo_i3", "s1_then_i3"] = "full"
+    ablation: Literal["full", "wo_s1", "wo_i2_in_s2", "wo_s2", "wo_i3", "s1_then_i3"] = "full"  # what is left out, see above
     detect: bool = False  # purify only what looks poisoned, for sets that are poisoned in part
     shrink: int = 2  # factor by which the encoder of round one shrinks the sides, 2 or 8; in round two it is 2
     epochs: int = 60  # of each autoencoder
-    batch: int = 128
+    batch: int = 128  # images
     lr: float = 0.005  # of Adam, cosine to 0
     width: int = 64  # channels of the first layers; latents have four times as many
     detector: str = "resnet18"  # network that decides what is poisoned
-    detector_epochs: int = 60
+    detector_epochs: int = 60  # of the detector
 
     paper = D_VAE
     small: ClassVar[dict[str, Any]] = {"epochs": 2, "width": 8, "batch": 32, "detector": "small-cnn", "detector_epochs": 2}

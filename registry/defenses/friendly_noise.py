@@ -27,7 +27,7 @@ class FriendlyNoise(Defense):
     epsilon: float = 16 / 255  # linf radius of the friendly noise, pixel units
     random: float = 8 / 255  # the random noise is this or minus this, pixel units
     begin: float = 0.125  # part of training after which the friendly noise is found, 0..1
-    steps: int = 30
+    steps: int = 30  # of descent, in which the friendly noise is found
     step_size: float = 100.0  # learning rate, a tenth from half of the steps on and a hundredth from seven tenths on
     size_weight: float = 1.0  # of the noise's mean square against the divergence
 

@@ -17,7 +17,7 @@ class Gamma(Defense):
     """
 
     low: float = 0.5  # exponent; not stated
-    high: float = 1.5
+    high: float = 1.5  # exponent; not stated
 
     paper = STAGED_TRAINING
 

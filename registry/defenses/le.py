@@ -36,7 +36,7 @@ class LearnableExamples(Defense):
     weights: str = "selftrained"  # a folder of $BENCH_DATA/weights
     checksum: str = ""  # of that folder
     level: int = 20  # noise to start from, of 1,000
-    rounds: int = 4
+    rounds: int = 4  # how often noise is added and walked back
     steps: int = 0  # passes of the network per image and round; 0: one per level with weights, as published, 5 without
     switch: int = 10  # steps, counted from 0, up to which LPIPS guides and above which pixels do
     guide: float = 70_000.0  # the published scale of the guidance; 0: none

@@ -23,11 +23,11 @@ class OrthogonalProjection(Defense):
 
     epochs: int = 20  # the code's; the text names 60 for CIFAR-100
     batch: int = 1024  # images; 0: the whole set in one step
-    lr: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    lr: float = 0.1  # of the linear classifier
+    momentum: float = 0.0  # of its descent
+    weight_decay: float = 0.0  # of its weights
     drops: bool = True  # divide the learning rate by ten at half and at three quarters of the epochs
-    center: bool = False
+    center: bool = False  # fit and project around the mean image; not in the paper
 
     paper = LEARN_FROM_UNLEARNABLE
 

@@ -30,7 +30,7 @@ class MoCo(Contrastive):
     weight_decay: float = 1e-4
     temperature: float = 0.2  # by which similarities are divided
     queue: int = 4096  # keys
-    key_momentum: float = 0.99
+    key_momentum: float = 0.99  # of the slow copy that encodes the keys, per step
     splits: int = 8  # parts of a batch that batch normalisation sees
     probe_optimizer: str = "sgd"
     probe_lr: float = 30.0

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from leaderboard.language import DASH, MINUS, environment
 from leaderboard.figures import ceiling, step
+from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
 from leaderboard.sheet import DEVIATES, TIDY, WITHIN, Sheet, Spot
 
@@ -179,7 +179,7 @@ def site(sheet: Sheet, frame: dict[str, Any], links: Mapping[str, str]) -> dict[
 
 def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any]:
     links, top = links or {}, _top(sheet)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for number, row in enumerate(sheet.rows):
         heads = [{"label": label, "level": n, "span": _rows(sheet.rows, number, n + 1)} for n, label in enumerate(row)]
         cells = [_cell(sheet.spots.get((row, column)), links, top) for column in sheet.columns]
@@ -257,9 +257,7 @@ def _accuracy(spot: Spot) -> float | None:
 
 def _top(sheet: Sheet) -> float:
     """Where the colours of a sheet end, as on a board: the best of clean training, up to the next tenth."""
-    clean = [
-        found for spot in sheet.cells if spot.place.fields["attack"] == "none" and (found := _accuracy(spot)) is not None
-    ]
+    clean = [found for spot in sheet.cells if spot.place.fields["attack"] == "none" and (found := _accuracy(spot)) is not None]
     return ceiling(clean)
 
 

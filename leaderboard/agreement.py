@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from leaderboard.sheet import Sheet, Spot, sheets
+from leaderboard.sheet import ALIKE, DEVIATES, UNJUDGED, WITHIN, Sheet, Spot, sheets
 from leaderboard.table import POINT
-from registry import lacking, resolve
+from registry import PROTOCOLS, EntryError, lacking, resolve
 from results import FileError, Grid, Records, read_grid
 from results.papers import paper_tables
 
-LARGEST = 20  # deviations that are listed
+LARGEST, SHOWN = 20, 10  # deviations that are listed, and on a terminal
+FELT = 5.0  # points: papers that differ by less have recipes that explain it
 
 
 def chosen(name: str | None, wishes: Mapping[str, Sequence[str]]) -> Grid:
@@ -32,7 +34,11 @@ def compare(name: str | None, wishes: Mapping[str, Sequence[str]], records: Reco
 
 def of(grid: Grid, records: Records) -> dict[str, Any]:
     """Compare a grid with the records."""
-    made = sheets(grid, records, resolve, lacking)
+    return summed(sheets(grid, records, resolve, lacking))
+
+
+def summed(made: Sequence[Sheet]) -> dict[str, Any]:
+    """Compare what was measured of printed tables with what they print, and papers with each other."""
     papers: dict[str, list[Sheet]] = defaultdict(list)
     for sheet in made:
         papers[sheet.table.paper].append(sheet)
@@ -62,7 +68,43 @@ def of(grid: Grid, records: Records) -> dict[str, Any]:
             }
             for sheet, spot in far[:LARGEST]
         ],
+        "disputes": disputes(made),
     }
+
+
+def disputes(made: Sequence[Sheet]) -> list[dict[str, Any]]:
+    """What two papers print of one attack, defense, data set and network, where it is `FELT` points apart: the farthest first.
+
+    Recipes of training differ between papers; training with labels and without is never compared.
+    """
+    groups: dict[tuple[str, ...], list[tuple[Sheet, Spot]]] = defaultdict(list)
+    for sheet in made:
+        for spot in sheet.cells:
+            fields, printed = spot.place.fields, spot.printed
+            if spot.place.metric == "test_acc" and printed is not None and spot.paper is not None and printed.quality == "ok":
+                rest = tuple(str(fields[axis]) for axis in POINT if axis != "protocol")
+                groups[(*rest, str(fields["measure"]), str(_without_labels(str(fields["protocol"]))))].append((sheet, spot))
+    found = []
+    for several in groups.values():
+        values: dict[tuple[str, float], tuple[Sheet, Spot]] = {}
+        for sheet, spot in several:
+            values.setdefault((sheet.table.paper, 100 * (spot.paper or 0.0) / spot.place.unit), (sheet, spot))
+        apart = max((abs(a - b) for p, a in values for q, b in values if p != q), default=0.0)
+        if apart >= FELT:
+            fields = several[0][1].place.fields
+            found.append(
+                {axis: str(fields[axis]) for axis in ("dataset", "attack", "defense", "architecture", "ratio")}
+                | {"apart": round(apart, 4)}
+                | {"values": [{"paper": p, "table": sheet.name, "value": v} for (p, v), (sheet, _) in values.items()]}
+            )
+    return sorted(found, key=lambda row: (-row["apart"], row["dataset"], row["attack"], row["defense"]))
+
+
+def _without_labels(protocol: str) -> bool:
+    try:
+        return "objective" in PROTOCOLS.entry(protocol.partition("(")[0].partition("@")[0]).hooks
+    except EntryError:
+        return False
 
 
 def _compared(sheet: Sheet) -> list[Spot]:
@@ -125,34 +167,89 @@ def kendall(spots: Sequence[Spot]) -> float | None:
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Write a comparison for people."""
-    shown = [row for row in found["tables"] if row["measured"] or row["reduced"]]
-    lines = [_line(row["table"], row) for row in shown]
-    lines += [_line(row["paper"], row) for row in found["papers"] if len(found["papers"]) > 1]
-    lines.append(_line("all", found["overall"]))
-    if not shown:
+    """Write a comparison for people: coverage, a line per table with a number and per paper, what deviates most."""
+    overall, papers = found["overall"], found["papers"]
+    there = [row for row in found["tables"] if row["measured"] or row["reduced"]]
+    lines = [coverage(overall) + "."]
+    if not there:
         lines.append("nothing of it is measured here yet; `bench run --grid NAME` measures, `bench list grids` names")
+    rows = [(row["table"], row) for row in there] + [(row["paper"], row) for row in papers if len(papers) > 1 or not there]
+    rows += [("all", overall)] if len(papers) > 1 else []
+    shown = [column for column in COLUMNS if column.always or any(column.of(row) for _, row in rows)]
+    body = [(name, *(column.of(row) or "-" for column in shown)) for name, row in rows]
+    lines += ["", *_aligned([("", *(column.head for column in shown)), *body])]
+    lines += ["", *(f"{column.head}: {column.means}" for column in shown if column.means)]
     if found["deviations"]:
-        lines.append("largest deviations, in points:")
-    for row in found["deviations"][:10]:
+        lines += ["", "largest differences from the papers, in points:"]
+    for row in found["deviations"][:SHOWN]:
         place = " / ".join((*row["row"], *row["column"]))
-        instead = f" ({'; '.join(row['instead'])})" if row["instead"] else ""
+        rest = "; ".join((row["verdict"], *row["instead"]))
         lines.append(
-            f"  {row['difference']:+7.2f}  {row['table']}  {place}: {row['ours']:.2f}, paper {row['paper']:g}{instead}"
+            f"  {row['difference']:+7.2f}  {row['table']}  {place}: {row['ours']:.2f}, paper {row['paper']:g} ({rest})"
+        )
+    if found["disputes"]:
+        lines += ["", "where papers differ most from each other, in points:"]
+    for row in found["disputes"][:SHOWN]:
+        values = "; ".join(f"{value['table']} {value['value']:g}" for value in row["values"])
+        lines.append(
+            f"  {row['apart']:7.2f}  {row['dataset']}, {row['attack']} x {row['defense']}, {row['architecture']}: {values}"
         )
     return "\n".join(lines)
 
 
-def _line(name: str, row: Mapping[str, Any]) -> str:
-    parts = [f"{name}: {row['measured']} of {row['cells']} cells measured"]
+def coverage(row: Mapping[str, Any]) -> str:
+    """Say how much of what papers print is measured."""
+    said = f"{row['measured']:,} of {row['cells']:,} printed numbers are measured at full size"
     if row["measured"] != row["exact"]:
-        parts.append(f"{row['exact']} of them without stand-ins")
-    if row["reduced"]:
-        parts.append(f"{row['reduced']} reduced ones besides")
-    if row["mean_abs_diff"] is not None:
-        parts.append(", ".join(f"{row[f'within_{k}']} within {k}" for k in (1, 2, 5)) + " points")
-        parts.append(f"mean difference {row['mean_abs_diff']:.2f}")
-    for axis in ("attacks", "defenses"):
-        if row[f"tau_{axis}"] is not None:
-            parts.append(f"tau of {axis} {row[f'tau_{axis}']:.2f}")
-    return "; ".join(parts)
+        said += f" ({row['exact']:,} of them on the paper's own data, {row['measured'] - row['exact']:,} with a stand-in)"
+    return said + (f", {row['reduced']:,} more at reduced size" if row["reduced"] else "")
+
+
+@dataclass(frozen=True)
+class _Column:
+    head: str
+    of: Callable[[Mapping[str, Any]], str]  # '' where there is nothing to print
+    means: str = ""
+    always: bool = False
+
+
+def _count(key: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: f"{row[key]:,}" if row[key] else ""
+
+
+def _judged(*verdicts: str) -> Callable[[Mapping[str, Any]], str]:
+    def text(row: Mapping[str, Any]) -> str:
+        count = sum(row["verdicts"].get(verdict, 0) for verdict in verdicts)
+        return f"{count:,}" if count else ""
+
+    return text
+
+
+def _number(key: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: "" if row[key] is None else f"{row[key]:.2f}"
+
+
+COLUMNS = (
+    _Column("printed", lambda row: f"{row['cells']:,}", "numbers in the papers' tables, means and changes left out", True),
+    _Column("measured", lambda row: f"{row['measured']:,}", "with a number of ours at full size", True),
+    _Column("exact", _count("exact"), "of them on the paper's own data, with nothing in place of anything"),
+    _Column("reduced", _count("reduced"), "fewer epochs or images, not judged"),
+    _Column("within", _judged(WITHIN), "within the tolerance that the spread over seeds gives"),
+    _Column("deviate", _judged(DEVIATES), "beyond it"),
+    _Column("unjudged", _judged(UNJUDGED, ALIKE), "one seed, or seeds that change nothing"),
+    _Column("<=1", _count("within_1"), "test accuracies within 1 point of the paper's, and within 2 and 5"),
+    _Column("<=2", _count("within_2")),
+    _Column("<=5", _count("within_5")),
+    _Column("mean diff", _number("mean_abs_diff"), "mean of the absolute differences, points"),
+    _Column("tau attacks", _number("tau_attacks"), "Kendall's tau of the order of attacks, ours against the paper's"),
+    _Column("tau defenses", _number("tau_defenses"), "the same of defenses"),
+)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns under their heads: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

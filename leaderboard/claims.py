@@ -156,10 +156,23 @@ def rows(found: Sequence[Checked]) -> list[dict[str, Any]]:
 
 
 def text(found: Sequence[Checked]) -> str:
-    """Claims for a terminal, one a line: ours, what the paper's own table says, the claim."""
+    """Claims for a terminal, one a line: in our numbers, in those that the paper itself prints, the claim."""
+    if not found:
+        return "none of the claims is about these tables"
     width = len(UNMEASURED)
     lines = [f"{'ours':{width}}  {'printed':{width}}  claim"]
     for one in found:
-        where = f"{one.claim.table}, {one.claim.place}" + (f"; {', '.join(one.marks)}" if one.marks else "")
+        part = f"{one.measured} of {one.over} places measured" if 0 < one.measured < one.over else ""
+        where = "; ".join(filter(None, (f"{one.claim.table}, {one.claim.place}", part, ", ".join(one.marks))))
         lines.append(f"{one.ours:{width}}  {one.printed:{width}}  {one.claim.text} ({where})")
+    count = {verdict: sum(one.ours == verdict for one in found) for verdict in (HOLDS, FAILS, UNMEASURED)}
+    own = {verdict: sum(one.printed == verdict for one in found) for verdict in (HOLDS, FAILS, UNMEASURED)}
+    lines.append("")
+    lines += [
+        f"{whose}: {several[HOLDS]} hold, {several[FAILS]} fail, {several[UNMEASURED]} {rest}"
+        for whose, several, rest in (
+            ("in our numbers", count, "not measured"),
+            ("in the numbers that the papers print", own, "not printed"),
+        )
+    ]
     return "\n".join(lines)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from leaderboard import agreement as agreeing
+from leaderboard import claims as claimed
 from leaderboard.sheet import DEVIATES, WITHIN, Sheet
 from leaderboard.table import Board
 from results.submission import TIERS
@@ -24,7 +26,9 @@ def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]
             if value.reason and value.runs and value.state in ("failed", "stale", "not-applicable", "partial"):
                 troubles[value.reason].append(f"{value.point['attack']} × {value.point['defense']}")  # noqa: RUF001
         rows = _costs(one)
-        costs.append({"board": one} | {f"{axis}s": [row for row in rows if row["axis"] == axis] for axis in ("attack", "defense")})
+        costs.append(
+            {"board": one} | {f"{axis}s": [row for row in rows if row["axis"] == axis] for axis in ("attack", "defense")}
+        )
     return {
         "boards": [{"file": f"{one.slug}.html", "title": one.title, "counts": one.coverage} for one in boards],
         "sheets": [
@@ -45,6 +49,39 @@ def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]
         "total": _total(boards),
         "submissions": _submissions(boards),
         "tiers": TIERS,
+    }
+
+
+def whole(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
+    """How much of what papers print is measured, and which tables of ours have numbers: said before any of them is shown."""
+    total = agreeing.counts([sheet for sheet in sheets if sheet.source])
+    made = [(f"{one.slug}.html", one.title, one.coverage["done"], one.coverage["cells"]) for one in boards if one.command]
+    made += [(f"{one.slug}.html", one.title, one.measured, len(one.cells)) for one in sheets if not one.source]
+    keys = ("file", "title", "done", "of")
+    return {"printed": total["cells"], "coverage": agreeing.coverage(total), "measured": total["measured"]} | {
+        "tables": [dict(zip(keys, one, strict=True)) for one in made if one[2]]
+    }
+
+
+def agreement(sheets: Sequence[Sheet]) -> dict[str, Any]:
+    """Ours beside the papers' numbers, what became of their claims, and papers beside each other."""
+    own = {sheet.name: sheet for sheet in sheets if sheet.source}
+    found = agreeing.summed(list(own.values()))
+    links = {name: {"file": f"{sheet.slug}.html", "heading": sheet.heading} for name, sheet in own.items()}
+    shorts = {sheet.table.paper: sheet.source.short for sheet in own.values() if sheet.source}
+    return {
+        "papers": [
+            row
+            | {"short": shorts[row["paper"]]}
+            | {"within": row["verdicts"].get(WITHIN, 0), "deviates": row["verdicts"].get(DEVIATES, 0)}
+            for row in found["papers"]
+        ],
+        "total": found["overall"],
+        "coverage": agreeing.coverage(found["overall"]),
+        "claims": [row | links[row["table"]] for row in claimed.rows(claimed.checked(list(own.values())))],
+        "deviations": [row | links[row["table"]] for row in found["deviations"]],
+        "disputes": [row | {"values": [value | links[value["table"]] for value in row["values"]]} for row in found["disputes"]],
+        "felt": f"{agreeing.FELT:g}",
     }
 
 

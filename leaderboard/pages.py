@@ -31,6 +31,7 @@ KINDS = ("attack", "defense", "architecture")
 NAVIGATION = {
     "index": "Leaderboard",
     "papers": "Tables of papers",
+    "agreement": "Agreement",
     "attacks": "Attacks",
     "defenses": "Defenses",
     "architectures": "Architectures",
@@ -38,7 +39,7 @@ NAVIGATION = {
     "protocols": "Protocols",
     "changes": "Changes",
 }
-SCRIPTED = {"board.html", "entries.html", "entry.html", "coverage.html"}  # have tables that can be sorted
+SCRIPTED = {"board.html", "entries.html", "entry.html", "coverage.html", "agreement.html"}  # have tables that can be sorted
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 
 
@@ -86,6 +87,7 @@ class Site:
             context = {"planes": views.planes(self.planes), "noises": self._noises}
             texts["perturbations.html"] = self._page("perturbations.html", "attacks", "Perturbations side by side", **context)
             texts |= printable({f"perturbations.{plane.slug}": plane.drawing() for plane in self.planes})
+        texts["agreement.html"] = self._page("agreement.html", "agreement", **overview.agreement(self.sheets))
         texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
@@ -196,6 +198,7 @@ class Site:
         switch = views.switch(self.boards, base, board.subject)
         context = {
             "home": home,
+            "whole": overview.whole(self.boards, self.sheets) if home else None,
             "board": board,
             "base": base,
             "sides": views.sides(base, board.subject, home),

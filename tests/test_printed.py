@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
 
 from leaderboard import agreement, printed, site
-from leaderboard.sheet import DEVIATES, INCONSISTENT, REDUCED, UNJUDGED, UNMEASURED, WITHIN, Sheet, sheets, tidy
+from leaderboard.sheet import ALIKE, DEVIATES, INCONSISTENT, REDUCED, UNJUDGED, UNMEASURED, WITHIN, Sheet, sheets, tidy
 from registry import ATTACKS, lacking, resolve
 from results import Grid, Record, Records, papers, read_grid, read_table
 from results.papers import COLUMNS, Wanted, as_grid
@@ -33,12 +33,12 @@ def record(cell, accuracy: float, **changes) -> Record:
     return Record(**fields | changes)
 
 
-def measure(records: Records, grid: Grid, off: float = 0.0) -> None:
-    """Write records for all cells of a grid that can be run: the paper's value, `off` points besides, and a step per seed."""
+def measure(records: Records, grid: Grid, off: float = 0.0, step: float = 1.0) -> None:
+    """Write records for all cells of a grid that can be run: the paper's value, `off` points besides, and steps per seed."""
     for one in grid.wanted(resolve, lacking):
         value = one.place.printed.value if one.place.printed and one.place.printed.value is not None else 50.0
         for cell in one.cells:
-            accuracy = value / one.place.unit + off / 100 + OFFSETS[cell.seed] - 0.01
+            accuracy = value / one.place.unit + off / 100 + step * (OFFSETS[cell.seed] - 0.01)
             records.write(record(cell, min(1.0, max(0.0, accuracy))))
 
 
@@ -211,6 +211,25 @@ def test_one_seed_alone_gives_no_verdict(records):
     assert spot(sheet(records), "OPS", "JPEG").verdict == UNJUDGED
 
 
+def test_seeds_that_change_nothing_give_no_verdict(records):
+    """A deterministic analysis of one poison is alike in all seeds: nothing follows for a difference of 0.03."""
+    measure(records, chosen(), step=0.0)
+    one = spot(sheet(records), "OPS", "JPEG")
+    assert (one.verdict, one.tolerance, one.n) == (ALIKE, None, 3)
+
+
+def test_what_was_measured_is_coloured_and_what_is_published_is_not(records):
+    """On boards a colour is a measured number; so it is here. It ends where clean training does, and can be taken off."""
+    measure(records, chosen(defense="jpeg"))
+    page = printed.html(sheet(records))
+    cells = re.findall(r'<td class="([^"]*)"[^>]*>(?:<a [^>]*>)?([\d.]*)', page)
+    measured = [kind for kind, number in cells if number]
+    assert measured and all(re.search(r" h\d+$", kind) for kind in measured)
+    assert not any(re.search(r" h\d+$", kind) for kind, number in cells if not number)
+    assert '<input type="checkbox" class="heat" checked>' in page
+    assert 'class="heat"' not in printed.html(sheet(records, "d-vae/table-3"))
+
+
 # Stand-ins
 
 
@@ -284,7 +303,7 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
     assert [row[f"within_{k}"] for k in (1, 2, 5)] == [sum(n for off, n in places.items() if off <= k) for k in (1, 2, 5)]
     assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / measured)
     assert [one["difference"] for one in found["deviations"][: places[9.0]]] == pytest.approx([9.0] * places[9.0])
-    assert f"{measured} of 100 cells measured" in agreement.text(found)
+    assert f"{measured} of 100 printed numbers are measured" in agreement.text(found)
 
 
 def test_kendalls_tau_is_scipys(records):
@@ -301,6 +320,34 @@ def test_ranks_are_compared_within_one_setting(records):
     row = agreement.compare(TABLE, {}, records)["tables"][0]
     assert row["tau_attacks"] == pytest.approx(1.0) and row["tau_defenses"] == pytest.approx(1.0)
     assert agreement.compare("d-vae/table-3", {}, records)["tables"][0]["tau_attacks"] is None
+
+
+def test_a_comparison_reads_as_a_table_with_its_verdicts(records):
+    """Coverage first, then columns under their heads, each explained; a column without a number is left out."""
+    measure(records, chosen(defense="jpeg"), off=9.0)
+    found = agreement.compare(TABLE, {}, records)
+    first, _, heads, row, *rest = agreement.text(found).splitlines()
+    verdicts, measured = found["overall"]["verdicts"], found["overall"]["measured"]
+    assert first == f"{measured} of 100 printed numbers are measured at full size."
+    assert heads.split() == ["printed", "measured", "exact", "deviate", "mean", "diff", "tau", "attacks"]
+    assert row.split() == [TABLE, "100", str(measured), str(measured), str(verdicts[DEVIATES]), "9.00", "1.00"]
+    assert len(heads) == len(row) and "deviate: beyond it" in rest
+
+
+def test_what_two_papers_print_of_one_setting_is_compared_without_records(records):
+    """A reader asks where papers differ from each other; training with labels is never held against training without."""
+    found = agreement.compare(None, {}, records)["disputes"]
+    assert [row["apart"] for row in found] == sorted((row["apart"] for row in found), reverse=True) and found[-1]["apart"] >= 5
+    assert all(len({value["paper"] for value in row["values"]}) > 1 for row in found)
+    ops = next(
+        row for row in found if (row["dataset"], row["attack"], row["defense"]) == ("cifar10", "ops(seed=0)", "bdr(bits=2)")
+    )
+    assert {value["table"]: value["value"] for value in ops["values"]} == {"d-vae/table-2": 19.58, "apbench/table-1": 37.32}
+    clean = [row for row in found if row["attack"] == "none" and row["dataset"] == "cifar10" and row["defense"] == "none"]
+    assert not clean  # 94 % with labels and 90 % without are no dispute
+    text = agreement.text(agreement.compare(None, {}, records))
+    assert "17.74  cifar10, ops(seed=0) x bdr(bits=2), resnet18: d-vae/table-2 19.58; apbench/table-1 37.32" in text
+    assert agreement.compare(TABLE, {}, records)["disputes"] == []
 
 
 def test_agreement_names_what_it_knows(records):

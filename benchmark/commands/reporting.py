@@ -155,21 +155,24 @@ def compare(
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Compare our numbers with the papers': coverage, how many lie within 1, 2 and 5 points, ranks, the largest deviations.
+    """Compare our numbers with the papers': coverage, tolerance, ranks, what deviates most; and papers with each other.
 
-    Examples: `bench compare d-vae`, `bench compare --claims`
+    Examples: `bench compare d-vae`, `bench compare d-vae/table-2 --attack em`, `bench compare --claims`
     """
     from leaderboard import agreement
 
     wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    records = records_of(workspace_of(workspace))
+    if not records.ids():
+        print(f"note: there are no records in {records.folder}", file=sys.stderr)
     if claims:
         from leaderboard import claims as claimed
         from leaderboard.sheet import sheets
         from registry import lacking, resolve
 
-        checked = claimed.checked(sheets(agreement.chosen(name, wishes), records_of(workspace_of(workspace)), resolve, lacking))
+        checked = claimed.checked(sheets(agreement.chosen(name, wishes), records, resolve, lacking))
         return print_json(claimed.rows(checked)) if as_json else print(claimed.text(checked))
-    found = agreement.compare(name, wishes, records_of(workspace_of(workspace)))
+    found = agreement.compare(name, wishes, records)
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
 
 

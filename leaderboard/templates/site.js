@@ -362,6 +362,8 @@
   });
   sortable(table, (key, direction) => change({ sort: `${key}:${direction > 0 ? "up" : "down"}` }));
   addEventListener("hashchange", () => (location.hash.includes("=") || location.hash.length < 2) && show());
-  tools.hidden = false;
+  const box = tools.parentElement;
+  box.hidden = false;
+  box.open = !matchMedia("(max-width: 40rem)").matches || Boolean(location.hash); // a phone shows the table first
   if (location.hash.includes("=")) show();
 })();

@@ -71,6 +71,8 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of our output, `head` for one, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except KeyboardInterrupt:  # before a command began
+        _stop("interrupted", 130)
     except Exception as error:
         code = _exit_code(error)
         if verbose or code is None:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from campaign import commanded, faults, laws, told
+from campaign import commanded, faults, laws, strangers, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
 
@@ -39,6 +39,8 @@ SMALL = {
     laws.imports: 40,
     laws.archives: 20,
     laws.pages: 1,
+    strangers.edited_records: 40,
+    strangers.bundles: 16,
     faults.clocks: 4,
     faults.half_written: 2,
 }
@@ -291,7 +293,7 @@ def test_a_large_set_is_mixed_and_purified_by_parts_to_the_same_bytes(tmp_path, 
     for large, folder in ((False, tmp_path / "small"), (True, tmp_path / "large")):
         if large:
             monkeypatch.setattr("registry.data.MAP_FROM", 1)
-            monkeypatch.setattr("poisons.store.PART", 3)
+            monkeypatch.setattr("poisons.store.PART", 10_000)  # three images
         store, data = Store(folder), as_data(tiny(16))
         chain = resolve("defenses", "jpeg(quality=10)+bdr(bits=2)+grayscale")
         kept = store.purified(PurifiedRecipe(recipe("lsp"), 0.5, "all", chain, 0), data)

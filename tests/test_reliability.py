@@ -18,7 +18,7 @@ from campaign import commanded, faults, laws, strangers, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
 
-from benchmark import schedule
+from benchmark import cli, schedule
 from benchmark.work import failure_kind
 from leaderboard import pages
 from leaderboard.table import others
@@ -189,6 +189,29 @@ def test_broken_files_of_others_are_refused_in_a_sentence(tmp_path):
         with pytest.raises(EntryError) as caught:
             take(store, tmp_path / name, clean)
         assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_a_large_file_among_the_images_of_a_folder_is_not_read(tmp_path):
+    """Three gigabytes under the name of an image were read into memory before anybody looked at them."""
+    clean, store, place = as_data(smooth(2, 2)), Store(tmp_path / "cache"), tmp_path / "folder"
+    place.mkdir()
+    (place / "1.png").write_bytes(b"")
+    with (place / "0.png").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(EntryError, match=r"'0\.png' of 1,073,741,824 bytes, too many for such an image"):
+        take(store, place, clean)
+
+
+def test_ctrl_c_before_a_command_begins_is_told_in_a_word(monkeypatch, capsys):
+    """On a busy machine that is when it is pressed; it was a traceback of the library that reads the command line."""
+
+    def pressed(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", pressed)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and capsys.readouterr().err == "bench: interrupted\n"
 
 
 def test_control_characters_of_records_do_not_reach_a_page(tmp_path):

@@ -327,7 +327,6 @@ def take(found: Examined, records: Records) -> Taken:
     try:
         one.write(records.folder)  # first: a record without it would pass for one of ours
         for cell_id in new:
-            records.seal(cell_id, found.contents[cell_id])
             write_file(records.path(cell_id), found.contents[cell_id])
             written.append(cell_id)
     except OSError as error:
@@ -337,6 +336,7 @@ def take(found: Examined, records: Records) -> Taken:
             one.path(records.folder).unlink(missing_ok=True)
         raise FileError(f"cannot write to {records.folder}: {error.strerror}; nothing was taken in") from None
     for cell_id in written:
+        records.seal(cell_id, found.contents[cell_id])
         records.failure_path(cell_id).unlink(missing_ok=True)
     return one
 

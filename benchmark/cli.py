@@ -90,6 +90,8 @@ def main() -> NoReturn:
         if sentence := _misuse(error):
             _stop(sentence, 2)
         sys.exit(2)  # help was printed for want of a command
+    except KeyboardInterrupt:  # before a command began
+        _stop("interrupted", 130)
     except Exception as error:
         code = _exit_code(error)
         if verbose or code is None:

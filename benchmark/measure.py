@@ -69,8 +69,8 @@ class Looked:
                 loss = F.cross_entropy(self._of(data, where, self._logits), y, reduction="sum")
             for total, part in zip(sums, torch.autograd.grad(loss, weights), strict=True):
                 total += part / len(data)
-        for weight, still in zip(weights, held, strict=True):
-            weight.requires_grad_(not still)
+        for weight, frozen in zip(weights, held, strict=True):
+            weight.requires_grad_(not frozen)
         return float(torch.cat([total.abs().flatten() for total in sums]).mean())
 
     @contextmanager

@@ -145,6 +145,9 @@ def _read(path: Path, clean: ImageSet) -> Found:
     if path.is_dir():
         parts = sorted(one for one in path.glob("*.npy") if _is_plain(one))
         files = {one.name: one.read_bytes for one in path.rglob("*") if _is_plain(one)}
+        for one in path.rglob("*.png"):
+            if (size := one.stat().st_size) > _largest(clean) and _is_plain(one):
+                raise EntryError(f"{path} holds {one.name!r} of {size:,} bytes, too many for such an image")
         return _read_parts(path, parts, limit) if parts and not _numbered(files) else _read_png(files, clean, str(path))
     if not path.is_file():
         raise EntryError(f"there is no file {path}")
@@ -169,6 +172,11 @@ def _read(path: Path, clean: ImageSet) -> Found:
 def _limit(clean: ImageSet) -> int:
     """Bytes that a poison of these images may have: float64 and as much again, for headers and labels."""
     return 16 * clean.images.numel() + (1 << 24)
+
+
+def _largest(clean: ImageSet) -> int:
+    """Bytes that a PNG of one of these images may have."""
+    return 2 * clean.images[:1].numel() + (1 << 16)
 
 
 def _is_plain(path: Path) -> bool:
@@ -282,7 +290,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _members(archive: zipfile.ZipFile, path: Path, clean: ImageSet) -> dict[str, Callable[[], bytes]]:
     """Return what reads each file of an archive into memory; nothing is ever written to a path that it names."""
-    largest = 2 * clean.images[:1].numel() + (1 << 16)  # bytes of one PNG
+    largest = _largest(clean)
     found: dict[str, Callable[[], bytes]] = {}
     for member in archive.infolist():
         parts = Path(member.filename.replace("\\", "/")).parts

@@ -37,7 +37,7 @@ from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
 
-PART = 512  # images that a purifier gets at a time of a set that is mapped
+PART = 1 << 25  # bytes of images that a purifier gets at a time of a set that is mapped
 
 Progress = Callable[[int, int], None]
 
@@ -361,9 +361,9 @@ def _room(folder: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarr
 
 def _piecewise(defense: Defense, before: ImageSet, job: Job, scratch: Path) -> ImageSet:
     """Purify a large set part by part into a file: a defense that takes images one by one needs memory for a part alone."""
-    images = None
-    for start in range(0, len(before), PART):
-        where = slice(start, min(start + PART, len(before)))
+    images, step = None, max(1, PART // before.images[:1].nbytes)
+    for start in range(0, len(before), step):
+        where = slice(start, min(start + step, len(before)))
         part = replace(before, images=before.images[where].clone(), labels=before.labels[where])
         done = defense.purify(part, job).images.cpu().numpy()
         if images is None:

@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from campaign import commanded, faults, laws, told
+from campaign import commanded, faults, laws, strangers, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
 
-from benchmark import schedule
+from benchmark import cli, schedule
 from benchmark.work import failure_kind
 from leaderboard import pages
 from leaderboard.table import others
@@ -39,6 +39,8 @@ SMALL = {
     laws.imports: 40,
     laws.archives: 20,
     laws.pages: 1,
+    strangers.edited_records: 40,
+    strangers.bundles: 16,
     faults.clocks: 4,
     faults.half_written: 2,
 }
@@ -189,6 +191,29 @@ def test_broken_files_of_others_are_refused_in_a_sentence(tmp_path):
         assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
+def test_a_large_file_among_the_images_of_a_folder_is_not_read(tmp_path):
+    """Three gigabytes under the name of an image were read into memory before anybody looked at them."""
+    clean, store, place = as_data(smooth(2, 2)), Store(tmp_path / "cache"), tmp_path / "folder"
+    place.mkdir()
+    (place / "1.png").write_bytes(b"")
+    with (place / "0.png").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(EntryError, match=r"'0\.png' of 1,073,741,824 bytes, too many for such an image"):
+        take(store, place, clean)
+
+
+def test_ctrl_c_before_a_command_begins_is_told_in_a_word(monkeypatch, capsys):
+    """On a busy machine that is when it is pressed; it was a traceback of the library that reads the command line."""
+
+    def pressed(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", pressed)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and capsys.readouterr().err == "bench: interrupted\n"
+
+
 def test_control_characters_of_records_do_not_reach_a_page(tmp_path):
     """HTML forbids them; a page must be valid whatever a record of a stranger holds."""
     Records(tmp_path).write(laws.a_record(device="a\0b\x01c\x7fd\x9f\ufffe", commit="\x0b"))
@@ -291,7 +316,7 @@ def test_a_large_set_is_mixed_and_purified_by_parts_to_the_same_bytes(tmp_path, 
     for large, folder in ((False, tmp_path / "small"), (True, tmp_path / "large")):
         if large:
             monkeypatch.setattr("registry.data.MAP_FROM", 1)
-            monkeypatch.setattr("poisons.store.PART", 3)
+            monkeypatch.setattr("poisons.store.PART", 10_000)  # three images
         store, data = Store(folder), as_data(tiny(16))
         chain = resolve("defenses", "jpeg(quality=10)+bdr(bits=2)+grayscale")
         kept = store.purified(PurifiedRecipe(recipe("lsp"), 0.5, "all", chain, 0), data)

@@ -15,8 +15,8 @@ from benchmark import grid
 from benchmark.measure import Looked
 from benchmark.train import Checkpoint, Training, evaluate
 from leaderboard import curves, printed
-from leaderboard.sketches import sketches
 from leaderboard.sheet import sheets
+from leaderboard.sketches import sketches
 from poisons.numerics import Numerics, seeded
 from registry import (
     ANALYSES,
@@ -320,7 +320,7 @@ def test_a_page_shows_the_curves_of_its_records_where_its_table_says_so(tmp_path
     plots = {one.title: str(one.drawing) for one in sketches(sheet)}
     page = printed.html(sheet)
     assert "0.000300" in page, "a small number keeps its digits"
-    assert list(plots)[0] == "Points: t" and plots["Points: t"].count('class="frame"') == 4
+    assert next(iter(plots)) == "Points: t" and plots["Points: t"].count('class="frame"') == 4
     assert plots["Points: t"].index("clean, epoch 1") < plots["Points: t"].index("clean<")
     if not shown:
         assert len(plots) == 1

@@ -21,6 +21,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 
 BENCH = (sys.executable, "-P", "-c", "from benchmark.cli import main; main()")
+ROOT = Path(__file__).parent.parent.parent
 SHOWN = 5  # wrong ends that are kept in words
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmark import provenance  # noqa: E402
-from campaign import Experiment, faults, laws, load  # noqa: E402
+from benchmark import provenance
+from campaign import ROOT, Experiment, faults, laws, load, strangers
 
 EXPERIMENTS: dict[Experiment, int] = {  # how many trials
     laws.items: 5000,
@@ -30,11 +29,17 @@ EXPERIMENTS: dict[Experiment, int] = {  # how many trials
     laws.imports: 3000,
     laws.archives: 500,
     laws.pages: 40,
+    strangers.edited_records: 3000,
+    strangers.bundles: 2000,
+    strangers.swollen: 15,
+    strangers.names: 20,
     faults.clocks: 200,
     faults.half_written: 120,
-    faults.read_only: 13,
+    faults.jumps: 10,
+    faults.read_only: 24,
     faults.full_disk: 12,
     faults.crowd: 6,
+    faults.storm: 10,
     faults.killed_and_resumed: 20,
     load.many_records: 5000,
     load.memory: 20_000,

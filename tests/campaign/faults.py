@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,49 @@ def crowd(folder: Path, count: int) -> Tally:
     return tally
 
 
+def storm(folder: Path, count: int) -> Tally:
+    """Three drivers on one grid, drivers and workers killed at random (kill -9, Ctrl-C) and started again until all is done."""
+    tally, draw, calm, grid = Tally(), random.Random(14), folder / "calm", folder / "grid.toml"
+    grid.write_text(TABLE)
+    assert ran("run", "--grid", grid, "--workspace", calm, "--workers", "1")[0] == 0
+    for number in range(count):
+        space = folder / f"storm-{number}"
+        seen: Counter[str] = Counter()
+        kills, ends = draw.randrange(4, 9), 0
+        words = ("run", "--grid", grid, "--workspace", space, "--workers", "1", "--json")
+        drivers = [process(*words) for _ in range(3)]
+        while drivers:
+            time.sleep(draw.uniform(0.2, 4))
+            victims = those_of(space)
+            if kills and victims and len(records(space)) < CELLS:
+                kills -= 1
+                tally.ends["killed"] += 1
+                with suppress(psutil.Error):
+                    draw.choice(victims).send_signal(draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT)))
+            for driver in [one for one in drivers if one.poll() is not None]:
+                _, err = driver.communicate()
+                drivers.remove(driver)
+                tally.ends[f"a driver: exit {driver.returncode}"] += 1
+                if "Traceback" in err and "importlib" not in err:  # Ctrl-C in the middle of an import is Python's to tell
+                    tally.bad(f"exit {driver.returncode}: {err[-300:]}")
+                ends += 1
+                if driver.returncode and ends < 30:
+                    drivers.append(process(*words))
+        tally.trials += 1
+        if not gone(space):
+            tally.bad("workers outlive their drivers")
+        trained(space, seen)
+        if ran("retry", "--grid", grid, "--workspace", space)[0] or ran(*words)[0]:
+            tally.bad("the last run does not end well")
+        trained(space, seen)
+        if found := differences(calm, space) or (f"{twice(seen)} cells were trained twice" if twice(seen) else ""):
+            tally.bad(found)
+        if list((space / "results/records").glob("*.failed.json")) or Records(space / "results/records").changed():
+            tally.bad("failures or changed records are left")
+        shutil.rmtree(space)
+    return tally
+
+
 # Disks and folders
 
 
@@ -223,9 +266,9 @@ def full_disk(folder: Path, count: int) -> Tally:
 
 def read_only(folder: Path, count: int) -> Tally:
     """Every command in a workspace that cannot be written: it does what needs no writing, else says so in a sentence."""
-    tally, space = Tally(), folder / "space"
+    tally, space, place = Tally(), folder / "space", folder / "mounted"
     assert ran("run", *SMALL, "--workspace", space, "--executor", "inline")[0] == 0
-    commands = (
+    commands: tuple[tuple[object, ...], ...] = (
         ("run", *SMALL, "--dry-run"),
         ("run", *GRID),
         ("status", "--grid", "quick"),
@@ -239,8 +282,18 @@ def read_only(folder: Path, count: int) -> Tally:
         ("logs", "--grid", "quick"),
         ("cancel", "--grid", "quick"),
         ("retry", "--grid", "quick"),
+        ("doctor",),
+        ("data", "ls"),
+        ("submit", "--grid", "quick", "--name", "A", "--output", folder / "none.zip"),
+        ("submit", *SMALL, "--name", "A", "--output", folder / "out.zip"),
+        ("accept", folder / "out.zip"),
+        ("accept",),
+        ("publish", "--to", folder / "published"),
+        ("publish", "--to", place / "published"),
+        ("poisons", "export", "lsp", "--dataset", SMALL[1], "--to", folder / "exported"),
+        ("poisons", "export", "lsp(epsilon=1.0)", "--dataset", SMALL[1], "--to", folder / "crafted"),
+        ("report", "--output", folder / "site"),
     )
-    place = folder / "mounted"
     with mounted(place, "--bind", str(space)) as may:
         if not may:
             tally.skipped = "needs the right to mount"
@@ -314,6 +367,78 @@ def clocks(folder: Path, count: int) -> Tally:
             tally.bad(f"after a jump of {jump} s a live lease and driver are seen as {said}")
     lease.release()
     return tally
+
+
+JUMPING = """
+import datetime, os, time
+real, real_ns, moment = time.time, time.time_ns, datetime.datetime
+def jump():
+    try:
+        with open(os.environ["JUMP"]) as file:
+            return float(file.read() or 0)
+    except (OSError, ValueError):
+        return 0.0
+time.time = lambda: real() + jump()
+time.time_ns = lambda: real_ns() + int(jump() * 1e9)
+class datetime_(moment):
+    @classmethod
+    def now(cls, tz=None):
+        return moment.fromtimestamp(time.time(), tz)
+datetime.datetime = datetime_
+"""
+
+
+def jumps(folder: Path, count: int) -> Tally:
+    """Two drivers while the clock is set forth and back, by a second to a year, for all processes and all files of theirs."""
+    tally, draw, calm = Tally(), random.Random(15), folder / "calm"
+    assert ran("run", *GRID, "--workspace", calm, "--workers", "1")[0] == 0
+    (folder / "sitecustomize.py").write_text(JUMPING)  # the first thing that every Python of the run reads
+    offset = folder / "offset"
+    paths = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {"PYTHONPATH": paths, "JUMP": str(offset)}
+    said = ran_python(
+        "import time, datetime; print(time.time(), datetime.datetime.now().timestamp())", environment | {"JUMP": ""}
+    )
+    offset.write_text("7200")
+    then = ran_python("import time, datetime; print(time.time(), datetime.datetime.now().timestamp())", environment)
+    if min(float(b) - float(a) for a, b in zip(said.split(), then.split(), strict=True)) < 7000:
+        tally.bad("the clock was not set, so this proves nothing")
+    for number in range(count):
+        space, total = folder / f"jumps-{number}", 0.0
+        offset.write_text("0")
+        words = ("run", *GRID, "--workspace", space, "--workers", "1", "--json")
+        drivers = [process(*words, environment=environment) for _ in range(2)]
+        while any(driver.poll() is None for driver in drivers):
+            time.sleep(draw.uniform(0.5, 3))
+            by = draw.choice((-1, 1)) * draw.choice((1, 90, 150, 3600, 86_400 * 400))
+            total += by
+            scratch = folder / "offset.new"
+            scratch.write_text(str(total))
+            scratch.replace(offset)
+            for path in space.rglob("*"):  # the clock of the file server: what was written is older, or younger, by as much
+                with suppress(OSError):
+                    status = path.lstat()
+                    os.utime(path, (status.st_atime - by, max(0.0, status.st_mtime - by)), follow_symlinks=False)
+            tally.ends["clock set"] += 1
+        seen: Counter[str] = Counter()
+        trained(space, seen)
+        for driver in drivers:
+            _, err = driver.communicate()
+            tally.end(f"a driver: exit {driver.returncode}")
+            if driver.returncode or "Traceback" in err:
+                tally.bad(f"exit {driver.returncode}: {err[-300:]}")
+        if found := differences(calm, space) or (f"{twice(seen)} cells were trained twice" if twice(seen) else ""):
+            tally.bad(found)
+        shutil.rmtree(space)
+    return tally
+
+
+def ran_python(code: str, environment: dict[str, str]) -> str:
+    """What some lines of Python print."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return done.stdout
 
 
 # Half-written files

@@ -169,33 +169,57 @@ test = ImageSet(images[:8], labels[:8], 100)
 def anonymous():
     words = Path("/proc/self/status").read_text()
     return int(words.split("RssAnon:")[1].split()[0]) * 1024
-import threading, time
+import gc, threading, time
 most = [0]
 def watch():
     while True:
         most[0] = max(most[0], anonymous())
         time.sleep(0.02)
-before = anonymous()
+def measured(stage, make):
+    gc.collect()
+    before = most[0] = anonymous()
+    start = time.perf_counter()
+    made = make()
+    held = max(most[0], anonymous()) - before
+    print(json.dumps([stage, held, time.perf_counter() - start]), flush=True)
+    return made
 threading.Thread(target=watch, daemon=True).start()
-recipe = PoisonRecipe(resolve("datasets", "digits")[0], resolve("attacks", item), 0)
-kept = Store(folder / "store").poison(recipe, Data(train, test, "simulated"))
-print(json.dumps({"own": max(most[0], anonymous()) - before, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                  "seconds": kept.manifest["seconds"], "spent": kept.manifest["budget"]["spent"]}))
+part = resolve("datasets", "digits")[0]
+recipe, data, store = PoisonRecipe(part, resolve("attacks", item), 0), Data(train, test, "simulated"), Store(folder / "store")
+measured(f"{item} crafted", lambda: store.poison(recipe, data))
+if sys.argv[3] == "all":
+    import benchmark.train
+    benchmark.train.COPIED = 1 << 26  # as a set beyond 2 GB is trained on
+    from benchmark.train import Training
+    from leaderboard import gallery
+    from poisons.numerics import Numerics, seeded
+    from poisons.recipe import PurifiedRecipe
+    from registry import ARCHITECTURES, PROTOCOLS
+    chain = resolve("defenses", "bdr(bits=2)+grayscale")
+    measured("half of it mixed with clean images", lambda: store.training_set(recipe, data, 0.5, "all"))
+    kept = measured("purified", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", chain, 0), data))
+    protocol = resolve("protocols", "quick")[0].build().varied({"steps": 12, "batch": 32})
+    def victim():
+        with seeded(0, Numerics(), "cpu"):
+            net = ARCHITECTURES["small-cnn"](100, 3, images.shape[2])
+            return Training(net, ImageSet(kept.images, kept.labels, 100), protocol, [], "cpu", Numerics()).run(test, None, None)
+    measured("a victim trained for twelve steps", victim)
+    measured("pictures for the site", lambda: gallery.samples(folder / "store"))
 """
 SIDE = 224
 WHOLE = 126_000  # images of ImageNet-100
 
 
 def memory(folder: Path, count: int) -> Tally:
-    """Poisons of `count` images of 3x224x224 from a memory map: what a child process holds beside the map, at 1/4 and whole."""
+    """Sets of images of 3x224x224 in files, at a quarter of `count` and whole: what each stage holds in memory beside them."""
     import numpy as np
 
     tally = Tally()
     draw = np.random.default_rng(5)
     block = draw.integers(0, 256, (100, 3, SIDE, SIDE), np.uint8)
-    for item in ("random-noise", "lsp"):
-        held = []
-        for images in (count // 4, count):
+    held: dict[str, dict[int, float]] = {}  # stage -> images -> MiB
+    for item, stages, most in (("lsp", "craft", count), ("random-noise", "all", count * 3 // 5)):
+        for images in (most // 4, most):
             place = folder / f"{item}-{images}"
             place.mkdir()
             array = np.lib.format.open_memmap(place / "images.npy", "w+", np.uint8, (images, 3, SIDE, SIDE))
@@ -204,24 +228,27 @@ def memory(folder: Path, count: int) -> Tally:
             array.flush()
             del array
             np.save(place / "labels.npy", np.arange(images, dtype=np.int64) % 100)
-            done = subprocess.run([sys.executable, "-c", CRAFTING, place, item], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [sys.executable, "-c", CRAFTING, place, item, stages], capture_output=True, text=True, check=False
+            )
             shutil.rmtree(place)
             if done.returncode:
                 tally.bad(f"{item}, {images} images: {done.stderr[-300:]}")
-                continue
-            found = json.loads(done.stdout)
-            tally.end(f"{item} crafted")
-            held.append(found["own"] / 2**20)
-            name = f"{item}, {images:,} images ({images * 3 * SIDE * SIDE / 1e9:.1f} GB)"
-            tally.figures[f"{name}: MiB held beside the maps"] = round(held[-1])
-            tally.figures[f"{name}: seconds"] = round(found["seconds"], 1)
-        if len(held) == 2:
-            slope = max(0.0, held[1] - held[0]) / (count - count // 4)  # MiB per image
-            tally.figures[f"{item}, MiB at {WHOLE:,} images (extrapolated by the slope of the two)"] = round(
-                held[1] + slope * (WHOLE - count)
-            )
-            if held[1] > held[0] * 1.5 + 256:
-                tally.bad(f"{item}: memory grows with the images, {held[0]:.0f} to {held[1]:.0f} MiB")
+            for line in done.stdout.splitlines():
+                stage, bytes_, seconds = json.loads(line)
+                tally.end("stages measured")
+                held.setdefault(stage, {})[images] = bytes_ / 2**20
+                tally.figures[f"{stage}, {images:,} images ({images * 3 * SIDE * SIDE / 1e9:.1f} GB): MiB"] = round(
+                    bytes_ / 2**20
+                )
+                tally.figures[f"{stage}, {images:,} images: seconds"] = round(seconds, 1)
+    for stage, found in held.items():
+        few, many = min(found), max(found)
+        slope = max(0.0, found[many] - found[few]) / (many - few)  # MiB per image
+        name = f"{stage}, MiB at {WHOLE:,} images (extrapolated by the slope of the two)"
+        tally.figures[name] = round(found[many] + slope * (WHOLE - many))
+        if found[many] > found[few] * 1.5 + 256:
+            tally.bad(f"{stage}: memory grows with the images, {found[few]:.0f} to {found[many]:.0f} MiB")
     return tally
 
 

@@ -45,7 +45,7 @@ toy-attacks toy-defenses toy-contrastive: $(VENV)/installed
 	@$(BIN)/bench run --grid $@ --workspace toy-run
 
 toy-analyses: $(VENV)/installed
-	@for grid in toy-analyses toy-defending toy-detection toy-correlation; do $(BIN)/bench run --grid $$grid --workspace toy-run || exit; done
+	@for grid in toy-analyses toy-defending toy-detection toy-making; do $(BIN)/bench run --grid $$grid --workspace toy-run || exit; done
 
 scale: $(VENV)/installed
 	$(BIN)/python -m benchmark.scale

@@ -58,7 +58,7 @@ def test_figures_of_papers_are_written_with_both_ends():
     ("table", "axis", "catalog", "apart"),
     [
         ("toy-attacks", "attack", ATTACKS, {"imported", "ucl", "tue"}),
-        ("toy-defenses", "defense", DEFENSES, {"class-mean"}),  # a foil of a paper; figures-class-mean measures it
+        ("toy-defenses", "defense", DEFENSES, {"frozen-blocks"}),  # wants residual blocks
     ],
 )
 def test_every_method_has_a_row_at_toy_scale(table, axis, catalog, apart):

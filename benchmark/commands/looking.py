@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, workspace_of
+from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, usage, workspace_of
 
 
 def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
@@ -66,6 +66,8 @@ def doctor(
     """
     from benchmark import listing
 
+    if profile and not slurm:
+        raise usage("--profile is looked at with --slurm; give both, or leave it out")
     checks = listing.cluster(workspace_of(workspace), profile) if slurm else listing.doctor()
     if as_json:
         return print_json({"checks": checks})

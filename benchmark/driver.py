@@ -285,15 +285,16 @@ def cancel(table: Table | Grid | None, space: Workspace) -> int:
     """Cancel the unfinished runs that have cells of a table, or all; return how many cells that stopped. SlurmError."""
     records = Records(space.records)
     wanted = {cell.id for cell in grids.expand(table)[0]} if table is not None else None
-    done, stopped = records.ids(), 0
+    done = records.ids()
+    stopped: set[str] = set()
     for run in runs.every(space):
         left = runs.unsettled(run, done) if not run.over else set()
         if (left if wanted is None else left & wanted) and not run.stopped:
             run.stop(cancelled=True)
-            stopped += len(left)
+            stopped |= left
             if run.detached:
                 slurm.cancel(run.name)
-    return stopped
+    return len(stopped)
 
 
 def find_record(wish: str, space: Workspace) -> Record:

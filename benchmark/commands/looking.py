@@ -23,6 +23,8 @@ def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace:
     rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if kind == "grids" else None)
     if as_json:
         return print_json(rows)
+    if not rows:
+        return print(f"no {kind} match {pattern!r}; `bench list {kind}` shows all", file=sys.stderr)
     if kind == "grids":
         hours = ["unknown" if r["gpu_hours"] is None else f"{r['gpu_hours']:.1f}" for r in rows]
         counts = [[str(r[key]) for key in ("cells", "runnable", "done")] for r in rows]

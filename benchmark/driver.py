@@ -25,6 +25,8 @@ from registry import EntryError
 from results import Cell, Grid, Record, Records, Table, Workspace, read_grid
 from results.record import read_record
 
+SELECTION = "selection"  # the name of cells that flags alone choose
+
 
 class InterruptedRunError(Exception):
     """Ctrl-C or a request to end; what is finished is kept."""
@@ -63,7 +65,7 @@ class Outcome:
 
 def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Table | Grid]:
     """Return the name and the table of a grid, of a file, or of the selectors alone. EntryError, FileError."""
-    name, table = (grid, grids.select(read_grid(grid), selectors)) if grid else ("selection", grids.adhoc(selectors))
+    name, table = (grid, grids.select(read_grid(grid), selectors)) if grid else (SELECTION, grids.adhoc(selectors))
     if scale is not None:
         if not 0 < scale < 1e6:
             raise EntryError(f"--scale {scale}: expected a factor above 0")
@@ -219,7 +221,10 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
         count = sum(len(tasks) for tasks, part in pieces if part.stage != "craft")
         crafts = len(pieces) - sum(part.stage != "craft" for _, part in pieces)
         sentence = f"{name}: submitted {count} cells and {crafts} poisons to craft as {len(pieces)} tasks of "
-        print(sentence + f"{len(jobs)} arrays: {', '.join(jobs)}; see `bench status`, `bench attach`", file=sys.stderr)
+        see = f"`bench status --grid {name}`, `bench attach --grid {name}`"
+        if name == SELECTION:
+            see = "`bench status`, `bench cancel --all`; the same command again prints what is done"
+        print(sentence + f"{len(jobs)} arrays: {', '.join(jobs)}; see {see}", file=sys.stderr)
         if submission.left:
             print(
                 f"{name}: {submission.left} cells were left out, the queue takes no more; run the command again",
@@ -264,19 +269,32 @@ def attach(name: str, table: Table | Grid, space: Workspace, quiet: bool = False
     return stands(name, table, space)
 
 
-def cancel(table: Table | Grid, space: Workspace) -> int:
-    """Cancel the unfinished runs that have cells of a table; return how many cells that stopped. SlurmError."""
-    records = Records(space.records)
+def besides(table: Table | Grid, space: Workspace) -> dict[str, int]:
+    """What unfinished runs have left beside the cells of a table: the number of cells, by the name of the grid."""
     wanted = {cell.id for cell in grids.expand(table)[0]}
-    done, stopped = records.ids(), 0
+    standing = watch.survey(space, Records(space.records)).cells
+    waiting = {cell_id for cell_id, (state, _) in standing.items() if state in ("queued", "running")} - wanted
+    found: dict[str, set[str]] = {}
+    for run in runs.every(space) if waiting else ():
+        if not run.over and (left := waiting & set(run.content["cells"])):
+            found.setdefault(str(run.content.get("grid", "")), set()).update(left)
+    return {name: len(cells) for name, cells in found.items()}
+
+
+def cancel(table: Table | Grid | None, space: Workspace) -> int:
+    """Cancel the unfinished runs that have cells of a table, or all; return how many cells that stopped. SlurmError."""
+    records = Records(space.records)
+    wanted = {cell.id for cell in grids.expand(table)[0]} if table is not None else None
+    done = records.ids()
+    stopped: set[str] = set()
     for run in runs.every(space):
         left = runs.unsettled(run, done) if not run.over else set()
-        if left & wanted and not run.stopped:
+        if (left if wanted is None else left & wanted) and not run.stopped:
             run.stop(cancelled=True)
-            stopped += len(left)
+            stopped |= left
             if run.detached:
                 slurm.cancel(run.name)
-    return stopped
+    return len(stopped)
 
 
 def find_record(wish: str, space: Workspace) -> Record:

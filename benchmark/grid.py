@@ -369,7 +369,7 @@ def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table
                 kept += [value for value in hits if value not in kept]
             if not hits:
                 shown = ", ".join(map(str, getattr(table, axis)))
-                raise EntryError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}")
+                raise EntryError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}; old=new replaces one of them")
         if wishes:
             changes[axis] = kept
     return table.replaced(**changes)

@@ -127,7 +127,7 @@ def _budget(entry: Entry) -> str:
     if "epsilon" not in fields:
         return "none needed" if entry.facts.get("identity") else "see the text"
     epsilon = fields["epsilon"]
-    return f"epsilon = {write_value(epsilon.default)} ({epsilon.comment})"
+    return f"epsilon = {write_value(epsilon.default)}" + (f" ({epsilon.comment})" if epsilon.comment else "")
 
 
 def page(found: dict[str, Any]) -> str:

@@ -362,9 +362,15 @@ def findings(folder: Path, profile: Profile | None) -> list[tuple[str, bool, str
         account, submit, jobs, qos = (line.split("|") + [""] * 4)[:4]
         detail = f"MaxSubmitJobs {submit or 'none'} (`max_submit`), MaxJobs {jobs or 'none'} (`at_once`), qos {qos or 'none'}"
         found.append((f"slurm account {account}", True, detail))
+    partitions = []
     for line in (_ask("sinfo", "-h", "-o", "%P|%l|%D|%c|%m|%G") or "").splitlines():
         name, limit, nodes, cpus, memory, gres = line.split("|")
+        partitions.append(name.rstrip("*"))
         found.append((f"slurm partition {name}", True, f"limit {limit}, {nodes} nodes, {cpus} CPUs, {memory} MB, {gres}"))
+    wanted = (profile.partition or "").split(",") if profile and partitions else []
+    for name in (name for name in wanted if name and name not in partitions):
+        detail = f"the profile says {name!r}, and there is none of this name; there are {', '.join(dict.fromkeys(partitions))}"
+        found.append(("slurm profile partition", False, detail))
     found.append(_latency(folder))
     return [*found, *_from_a_node(folder, profile)]
 

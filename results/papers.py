@@ -330,7 +330,7 @@ def _chosen(places: Iterable[Place], axis: str, wishes: Sequence[str]) -> list[P
         if not hits:
             there = sorted({str(place.fields.get(axis, "")) for place in places})
             shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
-            raise FileError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}")
+            raise FileError(f"--{axis} {wish}: the grid has no such {axis}; it has {shown}; old=new replaces one of them")
     return [place for number, place in enumerate(places) if number in kept] if keeps else places
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, workspace_of
+from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, usage, workspace_of
 
 
 def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
@@ -23,6 +23,8 @@ def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace:
     rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if kind == "grids" else None)
     if as_json:
         return print_json(rows)
+    if not rows:
+        return print(f"no {kind} match {pattern!r}; `bench list {kind}` shows all", file=sys.stderr)
     if kind == "grids":
         hours = ["unknown" if r["gpu_hours"] is None else f"{r['gpu_hours']:.1f}" for r in rows]
         counts = [[str(r[key]) for key in ("cells", "runnable", "done")] for r in rows]
@@ -66,6 +68,8 @@ def doctor(
     """
     from benchmark import listing
 
+    if profile and not slurm:
+        raise usage("--profile is looked at with --slurm; give both, or leave it out")
     space = workspace_of(workspace)
     checks = listing.cluster(space, profile) if slurm else listing.doctor(records_of(space))
     if as_json:

@@ -137,7 +137,12 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
 
     space = workspace_of(workspace)
     name, table = driver.choose(grid, selectors(seed=seed))
+    others = driver.besides(table, space)
+    if as_json:
+        return print_json(driver.stands(name, table, space).counts() | {"besides": others})
     _print_status(name, driver.stands(name, table, space), as_json)
+    for other, count in others.items():
+        print(f"  besides, of {other}: {count} cells queued or running")
 
 
 def _print_status(name: str, plan: Plan, as_json: bool) -> None:
@@ -164,16 +169,26 @@ def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     _exit(plan)
 
 
-def cancel(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
+def cancel(
+    grid: Grid = "quick",
+    seed: SeedAxis = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every run of the workspace, also of cells that flags have chosen.")
+    ] = False,
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
     """Stop the runs that have cells of a grid: queued jobs are cancelled, running ones end. What is finished stays.
 
-    Example: `bench cancel --grid quick`
+    Examples: `bench cancel --grid quick`, `bench cancel --all`
     """
     from benchmark import driver
 
     space = workspace_of(workspace)
     name, table = driver.choose(grid, selectors(seed=seed))
-    count = driver.cancel(table, space)
+    if all_:
+        name = "all runs"
+    count = driver.cancel(None if all_ else table, space)
     if as_json:
         return print_json({"grid": name, "cancelled": count})
     print(f"{name}: cancelled {count} cells that were queued or running")

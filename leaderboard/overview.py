@@ -63,6 +63,9 @@ def whole(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
     }
 
 
+SIGNS = {claimed.HOLDS: ("within", "✓"), claimed.FAILS: ("deviates", "✗"), claimed.UNMEASURED: ("why", "")}  # class, sign
+
+
 def agreement(sheets: Sequence[Sheet]) -> dict[str, Any]:
     """Ours beside the papers' numbers, what became of their claims, and papers beside each other."""
     own = {sheet.name: sheet for sheet in sheets if sheet.source}
@@ -78,6 +81,7 @@ def agreement(sheets: Sequence[Sheet]) -> dict[str, Any]:
         ],
         "total": found["overall"],
         "coverage": agreeing.coverage(found["overall"]),
+        "signs": SIGNS,
         "claims": [row | links[row["table"]] for row in claimed.rows(claimed.checked(list(own.values())))],
         "deviations": [row | links[row["table"]] for row in found["deviations"]],
         "disputes": [row | {"values": [value | links[value["table"]] for value in row["values"]]} for row in found["disputes"]],

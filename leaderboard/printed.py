@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from leaderboard import claims as claimed
 from leaderboard.figures import ceiling, step
 from leaderboard.language import DASH, MINUS, environment
 from leaderboard.render import inert
@@ -41,7 +40,6 @@ UNITS = {
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
 SIGNS = {WITHIN: "✓", DEVIATES: "✗"}  # told apart by their shapes
-VERDICTS = {claimed.HOLDS: ("within", "✓"), claimed.FAILS: ("deviates", "✗"), claimed.UNMEASURED: ("why", "")}  # class, sign
 
 
 def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, str] | None = None) -> str:
@@ -57,9 +55,8 @@ def html(sheet: Sheet, frame: dict[str, Any] | None = None, links: Mapping[str, 
 
 
 def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
-    """Return the page that lists the papers, their tables and their claims; tables of our own come last."""
+    """Return the page that lists the papers, their tables; tables of our own come last."""
     papers: list[dict[str, Any]] = []
-    tables: dict[str, dict[str, Any]] = {}
     ordered = sorted(sheets, key=lambda sheet: sheet.source is None)
     for name, several in itertools.groupby(ordered, key=lambda sheet: sheet.table.paper):
         group = list(several)
@@ -75,9 +72,8 @@ def index(sheets: Sequence[Sheet], frame: Mapping[str, Any]) -> str:
             }
             for sheet in group
         ]
-        tables |= {sheet.name: row for sheet, row in zip(group, rows, strict=True)}
-        papers.append({"name": name, "source": group[0].source, "rows": rows, "claims": claimed.checked(group)})
-    page = {"title": "Tables of papers", "scripted": False, "papers": papers, "tables": tables, "verdicts": VERDICTS}
+        papers.append({"name": name, "source": group[0].source, "rows": rows})
+    page = {"title": "Tables of papers", "scripted": False, "papers": papers}
     return environment("html").get_template("papers.html").render({**frame, **page})
 
 

@@ -21,7 +21,7 @@ class Part(_Strict):
     """One entry with all its fields, defaults included. `text` is how people write it, short; it is not in the id."""
 
     name: str
-    fields: dict[str, Plain] = {}
+    fields: dict[str, Plain] = Field(default_factory=dict)
     text: str = ""
 
 

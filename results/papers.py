@@ -69,6 +69,11 @@ def source(paper: str) -> Source:
         return Source.model_validate(read_toml(path))
     except ValidationError as error:
         first = error.errors()[0]
+        missing = [str(one["loc"][0]) for one in error.errors() if one["type"] == "missing"]
+        if missing:
+            raise FileError(
+                f"{path}: no {', '.join(f'`{name}`' for name in missing)}; a paper says who wrote it and where"
+            ) from None
         raise FileError(f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
 
 
@@ -301,8 +306,12 @@ def _lack(axis: str, item: str, paper: bool, resolve: Resolve, lacks: Sequence[t
     kind = KINDS[axis]
     for name, missing in lacks:
         if (missing and not paper) or (not missing and name not in planned().get(kind, ())):
-            resolve(kind, item)  # raises with the nearest name that there is
-            raise ValueError(f"unknown {noun} {name!r}")
+            later = " (what does not exist yet is named in results/planned.toml)" if paper and not missing else ""
+            try:
+                resolve(kind, item)  # raises with the nearest name that there is
+            except ValueError as error:
+                raise ValueError(f"{error}{later}") from None
+            raise ValueError(f"unknown {noun} {name!r}{later}")
         return f"{noun} {name} has no field {missing}" if missing else f"{noun} {name}"
     return ""
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -44,6 +44,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+_Read = TypeVar("_Read", bound=BaseModel)
+
+
 class _Grown(_Strict):
     """Fields that are younger than published records are left out where they are empty: old records keep their bytes."""
 
@@ -58,13 +61,15 @@ class _Grown(_Strict):
 class Curve(_Grown):
     """Per epoch; accuracies are fractions. Training figures are running means over the batches as they were trained on."""
 
-    train_acc: list[FiniteFloat] = []
-    train_loss: list[FiniteFloat] = []
-    test_acc: list[FiniteFloat] = []
-    test_loss: list[FiniteFloat] = []
-    objective: list[FiniteFloat] = []  # mean contrastive loss per epoch of pre-training; the others are then of the probe
+    train_acc: list[FiniteFloat] = Field(default_factory=list)
+    train_loss: list[FiniteFloat] = Field(default_factory=list)
+    test_acc: list[FiniteFloat] = Field(default_factory=list)
+    test_loss: list[FiniteFloat] = Field(default_factory=list)
+    # mean contrastive loss per epoch of pre-training; the others are then of the probe
+    objective: list[FiniteFloat] = Field(default_factory=list)
     younger: ClassVar[tuple[str, ...]] = ("shifts",)
-    shifts: list[FiniteFloat] = []  # last epoch alone: part of the test images taken for class y + k, by k from 0
+    # last epoch alone: part of the test images taken for class y + k, by k from 0
+    shifts: list[FiniteFloat] = Field(default_factory=list)
 
 
 class Metrics(_Grown):
@@ -72,10 +77,12 @@ class Metrics(_Grown):
 
     test_acc: float | None = Field(default=None, ge=0, le=1)  # of the last epoch
     test_acc_best: float | None = Field(default=None, ge=0, le=1)  # of the best epoch, chosen on the test set: an oracle
-    curve: Curve = Curve()
+    curve: Curve = Field(default_factory=Curve)
     younger: ClassVar[tuple[str, ...]] = ("figures", "curves")
-    figures: dict[str, FiniteFloat] = {}  # of an analysis, by name; shares and accuracies are fractions
-    curves: dict[str, list[FiniteFloat]] = {}  # of an analysis: one value per epoch, or per point of a picture
+    # of an analysis, by name; shares and accuracies are fractions
+    figures: dict[str, FiniteFloat] = Field(default_factory=dict)
+    # of an analysis: one value per epoch, or per point of a picture
+    curves: dict[str, list[FiniteFloat]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _something(self) -> Metrics:
@@ -105,7 +112,8 @@ class PoisonNote(_Grown):
     spent: FiniteFloat | None = None
     allowed: FiniteFloat | None = None
     younger: ClassVar[tuple[str, ...]] = ("notes",)
-    notes: dict[str, FiniteFloat] = {}  # what the attack noted: passes per image, the surrogate's last error or loss
+    # what the attack noted: passes per image, the surrogate's last error or loss
+    notes: dict[str, FiniteFloat] = Field(default_factory=dict)
 
 
 class Record(_Strict):
@@ -117,12 +125,14 @@ class Record(_Strict):
     state: Literal["done", "not-applicable"] = "done"
     reason: str = ""
     metrics: Metrics | None = None
-    recipe: dict[str, Plain] = {}  # the protocol as it was trained: data set's variant and defense's changes applied
-    seconds: dict[str, FiniteFloat] = {}  # craft, purify, train, measure; of the stage, whichever cell ran it
+    # the protocol as it was trained: data set's variant and defense's changes applied
+    recipe: dict[str, Plain] = Field(default_factory=dict)
+    # craft, purify, train, measure; of the stage, whichever cell ran it
+    seconds: dict[str, FiniteFloat] = Field(default_factory=dict)
     peak_memory: int = 0  # bytes
     device: str = ""
-    numerics: dict[str, str | int | bool] = {}  # dtype, compile, threads
-    versions: dict[str, str] = {}  # python and libraries, and `kind:name` of every entry
+    numerics: dict[str, str | int | bool] = Field(default_factory=dict)  # dtype, compile, threads
+    versions: dict[str, str] = Field(default_factory=dict)  # python and libraries, and `kind:name` of every entry
     dataset_fingerprint: str = ""
     poison: PoisonNote | None = None
     tree: str = ""  # sha256 over the files of the five packages
@@ -245,7 +255,7 @@ class Records:
         path = self.failure_path(cell_id)
         if not path.exists():
             return None
-        return Failure.model_validate(_read_json(path, Failure))
+        return _read_json(path, Failure)
 
     def write(self, record: Record, replace: bool = False) -> bool:
         """Write a record by rename and remove its failure. False if there was one already and `replace` is not set."""
@@ -306,7 +316,7 @@ class Records:
 
     def failures(self) -> Iterator[Failure]:
         for path in sorted(self.folder.glob("*.failed.json")):
-            yield Failure.model_validate(_read_json(path, Failure))
+            yield _read_json(path, Failure)
 
     def briefs(self) -> dict[str, Brief]:
         """Return the gist of every record by its cell. FileError if a file is no record of its cell.
@@ -399,7 +409,7 @@ def plain(values: Mapping[str, Any]) -> dict[str, Plain]:
 
 def read_record(path: Path) -> Record:
     """Read a record. FileError if the file is half written, of another kind, or not what its id says."""
-    record = Record.model_validate(_read_json(path, Record))
+    record = _read_json(path, Record)
     if record.id != record.cell.id:
         raise FileError(f"{path} was changed: its cell hashes to {record.cell.id}, its id says {record.id}; remove the file")
     if (record.state == "done") != (record.metrics is not None):
@@ -409,13 +419,13 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def _read_json(path: Path, model: type[BaseModel]) -> Any:
+def _read_json(path: Path, model: type[_Read]) -> _Read:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and type(newer := content.get("format")) is int and newer > FORMAT:
             sentence = f"has format {newer}, this program reads format {FORMAT}; keep the file and update unlearnable-bench"
             raise FileError(f"{path} {sentence}")
-        model.model_validate(content)
+        return model.model_validate(content)
     except FileError:
         raise
     except (ValueError, ValidationError, RecursionError) as error:
@@ -424,7 +434,6 @@ def _read_json(path: Path, model: type[BaseModel]) -> Any:
             first = error.errors()[0]
             where = f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
         raise FileError(f"{path} is not a whole {model.__name__.lower()}{where}; remove the file and run again") from None
-    return content
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:

@@ -408,6 +408,9 @@ def read_table(name: str) -> Table:
     except ValidationError as error:
         raise FileError(f"{path}: {_sentence(error)}") from None
     table._name = name
+    if path.resolve().parent.parent == PAPERS.resolve() and table.paper != path.parent.name:
+        found = f"`paper` is {table.paper!r}" if table.paper else "no `paper`"
+        raise FileError(f"{path}: {found}; a table in this folder says `paper = {path.parent.name!r}`".replace("'", '"'))
     beside = path.with_suffix(".csv")
     if beside.exists():
         table._reference = _read_reference(beside, table)
@@ -419,9 +422,13 @@ def read_table(name: str) -> Table:
 
 
 def _refuse_twins(path: Path, table: Table) -> None:
-    """Two places of one cell under one condition would be one place written twice."""
+    """Two places of one cell under one condition would be one place written twice; an accuracy over 100 % is a lost point."""
     seen: dict[tuple[Any, ...], Place] = {}
     for place in table.places():
+        value = place.printed.value if place.printed else None
+        if value is not None and place.metric == "test_acc" and place.runs and not 0 <= value <= place.unit:
+            where = f"{path.with_suffix('.csv')}, {' / '.join((*place.row, *place.column))}"
+            raise FileError(f"{where}: {value:g} is no accuracy; expected 0 to {place.unit:g}, or another `metric`")
         if place.runs:
             cell = (*place.fields.values(), place.metric, *sorted(place.params.split(";")))
             twin = seen.setdefault(cell, place)
@@ -454,6 +461,8 @@ def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
         lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"cannot read {path}: {error}") from None
+    while lines and not lines[-1]:
+        lines.pop()
     left, above = len(table.rows), len(table.columns)
     product = [
         list(itertools.product(*([label for label, _ in table.items(axis)] for axis in part)))
@@ -465,7 +474,9 @@ def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
         raise FileError(f"{path} has {len(lines)} lines, expected {above} with labels and {len(rows)} with values; {remedy}")
     for number, line in enumerate(lines, 1):
         if len(line) != left + len(columns):
-            raise FileError(f"{path}, line {number} has {len(line)} fields, expected {left + len(columns)}; {remedy}")
+            raise FileError(
+                f"{path}, line {number} has {len(line)} fields between commas, expected {left + len(columns)}; {remedy}"
+            )
         if number <= above:
             expected: Sequence[str] = [column[number - 1] for column in columns]
             found: Sequence[str] = line[left:]

@@ -316,6 +316,7 @@ KINDS = (  # a page of each kind, what opens on a board included
     f"quick.html#cell={cells()['ops', 'grayscale', 0].id}",
     "others.quick.digits.0.5.small-cnn.html",
     "papers.html",
+    "agreement.html",
     "d-vae.table-2.html",
     "attacks.html",
     "attack.ops.html",
@@ -434,3 +435,10 @@ def test_numbers_that_others_report_can_be_left_out_and_their_names_run_nothing(
         assert any(SCRIPT in text for text in window.open(page).texts("main")), page
     assert [entry["message"] for entry in driver.get_log("browser")] == []
     driver.get_log("performance")
+
+
+def test_a_phone_shows_a_table_before_its_controls_and_a_desk_both(browser):
+    """Ten lines of controls above a table hide it on a phone; a link with a view shows what it filters by."""
+    visible = "return document.querySelector('#search').checkVisibility()"
+    for page, width, seen in (("quick.html", 1300, True), ("quick.html", 360, False), ("quick.html#q=ops", 360, True)):
+        assert browser.open(page, width=width).run(visible) is seen, (page, width)

@@ -187,7 +187,7 @@ def storm(folder: Path, count: int) -> Tally:
                 _, err = driver.communicate()
                 drivers.remove(driver)
                 tally.ends[f"a driver: exit {driver.returncode}"] += 1
-                if "Traceback" in err and "importlib" not in err:  # Ctrl-C in the middle of an import is Python's to tell
+                if "Traceback" in err and driver.returncode != -signal.SIGINT:  # Ctrl-C while Python itself starts
                     tally.bad(f"exit {driver.returncode}: {err[-300:]}")
                 ends += 1
                 if driver.returncode and ends < 30:

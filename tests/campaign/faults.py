@@ -285,7 +285,7 @@ def read_only(folder: Path, count: int) -> Tally:
         ("doctor",),
         ("data", "ls"),
         ("submit", "--grid", "quick", "--name", "A", "--output", folder / "none.zip"),
-        ("submit", *SMALL, "--name", "A", "--output", folder / "out.zip"),
+        ("submit", "--name", "A", "--output", folder / "out.zip"),
         ("accept", folder / "out.zip"),
         ("accept",),
         ("publish", "--to", folder / "published"),
@@ -305,7 +305,7 @@ def read_only(folder: Path, count: int) -> Tally:
                 tally.end(told(code, err))
             except AssertionError as error:
                 tally.end("traceback")
-                tally.bad(f"{' '.join(words)}: {error}"[:400])
+                tally.bad(f"{' '.join(map(str, words))}: {error}"[:400])
     return tally
 
 

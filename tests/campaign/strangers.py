@@ -331,7 +331,7 @@ def _hostile(folder: Path, draw: random.Random) -> None:
         "seed": [0, 1],
     }
     attacks = ["none", "lsp", "strange"]
-    rows = "".join(f"{{ attack = {json.dumps(name)}, label = {json.dumps(shot())} }},\n" for name in attacks)
+    rows = "".join(f"{{ attack = {json.dumps(name)}, label = {json.dumps(shot() + name)} }},\n" for name in attacks)
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
     (folder / "table.toml").write_text(f'{lines}attack = [\n{rows}]\ndefense = ["none", "odd"]\n')
     records = Records(folder / "results/records")

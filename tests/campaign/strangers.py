@@ -113,7 +113,9 @@ def bundles(folder: Path, count: int) -> Tally:
     load(resolve("datasets", "digits")[0])
     space = folder / "space"
     whole, content = zipped(FILES), next(iter(POISONED.values()))
-    words, figures = list(texts(content)), leaves(content)
+    words, figures = (
+        [w for w in of(content) if w[0] not in ("id", "command")] for of in (texts, leaves)
+    )  # `forged` mends those
     names = (
         "records/../../x.json",
         "/x",
@@ -329,7 +331,7 @@ def _hostile(folder: Path, draw: random.Random) -> None:
         "seed": [0, 1],
     }
     attacks = ["none", "lsp", "strange"]
-    rows = "".join(f"{{ attack = {json.dumps(name)}, label = {json.dumps(shot())} }},\n" for name in attacks)
+    rows = "".join(f"{{ attack = {json.dumps(name)}, label = {json.dumps(shot() + name)} }},\n" for name in attacks)
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
     (folder / "table.toml").write_text(f'{lines}attack = [\n{rows}]\ndefense = ["none", "odd"]\n')
     records = Records(folder / "results/records")

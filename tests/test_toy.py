@@ -66,7 +66,7 @@ def test_every_method_has_a_row_at_toy_scale(table, axis, catalog, apart):
     kind = f"{axis}s"
     shown = {part.name for _, item in read_table(table).items(axis) for part in resolve(kind, getattr(item, axis))}
     own = {name for name in catalog if catalog.entry(name).source == catalog.entry("none").source}
-    assert shown == own - apart
+    assert shown == own - apart, f"give {sorted((own - apart) ^ shown)} a row in results/tables/{table}.toml"
 
 
 def test_every_analysis_is_in_a_table_at_toy_scale():

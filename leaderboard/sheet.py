@@ -333,6 +333,8 @@ def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:
     numbers = _numbers(records, one.place, "")
     ids, tier = tuple(record.id for record in records), finder.tier(records)
     marks += [tier] if tier else []
+    if records and not numbers:
+        state, reason = "not-applicable", f"what was measured has no {one.place.metric} here"
     why = "" if state == "done" else reason
     return Spot(one.place, numbers, state, why, ids, tuple(marks), reduced, tier=tier), records
 

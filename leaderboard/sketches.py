@@ -130,10 +130,16 @@ def _lines(shown: Sequence[_Shown]) -> list[Sketch]:
         several = [("victim", one.record.metrics.curve.test_acc), *((name.replace("_", " "), v) for name, v in kept.items())]
         drawn = [Line(name, list(enumerate(values, 1))) for name, values in several if len(values) > 1]
         last = max(len(line.points) for line in drawn)
-        for other in shown:
-            if other.measure == f"{one.measure}-random" and other.setting == one.setting and other.record.metrics:
-                level = next((value for name, value in other.record.metrics.figures.items() if name.endswith("_acc")), None)
-                drawn += [Line("without training", [(1, level), (last, level)])] if level is not None else []
+        beside = [
+            (other.row != one.row, level)
+            for other in shown
+            if other.measure == f"{one.measure}-random" and other.setting == one.setting and other.record.metrics
+            for name, level in other.record.metrics.figures.items()
+            if name.endswith("_acc")
+        ]
+        if beside:  # that of the same row, else of the first that has one
+            level = min(beside, key=lambda found: found[0])[1]
+            drawn.append(Line("without training", [(1, level), (last, level)]))
         title = f"{one.row}: accuracy per epoch"
         found.append(Sketch(title, figures.lines(title, "epoch", drawn, dots=False)))
     return found

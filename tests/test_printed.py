@@ -667,3 +667,5 @@ def test_a_figure_of_an_analysis_keeps_its_digits_that_count(records):
     assert shown["its t-SNE, cluster measure"] == "0.000263 ± 0.000000" and shown["crafting, s"].startswith("1234 ")
     assert shown["linear model on perturbations"] == "50.0 ± 0.0" and shown["mean l2 norm"].startswith("1.23 ")
     assert shown["mean linf norm"] == "0 ± 0" and "Test accuracy in %" not in printed.markdown(made)
+    without = made.spots[("lsp",), ("PSNR, dB",)]
+    assert (without.state, without.reason) == ("not-applicable", "what was measured has no psnr here"), "done, and blank"

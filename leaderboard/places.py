@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from leaderboard.moved import CHANGES, NUMBERS, read
 from results import FileError
+from results.record import MEMORY
 
 SUMS, DESCRIPTION = "SHA256SUMS", "datapackage.json"
 OWN_KEY = "unlearnable_bench"  # of the description: tells our publications from other data packages
@@ -137,6 +138,7 @@ class Folder(Place):
             (Path(root) / name).relative_to(path).as_posix(): Path(root) / name
             for root, folders, names in os.walk(path)
             for name in [*names, *(folder for folder in folders if (Path(root) / folder).is_symlink())]
+            if name != MEMORY  # of a `bench report` of the records there; it may be deleted at any time
         }
         if not found:
             return Before()

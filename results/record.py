@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of records
 CLOSE = 1e-6  # fraction; curves are rounded to six decimals
+MEMORY = ".briefs"  # beside the records: what was remembered of them
 SUMS = ".sums"  # beside the records: the sha256 of every one that was written there
 
 
@@ -326,7 +327,7 @@ class Records:
         """
         if not self.folder.is_dir():
             return {}
-        memory = self.folder / ".briefs"
+        memory = self.folder / MEMORY
         known = _remembered(memory)
         found: dict[str, Any] = {}
         with os.scandir(self.folder) as entries:

@@ -205,7 +205,7 @@ def test_a_large_file_among_the_images_of_a_folder_is_not_read(tmp_path):
 def test_ctrl_c_before_a_command_begins_is_told_in_a_word(monkeypatch, capsys):
     """On a busy machine that is when it is pressed; it was a traceback of the library that reads the command line."""
 
-    def pressed(arguments):
+    def pressed(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "app", pressed)

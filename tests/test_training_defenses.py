@@ -30,7 +30,8 @@ def fit(defenses, protocol=SHORT, data=None, checkpoint=None, report=None):
         return run, run.run(data, report, checkpoint)
 
 
-STAGED = [name for name in DEFENSES if "start" in DEFENSES.entry(name).hooks]
+# frozen-blocks wants a network of residual blocks: tests/test_staged_figures.py
+STAGED = [name for name in DEFENSES if "start" in DEFENSES.entry(name).hooks and name != "frozen-blocks"]
 
 
 @pytest.mark.parametrize("name", STAGED)

@@ -29,7 +29,7 @@ class ClassDistance(Analysis):
     and an r near 0. Where nothing varies within a class there is no ratio, and where it does not along a line, no r.
     """
 
-    of: Literal["perturbation", "image", "purified"] = "perturbation"
+    of: Literal["perturbation", "image", "purified"] = "perturbation"  # what is measured
 
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified")

@@ -30,7 +30,7 @@ class ClassImages(Analysis):
     paper does not say how it brings weights to colours.
     """
 
-    of: Literal["mean", "weights"] = "mean"
+    of: Literal["mean", "weights"] = "mean"  # what a picture shows
 
     paper = LEARN_FROM_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison")

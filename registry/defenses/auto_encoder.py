@@ -32,8 +32,8 @@ class PlainAutoEncoder(Defense):
 
     width: int = 64  # channels of the first layers
     latents: int = 0  # channels of the code, at half the side; 0: 4 width
-    epochs: int = 60
-    batch: int = 128
+    epochs: int = 60  # of training it
+    batch: int = 128  # images
     lr: float = 0.005  # of Adam, cosine to 0
 
     paper = D_VAE

@@ -25,7 +25,7 @@ class FrozenBlocks(Defense):
     are not applicable, though figure 8 names it; its text names a ResNet-50 in its place.
     """
 
-    which: Literal["first", "last"] = "first"
+    which: Literal["first", "last"] = "first"  # which residual blocks are the clean ones
     blocks: int = 2  # residual blocks that are held still
     edge: bool = False  # the stem too, with the first blocks, or the head, with the last; not stated
 

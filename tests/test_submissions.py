@@ -114,9 +114,9 @@ def kept(folder, content):
 
 def test_published_records_of_ours_pass_every_check_and_keep_their_bytes(tmp_path):
     """What the program measured and wrote must never be refused as somebody's forgery, whatever version of it wrote it."""
-    ids = sorted(path.stem for path in PUBLISHED.glob("*.json"))
-    source = Records(PUBLISHED)
-    chosen = acceptance.choose(ids, source, named=False)
+    source, there = Records(PUBLISHED), sorted(path.stem for path in PUBLISHED.glob("*.json"))
+    chosen = acceptance.choose(there, source, named=False)
+    ids = [cell_id for cell_id in there if source.read(cell_id).state == "done"]  # what does not apply is no number to send
     assert len(chosen.records) == len(ids) > 200
     content, found = acceptance.packed(chosen.records, source, "A. Author", "", "")
     assert found.ok and all(check.ok for check in found.checks)

@@ -144,8 +144,7 @@ def _victim(
         victim = Training(net, training, protocol, [*defenses, *watching], device, numerics, unpoisoned)
         if measurement is not None:
             measurement.look(victim)
-            measurement.context.train = lambda other: _other(task, other, whole, device)[0]
-            measurement.context.judged = lambda other: _other(task, other, whole, device)
+            measurement.context.train = lambda other: _other(task, other, whole, device)
         trained = task.trains or measurement is None  # without one, it is the cell's own or asked for by an analysis
         return victim, victim.run(whole.test, report, checkpoint) if trained else Curve()
 

@@ -253,11 +253,11 @@ def _context(entry: Entry) -> Context:
         training = Training(ARCHITECTURES["small-cnn"](4), purified, protocol, (), "cpu", Numerics())
         context.victim, context.seconds = Looked(training), 1.0
 
-        def judged(other: ImageSet) -> tuple[float, float]:
+        def another(other: ImageSet) -> tuple[float, float]:
             curve = train(ARCHITECTURES["small-cnn"](4), other, clean, protocol)
             return curve.test_acc[-1], curve.test_loss[-1]
 
-        context.judged, context.train = judged, lambda other: judged(other)[0]
+        context.train = another
         analysis = _part(entry).build()
         training.run(context.test, lambda *_: analysis.after_epoch(context), None) if "epochs" in needs else None
     return context

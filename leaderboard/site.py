@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from leaderboard import gallery, pages, printed, render, scatter
@@ -105,6 +106,13 @@ class Remembered(Records):
     """Records that are read once each, however many tables show them."""
 
     known: dict[str, Record | FileError | None] = field(default_factory=dict)
+
+    def seeds(self) -> set[int]:
+        return self._seeds
+
+    @cached_property
+    def _seeds(self) -> set[int]:  # of which every board asks
+        return super().seeds()
 
     def read(self, cell_id: str) -> Record | None:
         if cell_id not in self.known:

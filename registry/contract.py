@@ -450,8 +450,8 @@ class Context:
     purify_log: Mapping[str, float] = field(default_factory=dict)  # `seconds` of purifying, and what the defense noted
     purify_kept: Callable[[str], Any] = lambda name: None  # a side product of purifying by its name: array, or None
     victim: Any = None  # `benchmark.measure.Looked`: features(set), logits(set), layers, still(); None where none is trained
-    train: Callable[[ImageSet], float] | None = None  # trains a victim like the cell's on this set as it is; its test accuracy
-    judged: Callable[[ImageSet], tuple[float, float]] | None = None  # as `train`; its accuracy and mean loss on the test set
+    # trains a victim like the cell's on this set as it is; its accuracy and mean loss on the test set
+    train: Callable[[ImageSet], tuple[float, float]] | None = None
     seconds: float = 0.0  # that the victim's training took
     curves: dict[str, list[float]] = field(default_factory=dict)  # what `after_epoch` collects; kept in the record
 

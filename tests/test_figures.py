@@ -216,7 +216,7 @@ def test_stability_is_the_smallest_of_the_losses_that_were_found():
     given = context(train, victim=trained(train, 2))
     before = given.victim.logits(train)
     answers = iter([(0.5, 1.25), (0.75, 0.125)])
-    given.judged = lambda images: next(answers)
+    given.train = lambda images: next(answers)
     found = ANALYSES["delusiveness"](steps=1).measure(given)
     own = float(torch.nn.functional.cross_entropy(before, train.labels))
     assert found == {

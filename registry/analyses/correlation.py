@@ -54,7 +54,7 @@ class Correlation(Analysis):
             images = context.clean.images.short() + levels.short()
             poisoned = replace(context.clean, images=images.clamp_(0, 255).to(torch.uint8))
             points["step"].append(float(step))
-            points["protection"].append(1 - context.train(poisoned))
+            points["protection"].append(1 - context.train(poisoned)[0])
             points["theta"].append(-refitted_noise(context, attack.surrogate, weights, plan, self.batches))
             points["noise"].append(-refitted_model(context, attack.surrogate, levels, plan, self.batches))
         if len(points["step"]) < 3:

@@ -36,12 +36,12 @@ class Delusiveness(Analysis):
             raise EntryError(f"analysis delusiveness: epsilon={self.epsilon}, steps={self.steps}; both have to be above 0")
 
     def measure(self, context: Context) -> dict[str, float]:
-        assert context.judged is not None, "a cell with epochs has victims"
+        assert context.train is not None, "a cell with epochs has victims"
         logits = context.victim.logits(context.test)
         figures = {"delusiveness": float(F.cross_entropy(logits, context.test.labels))}
         for kind in ("random", "pgd"):
             adversary = Adversary("uniform" if kind == "random" else kind, self.epsilon, self.steps)
-            accuracy, loss = context.judged(added(context, adversary))
+            accuracy, loss = context.train(added(context, adversary))
             figures |= {f"delusiveness({kind})": loss, f"test_acc({kind})": accuracy}
         return figures | {"stability": min(value for name, value in figures.items() if name.startswith("delusiveness"))}
 

@@ -51,7 +51,6 @@ class PlainAutoEncoder(Defense):
             raise NotApplicable(f"needs even sides, the images are {info.shape[1]}x{info.shape[2]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-
         from registry._vae import AutoEncoder, Fitted, Rounds
 
         rounds = Rounds(train, job, 1)

@@ -90,6 +90,8 @@ def complaint(part: Part) -> str:
 def missing(part: Part) -> str:
     """Say in a sentence that a data set is not on this machine, or return ''. Needs no torch."""
     folder = part.entry.facts.get("folder", "")
+    if part.entry.name == "folder" and part.root is None:
+        return "data set folder has no path; say folder:PATH, where PATH has train/<class>/* and test/<class>/*"
     if part.root is not None or not folder or root_of(part).exists():
         return ""
     return f"data set {part.entry.name} is not at {root_of(part)}; `bench data get {part.entry.name}` gets it or says how"

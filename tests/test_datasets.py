@@ -486,3 +486,9 @@ def test_batches_cover_a_set_in_order(n, size):
     images = torch.zeros(n, 1, 2, 2, dtype=torch.uint8)
     part = ImageSet(images, torch.zeros(n, dtype=torch.int64), 1)
     assert [i for where in part.batches(size) for i in range(where.start, where.stop)] == list(range(n))
+
+
+def test_a_folder_without_a_path_is_told_how_to_say_it():
+    """Not where a cache of ours would have it."""
+    (part,) = DATASETS.resolve("folder")
+    assert "say folder:PATH" in data.missing(part)

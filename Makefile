@@ -5,6 +5,7 @@
 # make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
 # make toy-attacks, make toy-defenses   every attack, every defense on 2,000 images of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
+# make toy-blocks   a defense that wants residual blocks, see docs/toy.md
 # make toy-contrastive   which poison stops training with labels, which without, see docs/toy.md
 # make toy-analyses   what every analysis sees in them, see docs/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
@@ -17,7 +18,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-contrastive toy-analyses scale site-speed reliability slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -41,7 +42,7 @@ speed-purifiers: $(VENV)/installed
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
 
-toy-attacks toy-defenses toy-contrastive: $(VENV)/installed
+toy-attacks toy-defenses toy-blocks toy-contrastive: $(VENV)/installed
 	@$(BIN)/bench run --grid $@ --workspace toy-run
 
 toy-analyses: $(VENV)/installed

@@ -14,7 +14,8 @@ from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent
 # tables that a document shows in a form of its own
-OWN = {"toy-attacks": toy.attacks, "toy-defenses": toy.defenses, "toy-contrastive": toy.contrastive}
+OWN = {"toy-attacks": toy.attacks, "toy-contrastive": toy.contrastive}
+OWN |= dict.fromkeys(toy.OF_DEFENSES, toy.defenses)
 OWN |= dict.fromkeys(("toy-analyses", "toy-defending", "toy-detection", "toy-making"), toy.analyses)
 COUNTED = ROOT / "docs" / "reliability.json"  # what `make reliability` wrote
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -201,19 +201,16 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
 
 def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
     """Per defense over the attacks of its table: in how many the accuracy moves as in the papers."""
-    table = read_table("toy-defenses")
-    at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in toy.measured(table, records)}
-    attacks = [label for label, _ in table.items("attack")]
     found: dict[str, list[tuple[float | None, list[float]]]] = defaultdict(list)  # ours and the papers', by attack
-    for defense in (label for label, _ in table.items("defense")):
-        name = "+".join(part.name for part in resolve("defenses", defense))
-        for attack in attacks:
+    for table in map(read_table, toy.OF_DEFENSES):
+        at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in toy.measured(table, records)}
+        for (attack, defense), runs in at.items():
             if attack != "none":
-                runs, bare = at[attack, defense], at[attack, "none"]
+                bare = at[attack, "none"]
                 ours = _mean(runs) - _mean(bare) if runs and bare else None
                 with_, without = (known.get(toy.methods(attack, one), {}) for one in (defense, "none"))
                 theirs = [fmean(with_[paper]) - fmean(without[paper]) for paper in with_ if paper in without]
-                found[name].append((ours, theirs))
+                found["+".join(part.name for part in resolve("defenses", defense))].append((ours, theirs))
     heads = ("defense", "records", "ours, from no defense", "papers, at full size", "direction")
     lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
     for name in [*(name for name in DEFENSES if name != "none"), *(name for name in found if "+" in name)]:

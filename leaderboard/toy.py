@@ -35,6 +35,7 @@ SHORT = {
     "transferable-unlearnable": "TU",
     "apbench": "AP",
 }
+OF_DEFENSES = ("toy-defenses", "toy-blocks")  # tables of one network each, defense by attack
 LEGEND = "; ".join(f"{short} {source(paper).short}" for paper, short in SHORT.items())
 
 

@@ -282,5 +282,5 @@ def remembered(workspace: Workspace) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {name: root for name, root in found.items() if isinstance(root, str)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}

@@ -31,7 +31,7 @@ EACH = 4  # images of each of them
 GAP = 1  # pixels between images
 log = logging.getLogger(__name__)
 
-BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EntryError, MissingDataError)
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EntryError, MissingDataError)
 
 
 @dataclass(frozen=True)

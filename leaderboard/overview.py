@@ -10,6 +10,8 @@ from typing import Any
 
 from leaderboard import agreement as agreeing
 from leaderboard import claims as claimed
+from leaderboard.printed import KINDS
+from leaderboard.printed import SIGNS as MARKS
 from leaderboard.sheet import DEVIATES, WITHIN, Sheet
 from leaderboard.table import Board
 from results.submission import TIERS
@@ -63,7 +65,11 @@ def whole(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
     }
 
 
-SIGNS = {claimed.HOLDS: ("within", "✓"), claimed.FAILS: ("deviates", "✗"), claimed.UNMEASURED: ("why", "")}  # class, sign
+SIGNS = {  # class, sign: those of a number beside a printed one
+    claimed.HOLDS: (KINDS[WITHIN], MARKS[WITHIN]),
+    claimed.FAILS: (KINDS[DEVIATES], MARKS[DEVIATES]),
+    claimed.UNMEASURED: ("why", ""),
+}
 
 
 def agreement(sheets: Sequence[Sheet]) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def holder(path: Path, now: float | None = None) -> Holder | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         content = {}
     try:
         return Holder(content if isinstance(content, dict) else {}, (clock(path.parent) if now is None else now) - beat)

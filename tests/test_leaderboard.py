@@ -770,7 +770,7 @@ def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
     assert [strip["title"] for strip in sample["strips"]] == ["poisoned"] and pixels(sample["strips"][0]).shape == (8, 35, 3)
     (kept.path / "images.npy").write_bytes(b"no array")
     assert gallery.samples(tmp_path) == {} == gallery.samples(tmp_path / "nothing")
-    for content in ("{", "[]", '{"recipe": 3}'):
+    for content in ("{", "[]", "[" * 9000, '{"recipe": 3}'):
         (kept.path / "manifest.json").write_text(content)
         assert gallery.samples(tmp_path) == {}
 

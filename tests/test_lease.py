@@ -137,7 +137,7 @@ def test_a_waiting_process_goes_on_when_the_lease_is_free(path):
     process.stdout.close()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 9000, '{"host": 3}'], ids=lambda content: content[:6])
 def test_a_torn_lease_counts_as_held_until_its_window_is_over(path, content):
     """What cannot be read is not removed rashly, and not kept for ever."""
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Shows a run: a live display on a terminal, one plain line per finished cell elsewhere. Never writes to standard output."""
+"""Shows a run: live on a terminal, elsewhere a plain line per finished set and cell. Never writes to standard output."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
+
+MADE = {"craft": "crafted", "purify": "purified"}
 
 
 class Display:
@@ -52,7 +54,9 @@ class Display:
             self.doing[worker] = f"{event['stage']} {event['label']}  {event['done']}/{event['total']}{accuracy}"
         else:
             self.doing.pop(worker, None)
-        if what == "done":
+        if what == "made":
+            self._told(f"{MADE[event['stage']]} {event['label']}  {event['seconds']:.1f} s")
+        elif what == "done":
             self.done += 1
             self._finished(event["label"], said(event), event)
         elif what == "failed":
@@ -68,6 +72,9 @@ class Display:
         self.recent.append(line)
         note = f"{self.failed} failed" if self.failed else ""
         self.bar.update(self.task, completed=self.done + self.failed, note=note)
+        self._told(line)
+
+    def _told(self, line: str) -> None:
         if not self.live and not self.console.quiet:
             print(line, file=sys.stderr, flush=True)
 

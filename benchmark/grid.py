@@ -252,7 +252,9 @@ def plan(
         for part in {text: part for task in result.to_run for text, part in task.datasets.items()}.values():
             if sentence := data.missing(part) or data.complaint(part):
                 if strict:
-                    raise MissingDataError(sentence)
+                    without = sum(part.text not in task.datasets for task in result.to_run)
+                    rest = f", and {without} of {len(result.to_run)} cells do without: name their data sets with --dataset"
+                    raise MissingDataError(sentence + (rest if without else ""))
                 for task in result.to_run:
                     if task.dataset.text == part.text and not result.reasons[task.cell.id]:
                         result.reasons[task.cell.id] = sentence.partition(";")[0]

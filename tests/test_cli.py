@@ -136,6 +136,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
         (["run", "--defense", "at+at(steps=2)"], "cannot be chained: both bring their own loss"),
         (["run", "--attack", "lsp+ops"], "ops makes a poison of its own; behind '+' stand tools"),
         (["run", "--dataset", "cifar10"], "`bench data get cifar10` gets it or says how"),
+        (["run", "--dataset", "digits,cifar10"], " cells do without: name their data sets with --dataset"),
         (["run", "--dataset", "folder:/no/such/place"], "no folder /no/such/place"),
         (
             ["run", "--dataset", "digits(per_class=100000)"],

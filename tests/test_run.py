@@ -302,6 +302,14 @@ def test_two_drivers_at_once_never_run_a_cell_twice(tmp_path):
     assert sum(answer["ran"] for answer in answers) == 8
 
 
+def test_a_log_has_a_line_for_every_set_and_cell(tmp_path):
+    """Who follows the log of a run that crafts for an hour sees that it is at work."""
+    _, error = bench(
+        "run", *TINY, "--attack", "lsp", "--defense", "jpeg(quality=10)", "--executor", "inline", workspace=tmp_path
+    )
+    assert [line.split()[0] for line in error.splitlines()[1:4]] == ["crafted", "purified", "[1/1]"]
+
+
 def test_ctrl_c_leaves_a_resumable_workspace(tmp_path):
     """Exit code 130, one sentence, no half-written file."""
     many = [*LONGER, "--seed", "0,1,2,3"]  # so many that some are left, however late the signal comes

@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import platform
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,18 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import registry.data
 from poisons.lease import BusyError, Lease, leased, waiting
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Budget, Defense, ImageSet, Job, Parent
-from registry._places import reserve
+from registry._places import reserve, room
 from registry.contract import SLACK, blocks
 from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
-
-PART = 1 << 25  # bytes of images that a purifier gets at a time of a set that is mapped
 
 Progress = Callable[[int, int], None]
 
@@ -113,8 +108,7 @@ class Store:
 
     def _gathered(self, rows: Tensor, clean: Tensor, poisoned: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
         """Return the images at some rows, of `poisoned` where they are `chosen`: a large set in a file, not in memory."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        found = torch.from_numpy(_room(self.root, (len(rows), *clean.shape[1:]), np.dtype(np.uint8)))
+        found = torch.from_numpy(room(self.root, (len(rows), *clean.shape[1:]), np.dtype(np.uint8)))
         for where in blocks(len(rows), clean[:1].numel()):
             here = rows[where]
             found[where] = clean[here]
@@ -216,8 +210,7 @@ class Store:
             for part in recipe.purifiers:
                 defense: Defense = part.build()
                 defense.applies(after.info)
-                large = after.images.nbytes >= registry.data.MAP_FROM
-                after = _piecewise(defense, after, job, scratch) if large and defense.per_image else defense.purify(after, job)
+                after = defense.purify(after, job)
                 if after.images.shape != before.images.shape or after.images.dtype not in (torch.uint8, torch.float32):
                     found = f"{after.images.dtype} {tuple(after.images.shape)}"
                     raise CraftError(f"{part.text} returned {found}, expected uint8 or float32 {tuple(before.images.shape)}")
@@ -345,35 +338,6 @@ def verify(folder: Path) -> None:
     """Check a set against its manifest, always reading all of it. DamagedError."""
     _VERIFIED.pop(folder, None)
     _verify(folder, read_manifest(folder))
-
-
-def _room(folder: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
-    """Return an array to fill: in memory, or mapped to a file of `folder` that is gone when nobody has it open, if large."""
-    if math.prod(shape) * kind.itemsize < registry.data.MAP_FROM:
-        return np.empty(shape, kind)
-    path = folder / f".room-{secrets.token_hex(6)}.npy"
-    try:
-        array: np.ndarray = np.lib.format.open_memmap(path, "w+", kind, shape)
-        reserve(path)
-        return array
-    finally:
-        with suppress(OSError):  # Windows removes no open file
-            path.unlink()
-
-
-def _piecewise(defense: Defense, before: ImageSet, job: Job, scratch: Path) -> ImageSet:
-    """Purify a large set part by part into a file: a defense that takes images one by one needs memory for a part alone."""
-    images, step = None, max(1, PART // before.images[:1].nbytes)
-    for start in range(0, len(before), step):
-        where = slice(start, min(start + step, len(before)))
-        part = replace(before, images=before.images[where].clone(), labels=before.labels[where])
-        done = defense.purify(part, job).images.cpu().numpy()
-        if images is None:
-            images = _room(scratch, (len(before), *done.shape[1:]), done.dtype)
-        images[where] = done
-        job.progress(where.stop, len(before))
-    assert images is not None, "a large set has images"
-    return replace(before, images=torch.from_numpy(images))
 
 
 def checksum(folder: Path) -> str:

@@ -116,7 +116,7 @@ def purified(defense: Any, train: ImageSet, job: Job, model: Model, calls: int, 
         else:
             small.load_state_dict(state["net"])
     net = net.eval().requires_grad_(False)
-    result = torch.empty(train.images.shape, dtype=torch.uint8)
+    result = job.empty(train.images.shape, torch.uint8)
     done = 0
     if state is not None:
         done = int(state["done"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry import _places
 from registry._places import cache_root, data_root
 from registry.contract import EntryError, MissingDataError
 
@@ -79,26 +79,21 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
 
 
 def room(shape: tuple[int, ...]) -> np.ndarray:
-    """Return a uint8 array to fill: in memory, or mapped to a file without a name if it is large.
+    """Return a uint8 array to fill, in memory or mapped as `_places.room` does.
 
     EntryError if there is no room on the disk.
     """
     import numpy as np
 
-    from registry.data import MAP_FROM
-
-    needed = math.prod(shape)
-    if needed < MAP_FROM:
-        return np.empty(shape, np.uint8)
-    folder = data_root() / ".decoded"
+    needed, folder = math.prod(shape), data_root() / ".decoded"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free < 2 * needed:  # it is kept as a copy of this file; a full disk would end the process without a word
-            text = f"decoding needs {2 * needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
-            raise EntryError(f"{text}; make room, or set BENCH_DATA to another disk")
-        with tempfile.TemporaryFile(dir=folder) as scratch:
-            return np.memmap(scratch, np.uint8, "w+", shape=shape)  # stays open as long as the array lives
+        if needed >= _places.MAP_FROM:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+            if free < 2 * needed:  # it is kept as a copy of this file
+                text = f"decoding needs {2 * needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
+                raise EntryError(f"{text}; make room, or set BENCH_DATA to another disk")
+        return _places.room(folder, shape, np.dtype(np.uint8))
     except OSError as error:
         raise EntryError(f"cannot write decoded images to {folder}: {error.strerror}; set BENCH_DATA") from None
 

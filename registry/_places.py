@@ -1,24 +1,49 @@
-"""Where things of the user lie: data sets, and what is remembered between commands."""
+"""Where things of the user lie: data sets, what is remembered between commands, and large arrays while they are made."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAP_FROM = 1 << 30  # bytes; larger arrays are mapped to a file, not held in memory
+
+
+def room(folder: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
+    """Return an array to fill: in memory, or mapped to a file of `folder` that has no name, if it is large. OSError."""
+    import numpy as np
+
+    size = math.prod(shape) * kind.itemsize
+    if size < MAP_FROM:
+        return np.empty(shape, kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        _take(file.fileno(), size, folder)
+        return np.memmap(file, kind, "w+", shape=shape)  # stays open as long as the array lives
 
 
 def reserve(path: Path) -> None:
     """Take the room of a new file on its disk: a full disk is an OSError now, and no end of the process in the middle of it."""
+    with path.open("r+b") as file:
+        _take(file.fileno(), os.fstat(file.fileno()).st_size, path)
+
+
+def _take(file: int, size: int, path: Path) -> None:
     if not hasattr(os, "posix_fallocate"):
         return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def data_root() -> Path:

@@ -152,7 +152,7 @@ class Fitted:
 
         Under the name `estimate` the perturbations are kept beside the set, float16, pixel units, if they are not too many.
         """
-        result = torch.empty(train.images.shape, dtype=torch.uint8)
+        result = self.job.empty(train.images.shape, torch.uint8)
         kept = Estimates(train, self.job, estimate)
         for where, *parts in self.passed(train, at_once(train)):
             result[where] = (how(*parts).clamp(0, 1) * 255).round_().byte().cpu()

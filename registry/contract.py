@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from registry._places import room
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -232,6 +234,16 @@ class Job:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
         return state
 
+    def empty(self, shape: Sequence[int], kind: torch.dtype) -> Tensor:
+        """Return a uint8 or float32 tensor on the CPU to fill with a result, mapped to a file if it is large. OSError."""
+        import numpy as np
+        import torch
+
+        if self._folder is None:
+            return torch.empty(tuple(shape), dtype=kind)
+        known = np.dtype(np.uint8 if kind == torch.uint8 else np.float32)
+        return torch.from_numpy(room(self._folder, tuple(shape), known))
+
     def note(self, **figures: float) -> None:
         """Put figures such as `passes` (forward passes per image) into the manifest."""
         self.notes.update(figures)
@@ -311,7 +323,6 @@ class Defense:
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
     brings: ClassVar[Mapping[str, str]] = {}  # a need -> the field that brings it along, unless it stands at its default
-    per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
     members: ClassVar[tuple[str, ...]] = ()  # items that are run in its place; reports show the best, an oracle's choice
     soft: ClassVar[bool] = False  # True: `augment` mixes labels and is given them as rows of probabilities, (B, K)
 
@@ -321,7 +332,10 @@ class Defense:
         return 1.0
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        """Return the training set to learn from; labels, order and size stay. Never sees the test set."""
+        """Return the training set to learn from; labels, order and size stay. Never sees the test set.
+
+        A set may be larger than memory: go through it by `train.batches()` and fill what `job.empty` gives.
+        """
         return train
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

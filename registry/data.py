@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from registry import _images
+from registry import _images, _places
 from registry._places import data_root
 from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
     from registry.catalog import Part
 
-MAP_FROM = 1 << 30  # bytes; larger arrays are mapped, not read
 COPIED = 1024  # images that are copied at once
 HASHED = 1 << 26  # bytes that are hashed at once
 FORMAT = 1  # of the decoded folder; another number decodes again
@@ -177,7 +176,8 @@ def open_array(path: Path) -> Any:
     import numpy as np
     import torch
 
-    mode: Literal["c"] | None = "c" if path.stat().st_size >= MAP_FROM else None  # copy on write: torch wants writable memory
+    large = path.stat().st_size >= _places.MAP_FROM
+    mode: Literal["c"] | None = "c" if large else None  # copy on write: torch wants writable memory
     return torch.from_numpy(np.load(path, mmap_mode=mode, allow_pickle=False))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, DEFENSES, PROTOCOLS, Defense, EntryError, ImageSet, Job, NotApplicable
+from registry import ARCHITECTURES, DEFENSES, PROTOCOLS, Defense, EntryError, ImageSet, Job, NotApplicable, _places
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 20, 36)]
 
@@ -70,15 +70,27 @@ def test_purifying_comes_from_its_seed_alone(name):
     assert torch.equal(purify(defense, train).images, purify(defense, train).images)
 
 
-@pytest.mark.parametrize("name", [n for n in DEFENSES if DEFENSES[n].per_image])
+@pytest.mark.parametrize("name", ["bdr", "gaussian-filter", "grayscale", "jpeg", "mean-filter", "median-filter"])
 def test_a_purifier_per_image_gives_the_same_for_any_part(name):
-    """`per_image` lets the store hand it a set in chunks."""
+    """What happens to an image must not depend on the others of its set."""
     train = tiny(24)
     applicable(name, train)
     rows = torch.arange(5, 17)
     part = dataclasses.replace(train, images=train.images[rows], labels=train.labels[rows])
     defense = small(DEFENSES[name])
     assert torch.equal(purify(defense, train).images[rows], purify(defense, part).images)
+
+
+@pytest.mark.parametrize("name", [n for n in DEFENSES if "purify" in DEFENSES.entry(n).hooks])
+def test_every_purifier_fills_room_that_a_large_set_has_in_a_file(name, tmp_path, monkeypatch):
+    """A result of ImageNet's size does not fit into memory; `Job.empty` knows where else."""
+    train, filled = tiny(24), []
+    applicable(name, train)
+    monkeypatch.setattr("registry._places.MAP_FROM", 1)
+    monkeypatch.setattr("registry.contract.room", lambda *a, of=_places.room: filled.append(of(*a)) or filled[-1])
+    with torch.random.fork_rng():
+        result = small(DEFENSES[name]).purify(train, Job(seed=0, folder=tmp_path)).images.numpy()
+    assert any(np.shares_memory(result, array) for array in filled) and all(type(array) is np.memmap for array in filled)
 
 
 @pytest.mark.parametrize("name", DEFENSES)

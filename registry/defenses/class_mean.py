@@ -24,7 +24,7 @@ class ClassMean(Defense):
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         means = class_means(train).float()  # (K, C, H, W)
-        result = torch.empty(train.images.shape, dtype=torch.float32)
+        result = job.empty(train.images.shape, torch.float32)
         for where in train.blocks():
             result[where] = train.pixels(where).sub_(means[train.labels[where]])
         return replace(train, images=result)

@@ -88,9 +88,15 @@ class DisentanglingVae(Defense):
         flagged = self.flagged(train, rounds)
         job.keep("flagged", flagged.numpy())
         job.note(flagged=float(flagged.double().mean()))
-        images, rows = train.levels(slice(None)).clone(), torch.nonzero(flagged).flatten()
+        images, rows = job.empty(train.images.shape, torch.uint8), torch.nonzero(flagged).flatten()
+        for where in train.batches():
+            images[where] = train.levels(where)
         if len(rows) > 1:
-            images[rows] = self._rounds(replace(train, images=train.images[rows], labels=train.labels[rows]), rounds)
+            found = job.empty((len(rows), *train.info.shape), train.images.dtype)
+            poisoned = replace(train, images=found, labels=train.labels[rows])
+            for where in poisoned.batches():
+                found[where] = train.images[rows[where]]
+            images[rows] = self._rounds(poisoned, rounds)
         return replace(train, images=images)
 
     def flagged(self, train: ImageSet, rounds: "Rounds") -> Tensor:

@@ -40,7 +40,7 @@ class OrthogonalProjection(Defense):
             mean /= len(train)
         weights = self._fit(train, mean, job)  # (d, K)
         basis, _ = torch.linalg.qr(F.normalize(weights, dim=0))  # (d, K), orthonormal columns
-        result = torch.empty(train.images.shape, dtype=torch.float32)
+        result = job.empty(train.images.shape, torch.float32)
         room, projected = (torch.empty(0, values, device=job.device) for _ in range(2))
         for where in train.batches():
             x = _pixels(train, torch.arange(where.start, where.stop), room).sub_(mean)  # (n, d)

@@ -159,9 +159,9 @@ torch.set_num_threads(1)
 from poisons.recipe import PoisonRecipe
 from poisons.store import Store
 from registry import ImageSet, resolve
-import registry.data
+import registry._places
 from registry.data import Data, open_array
-registry.data.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
+registry._places.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
 folder, item = Path(sys.argv[1]), sys.argv[2]
 images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
 train = ImageSet(images, labels, 100)
@@ -197,6 +197,8 @@ if sys.argv[3] == "all":
     from registry import ARCHITECTURES, PROTOCOLS
     chain = resolve("defenses", "bdr(bits=2)+grayscale")
     measured("half of it mixed with clean images", lambda: store.training_set(recipe, data, 0.5, "all"))
+    whole = resolve("defenses", "ortho-proj(epochs=1)")
+    measured("purified as a whole (ortho-proj)", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", whole, 0), data))
     kept = measured("purified", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", chain, 0), data))
     protocol = resolve("protocols", "quick")[0].build().varied({"steps": 12, "batch": 32})
     def victim():

@@ -79,7 +79,8 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         unpoisoned = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
         victim, curve = _victim(task, training, whole, device, report, checkpoint, measurement, unpoisoned)
         if task.trains:
-            seconds["train"] = time.perf_counter() - start - (measurement.seconds if measurement else 0.0)
+            spent = victim.earlier + time.perf_counter() - start
+            seconds["train"] = spent - (measurement.seconds if measurement else 0.0)
     metrics = _metrics(curve) if task.trains else {}
     if measurement is not None:
         measurement.context.seconds = seconds.get("train", 0.0)

@@ -153,6 +153,7 @@ class Training:
         self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.size = protocol.input_size or data.images.shape[2]
         self.kept: Tensor | None = None  # rows to train on, None: all
+        self.earlier = 0.0  # seconds that a process spent whose checkpoint was taken up
         self.curve = Curve()
         self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
         self.total, self.per_epoch = protocol.length(len(data))
@@ -271,6 +272,7 @@ class Training:
 
     def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
         """Train to the end, judging on `test` after every epoch; None: an objective without classes is not judged."""
+        began = time.monotonic()
         if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
             self._resume(state)
         saved = time.monotonic()
@@ -285,7 +287,7 @@ class Training:
             for hooks in self.hooks:
                 hooks.after_epoch(self.epoch)
             if checkpoint is not None and self.step < self.total and time.monotonic() - saved >= checkpoint.seconds:
-                checkpoint.save(self._state())
+                checkpoint.save(self._state() | {"seconds": self.earlier + time.monotonic() - began})
                 saved = time.monotonic()
             if report is not None:
                 report(self.epoch, epochs, accuracy)
@@ -359,6 +361,7 @@ class Training:
 
     def _resume(self, state: dict[str, Any]) -> None:
         self.begin, self.epoch, self.step, self.total = state["counters"]
+        self.earlier = state["seconds"]
         if self.begin:
             self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
         self.model.load_state_dict(state["model"])

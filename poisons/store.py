@@ -12,7 +12,6 @@ import json
 import logging
 import platform
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -175,7 +174,7 @@ class Store:
         attack.applies(data.train.info)
         budget = promise(recipe)  # refuses a wrong radius before any work
         family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]
-        clean, job, start = data.train, self._job(recipe, tuple(parent for parent, _ in family)), time.perf_counter()
+        clean, job = data.train, self._job(recipe, tuple(parent for parent, _ in family))
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
         reserve(scratch / "images.npy")
@@ -199,12 +198,12 @@ class Store:
         np.save(scratch / "labels.npy", clean.labels.numpy())
         _keep(job, scratch)
         measured = {"norm": budget.norm, "allowed": allowed, "spent": spent}
-        manifest = self._manifest(recipe, data, scratch, start, numerics, job) | {"budget": measured}
+        manifest = self._manifest(recipe, data, scratch, numerics, job) | {"budget": measured}
         return manifest | ({"parents": [found for _, found in family]} if family else {})
 
     def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
         before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
-        job, start, numerics = self._job(recipe), time.perf_counter(), Numerics.for_set(self.device, before)
+        job, numerics = self._job(recipe), Numerics.for_set(self.device, before)
         after = before
         with seeded(recipe.stage_seed, numerics, self.device):
             for part in recipe.purifiers:
@@ -219,18 +218,16 @@ class Store:
         np.save(scratch / "images.npy", after.images.cpu().numpy())
         np.save(scratch / "labels.npy", after.labels.numpy())
         _keep(job, scratch)
-        return self._manifest(recipe, data, scratch, start, numerics, job)
+        return self._manifest(recipe, data, scratch, numerics, job)
 
-    def _manifest(
-        self, recipe: Recipe, data: Data, scratch: Path, start: float, numerics: Numerics, job: Job
-    ) -> dict[str, Any]:
+    def _manifest(self, recipe: Recipe, data: Data, scratch: Path, numerics: Numerics, job: Job) -> dict[str, Any]:
         return {
             "format": 1,
             "text": recipe.text,
             "recipe": recipe.plain(),
             "dataset_fingerprint": data.fingerprint,
             "checksum": checksum(scratch),
-            "seconds": time.perf_counter() - start,
+            "seconds": job.seconds,
             "notes": job.notes,
             "device": self.device.partition(":")[0],
             "numerics": asdict(numerics),

@@ -194,6 +194,7 @@ class Rounds:
         self.seeds = torch.randint(2**62, (count,), generator=job.generator).tolist()
         state = job.load()
         self.finished: list[dict[str, Tensor]] = [] if state is None else state["loop"]["finished"]
+        self.fitted = 0.0 if state is None else float(state["loop"]["fitted"])  # seconds
         self.begun = 0  # networks so far
 
     def autoencoder(self, train: ImageSet, target: float, recipe: Recipe, factor: int = 2) -> Fitted:
@@ -231,7 +232,8 @@ class Rounds:
         for epoch in range(start, epochs):
             if self.run.due:
                 parts = {type(part).__name__: part.state_dict() for part in (model, optimizer, schedule)}
-                self.run.keep(str(number), {"epoch": epoch, "finished": self.finished, **parts})
+                fitted = self.fitted + time.perf_counter() - began
+                self.run.keep(str(number), {"epoch": epoch, "finished": self.finished, "fitted": fitted, **parts})
             for rows in torch.randperm(len(train), generator=self.job.generator).split(batch):
                 if len(rows) < min(batch, len(train)):
                     break
@@ -244,5 +246,5 @@ class Rounds:
             schedule.step()
             self.job.progress(number * epochs + epoch + 1, self.count * epochs)
         self.finished.append(model.state_dict())
-        spent = time.perf_counter() - began
-        self.job.note(fit_seconds=self.job.notes.get("fit_seconds", 0.0) + spent)  # of this process, as the set's seconds
+        self.fitted += time.perf_counter() - began
+        self.job.note(fit_seconds=self.fitted)

@@ -8,6 +8,7 @@ standard deviation. Entries never seed, pick a device or print: the `Job` has a 
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -197,6 +198,12 @@ class Job:
         self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
+        self._began, self._before = time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What was spent on this result so far, by a process whose checkpoint was taken up, too."""
+        return self._before + time.perf_counter() - self._began
 
     @cached_property
     def device(self) -> torch.device:
@@ -221,18 +228,22 @@ class Job:
 
         if self._folder is not None:
             scratch = self._folder / "checkpoint.tmp"
-            torch.save(state, scratch)
+            torch.save({"state": state, "seconds": self.seconds}, scratch)
             scratch.replace(self._folder / "checkpoint.pt")
 
     def load(self) -> dict[str, Any] | None:
-        """Return what `save` kept last, or None."""
+        """Return what `save` kept last; None if there is nothing, or nothing that can be read."""
         import torch
 
         path = self._folder / "checkpoint.pt" if self._folder is not None else None
         if path is None or not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
-        return state
+        try:
+            found: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+            state, self._before, self._began = found["state"], float(found["seconds"]), time.perf_counter()
+        except Exception:  # damaged, or of an older program: that costs time, nothing else
+            return None
+        return dict(state)
 
     def empty(self, shape: Sequence[int], kind: torch.dtype) -> Tensor:
         """Return a uint8 or float32 tensor on the CPU to fill with a result, mapped to a file if it is large. OSError."""

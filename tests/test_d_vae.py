@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 import pytest
@@ -231,7 +232,10 @@ def test_a_killed_purification_goes_on_to_the_same_images(died, tmp_path, monkey
 
     with pytest.raises(KeyboardInterrupt):
         purified(train, Job(folder=tmp_path, on_progress=kill), **fields)
-    assert torch.equal(purified(train, Job(folder=tmp_path, on_progress=kill), **fields).images, calm)
+    began, job = time.perf_counter(), Job(folder=tmp_path, on_progress=kill)
+    assert torch.equal(purified(train, job, **fields).images, calm)
+    assert job.seconds > time.perf_counter() - began, "with those of the process that died"
+    assert 0 < job.notes["fit_seconds"] < job.seconds
     assert epochs[died] == died, "the epoch in which it died, none before"
 
 

@@ -25,7 +25,7 @@ from leaderboard.table import others
 from poisons.lease import WINDOW, Lease, birth, holder
 from poisons.recipe import PurifiedRecipe
 from poisons.store import DamagedError, Store, read_manifest, sealed, verify
-from registry import EntryError, resolve
+from registry import EntryError, Job, resolve
 from results import FileError, Records
 
 SET = {"images.npy", "labels.npy", "manifest.json"}
@@ -371,3 +371,14 @@ def test_nothing_of_ours_is_run_by_reading(tmp_path):
     raw = next(path for path in made if path.suffix == ".pkl")
     in_process("import pickle, sys; pickle.loads(open(sys.argv[1], 'rb').read())", raw)
     assert (tmp_path / "ran").is_dir() and len(made) > 20
+
+
+def test_a_damaged_checkpoint_of_a_poison_costs_time_alone(tmp_path):
+    """It lies in the workspace as everything else, and may be cut, or of an older program."""
+    path = tmp_path / "checkpoint.pt"
+    Job(folder=tmp_path).save({"loop": torch.zeros(3)})
+    whole = path.read_bytes()
+    assert torch.equal(Job(folder=tmp_path).load()["loop"], torch.zeros(3))
+    for content in (b"", whole[:50], whole.replace(b"seconds", b"minutes")):
+        path.write_bytes(content)
+        assert Job(folder=tmp_path).load() is None

@@ -26,12 +26,14 @@ from torch import Tensor
 from poisons.lease import BusyError, Lease, leased, waiting
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import Attack, Budget, Defense, ImageSet, Job, Parent
+from registry import Attack, Budget, Defense, ImageSet, Job, Parent, _places
 from registry._places import reserve, room
 from registry.contract import SLACK, blocks
 from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
+
+PART = 1 << 25  # bytes of images that a purifier gets at a time of a set that is mapped
 
 Progress = Callable[[int, int], None]
 
@@ -209,7 +211,8 @@ class Store:
             for part in recipe.purifiers:
                 defense: Defense = part.build()
                 defense.applies(after.info)
-                after = defense.purify(after, job)
+                large = after.images.nbytes >= _places.MAP_FROM
+                after = _piecewise(defense, after, job) if large and defense.per_image else defense.purify(after, job)
                 if after.images.shape != before.images.shape or after.images.dtype not in (torch.uint8, torch.float32):
                     found = f"{after.images.dtype} {tuple(after.images.shape)}"
                     raise CraftError(f"{part.text} returned {found}, expected uint8 or float32 {tuple(before.images.shape)}")
@@ -335,6 +338,21 @@ def verify(folder: Path) -> None:
     """Check a set against its manifest, always reading all of it. DamagedError."""
     _VERIFIED.pop(folder, None)
     _verify(folder, read_manifest(folder))
+
+
+def _piecewise(defense: Defense, before: ImageSet, job: Job) -> ImageSet:
+    """Purify a large set part by part into a file: a defense that takes images one by one needs memory for a part alone."""
+    images, step = None, max(1, PART // before.images[:1].nbytes)
+    for start in range(0, len(before), step):
+        where = slice(start, min(start + step, len(before)))
+        part = replace(before, images=before.images[where].clone(), labels=before.labels[where])
+        done = defense.purify(part, job).images.cpu()
+        if images is None:
+            images = job.empty((len(before), *done.shape[1:]), done.dtype)
+        images[where] = done
+        job.progress(where.stop, len(before))
+    assert images is not None, "a large set has images"
+    return replace(before, images=images)
 
 
 def checksum(folder: Path) -> str:

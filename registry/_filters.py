@@ -16,7 +16,7 @@ TOGETHER = 128  # images: what one step works on stays in a core's cache
 
 def filtered(train: ImageSet, job: Job, filter_: Callable[[Tensor], Tensor]) -> ImageSet:
     """Return the set with every image passed through `filter_`, which maps uint8 (n, C, H, W) to the same."""
-    result = job.empty(train.images.shape, torch.uint8)
+    result = torch.empty(train.images.shape, dtype=torch.uint8)
     for where in train.batches(TOGETHER):
         result[where] = filter_(train.levels(where).contiguous())
         job.progress(where.stop, len(train))

@@ -29,7 +29,7 @@ from registry.item import SELFTRAINED, Named, parse, write
 T = TypeVar("T")
 
 FACTS = (
-    *("version", "small", "identity", "needs", "brings", "adversarial", "per_dataset", "stands_in_for", "folder"),
+    *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
     *("parents", "chained", "onto", "seedless", "members"),
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""

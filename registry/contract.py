@@ -335,6 +335,7 @@ class Defense:
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
     brings: ClassVar[Mapping[str, str]] = {}  # a need -> the field that brings it along, unless it stands at its default
     members: ClassVar[tuple[str, ...]] = ()  # items that are run in its place; reports show the best, an oracle's choice
+    per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
     soft: ClassVar[bool] = False  # True: `augment` mixes labels and is given them as rows of probabilities, (B, K)
 
     @property
@@ -345,7 +346,8 @@ class Defense:
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         """Return the training set to learn from; labels, order and size stay. Never sees the test set.
 
-        A set may be larger than memory: go through it by `train.batches()` and fill what `job.empty` gives.
+        A set may be larger than memory: one that is not `per_image` goes through it by `train.batches()` and fills what
+        `job.empty` gives.
         """
         return train
 

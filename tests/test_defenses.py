@@ -70,9 +70,9 @@ def test_purifying_comes_from_its_seed_alone(name):
     assert torch.equal(purify(defense, train).images, purify(defense, train).images)
 
 
-@pytest.mark.parametrize("name", ["bdr", "gaussian-filter", "grayscale", "jpeg", "mean-filter", "median-filter"])
+@pytest.mark.parametrize("name", [n for n in DEFENSES if DEFENSES[n].per_image])
 def test_a_purifier_per_image_gives_the_same_for_any_part(name):
-    """What happens to an image must not depend on the others of its set."""
+    """`per_image` lets the store hand it a set in chunks."""
     train = tiny(24)
     applicable(name, train)
     rows = torch.arange(5, 17)
@@ -81,8 +81,8 @@ def test_a_purifier_per_image_gives_the_same_for_any_part(name):
     assert torch.equal(purify(defense, train).images[rows], purify(defense, part).images)
 
 
-@pytest.mark.parametrize("name", [n for n in DEFENSES if "purify" in DEFENSES.entry(n).hooks])
-def test_every_purifier_fills_room_that_a_large_set_has_in_a_file(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [n for n in DEFENSES if "purify" in DEFENSES.entry(n).hooks and not DEFENSES[n].per_image])
+def test_a_purifier_of_a_whole_set_fills_room_that_a_large_set_has_in_a_file(name, tmp_path, monkeypatch):
     """A result of ImageNet's size does not fit into memory; `Job.empty` knows where else."""
     train, filled = tiny(24), []
     applicable(name, train)

@@ -1,6 +1,7 @@
 """Bit-depth reduction: keep only the high bits, where small perturbations do not reach."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,7 @@ class BitDepthReduction(Defense):
 
     bits: int = 2  # 1..8
 
+    per_image: ClassVar[bool] = True
     paper = ISS
 
     def __post_init__(self) -> None:
@@ -26,7 +28,7 @@ class BitDepthReduction(Defense):
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         kept = (0xFF << (8 - self.bits)) & 0xFF
-        result = job.empty(train.images.shape, torch.uint8)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         for where in train.batches():
             result[where] = train.levels(where) & kept
         return replace(train, images=result)

@@ -1,6 +1,7 @@
 """Gaussian filter: a light blur takes away high frequencies, where many perturbations live."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from registry import DEFENSES, Defense, EntryError, ImageSet, Job
 from registry._papers import STABLE_UNLEARNABLE
@@ -20,6 +21,7 @@ class GaussianFilter(Defense):
 
     sigma: float = 0.0  # deviation of the kernel, pixels; 0: (1/4, 1/2, 1/4)
 
+    per_image: ClassVar[bool] = True
     paper = STABLE_UNLEARNABLE
 
     def __post_init__(self) -> None:

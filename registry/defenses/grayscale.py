@@ -1,6 +1,7 @@
 """Grayscale: give up the colours, where many shortcuts live."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -17,6 +18,7 @@ class Grayscale(Defense):
     Image shortcut squeezing with grayscale. The integer arithmetic gives the same bytes as Pillow's conversion.
     """
 
+    per_image: ClassVar[bool] = True
     paper = ISS
 
     def applies(self, info: DataInfo) -> None:
@@ -24,7 +26,7 @@ class Grayscale(Defense):
             raise NotApplicable(f"needs three colour channels, the images have {info.shape[0]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        result = job.empty(train.images.shape, torch.uint8)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         for where in train.batches(256):  # what a core's cache holds
             red, green, blue = train.levels(where).int().unbind(1)  # 601 luma in 1/65536
             luma = red.mul_(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(0x8000)  # (n, H, W)

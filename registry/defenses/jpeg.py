@@ -3,6 +3,7 @@
 import importlib.util
 import io
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ class Jpeg(Defense):
 
     quality: int = 10  # 1..95, of libjpeg
 
+    per_image: ClassVar[bool] = True
     paper = ISS
 
     def __post_init__(self) -> None:
@@ -33,7 +35,7 @@ class Jpeg(Defense):
             raise NotApplicable(f"needs one or three channels, the images have {info.shape[0]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        result = job.empty(train.images.shape, torch.uint8)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         for where in train.batches(1024):
             pixels = train.levels(where).permute(0, 2, 3, 1).contiguous().numpy()  # (n, H, W, C)
             decoded = np.stack([_decoded(_encoded(image, self.quality)).reshape(image.shape) for image in pixels])

@@ -1,6 +1,7 @@
 """Mean filter: averaging neighbours takes away what changes from pixel to pixel, as many perturbations do."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from registry import DEFENSES, Defense, ImageSet, Job
 from registry._papers import STABLE_UNLEARNABLE
@@ -16,6 +17,7 @@ class MeanFilter(Defense):
     The image is mirrored beyond its border, as in the library that the authors use. Nothing else was changed.
     """
 
+    per_image: ClassVar[bool] = True
     paper = STABLE_UNLEARNABLE
 
     def applies(self, info: DataInfo) -> None:

@@ -1,6 +1,7 @@
 """Median filter: single pixels that stand out, and most of high-frequency noise, vanish; edges stay."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from registry import DEFENSES, Defense, ImageSet, Job
 from registry._papers import STABLE_UNLEARNABLE
@@ -15,6 +16,7 @@ class MedianFilter(Defense):
     The edge is repeated beyond the border, as in the library that the authors use. Nothing else was changed.
     """
 
+    per_image: ClassVar[bool] = True
     paper = STABLE_UNLEARNABLE
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:

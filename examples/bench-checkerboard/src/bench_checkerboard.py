@@ -49,12 +49,14 @@ class BoxBlur(Defense):
 
     side: int = 3  # of the square neighbourhood, pixels, odd
 
+    per_image: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.side < 1 or self.side % 2 == 0:
             raise EntryError(f"defense box-blur: side={self.side}, expected an odd number of pixels")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        result = job.empty(train.images.shape, torch.uint8)
+        result = torch.empty(train.images.shape, dtype=torch.uint8)
         margin = self.side // 2
         for where in train.batches():
             x = F.pad(train.pixels(where), (margin,) * 4, mode="replicate")

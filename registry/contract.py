@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SLACK = 1e-6  # pixel units, of the last digits of float32; far below one level
-CHUNK = 4096  # images looked at together when a whole set is read; bounds memory for large sets
+CHUNK = 4096  # images of 3x32x32 looked at together when a whole set is read, fewer of larger ones; bounds memory
 BLOCK = 1 << 19  # values worked on together where it is a matter of speed: what a processor's cache holds
 
 
@@ -94,8 +94,9 @@ class ImageSet:
         """Return the part of the set at these rows, in their order."""
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
-    def batches(self, size: int = CHUNK) -> Iterator[slice]:
-        """Yield slices that cover the set in order, `size` images at a time."""
+    def batches(self, size: int = 0) -> Iterator[slice]:
+        """Yield slices that cover the set in order, `size` images at a time; 0: 4096, or fewer if they are large."""
+        size = size or max(1, min(CHUNK, CHUNK * 3072 // max(1, math.prod(self.images.shape[1:]))))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -492,3 +493,13 @@ def test_a_folder_without_a_path_is_told_how_to_say_it():
     """Not where a cache of ours would have it."""
     (part,) = DATASETS.resolve("folder")
     assert "say folder:PATH" in data.missing(part)
+
+
+@pytest.mark.parametrize(("side", "together"), [(8, 4096), (32, 4096), (224, 83), (8000, 1)])
+def test_fewer_large_images_are_looked_at_together(side, together):
+    """What one step holds must not grow with the images: 4,096 of ImageNet are 2.5 GB as floats."""
+    images = torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(5000, 3, side, side)
+    whole = ImageSet(images, torch.zeros(5000, dtype=torch.int64), 1)
+    found = list(whole.batches())
+    assert found[0] == slice(0, together) and found[-1].stop == 5000
+    assert all(one.stop == other.start for one, other in pairwise(found))

@@ -197,8 +197,6 @@ if sys.argv[3] == "all":
     from registry import ARCHITECTURES, PROTOCOLS
     chain = resolve("defenses", "bdr(bits=2)+grayscale")
     measured("half of it mixed with clean images", lambda: store.training_set(recipe, data, 0.5, "all"))
-    whole = resolve("defenses", "ortho-proj(epochs=1)")
-    measured("purified as a whole (ortho-proj)", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", whole, 0), data))
     kept = measured("purified", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", chain, 0), data))
     protocol = resolve("protocols", "quick")[0].build().varied({"steps": 12, "batch": 32})
     def victim():
@@ -206,6 +204,8 @@ if sys.argv[3] == "all":
             net = ARCHITECTURES["small-cnn"](100, 3, images.shape[2])
             return Training(net, ImageSet(kept.images, kept.labels, 100), protocol, [], "cpu", Numerics()).run(test, None, None)
     measured("a victim trained for twelve steps", victim)
+    whole = resolve("defenses", "ortho-proj(epochs=1)")
+    measured("purified as a whole (ortho-proj)", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", whole, 0), data))
     measured("pictures for the site", lambda: gallery.samples(folder / "store"))
 """
 SIDE = 224

@@ -208,7 +208,7 @@ class Store:
         job, numerics = self._job(recipe), Numerics.for_set(self.device, before)
         after = before
         with seeded(recipe.stage_seed, numerics, self.device):
-            for part in recipe.purifiers:
+            for job.part, part in enumerate(recipe.purifiers):
                 defense: Defense = part.build()
                 defense.applies(after.info)
                 large = after.images.nbytes >= _places.MAP_FROM

@@ -195,6 +195,7 @@ class Rounds:
         state = job.load()
         self.finished: list[dict[str, Tensor]] = [] if state is None else state["loop"]["finished"]
         self.fitted = 0.0 if state is None else float(state["loop"]["fitted"])  # seconds
+        self.noted = job.notes.get("fit_seconds", 0.0)  # of purifiers to the left in a chain
         self.begun = 0  # networks so far
 
     def autoencoder(self, train: ImageSet, target: float, recipe: Recipe, factor: int = 2) -> Fitted:
@@ -247,4 +248,4 @@ class Rounds:
             self.job.progress(number * epochs + epoch + 1, self.count * epochs)
         self.finished.append(model.state_dict())
         self.fitted += time.perf_counter() - began
-        self.job.note(fit_seconds=self.fitted)
+        self.job.note(fit_seconds=self.noted + self.fitted)

@@ -199,6 +199,7 @@ class Job:
         self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
+        self.part = 0  # of a chain of purifiers the one at work: each goes on from a checkpoint of its own
         self._began, self._before = time.perf_counter(), 0.0
 
     @property
@@ -227,16 +228,20 @@ class Job:
         """Keep tensors and numbers from which `load` continues if the process dies."""
         import torch
 
-        if self._folder is not None:
-            scratch = self._folder / "checkpoint.tmp"
+        if self._checkpoint is not None:
+            scratch = self._checkpoint.with_suffix(".tmp")
             torch.save({"state": state, "seconds": self.seconds}, scratch)
-            scratch.replace(self._folder / "checkpoint.pt")
+            scratch.replace(self._checkpoint)
+
+    @property
+    def _checkpoint(self) -> Path | None:
+        return self._folder / f"checkpoint{self.part or ''}.pt" if self._folder is not None else None
 
     def load(self) -> dict[str, Any] | None:
         """Return what `save` kept last; None if there is nothing, or nothing that can be read."""
         import torch
 
-        path = self._folder / "checkpoint.pt" if self._folder is not None else None
+        path = self._checkpoint
         if path is None or not path.exists():
             return None
         try:

@@ -1,6 +1,7 @@
 """The robustness campaign at a small size, and what it found: faults that must not come back."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -383,3 +384,26 @@ def test_a_damaged_checkpoint_of_a_poison_costs_time_alone(tmp_path):
     for content in (b"", whole[:50], whole.replace(b"seconds", b"minutes")):
         path.write_bytes(content)
         assert Job(folder=tmp_path).load() is None
+
+
+@pytest.mark.parametrize("first", ["d-vae(epochs=3,width=4,batch=8,kld1=0.2)", "auto-encoder(epochs=3,width=4,batch=8)"])
+def test_purifiers_of_a_chain_do_not_take_up_each_others_checkpoints(first, tmp_path, monkeypatch):
+    """The second found the first's after a minute: a traceback, or with two of a kind the first's network in silence."""
+    data = as_data(tiny(24, shape=(3, 16, 16)))
+    chain = PurifiedRecipe(recipe("lsp"), 1.0, "all", resolve("defenses", f"{first}+d-vae(epochs=3,width=4,batch=8)"), 0)
+    calm = Store(tmp_path / "calm").purified(chain, data)
+    monkeypatch.setattr("registry._loops.EVERY", 0.0)
+    monkeypatch.setattr("registry._loops.SPENT_SAVING", math.inf)
+    seen = []
+
+    def kill(done, total):
+        seen.append(done)
+        if seen.count(2) == 2:  # in the second epoch of the second
+            raise KeyboardInterrupt
+
+    Store(tmp_path / "harsh").poison(recipe("lsp"), data)
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path / "harsh", progress=kill).purified(chain, data)
+    again = Store(tmp_path / "harsh").purified(chain, data)
+    assert again.checksum == calm.checksum
+    assert again.manifest["notes"].keys() == calm.manifest["notes"].keys()

@@ -11,6 +11,7 @@ import difflib
 import itertools
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -392,13 +393,14 @@ def read_table(name: str) -> Table:
     """Read a shipped table by its name, or a TOML file by its path. FileError names the file, the place and the remedy."""
     path = Path(name) if name.endswith(".toml") else (PAPERS if "/" in name else TABLES) / f"{name}.toml"
     if not path.exists():
-        known = ", ".join(table_names())
         if name.endswith(".toml"):
             raise FileError(
                 f"there is no table file {path.absolute()}; name one that is there, or a grid of `bench list grids`"
             )
         near = difflib.get_close_matches(name, table_names(), 1)
         meant = f"did you mean {near[0]!r}? Grids" if near else "grids"
+        stems = Counter(one.partition("-")[0] for one in table_names())
+        known = ", ".join(f"{stem}-*" if count > 1 else stem for stem, count in stems.items())
         raise FileError(
             f"there is no grid {name!r}; {meant} are {known}, those of papers (`bench list grids`), or a path to a .toml file"
         )

@@ -60,7 +60,10 @@ class _Grown(_Strict):
 
 
 class Curve(_Grown):
-    """Per epoch; accuracies are fractions. Training figures are running means over the batches as they were trained on."""
+    """Per epoch; accuracies are fractions. Training figures are running means over the batches as they were trained on.
+
+    Test figures are of the epochs in `epochs`, the last always among them; without that list, of every epoch.
+    """
 
     train_acc: list[FiniteFloat] = Field(default_factory=list)
     train_loss: list[FiniteFloat] = Field(default_factory=list)
@@ -68,9 +71,17 @@ class Curve(_Grown):
     test_loss: list[FiniteFloat] = Field(default_factory=list)
     # mean contrastive loss per epoch of pre-training; the others are then of the probe
     objective: list[FiniteFloat] = Field(default_factory=list)
-    younger: ClassVar[tuple[str, ...]] = ("shifts",)
+    younger: ClassVar[tuple[str, ...]] = ("shifts", "epochs")
     # last epoch alone: part of the test images taken for class y + k, by k from 0
     shifts: list[FiniteFloat] = Field(default_factory=list)
+    # the epochs that were judged, from 1, where a protocol does not judge all
+    epochs: list[int] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _as_many_as_judged(self) -> Curve:
+        if self.epochs and len(self.epochs) != len(self.test_acc):
+            raise ValueError(f"{len(self.epochs)} judged epochs and {len(self.test_acc)} test accuracies; expected as many")
+        return self
 
 
 class Metrics(_Grown):

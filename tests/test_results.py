@@ -423,3 +423,11 @@ def test_a_table_that_is_not_there_comes_with_those_that_are(tmp_path):
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(FileError, match="folder"):
         read_table(str(tmp_path / "folder.toml"))
+
+
+def test_a_curve_names_the_epochs_that_were_judged_only_where_some_were_not():
+    """A protocol that judges every other epoch says which; records from before keep their bytes."""
+    assert "epochs" not in Curve(test_acc=[0.1, 0.2]).model_dump(mode="json")
+    assert Curve(test_acc=[0.1, 0.2], epochs=[2, 4]).model_dump(mode="json")["epochs"] == [2, 4]
+    with pytest.raises(ValidationError, match="3 judged epochs and 2 test accuracies; expected as many"):
+        Curve(test_acc=[0.1, 0.2], epochs=[1, 2, 4])

@@ -174,9 +174,11 @@ def _parts(cell: Cell, noun: str) -> tuple[cells_.Part, ...]:
 def _found(kind: str, parts: Sequence[cells_.Part], record: Record, missing: dict[str, str]) -> tuple[Part, ...]:
     """Read the parts of an item of somebody's as if they had been written here: they must say what their fields say."""
     noun = CATALOGS[kind].noun
+    later = {row.name: row.later for row in CATALOGS[kind].rows}
     for part in parts:
         named, *more = parse(part.text)
-        same = {key: part.fields[key] for key in named.given if key in part.fields}
+        values = {**later.get(part.name, {}), **part.fields}
+        same = {key: values[key] for key in named.given if key in values}
         if more or named.name != part.name or digest(dict(named.given)) != digest(same):
             raise EntryError(f"{noun} {part.text!r} does not stand for {part.name} with the fields that it has")
         for key, given in part.fields.items():
@@ -248,13 +250,14 @@ def _recipe(task: Task, record: Record, missing: Mapping[str, str]) -> Iterator[
         for part in task.defense if not unknown else ():
             protocol = part.build().configure(protocol)
     expected = plain(dataclasses.asdict(protocol))
-    different = [key for key in expected if digest(record.recipe.get(key)) != digest(expected[key])]
-    if set(record.recipe) != set(expected):
+    trained = plain(task.protocol.entry.later) | record.recipe
+    different = [key for key in expected if digest(trained.get(key)) != digest(expected[key])]
+    if set(trained) != set(expected):
         yield f"record {record.id}: its recipe has other fields than protocol {record.cell.protocol.text} has"
     elif different and not unknown:
         key = different[0]
         yield (
-            f"record {record.id} was trained with {key}={bundle.clipped(str(record.recipe[key]))}, "
+            f"record {record.id} was trained with {key}={bundle.clipped(str(trained[key]))}, "
             f"protocol {record.cell.protocol.text} says {expected[key]}"
         )
     else:

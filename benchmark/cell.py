@@ -135,7 +135,7 @@ def _victim(
     judged = task.cell.model_copy(update={"measure": "accuracy"})
     with seeded(int(judged.id, 16) >> 1, numerics, device):
         side = protocol.input_size or info.shape[1]
-        net = task.architecture.entry.load()(info.num_classes, info.shape[0], side, **task.architecture.fields)
+        net = task.architecture.entry.load()(info.num_classes, info.shape[0], side, **task.architecture.values)
         if isinstance(protocol, Contrastive):
             sets = training, whole.train, whole.test
             curve, victim = pretrain_and_probe(net, *sets, protocol, device, report, numerics, checkpoint)

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from registry import DEFENSES, PROTOCOLS, EntryError
+from registry.catalog import Part
 from results import Cell, Record
 from results.table import NONE
 
@@ -65,11 +66,12 @@ def multiply_adds(cell: Cell) -> float | None:
     if name not in table["gmac"] or data not in table["images"]:
         return None
     try:
-        facts = PROTOCOLS.entry(cell.protocol.name).facts
+        protocol = Part(PROTOCOLS.entry(cell.protocol.name), cell.protocol.name, cell.protocol.fields)
         inner = [part for part in cell.defense if "loss" in DEFENSES.entry(part.name).hooks and "steps" in part.fields]
     except EntryError:
         return None
-    recipe: dict[str, Any] = dict(cell.protocol.fields) | dict(facts.get("per_dataset", {}).get(data, {}))
+    facts = protocol.entry.facts
+    recipe: dict[str, Any] = protocol.values | dict(facts.get("per_dataset", {}).get(data, {}))
     recipe |= dict(facts.get("adversarial", {})) if inner else {}
     images = float(table["images"][data])
     if cell.part == "clean":

@@ -316,5 +316,5 @@ def default_workers(plan: Plan, device: str, cells_per_device: int = 1) -> int:
     """As many workers per GPU as asked for; on a CPU as many as fit the threads that the protocols of the plan pin per cell."""
     if gpus := visible_gpus(device):
         return len(gpus) * cells_per_device
-    threads = max((int(task.protocol.fields["threads"]) or cores() for task in plan.to_run), default=1)
+    threads = max((int(task.protocol.values["threads"]) or cores() for task in plan.to_run), default=1)
     return max(1, cores() // threads)

@@ -44,7 +44,7 @@ def methods(attack: str, defense: str) -> Methods:
     found = []
     for kind, item in (("attacks", attack), ("defenses", defense)):
         for part in resolve(kind, item):
-            fields = {name: value for name, value in part.fields.items() if {name, f"{name}={value}"} & {*NATURE[kind]}}
+            fields = {name: value for name, value in part.values.items() if {name, f"{name}={value}"} & {*NATURE[kind]}}
             found.append((kind, part.name, *(f"{name}={value}" for name, value in sorted(fields.items()))))
     return tuple(found)
 

@@ -85,9 +85,9 @@ class PoisonRecipe(_Recipe):
             raise EntryError(f"{last.name} acts on the poison at its left; write lsp+{self.text}, for example")
         found = []
         for name, handed in last.entry.facts.get("parents", {}).items():
-            first, *rest = ATTACKS.resolve(str(last.fields[name]))
+            first, *rest = ATTACKS.resolve(str(last.values[name]))
             own = {f.name for f in first.entry.fields}
-            first = replace(first, fields={**first.fields, **{key: last.fields[key] for key in handed if key in own}})
+            first = first.changed({key: last.values[key] for key in handed if key in own})
             found.append(PoisonRecipe(self.dataset, (first, *rest), self.seed))
         return tuple(found)
 

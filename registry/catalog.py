@@ -30,9 +30,12 @@ T = TypeVar("T")
 
 FACTS = (
     *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
-    *("parents", "chained", "onto", "seedless", "members"),
+    *("parents", "chained", "onto", "seedless", "members", "later", "revisions"),
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
+
+MERGED = ("later", "revisions")
+"""Facts to which a class adds; those of its base classes go on to hold."""
 
 COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_class": 0}}
 """Fields that every entry of a kind has: 0 means all images of a class."""
@@ -93,6 +96,34 @@ class Field:
         names = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
         raise EntryError(f"{owner}: {self.name}={value} is not {names[kind]}")
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value that a source states is of the field's type."""
+        kind = self.kind.replace(" ", "")
+        if value is None:
+            return kind.endswith("|None")
+        if kind.startswith("tuple["):
+            each = dataclasses.replace(self, kind=kind[6:-1].partition(",")[0])
+            return isinstance(value, tuple) and all(map(each.holds, value))
+        try:
+            self.accept("", value)
+        except EntryError:
+            return False
+        return True
+
+    def same(self, value: Any, other: Any) -> bool:
+        """Whether two values are one in the field's type: 0 is 0.0 where that is float, and never False."""
+        return repr(_typed(value, self.kind)) == repr(_typed(other, self.kind))
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """Return a value as a field of this kind holds it: records keep tuples as lists, sources write floats as whole numbers."""
+    if isinstance(value, list | tuple):
+        inner = kind.partition("[")[2].partition(",")[0]
+        return tuple(_typed(one, inner) for one in value)
+    if kind.startswith("float") and type(value) is int:
+        return float(value)
+    return value
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -119,6 +150,16 @@ class Entry:
     def version(self) -> int:
         return int(self.facts.get("version", 1))
 
+    @property
+    def later(self) -> Mapping[str, Any]:
+        """Fields that were added after records had been published, each with the value that those records have."""
+        return dict(self.facts.get("later", {}))
+
+    def hashed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that ids and keys are made of: all but later fields at their neutral value."""
+        kinds, later = {f.name: f for f in self.fields}, self.later
+        return {name: v for name, v in values.items() if name not in later or not kinds[name].same(v, later[name])}
+
     def load(self) -> Any:
         """Import the entry. EntryError if that fails."""
         from registry import _vision
@@ -142,33 +183,43 @@ class Part:
 
     entry: Entry
     name: str  # the entry's; of a folder of images: folder-<base name>-<8 digits of its fingerprint>
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any]  # that ids and keys are made of: `values` without later fields at their neutral value
     root: Path | None = None  # of a folder of images, on this machine
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All fields, as the entry is made with them."""
+        return self.entry.later | dict(self.fields)
+
+    def changed(self, values: Mapping[str, Any]) -> Part:
+        """Return the part with other values of some fields."""
+        return dataclasses.replace(self, fields=self.entry.hashed({**self.values, **values}))
 
     @property
     def text(self) -> str:
         """The item with the fields that differ from the defaults."""
+        values = self.values
         known = {f.name: f.default for f in self.entry.fields} | COMMON.get(self.entry.kind, {})
         order = [
             *known,
-            *sorted(set(self.fields) - set(known)),
+            *sorted(set(values) - set(known)),
         ]  # whatever the order of a record: a store's folders are so named
-        given = {k: self.fields[k] for k in order if k in self.fields and k != "scale"}
+        given = {k: values[k] for k in order if k in values and k != "scale"}
         given = {k: v for k, v in given.items() if k not in known or known[k] != v}
-        scale = self.fields.get("scale", 1.0)
+        scale = values.get("scale", 1.0)
         return write(self.name + self.trained + (f"@{scale:g}" if scale != 1.0 else ""), given)
 
     @property
     def trained(self) -> str:
         """'-selftrained', which a text always says, where weights come from the set at hand instead of a download."""
-        return f"-{SELFTRAINED}" if self.fields.get("weights") == SELFTRAINED else ""
+        return f"-{SELFTRAINED}" if self.values.get("weights") == SELFTRAINED else ""
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What it needs beside the poison; a need that a field brings along only where that field is set."""
         brought, usual = self.entry.facts.get("brings", {}), {f.name: f.default for f in self.entry.fields}
-        needs = self.entry.facts.get("needs", ())
-        return tuple(n for n in needs if n not in brought or self.fields[brought[n]] != usual[brought[n]])
+        needs, values = self.entry.facts.get("needs", ()), self.values
+        return tuple(n for n in needs if n not in brought or values[brought[n]] != usual[brought[n]])
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -178,7 +229,7 @@ class Part:
     def build(self) -> Any:
         """Import the entry and make it with these fields (attacks, defenses, protocols)."""
         known = {f.name for f in self.entry.fields}
-        return self.entry.load()(**{key: value for key, value in self.fields.items() if key in known})
+        return self.entry.load()(**{key: value for key, value in self.values.items() if key in known})
 
 
 class Catalog(Mapping[str, Any]):
@@ -294,7 +345,7 @@ class Catalog(Mapping[str, Any]):
         for key, value in fields.items():
             if isinstance(value, int) and not isinstance(value, bool) and key in COMMON.get(self.kind, {}) and value < 0:
                 raise EntryError(f"{owner}: {key}={value} is negative; 0 means all images")
-        return Part(entry, name if root else named.name, fields, root)
+        return Part(entry, name if root else named.name, entry.hashed(fields), root)
 
     def _check_parent(self, owner: str, key: str, item: str, handed: tuple[str, ...]) -> None:
         self.resolve(item)
@@ -382,9 +433,36 @@ def describe(kind: str, name: str, source: str, module: str, attribute: str, pat
             tree = ast.parse(text)
         except SyntaxError as error:
             raise EntryError(f"SyntaxError in {path.name}, line {error.lineno}: {error.msg}") from None
-        return _read(Entry(kind, name, source, module, attribute, path=path), tree, text.splitlines())
+        entry = _read(Entry(kind, name, source, module, attribute, path=path), tree, text.splitlines())
     except _UnreadableError:
-        return _imported(Entry(kind, name, source, module, attribute, path=path))
+        entry = _imported(Entry(kind, name, source, module, attribute, path=path))
+    _check_later(entry)
+    return entry
+
+
+def _check_later(entry: Entry) -> None:
+    """Refuse later fields that the entry has not, and neutral values of another type: they would rename what they keep."""
+    fields, owner = {f.name: f for f in entry.fields}, f"{singular(entry.kind)} {entry.name}"
+    for name, neutral in entry.later.items():
+        if name not in fields:
+            raise EntryError(unknown(f"{owner}: `later` names no field of it:", name, list(fields), "", prefix=""))
+        if not fields[name].holds(neutral):
+            found = f"{name}={neutral!r}, where the field is a {fields[name].kind}"
+            raise EntryError(f"{owner}: `later` says {found}; give the neutral value in the field's type")
+
+
+def merged(found: type, fact: str) -> dict[str, Any]:
+    """Return what a class and its base classes state of a fact that they add to."""
+    stated: dict[str, Any] = {}
+    for one in reversed(found.__mro__):
+        stated |= vars(one).get(fact, {})
+    return stated
+
+
+def _joined(facts: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a class from those of a base class and what it states itself."""
+    sums = {fact: {**facts.get(fact, {}), **more[fact]} for fact in MERGED if more.get(fact)}
+    return {**facts, **more, **sums}
 
 
 def _read(entry: Entry, tree: ast.Module, lines: list[str]) -> Entry:
@@ -415,9 +493,11 @@ def _class(
         parent = tops.get(base.id)
         if isinstance(parent, ast.ClassDef):
             f, a, h, paper = _class(parent, root, tops, constants, lines)
-            fields, facts, hooks = fields | f, facts | a, hooks | h
+            fields, facts, hooks = fields | f, _joined(facts, a), hooks | h
         elif base.id in vars(contract) and issubclass(getattr(contract, base.id), getattr(contract, root)):
-            fields |= {f.name: f for f in _dataclass_fields(getattr(contract, base.id))}
+            known = getattr(contract, base.id)
+            fields |= {f.name: f for f in _dataclass_fields(known)}
+            facts = _joined(facts, {fact: stated for fact in MERGED if (stated := merged(known, fact))})
         else:
             raise _UnreadableError
     for statement in node.body:
@@ -433,7 +513,7 @@ def _class(
         if name == "paper" and value is not None:
             paper = _paper(value, constants)
         elif name in FACTS and value is not None:
-            facts[name] = _value(value, constants)
+            facts = _joined(facts, {name: _value(value, constants)})
         elif "ClassVar" not in kind:
             if value is None:
                 raise EntryError(f"the field {name!r} has no default; every field of an entry needs one")
@@ -457,7 +537,7 @@ def _function(
     facts: dict[str, Any] = {}
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call):
-            facts |= {k: v for k, v in _keywords(decorator, constants, strict=False).items() if k in FACTS}
+            facts |= {str(k.arg): _value(k.value, constants) for k in decorator.keywords if k.arg in FACTS}
     for statement in tree.body:  # other packages' functions: `function.version = 2` below it
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == node.name:
@@ -483,6 +563,8 @@ def _imported(entry: Entry) -> Entry:
     found = entry.load()
     doc = inspect.getdoc(found) or importlib.import_module(entry.module).__doc__ or ""
     facts = {key: getattr(found, key) for key in FACTS if hasattr(found, key)}
+    if inspect.isclass(found):
+        facts |= {fact: merged(found, fact) for fact in MERGED}
     if entry.kind in BASES:
         base = getattr(contract, BASES[entry.kind])
         if not (inspect.isclass(found) and issubclass(found, base) and dataclasses.is_dataclass(found)):
@@ -539,15 +621,8 @@ def _comment(lines: list[str], number: int) -> str:
     return lines[number - 1].partition("  # ")[2].strip()
 
 
-def _keywords(call: ast.Call, constants: Mapping[str, Any], strict: bool = True) -> dict[str, Any]:
-    found = {}
-    for keyword in call.keywords:
-        try:
-            found[str(keyword.arg)] = _value(keyword.value, constants)
-        except _UnreadableError:
-            if strict:
-                raise
-    return found
+def _keywords(call: ast.Call, constants: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(keyword.arg): _value(keyword.value, constants) for keyword in call.keywords}
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:

@@ -281,6 +281,7 @@ class Attack(ABC):
 
     paper: ClassVar[Paper]
     version: ClassVar[int] = 1  # raise it when the poison changes: it is in the poison's key
+    later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
     parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
@@ -336,6 +337,7 @@ class Defense:
     """
 
     version: ClassVar[int] = 1
+    later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     small: ClassVar[Mapping[str, Any]] = {}
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
@@ -420,6 +422,7 @@ class Protocol:
     threads: int = 0  # CPU threads of one training, they change the result; 0: all cores of the machine
 
     version: ClassVar[int] = 1
+    later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
@@ -502,6 +505,7 @@ class Analysis(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS: the stages that are run for it
     version: ClassVar[int] = 1  # raise it when figures change
+    later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     small: ClassVar[Mapping[str, Any]] = {}
     paper: ClassVar[Paper | None] = None
 

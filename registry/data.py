@@ -113,7 +113,7 @@ def decoded(part: Part) -> Path:
         return folder
     if sentence := missing(part):
         raise MissingDataError(sentence)
-    own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
+    own = {k: v for k, v in part.values.items() if k not in ("per_class", "test_per_class")}
     train, test = part.entry.load()(root_of(part), **own)
     return _keep(folder, train, test)
 

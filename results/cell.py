@@ -6,9 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Plain = bool | int | FiniteFloat | str | None | list[bool | int | FiniteFloat | str]
 
@@ -18,7 +26,10 @@ class _Strict(BaseModel):
 
 
 class Part(_Strict):
-    """One entry with all its fields, defaults included. `text` is how people write it, short; it is not in the id."""
+    """One entry with all its fields, defaults included, but for later ones at their neutral value.
+
+    `text` is how people write it, short; it is not in the id.
+    """
 
     name: str
     fields: dict[str, Plain] = Field(default_factory=dict)
@@ -37,6 +48,21 @@ class Cell(_Strict):
     architecture: Part
     seed: int = Field(0, ge=0)
     measure: Literal["accuracy"] | Part = "accuracy"
+
+    # fields that were added after records had been published, each with the value that those records have: at that value a
+    # field is neither hashed nor written, and a cell that does not say has it
+    later: ClassVar[Mapping[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_neutral_values(cls, content: Any) -> Any:
+        return {**cls.later, **content} if isinstance(content, dict) else content
+
+    @model_serializer(mode="wrap")
+    def _without_neutral_values(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = plain(self)
+        neutral = {name for name, value in self.later.items() if getattr(self, name) == value}
+        return {name: value for name, value in content.items() if name not in neutral}
 
     @cached_property
     def id(self) -> str:

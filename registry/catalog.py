@@ -189,7 +189,7 @@ class Part:
     @property
     def values(self) -> dict[str, Any]:
         """All fields, as the entry is made with them."""
-        return self.entry.later | dict(self.fields)
+        return {**self.entry.later, **self.fields}
 
     def changed(self, values: Mapping[str, Any]) -> Part:
         """Return the part with other values of some fields."""

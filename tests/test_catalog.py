@@ -87,7 +87,7 @@ def test_resolving_a_name_gives_every_default(row):
     if row.name == "folder":
         pytest.skip("a folder needs a path; see test_datasets.py")
     (part,) = resolve(row.kind, row.name)
-    assert dict(part.fields) == {f.name: f.default for f in row.fields} | COMMON.get(row.kind, {})
+    assert part.values == {f.name: f.default for f in row.fields} | COMMON.get(row.kind, {})
     assert (part.name, part.text) == (row.name, row.name + part.trained)  # avatar-selftrained, until weights are named
 
 
@@ -175,7 +175,7 @@ def test_a_resolved_part_builds_its_entry_with_these_fields(catalog):
     for name in catalog:
         (part,) = catalog.resolve(name)
         built = part.build()
-        assert {f.name: getattr(built, f.name) for f in dataclasses.fields(built)} == dict(part.fields)
+        assert {f.name: getattr(built, f.name) for f in dataclasses.fields(built)} == part.values
 
 
 def test_a_seed_can_be_fixed_in_an_attack():

@@ -265,7 +265,7 @@ def _recipe(task: Task, record: Record, missing: Mapping[str, str]) -> Iterator[
 
 
 def _epochs(task: Task, record: Record, protocol: Any, unknown: bool) -> Iterator[str]:
-    """Yield whether a curve is not as long as the training was."""
+    """Yield whether a curve is not as long as the training was, in epochs that were judged."""
     assert record.metrics is not None, "submitted records have metrics"
     if record.metrics.test_acc is None:
         return
@@ -277,6 +277,7 @@ def _epochs(task: Task, record: Record, protocol: Any, unknown: bool) -> Iterato
         expected = math.ceil(total / per_epoch) or epochs
     else:
         expected = max(1, round(protocol.epochs * protocol.scale))
+    expected = math.ceil(expected / protocol.judge_every)
     acts = unknown or any("start" in part.entry.hooks for part in task.defense)  # may end a training, or begin another
     if epochs != expected and not (acts and epochs <= LONGEST_CURVE):
         yield f"record {record.id} has a curve of {epochs} epochs, its recipe takes {expected}"

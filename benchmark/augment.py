@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,11 +16,24 @@ from torch.nn import functional as F
 
 from registry._views import jitter_gray, part_resized
 
-Augmentation = Callable[[Tensor, int], Tensor]
-"""`f(x, size)`: x uint8, or float32 in [0, 1] units, (B, C, H, W); the side of the result is `size` where the name says so,
-else H."""
+
+@dataclass(frozen=True)
+class Batch:
+    """What an augmentation may know of the images that it changes."""
+
+    size: int  # side that the network sees, pixels
+    index: Tensor  # int64 (B,): which images of the training set, on the CPU
+    epoch: int = 0  # that is under way, from 0
+    seed: int = 0  # of the training
+
+
+Augmentation = Callable[[Tensor, Batch], Tensor]
+"""`f(x, batch)`: x uint8, or float32 in [0, 1] units, (B, C, H, W); the side of the result is `batch.size` where the name says
+so, else H."""
 
 BORDER = 4  # pixels of black around an image before it is cropped
+SCATTER = 0x9E3779B1  # 2^32 over the golden ratio: multiples of it fall evenly
+SHIFT = 2  # pixels by which an image is moved at most
 
 
 def floats(x: Tensor) -> Tensor:
@@ -27,29 +41,60 @@ def floats(x: Tensor) -> Tensor:
     return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
-def crop(x: Tensor, size: int) -> Tensor:
+def crop(x: Tensor, batch: Batch) -> Tensor:
     """Cut a square of `size` pixels at a random place of the image with a black border of 4 pixels."""
     pixels = x.permute(0, 2, 3, 1)  # (B, H, W, C): contiguous where x is channels_last, which is what makes this fast
     count, height, width, channels = pixels.shape
-    tall, wide = height + 2 * BORDER, width + 2 * BORDER
-    padded = torch.zeros(count, tall, wide, channels, dtype=x.dtype, device=x.device)
+    padded = torch.zeros(count, height + 2 * BORDER, width + 2 * BORDER, channels, dtype=x.dtype, device=x.device)
     padded[:, BORDER : BORDER + height, BORDER : BORDER + width] = pixels
-    side = torch.arange(size, device=x.device)
-    rows = torch.randint(0, tall - size + 1, (count, 1), device=x.device) + side  # (B, size)
-    columns = torch.randint(0, wide - size + 1, (count, 1), device=x.device) + side
-    first = torch.arange(count, device=x.device)[:, None, None] * (tall * wide)
-    index = first + rows[:, :, None] * wide + columns[:, None, :]  # (B, size, size): pixels of the whole batch
-    cut = padded.view(-1, channels).index_select(0, index.flatten())
-    return cut.view(count, size, size, channels).permute(0, 3, 1, 2)
+    side = torch.arange(batch.size, device=x.device)
+    rows = torch.randint(0, height + 2 * BORDER - batch.size + 1, (count, 1), device=x.device) + side  # (B, size)
+    columns = torch.randint(0, width + 2 * BORDER - batch.size + 1, (count, 1), device=x.device) + side
+    return _picked(padded, rows, columns)
 
 
-def flip(x: Tensor, size: int) -> Tensor:
+def shift(x: Tensor, batch: Batch) -> Tensor:
+    """Move every image by up to 2 pixels along each axis; what comes in at the border is the image mirrored there."""
+    pixels = x.permute(0, 2, 3, 1)
+    count, height, width, _ = pixels.shape
+    moves = torch.randint(-SHIFT, SHIFT + 1, (2, count, 1), device=x.device)
+    rows = _reflected(moves[0] + torch.arange(height, device=x.device), height)
+    columns = _reflected(moves[1] + torch.arange(width, device=x.device), width)
+    return _picked(pixels.contiguous(), rows, columns)
+
+
+def _reflected(place: Tensor, side: int) -> Tensor:
+    """Return places beyond 0 .. side - 1 as mirrored at the first and the last, which are not doubled."""
+    return side - 1 - (side - 1 - place.abs()).abs()
+
+
+def _picked(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return of each image, (B, H, W, C), the pixels where its rows (B, h) and columns (B, w) cross: (B, C, h, w)."""
+    count, height, width, channels = pixels.shape
+    first = torch.arange(count, device=pixels.device)[:, None, None] * (height * width)
+    index = first + rows[:, :, None] * width + columns[:, None, :]  # (B, h, w): pixels of the whole batch
+    picked = pixels.view(-1, channels).index_select(0, index.flatten())
+    return picked.view(*index.shape, channels).permute(0, 3, 1, 2)
+
+
+def flip(x: Tensor, batch: Batch) -> Tensor:
     """Mirror half of the images left to right."""
     mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
     return torch.where(mirrored, x.flip(3), x)
 
 
-def rotate20(x: Tensor, size: int) -> Tensor:
+def flip_alternating(x: Tensor, batch: Batch) -> Tensor:
+    """Mirror half of the images left to right in the first epoch, the other half in the second, and so on in turn.
+
+    Two epochs show every image both ways, which chance does for half of the images only. Source: Keller Jordan, "94% on
+    CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498, section 3.6.
+    """
+    scattered = (batch.index * SCATTER + batch.seed % (1 << 32)) >> 16  # half of these numbers are odd, in no visible order
+    mirrored = ((scattered + batch.epoch) % 2 == 1).to(x.device)
+    return torch.where(mirrored[:, None, None, None], x.flip(3), x)
+
+
+def rotate20(x: Tensor, batch: Batch) -> Tensor:
     """Turn every image by up to 20 degrees either way, bilinear, black moving in."""
     x = floats(x)
     angle = (torch.rand(len(x), device=x.device) * 2 - 1) * math.radians(20)
@@ -59,12 +104,12 @@ def rotate20(x: Tensor, size: int) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def resized_crop(x: Tensor, size: int) -> Tensor:
+def resized_crop(x: Tensor, batch: Batch) -> Tensor:
     """Cut a rectangle of 8 to 100 % of the area and a ratio of sides from 3/4 to 4/3, and resize it to `size`, bilinear."""
-    return part_resized(floats(x), size, 0.08)
+    return part_resized(floats(x), batch.size, 0.08)
 
 
-def jitter(x: Tensor, size: int) -> Tensor:
+def jitter(x: Tensor, batch: Batch) -> Tensor:
     """Change brightness, contrast and saturation by factors in [0.6, 1.4] and turn the hue by up to 0.2 of the circle."""
     x = floats(x)
     return jitter_gray(x, None, jitter=1.0, gray=0.0, hue=0.2)(x)
@@ -73,6 +118,8 @@ def jitter(x: Tensor, size: int) -> Tensor:
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop": crop,
     "flip": flip,
+    "flip-alternating": flip_alternating,
+    "shift": shift,
     "rotate20": rotate20,
     "resized-crop": resized_crop,
     "jitter": jitter,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import provenance
-from benchmark.augment import AUGMENTATIONS, floats
+from benchmark.augment import Batch, crop, flip, floats
 from benchmark.contrastive import Views
 from benchmark.schedule import WORKER_ENVIRONMENT
 from benchmark.train import Training, evaluate
@@ -195,8 +195,8 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
     order = torch.randperm(LOADED).split(128)
 
     def our_data() -> None:
-        for _, x, _ in loaded.batches(order):
-            floats(AUGMENTATIONS["flip"](AUGMENTATIONS["crop"](x, 32), 32))
+        for index, x, _ in loaded.batches(order):
+            floats(flip(crop(x, Batch(32, index)), Batch(32, index)))
 
     workers = {n: timed(lambda n=n: drained(loader(large_files, n)), device) for n in (0, 2, 4)}  # type: ignore[misc]
     best = min(workers, key=lambda n: workers[n])

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.augment import AUGMENTATIONS, fit, floats
+from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
 from poisons.numerics import WORTH_COMPILING, Numerics, can_compile
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
+from registry.architectures._network import begin
 
 LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wait
 EVALUATED = 250  # test images judged at once
@@ -33,7 +34,10 @@ class DivergedError(RuntimeError):
 
 @dataclass
 class Curve:
-    """One value per epoch. Accuracies are fractions; training figures are taken on the batches as they were trained on."""
+    """One value per epoch. Accuracies are fractions; training figures are taken on the batches as they were trained on.
+
+    Test figures are of the epochs in `epochs`, or of every epoch where that is empty.
+    """
 
     train_acc: list[float] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
@@ -41,6 +45,7 @@ class Curve:
     test_loss: list[float] = field(default_factory=list)
     objective: list[float] = field(default_factory=list)  # of a contrastive protocol, before its probe
     shifts: list[float] = field(default_factory=list)  # of the last epoch alone, see `evaluate`
+    epochs: list[int] = field(default_factory=list)  # that were judged, from 1, where not all were
 
 
 class Victim(nn.Module):
@@ -149,9 +154,10 @@ class Training:
         self.judge = next((d for d in defenses if type(d).loss is not Defense.loss), Defense())
         ordered: Any = getattr(net, "layers", None)
         self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
-        victim = Victim(net, protocol.mean, protocol.std)
-        self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.size = protocol.input_size or data.images.shape[2]
+        victim = Victim(net, protocol.mean, protocol.std)
+        begin(plain, data, lambda x: victim.normalised(fit(x, self.size)))
+        self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kept: Tensor | None = None  # rows to train on, None: all
         self.earlier = 0.0  # seconds that a process spent whose checkpoint was taken up
         self.curve = Curve()
@@ -168,6 +174,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(torch.initial_seed() & (2**63 - 1))
         self._before: dict[str, Any] | None = None
         self.hooks: list[Hooks] = [defense.start(self) for defense in starting]
+        self.judge_every = protocol.judge_every if not self.hooks else 1  # a defense may end the training at any epoch
 
     def work(self, net: nn.Module) -> float:
         """Return the FLOPs that the training of `net` needs, three passes of forward multiply-adds per plain step."""
@@ -202,15 +209,16 @@ class Training:
         if self.protocol.schedule == "onecycle":
             raise EntryError("a defense scales learning rates by layer; schedule onecycle cannot, choose another")
         shape = self.schedule.lr_lambdas[0](self.schedule.last_epoch)
-        for number, (group, value) in enumerate(zip(self.optimizer.param_groups, values, strict=True)):
-            self.schedule.base_lrs[number] = self.protocol.lr * value
-            group["lr"] = self.protocol.lr * value * shape
+        for number, group in enumerate(self.optimizer.param_groups):
+            peak = self.protocol.lr * group["factor"] * values[group["layer"]]
+            self.schedule.base_lrs[number] = peak
+            group["lr"] = peak * shape
 
     def restart(self, lr: float, epochs: int) -> None:
         """Begin a new schedule of `epochs` epochs with the peak learning rate `lr`, all layers at factor 1."""
         self.total, self.step, self.begin = epochs * self.per_epoch, 0, self.epoch
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] = lr
+            group["lr"] = group["initial_lr"] = lr * group["factor"]
         self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
 
     def outputs(self, rows: Tensor, features: bool = False, of: ImageSet | None = None) -> Tensor:
@@ -271,7 +279,7 @@ class Training:
     # the loop
 
     def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
-        """Train to the end, judging on `test` after every epoch; None: an objective without classes is not judged."""
+        """Train to the end, judging on `test` as often as the protocol says; None: nothing is judged, there are no classes."""
         began = time.monotonic()
         if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
             self._resume(state)
@@ -283,7 +291,8 @@ class Training:
             self._one_epoch()
             self.epoch += 1
             epochs = self.begin + math.ceil(self.total / self.per_epoch)
-            accuracy = self._judged(test) if test is not None else math.nan
+            due = self.epoch % self.judge_every == 0 or self.step >= self.total
+            accuracy = self._judged(test) if test is not None and due else math.nan
             for hooks in self.hooks:
                 hooks.after_epoch(self.epoch)
             if checkpoint is not None and self.step < self.total and time.monotonic() - saved >= checkpoint.seconds:
@@ -302,16 +311,20 @@ class Training:
         batches = list(order.split(protocol.batch))[:steps]
         images = sum(map(len, batches))
         loss_sum, right, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
+        classes = self.train.num_classes
         for index, x, y in self.source.batches(batches):
+            batch = Batch(self.size, index, self.epoch, torch.initial_seed())
             for name in protocol.augmentation:
-                x = AUGMENTATIONS[name](x, self.size)
+                x = AUGMENTATIONS[name](x, batch)
             x = floats(x)
             if any(defense.soft for defense in self.defenses):
-                y = F.one_hot(y, self.train.num_classes).float()
+                y = F.one_hot(y, classes).float()
             for defense in self.defenses:
                 x, y = defense.augment(x, y)
             for hooks in self.hooks:
                 x, y = hooks.batch(x, y, index)
+            if protocol.label_smoothing:
+                y = smoothed(y, classes, protocol.label_smoothing)
             x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
                 loss = self.judge.loss(model, x, y, self.step / self.total)
@@ -340,6 +353,8 @@ class Training:
         accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16)
         if not math.isfinite(loss):
             raise DivergedError(f"the test loss was {loss} after epoch {self.epoch}")
+        if self.judge_every > 1:
+            self.curve.epochs.append(self.epoch)
         self.curve.test_acc.append(accuracy)
         self.curve.test_loss.append(loss)
         self.curve.shifts = shifts
@@ -413,6 +428,12 @@ class _Source:
         return self._gather(index).pin_memory()
 
 
+def smoothed(y: Tensor, classes: int, part: float) -> Tensor:
+    """Return labels, int64 (B,) or rows (B, K), as rows of probabilities of which `part` is spread over all classes."""
+    rows = y if y.ndim == 2 else F.one_hot(y, classes).float()
+    return rows * (1 - part) + part / classes
+
+
 def evaluate(
     model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 0, bf16: bool = False
 ) -> tuple[float, float, list[float]]:
@@ -443,30 +464,40 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
     return {"state": memory, "param_groups": state["param_groups"]}
 
 
+def _groups(model: nn.Module, protocol: Protocol, layers: Sequence[nn.Module] | None) -> list[dict[str, Any]]:
+    """Group parameters by `layer`, where a defense may scale learning rates by layer, and by `factor` on the learning rate.
+
+    Biases and the weights of normalizations, which are vectors, may have another rate and decay than all other weights.
+    """
+    apart = protocol.bias_lr != 1 or not protocol.decay_all
+    groups = []
+    for number, layer in enumerate(layers if layers is not None else [model]):
+        parameters = list(layer.parameters())
+        vectors = [p for p in parameters if apart and p.ndim <= 1]
+        weights = [p for p in parameters if not apart or p.ndim > 1]
+        decay = protocol.weight_decay if protocol.decay_all else 0.0
+        for members, factor, weight_decay in ((weights, 1.0, protocol.weight_decay), (vectors, protocol.bias_lr, decay)):
+            rates = {"lr": protocol.lr * factor, "weight_decay": weight_decay / factor}
+            groups.append({"params": members, "layer": number, "factor": factor, **rates})
+    return [group for group in groups if group["params"]]
+
+
 def _optimizer(model: nn.Module, protocol: Protocol, layers: Sequence[nn.Module] | None) -> torch.optim.Optimizer:
-    """One group of parameters; one per layer where a defense may scale their learning rates."""
-    parameters: Any = model.parameters()
-    if layers is not None:
-        parameters = [{"params": list(layer.parameters())} for layer in layers]
+    """Make the optimizer; `layers` where a defense may scale their learning rates."""
+    groups = _groups(model, protocol, layers)
     fused = True if next(model.parameters()).is_cuda else None
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            protocol.lr,
-            protocol.momentum,
-            weight_decay=protocol.weight_decay,
-            nesterov=protocol.nesterov,
-            fused=fused,
-        )
+        return torch.optim.SGD(groups, protocol.lr, protocol.momentum, nesterov=protocol.nesterov, fused=fused)
     if protocol.optimizer in ("adam", "adamw"):
         kind = torch.optim.Adam if protocol.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, protocol.lr, weight_decay=protocol.weight_decay, fused=fused)
+        return kind(groups, protocol.lr, fused=fused)
     raise EntryError(f"protocol: unknown optimizer {protocol.optimizer!r}; known are sgd, adam and adamw")
 
 
 def _schedule(optimizer: torch.optim.Optimizer, protocol: Protocol, total: int, per_epoch: int) -> Any:
     if protocol.schedule == "onecycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, protocol.lr, total, pct_start=protocol.warmup)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total, pct_start=protocol.warmup)
     if protocol.schedule not in SHAPES:
         known = ", ".join(sorted([*SHAPES, "onecycle"]))
         raise EntryError(f"protocol: unknown schedule {protocol.schedule!r}; known are {known}")
@@ -492,9 +523,14 @@ def _cosine_epoch(protocol: Protocol, step: int, total: int, per_epoch: int) -> 
     return _cosine(protocol, step // per_epoch * per_epoch, total, per_epoch)
 
 
+def _linear(protocol: Protocol, step: int, total: int, per_epoch: int) -> float:
+    return 1 + (protocol.floor - 1) * step / total
+
+
 SHAPES: dict[str, Callable[[Protocol, int, int, int], float]] = {
     "cosine": _cosine,
     "cosine-epoch": _cosine_epoch,
+    "linear": _linear,
     "milestones": _milestones,
     "constant": lambda protocol, step, total, per_epoch: 1.0,
 }

@@ -77,7 +77,9 @@ def _curves(record: Record) -> dict[str, Sequence[float]]:
 def _plot(name: str, row: str, several: Mapping[Key, Sequence[Record]]) -> Plot:
     names = _names(list(several))
     some = next(iter(several.values()))[0]
-    epochs = len(some.metrics.curve.test_acc) if some.metrics else 0
+    curve = some.metrics.curve if some.metrics else None
+    judged = list(curve.judged) if curve and name == "test_acc" else []
+    epochs = len(judged) or (len(curve.train_acc) if curve else 0)
     pictured = name.startswith("picture_")
     epochwise = pictured or (len(_curves(some)[name]) == epochs and not name.startswith("layer_"))
     across = "epoch" if epochwise else "channel" if name.startswith("layer_") else "number"
@@ -86,7 +88,7 @@ def _plot(name: str, row: str, several: Mapping[Key, Sequence[Record]]) -> Plot:
         curves = [values for record in records if (values := _curves(record).get(name))]
         # epochs of several seeds go together, channels and other numbers do not
         values = [fmean(each) for each in zip(*curves, strict=False)] if across == "epoch" else list(curves[0])
-        steps = _of(records[0]).get("picture_epoch", ()) if pictured else range(1, len(values) + 1)
+        steps = _of(records[0]).get("picture_epoch", ()) if pictured else judged or range(1, len(values) + 1)
         lines.append(Line(names[key], list(zip(map(float, steps), values, strict=False))))
     word = name.removeprefix("picture_")
     up = NAMES.get(word, word.replace("_", " ").replace("layer", "mean activation of layer"))

@@ -350,7 +350,7 @@ def _line(record: Record, records: Records) -> dict[str, Any]:
         "test_acc": metrics.test_acc if metrics else None,
         "test_acc_best": metrics.test_acc_best if metrics else None,
         "figures": figures,
-        "epochs": len(metrics.curve.test_acc) if metrics else None,
+        "epochs": max(metrics.curve.judged, default=0) if metrics else None,
         **{stage: seconds.get(stage) for stage in ("craft", "purify", "train")},
         "measure_seconds": seconds.get("measure"),
         "peak_memory": record.peak_memory or None,

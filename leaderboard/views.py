@@ -374,9 +374,12 @@ def _curve(cell: Cell) -> Markup | None:
     drawn = []
     for record in cell.value.used:
         curve = record.metrics.curve if record.metrics else None
-        for name, points in (("test", curve.test_acc), ("train", curve.train_acc)) if curve else ():
+        if curve is None:
+            continue
+        trained = list(enumerate(curve.train_acc, 1))
+        for name, points in (("test", list(zip(curve.judged, curve.test_acc, strict=True))), ("train", trained)):
             if len(points) > 1:
-                drawn.append(Line(f"{name}, seed {record.cell.seed}", list(enumerate(points, 1))))
+                drawn.append(Line(f"{name}, seed {record.cell.seed}", points))
     title = f"Accuracy per epoch: {described(cell)}"
     return figures.lines(title, "epoch", drawn, up="accuracy, %", dots=False) if drawn else None
 
@@ -452,8 +455,11 @@ def plots(kind: str, stem: str, cells: Sequence[Cell]) -> list[Plot]:
 
 
 def _mean_curve(value: Value) -> list[figures.Point]:
-    curves = [record.metrics.curve.test_acc for record in value.used if record.metrics]
-    return [(epoch, fmean(several)) for epoch, several in enumerate(zip(*curves, strict=False), 1)] if curves else []
+    curves = [record.metrics.curve for record in value.used if record.metrics]
+    if not curves:
+        return []
+    means = map(fmean, zip(*(curve.test_acc for curve in curves), strict=False))
+    return list(zip(map(float, curves[0].judged), means, strict=False))
 
 
 def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Markup]]:

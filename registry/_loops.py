@@ -24,7 +24,7 @@ from registry._adversaries import Adversary
 from registry._staged import GAMMA, Stages
 from registry._steps import sign_of_gradient, still
 from registry._views import View, crop_flip, identity, jitter_gray, shift_flip
-from registry.architectures._network import draw_as_he
+from registry.architectures._network import begin, draw_as_he
 
 EVERY = 60.0  # seconds between two checkpoints, or longer where they take long
 SPENT_SAVING = 0.05  # largest part of the time that goes into checkpoints
@@ -129,11 +129,14 @@ class Normalised(nn.Module):
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
 
+    def normalised(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.net((x - self.mean) / self.std)  # type: ignore[no-any-return]
+        return self.net(self.normalised(x))  # type: ignore[no-any-return]
 
     def features(self, x: Tensor) -> Tensor:
-        return self.net.features((x - self.mean) / self.std)  # type: ignore[no-any-return, operator]
+        return self.net.features(self.normalised(x))  # type: ignore[no-any-return, operator]
 
 
 def surrogate(run: Run, name: str, sees: str = "pixels", drawn: str = "torch") -> nn.Module:
@@ -145,11 +148,13 @@ def surrogate(run: Run, name: str, sees: str = "pixels", drawn: str = "torch") -
     net: nn.Module = ARCHITECTURES[name](run.clean.num_classes, channels, min(height, width))
     if drawn == "he":
         draw_as_he(net)
-    if sees == "centred":
-        net = Normalised(net, torch.full((channels,), 0.5), torch.ones(channels))
-    elif sees == "standard":
-        net = Normalised(net, *statistics(run.clean))
-    return net.to(run.device)
+    if sees == "pixels":
+        begin(net, run.clean)
+        return net.to(run.device)
+    scale = statistics(run.clean) if sees == "standard" else (torch.full((channels,), 0.5), torch.ones(channels))
+    whole = Normalised(net, *scale)
+    begin(net, run.clean, whole.normalised)
+    return whole.to(run.device)
 
 
 def statistics(clean: ImageSet) -> tuple[Tensor, Tensor]:

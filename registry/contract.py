@@ -408,11 +408,11 @@ class Protocol:
     momentum: float = 0.9  # of sgd
     nesterov: bool = False  # of sgd
     weight_decay: float = 5e-4  # of all weights, as the optimizer has it
-    schedule: str = "cosine"  # cosine, cosine-epoch, onecycle, milestones or constant; per step but for cosine-epoch
+    schedule: str = "cosine"  # cosine, cosine-epoch, linear, onecycle, milestones or constant; per step but for cosine-epoch
     milestones: tuple[float, ...] = ()  # parts of training, 0..1, at which the learning rate is multiplied by gamma
     gamma: float = 0.1  # factor on the learning rate at a milestone
     warmup: float = 0.0  # part of training over which the learning rate climbs to its peak, 0..1
-    floor: float = 0.0  # part of the peak learning rate at which a cosine ends, 0..1
+    floor: float = 0.0  # part of the peak learning rate at which a cosine or a line ends, 0..1
     clip: float = 0.0  # largest gradient norm; 0: no clipping
     augmentation: tuple[str, ...] = ()  # names of benchmark/augment.py, in order
     input_size: int = 0  # side of the images that the network sees, pixels; 0: as the data are
@@ -420,9 +420,19 @@ class Protocol:
     std: tuple[float, ...] = ()  # per channel, pixel units
     precision: str = "auto"  # auto (bf16 where the device multiplies it faster), fp32 or bf16
     threads: int = 0  # CPU threads of one training, they change the result; 0: all cores of the machine
+    label_smoothing: float = 0.0  # part of every label that is spread over all classes, 0..1
+    decay_all: bool = True  # false: no weight decay of biases and normalizations
+    bias_lr: float = 1.0  # factor on the learning rate of biases and normalizations
+    judge_every: int = 1  # epochs; the last one is always judged, and every one where a defense acts after epochs
 
     version: ClassVar[int] = 1
-    later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
+    # fields added after records were published -> their neutral value, for ever
+    later: ClassVar[Mapping[str, Any]] = {
+        "label_smoothing": 0.0,
+        "decay_all": True,
+        "bias_lr": 1.0,
+        "judge_every": 1,
+    }
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
@@ -522,7 +532,10 @@ class Analysis(ABC):
 
 Architecture: TypeAlias = "Callable[..., nn.Module]"
 """`f(num_classes, in_channels=3, image_size=32)`: a network from float32 (B, C, H, W) to logits (B, num_classes), with
-`features(x) -> (B, D)`, `head` (the last linear layer) and `layers()` (its parts in order from input to output)."""
+`features(x) -> (B, D)`, `head` (the last linear layer) and `layers()` (its parts in order from input to output).
+
+A network whose weights begin with a look at the images has `start(images)`: it is called before the first step, for victims
+and surrogates alike, with a sample of the set that it will train on, float32 (n, C, H, W), normalised as it will see them."""
 
 Dataset: TypeAlias = "Callable[..., tuple[ImageSet, ImageSet]]"
 """`f(root, **fields)` returns (train, test), uint8, read from the folder `root` of this data set.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -76,6 +76,11 @@ class Curve(_Grown):
     shifts: list[FiniteFloat] = Field(default_factory=list)
     # the epochs that were judged, from 1, where a protocol does not judge all
     epochs: list[int] = Field(default_factory=list)
+
+    @property
+    def judged(self) -> Sequence[int]:
+        """The epochs, from 1, that `test_acc` and `test_loss` are of."""
+        return self.epochs or range(1, len(self.test_acc) + 1)
 
     @model_validator(mode="after")
     def _as_many_as_judged(self) -> Curve:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.augment import AUGMENTATIONS, crop, flip, floats
+from benchmark.augment import AUGMENTATIONS, Batch, crop, flip, flip_alternating, floats, shift
 from benchmark.conformance import tiny
 from benchmark.train import SHAPES, Checkpoint, DivergedError, Training, evaluate, train
 from poisons.numerics import Numerics, can_compile, seeded
@@ -116,7 +116,8 @@ def test_crop_shifts_every_image_its_own_way_and_flip_mirrors_half():
     """Augmentation is per image: a batch-wide draw would leak a constant to a network."""
     with seeded(0, Numerics()):
         x = torch.rand(256, 3, 8, 8)
-        shifted, mirrored = crop(x, 8), flip(x, 8)
+        batch = Batch(8, torch.arange(256))
+        shifted, mirrored = crop(x, batch), flip(x, batch)
     padded = nn.functional.pad(x, (4, 4, 4, 4))
     windows = {(r, c): (shifted == padded[:, :, r : r + 8, c : c + 8]).flatten(1).all(1) for r in range(9) for c in range(9)}
     assert torch.stack(list(windows.values())).any(0).all(), "every image is a window of its padded self"
@@ -298,22 +299,22 @@ def test_augmentations_keep_range_and_shape_and_draw_for_every_image(name):
     """One draw for a whole batch would be a constant that a network can learn."""
     x = torch.rand(1, 3, 16, 16).expand(64, -1, -1, -1).contiguous()
     with seeded(0, Numerics()):
-        y = AUGMENTATIONS[name](x, 16)
+        y = AUGMENTATIONS[name](x, Batch(16, torch.arange(64)))
     assert y.shape == x.shape
     assert y.min() >= 0
     assert y.max() <= 1 + 1e-6
     different = {tuple(image.flatten()[:50].tolist()) for image in y}
-    assert len(different) == 2 if name == "flip" else len(different) > 20
+    assert len(different) == 2 if name.startswith("flip") else len(different) > 20
 
 
-@pytest.mark.parametrize("name", ["crop", "flip"])
+@pytest.mark.parametrize("name", ["crop", "flip", "flip-alternating", "shift"])
 def test_cutting_and_mirroring_treat_8_bits_as_they_treat_floats(name):
     """They run on the set as it is stored; a value must come out where its float would."""
-    pixels = torch.randint(0, 256, (32, 3, 12, 16), dtype=torch.uint8)
+    pixels, batch = torch.randint(0, 256, (32, 3, 12, 16), dtype=torch.uint8), Batch(12, torch.arange(32))
     with seeded(0, Numerics()):
-        moved = AUGMENTATIONS[name](pixels.contiguous(memory_format=torch.channels_last), 12)
+        moved = AUGMENTATIONS[name](pixels.contiguous(memory_format=torch.channels_last), batch)
     with seeded(0, Numerics()):
-        computed = AUGMENTATIONS[name](floats(pixels), 12)
+        computed = AUGMENTATIONS[name](floats(pixels), batch)
     assert moved.dtype == torch.uint8
     assert torch.equal(floats(moved), computed)
 
@@ -321,7 +322,7 @@ def test_cutting_and_mirroring_treat_8_bits_as_they_treat_floats(name):
 def test_resized_crop_gives_the_size_asked_for_and_crops_within_the_image():
     """A constant image stays constant: no border is invented."""
     with seeded(0, Numerics()):
-        y = AUGMENTATIONS["resized-crop"](torch.full((32, 3, 20, 24), 0.25), 12)
+        y = AUGMENTATIONS["resized-crop"](torch.full((32, 3, 20, 24), 0.25), Batch(12, torch.arange(32)))
     assert y.shape == (32, 3, 12, 12)
     assert torch.allclose(y, torch.tensor(0.25), atol=1e-5)
 
@@ -391,3 +392,111 @@ def test_a_cosine_ends_at_its_floor():
         protocol = Protocol(schedule=schedule, floor=0.01)
         assert SHAPES[schedule](protocol, 0, 1000, 1) == 1.0
         assert SHAPES[schedule](protocol, 1000, 1000, 1) == pytest.approx(0.01)
+
+
+def test_a_shift_moves_the_image_and_mirrors_it_at_the_border():
+    """Checked against the library's reflecting border, cut at every possible place."""
+    x = torch.rand(64, 3, 6, 8)
+    with seeded(0, Numerics()):
+        y = shift(x, Batch(6, torch.arange(64)))
+    padded = nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+    cuts = torch.stack([padded[:, :, row : row + 6, column : column + 8] for row in range(5) for column in range(5)])
+    hits = (cuts == y).flatten(2).all(2)  # (25, 64)
+    assert (hits.sum(0) == 1).all()
+    assert (hits.sum(1) > 0).sum() > 15  # all of them are drawn
+
+
+def test_alternating_flips_show_every_image_both_ways_in_two_epochs():
+    """What chance does for half of the images only; the choice follows the image, whatever batch it comes in."""
+    x, index = torch.rand(256, 3, 4, 4), torch.arange(256)
+    first, second, third = (flip_alternating(x, Batch(4, index, epoch, seed=7)) for epoch in range(3))
+    assert torch.equal(second, first.flip(3))
+    assert torch.equal(third, first)
+    mirrored = (first != x).flatten(1).any(1)
+    assert 96 < mirrored.sum() < 160
+    part = torch.tensor([200, 3, 77])
+    assert torch.equal(flip_alternating(x[part], Batch(4, part, 0, seed=7)), first[part])
+    assert not torch.equal(flip_alternating(x, Batch(4, index, 0, seed=123456789)), first)
+
+
+def test_smoothed_labels_reach_the_loss_as_the_library_smooths_them():
+    """A defense's loss is handed soft labels, so that none of them needs to know."""
+    seen = []
+
+    class Watching(Defense):
+        def loss(self, model, x, y, progress):
+            logits = model(x)
+            seen.append((logits.detach(), y))
+            return nn.functional.cross_entropy(logits, y)
+
+    data = tiny()
+    fit(dataclasses.replace(SHORT, epochs=1, label_smoothing=0.2, shuffle=False), (Watching(),), data=data)
+    logits, y = seen[0]
+    expected = nn.functional.cross_entropy(logits, data.labels[:16], label_smoothing=0.2)
+    assert torch.allclose(nn.functional.cross_entropy(logits, y), expected)
+    plain = fit(dataclasses.replace(SHORT, label_smoothing=0.2))
+    assert plain.train_acc != fit().train_acc
+    assert max(plain.train_acc) > 0.3  # accuracy is still counted by class
+
+
+def test_biases_and_normalizations_may_have_their_own_rate_and_no_decay():
+    """Published speed records do so; a plain protocol has one group of parameters, as before."""
+    data = tiny()
+    net = ARCHITECTURES["small-cnn"](4)
+    plain = Training(net, data, SHORT, (), "cpu", Numerics())
+    assert len(plain.optimizer.param_groups) == 1
+    recipe = dataclasses.replace(SHORT, decay_all=False, bias_lr=8.0)
+    weights, vectors = Training(net, data, recipe, (), "cpu", Numerics()).optimizer.param_groups
+    assert all(p.ndim > 1 for p in weights["params"]) and all(p.ndim == 1 for p in vectors["params"])
+    assert (weights["weight_decay"], vectors["weight_decay"]) == (5e-4, 0.0)
+    assert vectors["lr"] == pytest.approx(8 * weights["lr"])
+
+
+def test_learning_rates_by_layer_and_by_kind_of_parameter_multiply():
+    """A defense that slows layers does so to their biases too, and a new schedule starts from the factors."""
+
+    class Slowing(Defense):
+        def start(self, run):
+            run.factors([0.5, 1.0, 1.0, 1.0])
+            return Hooks()
+
+    recipe = dataclasses.replace(SHORT, bias_lr=4.0, schedule="constant")
+    training = Training(ARCHITECTURES["small-cnn"](4), tiny(), recipe, (Slowing(),), "cpu", Numerics())
+    rates = {(group["layer"], group["factor"]): group["lr"] for group in training.optimizer.param_groups}
+    assert rates[0, 1.0] == pytest.approx(0.025) and rates[0, 4.0] == pytest.approx(0.1)
+    assert rates[1, 1.0] == pytest.approx(0.05) and rates[3, 4.0] == pytest.approx(0.2)
+    training.restart(0.01, 1)
+    assert {group["lr"] for group in training.optimizer.param_groups} == {0.01, 0.04}
+
+
+def test_a_protocol_may_judge_some_epochs_only_and_says_which():
+    """The test set costs a tenth of a short training; the last epoch always counts."""
+    curve = fit(dataclasses.replace(SHORT, epochs=5, judge_every=2))
+    assert curve.epochs == [2, 4, 5]
+    assert len(curve.test_acc) == len(curve.test_loss) == 3
+    assert len(curve.train_acc) == 5
+    every = fit(dataclasses.replace(SHORT, epochs=5))
+    assert every.epochs == []
+    assert [every.test_acc[1], every.test_acc[3], every.test_acc[4]] == curve.test_acc  # judging changes nothing
+
+
+def test_every_epoch_is_judged_where_a_defense_acts_after_epochs():
+    """One that ends the training, or takes an epoch back, looks at figures that must be there."""
+
+    class Acting(Defense):
+        def start(self, run):
+            return Hooks()
+
+    curve = fit(dataclasses.replace(SHORT, epochs=3, judge_every=3), (Acting(),))
+    assert curve.epochs == [] and len(curve.test_acc) == 3
+
+
+def test_a_network_sees_the_images_it_will_train_on_before_its_first_step():
+    """Its first layer may be set from them: normalised as the protocol has it, evenly from the whole set."""
+    seen = []
+    data = tiny()
+    net = ARCHITECTURES["small-cnn"](4)
+    net.start = lambda images: seen.append(images)
+    Training(net, data, dataclasses.replace(SHORT, mean=(0.5,) * 3, std=(0.25,) * 3), (), "cpu", Numerics())
+    expected = (data.images.float() / 255 - 0.5) / 0.25
+    assert torch.allclose(seen[0], expected, atol=1e-6)

@@ -1,11 +1,13 @@
 """What the families share: parts in a row with a linear head, pooling, and the two ways in which papers draw weights."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from registry import EntryError
+from registry import EntryError, ImageSet
+
+SAMPLE = 1 << 24  # values of images that a network looks at before its training: 5,461 images of 3x32x32
 
 
 class Network(nn.Module):
@@ -63,6 +65,18 @@ class PreActivation(nn.Module):
 def normalised(convolution: nn.Conv2d) -> nn.Sequential:
     """Return the convolution followed by batch normalisation and ReLU."""
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
+
+
+def begin(net: nn.Module, data: ImageSet, seen: Callable[[Tensor], Tensor] | None = None) -> None:
+    """Show a network that has `start` a sample of the images that it will train on, evenly spread over the set.
+
+    `seen` turns images, float32 in [0, 1] units, into what the network will see of them, where that is something else.
+    """
+    start = getattr(net, "start", None)
+    if callable(start):
+        apart = -(-data.images.numel() // SAMPLE)
+        x = data.pixels(torch.arange(0, len(data), apart))
+        start(seen(x) if seen else x)
 
 
 def draw_as_torch(net: nn.Module) -> None:

@@ -13,6 +13,7 @@ from registry import ARCHITECTURES, EntryError
 
 COUNTS = {  # parameters for 10 and 100 classes
     "small-cnn": (24_346, 30_196),
+    "resnet9": (534_168, 545_688),
     "resnet18": (11_173_962, 11_220_132),
     "resnet50": (23_520_842, 23_705_252),
     "resnet18-imagenet": (11_181_642, 11_227_812),
@@ -37,6 +38,7 @@ COUNTS = {  # parameters for 10 and 100 classes
 }
 COSTS = {  # side of an image, 10^9 multiply-adds of a forward pass, and half a unit of the last printed digit
     "small-cnn": (32, 0.0007, 0.00005),
+    "resnet9": (32, 0.0274, 0.00005),
     "resnet18": (32, 0.555, 0.0005),
     "resnet50": (32, 1.298, 0.0005),
     "resnet18-imagenet": (224, 1.814, 0.0005),
@@ -59,7 +61,7 @@ COSTS = {  # side of an image, 10^9 multiply-adds of a forward pass, and half a 
     "vit-apb": (32, 0.647, 0.0005),
     "cait-apb": (32, 0.478, 0.0005),  # all blocks; one fewer, as a draw of layer drop leaves it, takes 0.407
 }
-SMALLEST = {"vgg16": 32, "vgg16-mlp": 32, "vgg11": 32, "densenet121-imagenet": 29}  # side in pixels
+SMALLEST = {"resnet9": 9, "vgg16": 32, "vgg16-mlp": 32, "vgg11": 32, "densenet121-imagenet": 29}  # side in pixels
 TRANSFORMERS = ["vit-lfu", "vit-iss", "vit-apb", "cait-apb"]
 NORMAL = {  # drawn normally with variance 2 / fan: which fan
     "resnet18-imagenet": "out",
@@ -164,6 +166,8 @@ def test_weights_are_drawn_as_in_the_papers_code(name, net):
             error = 3 / math.sqrt(module.weight.numel())  # four standard errors of the spread
             assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan), rel=error)
             assert module.bias is None or (module.bias == 0).all()
+        elif name == "resnet9" and isinstance(module, nn.Conv2d) and len(module.weight) == module.in_channels:
+            assert torch.equal(module.weight, nn.init.dirac_(torch.empty_like(module.weight)))
         elif not (name == "mobilenetv2-imagenet" and module is net.head):
             assert module.weight.abs().max() <= fan_in**-0.5 * (1 + 1e-6)
             assert module.weight.abs().max() > 0.9 * fan_in**-0.5
@@ -307,3 +311,29 @@ def test_dropout_has_the_rate_of_the_papers_code(name, outline):
     """The rates are easily lost in a rewrite, and show in no count."""
     rates = {"vgg16-mlp": {0.5}, "mobilenetv2-imagenet": {0.2}, "vit-iss": {0.1}, "vit-apb": {0.1}, "cait-apb": {0.1}}
     assert {m.p for m in outline.modules() if isinstance(m, nn.Dropout)} - {0.0} == rates.get(name, set())
+
+
+def test_the_first_layer_of_resnet9_whitens_the_patches_of_the_images_it_was_shown():
+    """Patches of images like those come out uncorrelated with variance one, unless there was hardly any variance."""
+    torch.manual_seed(0)
+    net = ARCHITECTURES["resnet9"](10)
+    smooth = nn.functional.interpolate(torch.randn(200, 3, 8, 8), scale_factor=4, mode="bilinear")
+    net.start(smooth)
+    first = net.layers()[0]
+    found = nn.functional.conv2d(smooth, first.axes).transpose(0, 1).flatten(1)  # (12, patches)
+    moments = found.cov()
+    assert (moments - torch.diag(moments.diag())).abs().max() < 0.01
+    assert moments.diag().max() == pytest.approx(1, abs=0.05)
+    assert moments.diag().max() < 1.001
+
+
+def test_resnet9_does_not_look_for_colors_where_it_was_shown_gray_images():
+    """Whitening would blow up what the training images lack: the test images of a grayscale defense have their colors."""
+    torch.manual_seed(0)
+    first = ARCHITECTURES["resnet9"](10).layers()[0]
+    gray = torch.randn(64, 1, 16, 16).expand(-1, 3, -1, -1)
+    first.fit(gray)
+    colors = torch.randn(64, 3, 16, 16)
+    colors = colors - colors.mean(1, keepdim=True)
+    assert nn.functional.conv2d(gray, first.axes).std() > 0.3
+    assert nn.functional.conv2d(colors, first.axes).abs().max() < 0.01

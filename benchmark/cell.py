@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmark.train import Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Progress, Store
 from registry import Contrastive, Defense, ImageSet, Protocol, data
+from registry._spent import Spent
 from registry.data import Data
 from results import Record, record
 
@@ -54,16 +54,16 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     """Run a cell to its record; stages that are there already are read, a training that was killed goes on."""
     whole = load(task)
     cell, device = task.cell, store.device
-    seconds: dict[str, float] = {}
+    spent: dict[str, Spent] = {}
     note = poison = None
     if task.needs_poison:
         poison = craft(task, store, wait=True)
-        seconds["craft"] = poison.manifest["seconds"]
+        spent["craft"] = poison.spent
         note = record.PoisonNote(checksum=poison.checksum, **poison.manifest["budget"], notes=poison.manifest.get("notes", {}))
     purified = task.purified
     if purified is not None:
         kept = purify(task, store, wait=True)
-        seconds["purify"] = kept.manifest["seconds"]
+        spent["purify"] = kept.spent
         training = ImageSet(kept.images, kept.labels, whole.train.num_classes, whole.train.classes)
     elif task.needs_poison or cell.part == "clean":
         training = store.training_set(task.poison, whole, cell.ratio, cell.part)
@@ -75,18 +75,17 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     if task.needs & {"network", "epochs"}:
         name = f"{cell.id}-{provenance.tree()[:16]}.pt"  # of other code: begun anew
         checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
-        start = time.perf_counter()
+        start = Spent.now()
         unpoisoned = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
         victim, curve = _victim(task, training, whole, device, report, checkpoint, measurement, unpoisoned)
         if task.trains:
-            spent = victim.earlier + time.perf_counter() - start
-            seconds["train"] = spent - (measurement.seconds if measurement else 0.0)
+            spent["train"] = victim.earlier + (Spent.now() - start) - (measurement.spent if measurement else Spent())
     metrics = _metrics(curve) if task.trains else {}
     if measurement is not None:
-        measurement.context.seconds = seconds.get("train", 0.0)
+        measurement.context.seconds = spent.get("train", Spent()).seconds
         figures, curves = measurement.figures()
         metrics |= {"figures": figures, "curves": {name: [float(v) for v in values] for name, values in curves.items()}}
-        seconds["measure"] = measurement.seconds
+        spent["measure"] = measurement.spent
     if checkpoint is not None:
         checkpoint.remove()
     numerics = victim.numerics if victim is not None else Numerics.for_set(device, training)
@@ -95,7 +94,8 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         cell=cell,
         metrics=record.Metrics(**metrics),
         recipe=record.plain(asdict(victim.protocol)) if victim is not None else {},
-        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        seconds={stage: round(value.seconds, 3) for stage, value in spent.items()},
+        cpu_seconds={stage: round(value.cpu_seconds, 3) for stage, value in spent.items() if value.cpu_seconds},
         peak_memory=_peak_memory(device),
         device=provenance.device_name(device),
         numerics=asdict(numerics),

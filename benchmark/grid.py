@@ -312,7 +312,7 @@ def _asked(task: Task) -> list[tuple[Part, Part]]:
 
 
 def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None:
-    """Estimate the seconds of a run from records of like cells; None where there are none."""
+    """Estimate the seconds of a run that has the machine to itself from records of like cells; None where there are none."""
     if not result.to_run:
         return 0.0
     known: dict[tuple[str, ...], list[float]] = {}
@@ -320,10 +320,10 @@ def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None
     for record in past:
         if record.state != "done" or "train" not in record.seconds:
             continue
-        texts, seconds = record.texts, record.seconds.get("train", 0.0)
+        texts, seconds = record.texts, record.undisturbed("train")
         for key in _like(texts):
             known.setdefault(key, []).append(seconds)
-        crafted[texts["dataset"] + texts["attack"]] = record.seconds.get("craft", 0.0)
+        crafted[texts["dataset"] + texts["attack"]] = record.undisturbed("craft")
     total = 0.0
     stages: set[str] = set()
     for task in result.to_run:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from benchmark.train import EVALUATED, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Store, chosen_images
 from registry import Analysis, Context, Defense, Hooks, ImageSet, Job
+from registry._spent import Spent
 from registry._steps import still
 from registry.data import Data, load
 
@@ -100,7 +100,7 @@ class Measurement:
         self.task, self.store = task, store
         self.analysis: Analysis = task.analysis.build()
         self.analysis.applies(training.info)
-        self.seconds = 0.0  # that it took so far
+        self.spent = Spent()  # so far
         self.numerics = Numerics.for_set(store.device, training)
         self.context = self._context(whole, training, poison)
         self.watching = _Watching(self)
@@ -140,17 +140,17 @@ class Measurement:
 
     def after_epoch(self) -> None:
         """Let the analysis look at the victim; numbers that it draws do not reach the training."""
-        start = time.perf_counter()
+        start = Spent.now()
         with seeded(int(self.task.cell.id, 16) >> 1, self.numerics, self.store.device):
             self.analysis.after_epoch(self.context)
-        self.seconds += time.perf_counter() - start
+        self.spent += Spent.now() - start
 
     def figures(self) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Return what was measured: figures, and curves."""
-        start = time.perf_counter()
+        start = Spent.now()
         with seeded(int(self.task.cell.id, 16) >> 1, self.numerics, self.store.device):
             found = self.analysis.measure(self.context)
-        self.seconds += time.perf_counter() - start
+        self.spent += Spent.now() - start
         return found, self.context.curves
 
 
@@ -170,10 +170,11 @@ class _Watch(Hooks):
         self.measurement.after_epoch()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curves": self.measurement.context.curves, "seconds": self.measurement.seconds}
+        return {"curves": self.measurement.context.curves} | asdict(self.measurement.spent)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.measurement.context.curves, self.measurement.seconds = state["curves"], state["seconds"]
+        self.measurement.context.curves = state["curves"]
+        self.measurement.spent = Spent(state["seconds"], state["cpu_seconds"])
 
 
 def _log(kept: Kept | None) -> dict[str, float]:

@@ -20,6 +20,7 @@ from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
 from poisons.numerics import WORTH_COMPILING, Numerics, can_compile
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
 from registry.architectures._network import begin
+from registry._spent import Spent
 
 LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wait
 EVALUATED = 250  # test images judged at once
@@ -159,7 +160,7 @@ class Training:
         begin(plain, data, lambda x: victim.normalised(fit(x, self.size)))
         self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kept: Tensor | None = None  # rows to train on, None: all
-        self.earlier = 0.0  # seconds that a process spent whose checkpoint was taken up
+        self.earlier = Spent()  # what a process spent whose checkpoint was taken up
         self.curve = Curve()
         self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
         self.total, self.per_epoch = protocol.length(len(data))
@@ -280,7 +281,7 @@ class Training:
 
     def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
         """Train to the end, judging on `test` as often as the protocol says; None: nothing is judged, there are no classes."""
-        began = time.monotonic()
+        began = Spent.now()
         if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
             self._resume(state)
         saved = time.monotonic()
@@ -296,7 +297,7 @@ class Training:
             for hooks in self.hooks:
                 hooks.after_epoch(self.epoch)
             if checkpoint is not None and self.step < self.total and time.monotonic() - saved >= checkpoint.seconds:
-                checkpoint.save(self._state() | {"seconds": self.earlier + time.monotonic() - began})
+                checkpoint.save(self._state() | asdict(self.earlier + (Spent.now() - began)))
                 saved = time.monotonic()
             if report is not None:
                 report(self.epoch, epochs, accuracy)
@@ -376,7 +377,7 @@ class Training:
 
     def _resume(self, state: dict[str, Any]) -> None:
         self.begin, self.epoch, self.step, self.total = state["counters"]
-        self.earlier = state["seconds"]
+        self.earlier = Spent(state["seconds"], state["cpu_seconds"])
         if self.begin:
             self.schedule = _schedule(self.optimizer, self.protocol, self.total, self.per_epoch)
         self.model.load_state_dict(state["model"])

@@ -269,8 +269,13 @@ def poison(record: Record) -> dict[str, str]:
 
 
 def seconds(record: Record) -> str:
-    known = [f"{stage} {record.seconds[stage]:.1f}" for stage in ("craft", "purify", "train") if stage in record.seconds]
-    return ", ".join(known)
+    """What the stages of a cell took, in words: seconds on the wall and, where the record has them, of the processor."""
+    return ", ".join(_taken(record, stage) for stage in ("craft", "purify", "train", "measure") if stage in record.seconds)
+
+
+def _taken(record: Record, stage: str) -> str:
+    cpu = record.cpu_seconds.get(stage)
+    return f"{stage} {record.seconds[stage]:.1f}" + ("" if cpu is None else f" (CPU {cpu:.1f})")
 
 
 def papers(shown: Board) -> list[Paper]:

@@ -28,6 +28,7 @@ from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Budget, Defense, ImageSet, Job, Parent, _places
 from registry._places import reserve, room
+from registry._spent import Spent
 from registry.contract import SLACK, blocks
 from registry.data import Data, load, open_array
 
@@ -63,6 +64,11 @@ class Kept:
     @property
     def checksum(self) -> str:
         return str(self.manifest["checksum"])
+
+    @property
+    def spent(self) -> Spent:
+        """What making it took. Manifests from before CPU seconds were kept count none."""
+        return Spent(self.manifest["seconds"], self.manifest.get("cpu_seconds", 0.0))
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ class Store:
             "recipe": recipe.plain(),
             "dataset_fingerprint": data.fingerprint,
             "checksum": checksum(scratch),
-            "seconds": job.seconds,
+            **asdict(job.spent),
             "notes": job.notes,
             "device": self.device.partition(":")[0],
             "numerics": asdict(numerics),

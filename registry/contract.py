@@ -8,15 +8,15 @@ standard deviation. Entries never seed, pick a device or print: the `Job` has a 
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from registry._places import room
+from registry._spent import Spent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,12 +200,12 @@ class Job:
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
         self.part = 0  # of a chain of purifiers the one at work: each goes on from a checkpoint of its own
-        self._began, self._before = time.perf_counter(), 0.0
+        self._began, self._before = Spent.now(), Spent()
 
     @property
-    def seconds(self) -> float:
+    def spent(self) -> Spent:
         """What was spent on this result so far, by a process whose checkpoint was taken up, too."""
-        return self._before + time.perf_counter() - self._began
+        return self._before + (Spent.now() - self._began)
 
     @cached_property
     def device(self) -> torch.device:
@@ -230,7 +230,7 @@ class Job:
 
         if self._checkpoint is not None:
             scratch = self._checkpoint.with_suffix(".tmp")
-            torch.save({"state": state, "seconds": self.seconds}, scratch)
+            torch.save({"state": state} | asdict(self.spent), scratch)
             scratch.replace(self._checkpoint)
 
     @property
@@ -246,9 +246,10 @@ class Job:
             return None
         try:
             found: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
-            state, self._before, self._began = found["state"], float(found["seconds"]), time.perf_counter()
+            state, before = found["state"], Spent(float(found["seconds"]), float(found["cpu_seconds"]))
         except Exception:  # damaged, or of an older program: that costs time, nothing else
             return None
+        self._began, self._before = Spent.now(), before
         return dict(state)
 
     def empty(self, shape: Sequence[int], kind: torch.dtype) -> Tensor:

@@ -133,7 +133,7 @@ class PoisonNote(_Grown):
     notes: dict[str, FiniteFloat] = Field(default_factory=dict)
 
 
-class Record(_Strict):
+class Record(_Grown):
     """One finished cell: done with its metrics, or not applicable with the reason."""
 
     format: Literal[1] = 1
@@ -146,6 +146,9 @@ class Record(_Strict):
     recipe: dict[str, Plain] = Field(default_factory=dict)
     # craft, purify, train, measure; of the stage, whichever cell ran it
     seconds: dict[str, FiniteFloat] = Field(default_factory=dict)
+    younger: ClassVar[tuple[str, ...]] = ("cpu_seconds",)
+    # of the same stages: of the processor, all threads together; other work on the machine does not lengthen them
+    cpu_seconds: dict[str, FiniteFloat] = Field(default_factory=dict)
     peak_memory: int = 0  # bytes
     device: str = ""
     numerics: dict[str, str | int | bool] = Field(default_factory=dict)  # dtype, compile, threads
@@ -234,8 +237,22 @@ class Brief:
     reason: str
     versions: dict[str, str]
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
+    device: str
+    threads: int
     texts: dict[str, str]  # of the cell's axes
     seed: int
+
+    def undisturbed(self, stage: str) -> float:
+        """Estimate the seconds of a stage on a machine that does nothing else; 0 where the stage was not run.
+
+        On a CPU they follow from CPU seconds, since other work lengthens those on the wall. They are never more than those
+        on the wall: a stage may have used more threads than the record says, which are those of training.
+        """
+        wall, cpu = self.seconds.get(stage, 0.0), self.cpu_seconds.get(stage, 0.0)
+        if not cpu or not self.device.startswith("cpu"):
+            return wall
+        return min(wall, cpu / self.threads)
 
 
 GIST = {field.name for field in fields(Brief)}
@@ -369,7 +386,7 @@ class Records:
             parts = {
                 axis: _text(content["cell"][axis]) for axis in ("protocol", "dataset", "attack", "defense", "architecture")
             }
-            gist = {key: content[key] for key in ("state", "reason", "versions", "seconds")}
+            gist = _gist(content)
             measured = content["format"] == FORMAT and (content["state"] == "done") == bool(content["metrics"])
             if measured and content["id"] == cell_id == digest(without_texts(content["cell"])):
                 return gist | {"texts": parts, "seed": content["cell"]["seed"]}
@@ -378,14 +395,7 @@ class Records:
         record = self.read(cell_id)  # says what is wrong with it, or finds nothing
         if record is None:
             raise FileError(f"{self.path(cell_id)} was removed while it was read; run the command again")
-        return {
-            "state": record.state,
-            "reason": record.reason,
-            "versions": record.versions,
-            "seconds": record.seconds,
-            "texts": record.cell.texts,
-            "seed": record.cell.seed,
-        }
+        return _gist(record.model_dump()) | {"texts": record.cell.texts, "seed": record.cell.seed}
 
     def seeds(self) -> set[int]:
         """The seeds of all records; of those that can be read, where one is damaged."""
@@ -413,6 +423,14 @@ def _remembered(memory: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
     return known
+
+
+def _gist(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What is remembered of a record beside its cell."""
+    gist = {key: content[key] for key in ("state", "reason", "versions", "seconds", "device")}
+    threads = content["numerics"].get("threads")
+    counted = threads if type(threads) is int and threads > 0 else 1
+    return gist | {"cpu_seconds": content.get("cpu_seconds", {}), "threads": counted}
 
 
 def _text(part: Any) -> str:

@@ -36,6 +36,7 @@ Key = Annotated[str, Field(pattern=r"^([a-z]+:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_ -]{0,99}$")]  # `1`, `1 of a-package 0.2`
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda): [ A-Za-z0-9()@.,:/+_-]{1,100}$")]
 Stage = Literal["craft", "purify", "train", "measure"]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class _Strict(BaseModel):
@@ -58,7 +59,8 @@ class SubmittedRecord(Record):
     state: Literal["done"] = "done"
     reason: Literal[""] = ""
     metrics: Metrics
-    seconds: dict[Stage, Annotated[float, Field(ge=0, le=1e9)]] = Field(default={})  # type: ignore[assignment]
+    seconds: dict[Stage, Seconds] = Field(default={})  # type: ignore[assignment]
+    cpu_seconds: dict[Stage, Seconds] = Field(default={})  # type: ignore[assignment]
     peak_memory: int = Field(default=0, ge=0, le=2**50)
     device: Device
     versions: dict[Key, Version] = Field(max_length=200)

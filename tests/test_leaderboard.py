@@ -57,6 +57,7 @@ def record(cell, accuracy=0.5, **changes):
         "cell": cell,
         "metrics": Metrics(test_acc=accuracy, test_acc_best=max(curve), curve=Curve(test_acc=curve)),
         "seconds": {"craft": 1.0, "train": 2.0},
+        "cpu_seconds": {"train": 1.5},
         "device": "cpu: a processor",
         "numerics": {"dtype": "fp32", "compile": False, "threads": 1},
         "versions": versions,
@@ -512,7 +513,7 @@ def test_every_number_leads_to_all_that_made_it(full):
         "def456",
         "c0ffee" * 10,
         "2.11",
-        "craft 1.0, train 2.0",
+        "craft 1.0, train 2.0 (CPU 1.5)",
         "<polyline",
     ):
         assert fact in sources
@@ -521,6 +522,7 @@ def test_every_number_leads_to_all_that_made_it(full):
     assert (
         run["acc"] == 0.21 and run["curve"] == [105, 310, 210] and data["shared"][run["shared"][0]]["poison"] == "c0ffee" * 10
     )
+    assert run["seconds"] == "craft 1.0, train 2.0 (CPU 1.5)"
     assert len(files["index.html"]) < 100_000
 
 

@@ -163,6 +163,34 @@ def test_a_record_reads_back_as_it_was_written(tmp_path_factory, cell, accuracy,
     assert list(records) == [record] and records.ids() == {cell.id}
 
 
+def test_a_record_from_before_cpu_seconds_keeps_its_bytes(records):
+    """Published records are compared byte for byte, by their sums and by what others sent."""
+    records.write(a_record())
+    assert "cpu_seconds" not in records.path(a_cell().id).read_text()
+    records.write(a_record(cpu_seconds={"train": 1.5}), replace=True)
+    assert records.read(a_cell().id).cpu_seconds == {"train": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 90.0),
+        ({"cpu_seconds": {"train": 60.0}}, 30.0),
+        ({"cpu_seconds": {"train": 60.0}, "numerics": {"threads": 1}}, 60.0),
+        ({"cpu_seconds": {"train": 60.0}, "numerics": {"threads": 0}}, 60.0),
+        ({"cpu_seconds": {"train": 400.0}}, 90.0),
+        ({"cpu_seconds": {"train": 60.0}, "device": "cuda: a GPU"}, 90.0),
+    ],
+)
+def test_what_a_stage_takes_undisturbed_follows_from_its_cpu_seconds(records, changes, expected):
+    """Seconds on the wall grow with other work on the machine; on a GPU those of the processor say nothing."""
+    usual = {"seconds": {"train": 90.0}, "device": "cpu: a processor", "numerics": {"threads": 2}}
+    records.write(a_record(**usual | changes))
+    for _ in range(2):  # as read, and as remembered
+        (brief,) = records.briefs().values()
+        assert brief.undisturbed("train") == expected and brief.undisturbed("craft") == 0
+
+
 def test_a_record_is_written_once(records):
     """No command overwrites a done record unless told so."""
     first, second = a_record(), a_record(commit="later")

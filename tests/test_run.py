@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,8 @@ def test_a_run_makes_a_record_per_cell_and_shares_its_stages(small_run):
         assert len(record.metrics.curve.train_acc) == 2
         assert record.numerics == {"dtype": "fp32", "compile": False, "threads": 1}
         assert (record.poison is not None) == (record.cell.texts["attack"] != "none")
+        assert record.cpu_seconds.keys() == record.seconds.keys()
+        assert record.cpu_seconds["train"] > 0, "wall time beside other work predicts nothing"
         assert len(record.metrics.curve.shifts) == 10 and record.metrics.curve.shifts[0] == record.metrics.test_acc
         assert len(record.tree) == 64
         assert record.versions["protocol:quick"] == "1"
@@ -110,6 +113,19 @@ def test_only_the_missing_cell_runs_and_gives_the_same_number(small_run):
     assert not path.exists(), "a dry run runs nothing"
     assert run_json(*GRID, workspace=workspace)["ran"] == 1
     assert json.loads(path.read_text())["metrics"] == before["metrics"]
+
+
+def test_a_plan_is_estimated_as_if_nothing_else_ran(small_run, tmp_path):
+    """Records measured beside other work must not make a plan look long."""
+    workspace, _ = small_run
+    plan = run_json(*GRID, "--seed", "7", "--dry-run", workspace=workspace)
+    shutil.copytree(workspace / "results/records", tmp_path / "results/records")
+    for path in (tmp_path / "results/records").glob("*.json"):
+        content = json.loads(path.read_text())
+        content["seconds"] = {stage: 1000 + value for stage, value in content["seconds"].items()}
+        path.write_text(json.dumps(content))
+    beside_other_work = run_json(*GRID, "--seed", "7", "--dry-run", workspace=tmp_path)
+    assert 0 < beside_other_work["seconds_estimate"] < plan["seconds_estimate"] + 100
 
 
 def test_inline_and_local_executors_give_the_same_records(small_run, tmp_path):

@@ -140,6 +140,12 @@ def test_the_bundles_of_these_tests_are_those_of_the_program(tmp_path):
     assert bundle.pack(sent, {i: bundle.canonical(c) for i, c in REAL.items()}) == packed(REAL)
 
 
+def test_cpu_seconds_are_part_of_what_may_be_sent():
+    """Records of today have them, those of yesterday have not."""
+    found = judged(forged(set_("cpu_seconds", to={"craft": 0.5, "train": 1.5}), of=CLEAN))
+    assert found.ok, found.reasons
+
+
 def test_records_go_from_one_workspace_to_another_and_are_marked_there(tmp_path):
     """The two commands as people use them, on published records, by somebody whose name is meant to be a terminal's markup."""
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
@@ -224,6 +230,8 @@ CHANGES = {
     "a shorter training": (shorter, "its recipe takes 10"),
     "curves of different lengths": (set_("metrics", "curve", "test_loss", to=[0.1]), "different lengths"),
     "no curve": (set_("metrics", "curve", to={}), "empty"),
+    "seconds below zero": (set_("cpu_seconds", to={"train": -1.0}), "cpu_seconds"),
+    "seconds of no stage": (set_("cpu_seconds", to={"idle": 1.0}), "cpu_seconds"),
     "a number too large": (set_("peak_memory", to=10**30), "too large"),
     "a long text": (set_("device", to="cpu: " + "x" * 5000), "5,005 characters"),
     "a long list": (set_("metrics", "curve", "shifts", to=[0.0] * 200_000), "allowed are"),

@@ -541,4 +541,6 @@ and surrogates alike, with a sample of the set that it will train on, float32 (n
 Dataset: TypeAlias = "Callable[..., tuple[ImageSet, ImageSet]]"
 """`f(root, **fields)` returns (train, test), uint8, read from the folder `root` of this data set.
 
-Raises `MissingDataError`. The fields `per_class` and `test_per_class` are not its business: they work for every set."""
+Raises `MissingDataError`. One that is published as files registers `download(root)` and `archives()`, which lists them with
+their checksums (`registry/_archives.py`). The fields `per_class` and `test_per_class` are not its business: they work for
+every set."""

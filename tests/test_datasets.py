@@ -1,11 +1,14 @@
 """Data sets: the one that comes with the program, the user's own folders, and archives read by torchvision's real code."""
 
+import errno
 import hashlib
 import io
+import json
 import os
 import pickle
 import re
 import shutil
+import tarfile
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmark.commands import data as commands
 from registry import DATASETS, EntryError, ImageSet, MissingDataError, data, resolve
 
 
@@ -429,6 +433,125 @@ def test_svhn_calls_the_digit_ten_zero(home, monkeypatch):
     data.forget(resolve("datasets", "svhn")[0])
     with pytest.raises(MissingDataError, match="svhn is not whole"):
         load("svhn")
+
+
+# Archives from local files, for machines without internet
+
+
+def md5(path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324  (the publishers' choice)
+
+
+@pytest.fixture
+def published(cifar10, tmp_path, monkeypatch):
+    """The archive of a tiny CIFAR-10 as it is published, the data set itself not being there."""
+    from torchvision.datasets import CIFAR10
+
+    archive = tmp_path / "downloads" / "renamed.tgz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(cifar10[0], CIFAR10.base_folder)
+    shutil.rmtree(cifar10[0].parent)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
+    return archive
+
+
+def left_behind(home) -> list[str]:
+    """All that lies under the folder of the data."""
+    return sorted(str(path.relative_to(home / "data")) for path in (home / "data").rglob("*"))
+
+
+def test_an_archive_is_taken_from_a_file_as_if_it_was_downloaded(published, cifar10, home, capsys):
+    """Clusters have no internet; the same checksums hold, whatever the file is called."""
+    commands.get("cifar10", [published], as_json=True)
+    out, error = capsys.readouterr()
+    (row,) = json.loads(out)
+    assert (row["name"], row["train"], row["test"]) == ("cifar10", 6, 3)
+    assert "cifar10: checking renamed.tgz" in error and "cifar10: unpacking renamed.tgz" in error
+    assert torch.equal(load("cifar10").train.images[3], torch.from_numpy(cifar10[1][1][0].reshape(3, 32, 32)))
+    assert [path.name for path in (home / "data" / "cifar10").iterdir()] == ["cifar-10-batches-py"]
+    commands.get("cifar10", [published])
+    assert "unpacking" not in capsys.readouterr().err, "what is there and whole is not written again"
+
+
+def test_an_archive_replaces_what_is_not_whole_and_nothing_else(published, cifar10, home):
+    """A download that broke off left half of the files; what else lies there is the user's."""
+    folder = cifar10[0]
+    folder.mkdir(parents=True)
+    (folder / "data_batch_1").write_bytes(b"half")
+    (folder.parent / "notes.txt").write_text("mine")
+    commands.get("cifar10", [published])
+    assert len(load("cifar10").train) == 6
+    assert {path.name for path in folder.parent.iterdir()} == {"cifar-10-batches-py", "notes.txt"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:1000]), r"has 1,000 bytes .*, expected cifar-10.*170,498,071 bytes"),
+        (lambda file: file.write_bytes(file.read_bytes() + b"0"), "expected cifar-10-python.tar.gz .* download it again"),
+        (lambda file: file.write_bytes(b""), "has 0 bytes"),
+        (lambda file: file.unlink(), "is not there; --from takes the file that cifar10 is published as"),
+        (lambda file: (file.unlink(), file.mkdir()), "is a folder; --from takes"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "is no ordinary file"),
+    ],
+    ids=["cut off", "longer", "empty", "not there", "a folder", "a pipe"],
+)
+def test_a_file_that_is_not_the_archive_is_told_in_a_sentence(published, home, harm, told):
+    """And nothing is written."""
+    harm(published)
+    with pytest.raises(EntryError, match=told) as error:
+        commands.get("cifar10", [published])
+    assert "\n" not in str(error.value) and left_behind(home) == []
+
+
+def test_the_archive_of_another_data_set_is_told_by_name(published, home):
+    """CIFAR-10 and CIFAR-100 are easily mistaken for each other."""
+    with pytest.raises(EntryError, match="is an archive of cifar10, not of cifar100; say `bench data get cifar10 --from"):
+        commands.get("cifar100", [published])
+    assert left_behind(home) == []
+    for name in ("digits", "facescrub"):
+        with pytest.raises(EntryError, match=f"{name} is not published as a file .*; `bench data get {name}` without --from"):
+            commands.get(name, [published])
+
+
+def test_a_data_set_of_two_files_wants_both(home, tmp_path, monkeypatch):
+    """SVHN is published in two files, told apart by their checksums."""
+    from scipy.io import savemat
+
+    DATASETS["svhn"]
+    from torchvision.datasets import SVHN
+
+    files, table = [], {}
+    for i, split in enumerate(("train", "test")):
+        files.append(tmp_path / f"{i}.mat")
+        savemat(files[i], {"X": np.full((32, 32, 3, 2), i, np.uint8), "y": np.array([[10], [1]], np.uint8)})
+        table[split] = ["", f"{split}_32x32.mat", md5(files[i])]
+    monkeypatch.setattr(SVHN, "split_list", table)
+    with pytest.raises(EntryError, match=r"published as train_32x32.mat and .*; say --from FILE for test_32x32.mat"):
+        commands.get("svhn", files[:1])
+    with pytest.raises(EntryError, match=r"are both test_32x32.mat"):
+        commands.get("svhn", [files[1], files[1]])
+    assert left_behind(home) == []
+    commands.get("svhn-small", files[::-1])
+    assert load("svhn").train.labels.tolist() == [0, 1] and load("svhn").test.images.unique().tolist() == [1]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_leaves_what_was_there(published, cifar10, home, monkeypatch, there):
+    """Half of a data set must not pass for one that is to be repaired by hand."""
+    if there:
+        cifar10[0].mkdir(parents=True)
+        (cifar10[0] / "data_batch_1").write_bytes(b"half")
+    before = left_behind(home)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "makefile", full)
+    with pytest.raises(EntryError, match=r"cannot write data set cifar10 to .*: No space left on device; what was there is"):
+        commands.get("cifar10", [published])
+    assert left_behind(home) == before
 
 
 # The tree of JPEG files that stands in for CIFAR-10

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +14,13 @@ import typer
 from benchmark.commands.common import Json, print_json, print_rows, usage
 
 if TYPE_CHECKING:
+    from registry._archives import Archive
     from registry.catalog import Part
+
+From = Annotated[
+    list[Path] | None,
+    typer.Option("--from", help="A local copy of a file that the data set is published as; repeat for several. No network."),
+]
 
 
 def ls(as_json: Json = False) -> None:
@@ -35,28 +46,76 @@ def ls(as_json: Json = False) -> None:
     )
 
 
-def get(name: str, as_json: Json = False) -> None:
-    """Download a data set and check its checksums. The only command that uses the network.
+def get(name: str, files: From = None, as_json: Json = False) -> None:
+    """Download a data set and check its checksums. The only command that uses the network, and not with --from.
 
-    Example: `bench data get cifar10`
+    Example: `bench data get cifar10 --from cifar-10-python.tar.gz`
     """
-    from registry import DATASETS, MissingDataError, data
+    from registry import DATASETS, MissingDataError
 
     part = DATASETS.resolve(name)[0]
+    sources = _recognized(part, files) if files else {}
     try:
         row = _verified(part)
     except MissingDataError:
-        download, root = getattr(part.entry.load(), "download", None), data.root_of(part)
-        if download is None:
+        if sources:
+            _unpack(part, sources)
+        elif hasattr(part.entry.load(), "download"):
+            _download(part)
+        else:
             raise
-        root.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            download(root)
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            raise usage(f"cannot download data set {name} to {root}: {reason}; try again, or put its files there") from None
         row = _verified(part)
     _print_data([row], as_json)
+
+
+def _download(part: Part) -> None:
+    """Let a data set download itself, or say how to get it."""
+    from registry import data
+
+    root = data.root_of(part)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.entry.load().download(root)
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        remedy = "try again, or give its files by --from, or put them there"
+        raise usage(f"cannot download data set {part.name} to {root}: {reason}; {remedy}") from None
+
+
+def _recognized(part: Part, files: list[Path]) -> dict[Archive, Path]:
+    """Return which archive each file is, by its checksum."""
+    from registry import _archives
+
+    with _counted(f"{part.name}: checking", files) as progress:
+        return _archives.recognize(part, files, progress)
+
+
+def _unpack(part: Part, sources: dict[Archive, Path]) -> None:
+    """Put archives into the folder of a data set."""
+    from registry import _archives, data
+
+    root = data.root_of(part)
+    with _counted(f"{part.name}: unpacking", list(sources.values())) as progress:
+        try:
+            _archives.unpack(sources, root, progress)
+        except OSError as error:
+            reason = f"{error.strerror or error}; what was there is as it was"
+            raise usage(f"cannot write data set {part.name} to {root}: {reason}") from None
+
+
+@contextmanager
+def _counted(text: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many bytes of files were read; elsewhere say in a line what is being done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f"{text} {', '.join(file.name for file in files)}", file=sys.stderr, flush=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=sum(file.stat().st_size for file in files if file.is_file()))
+        yield partial(bar.advance, task)
 
 
 def verify(item: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from registry import DATASETS, ImageSet, MissingDataError
+from registry._archives import Archive
 
 
 def _download_cifar10(root: Path) -> None:
@@ -20,7 +21,19 @@ def _download_cifar100(root: Path) -> None:
     CIFAR100(str(root), download=True)
 
 
-@DATASETS.register("cifar10", folder="cifar10", download=_download_cifar10)
+def _archives_cifar10() -> list[Archive]:
+    from torchvision.datasets import CIFAR10
+
+    return [Archive(CIFAR10.filename, CIFAR10.tgz_md5, size=170_498_071)]
+
+
+def _archives_cifar100() -> list[Archive]:
+    from torchvision.datasets import CIFAR100
+
+    return [Archive(CIFAR100.filename, CIFAR100.tgz_md5, size=169_001_437)]
+
+
+@DATASETS.register("cifar10", folder="cifar10", download=_download_cifar10, archives=_archives_cifar10)
 def cifar10(root: Path) -> tuple[ImageSet, ImageSet]:
     """CIFAR-10 (Krizhevsky 2009), as published.
 
@@ -32,7 +45,7 @@ def cifar10(root: Path) -> tuple[ImageSet, ImageSet]:
     return _both("cifar10", CIFAR10, root)
 
 
-@DATASETS.register("cifar100", folder="cifar100", download=_download_cifar100)
+@DATASETS.register("cifar100", folder="cifar100", download=_download_cifar100, archives=_archives_cifar100)
 def cifar100(root: Path) -> tuple[ImageSet, ImageSet]:
     """CIFAR-100 (Krizhevsky 2009), as published, fine labels.
 

@@ -5,6 +5,9 @@ from pathlib import Path
 import torch
 
 from registry import DATASETS, ImageSet, MissingDataError
+from registry._archives import Archive
+
+SIZES = {"train": 182_040_794, "test": 64_275_384}  # bytes
 
 
 def _download(root: Path) -> None:
@@ -14,7 +17,13 @@ def _download(root: Path) -> None:
         SVHN(str(root), split=split, download=True)
 
 
-@DATASETS.register("svhn", folder="svhn", download=_download)
+def _archives() -> list[Archive]:
+    from torchvision.datasets import SVHN
+
+    return [Archive(SVHN.split_list[split][1], SVHN.split_list[split][2], size) for split, size in SIZES.items()]
+
+
+@DATASETS.register("svhn", folder="svhn", download=_download, archives=_archives)
 def svhn(root: Path) -> tuple[ImageSet, ImageSet]:
     """Street View House Numbers, cropped digits (Netzer et al. 2011), as published, without the extra part.
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from registry import DATASETS, ImageSet
-from registry.datasets.svhn import _download, svhn
+from registry.datasets.svhn import _archives, _download, svhn
 
 PER_CLASS = 5000
 SEED = 0
 
 
-@DATASETS.register("svhn-small", folder="svhn", download=_download)
+@DATASETS.register("svhn-small", folder="svhn", download=_download, archives=_archives)
 def svhn_small(root: Path) -> tuple[ImageSet, ImageSet]:
     """SVHN (Netzer et al. 2011) with at most 5,000 training images of each class, as the paper on transferable poisons has it.
 

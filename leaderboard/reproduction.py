@@ -16,7 +16,7 @@ from leaderboard import claims as claimed
 from leaderboard import toy
 from leaderboard.agreement import counts
 from leaderboard.language import DASH, escape_markdown
-from leaderboard.sheet import DEVIATES, INCONSISTENT, UNMEASURED, WITHIN, Sheet, sheets
+from leaderboard.sheet import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN, Sheet, Spot, sheets
 from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import Cell, Grid, Record, Records, read_grid, read_table
 from results.papers import Wanted, source
@@ -85,7 +85,7 @@ class Reproduction:
         cells: dict[str, Cell] = {}
         for sheet in own:
             for spot in sheet.cells:
-                if spot.paper is not None and (spot.mean is None or spot.reduced) and spot.state != "not-applicable":
+                if spot.paper is not None and (spot.open or spot.reduced) and spot.state != "not-applicable":
                     cells |= {cell.id: cell for cell in self.wanted[id(spot.place)].cells}
         return list(cells.values())
 
@@ -95,9 +95,9 @@ class Reproduction:
         cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
         for sheet in own:
             for spot in sheet.cells:
-                if spot.paper is None or spot.mean is not None:
+                if spot.paper is None or not spot.open:
                     continue
-                why = spot.reason if spot.state in ("not-available", "not-applicable", "failed") else ""
+                why = _why(spot)
                 key = (str(spot.place.fields["dataset"]).partition("(")[0], why)
                 numbers[key] += 1
                 cells[key] |= {cell.id: cell for cell in self.wanted[id(spot.place)].cells}
@@ -110,8 +110,8 @@ class Reproduction:
 
     def _overall(self) -> str:
         total = counts(self.sheets)
-        open_spots = [s for sheet in self.sheets for s in sheet.cells if s.paper is not None and s.mean is None]
-        states = Counter(spot.state for spot in open_spots)
+        open_spots = [s for sheet in self.sheets for s in sheet.cells if s.paper is not None and s.open]
+        states = Counter(INCOMPARABLE if spot.incomparable else spot.state for spot in open_spots)
         left = ", ".join(f"{count:,} {ENDS.get(state, state)}" for state, count in states.most_common()) or "nothing"
         cells = self._open(self.sheets)
         return (
@@ -137,6 +137,13 @@ class Reproduction:
             cells = (one.claim.text, where, ours, one.printed, f"{one.measured} of {one.over}")
             lines.append(_line(map(escape_markdown, cells)))
         return "\n".join(lines) + "\n"
+
+
+def _why(spot: Spot) -> str:
+    """Say why a place has no number to compare, where it is not for want of a run."""
+    if spot.incomparable:
+        return "figures of images that are JPEGs already are not compared"
+    return spot.reason if spot.state in ("not-available", "not-applicable", "failed") else ""
 
 
 # Methods at small scale
@@ -202,15 +209,21 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
 def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
     """Per defense over the attacks of its table: in how many the accuracy moves as in the papers."""
     found: dict[str, list[tuple[float | None, list[float]]]] = defaultdict(list)  # ours and the papers', by attack
+    apart: set[str] = set()  # defenses of which no paper's figure may stand beside ours
     for table in map(read_table, toy.OF_DEFENSES):
-        at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in toy.measured(table, records)}
-        for (attack, defense), runs in at.items():
+        places = toy.measured(table, records)
+        at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in places}
+        for place, runs in places:
+            attack, defense = str(place.fields["attack"]), str(place.fields["defense"])
+            name = "+".join(part.name for part in resolve("defenses", defense))
+            if toy.incomparable(place):
+                apart.add(name)
             if attack != "none":
                 bare = at[attack, "none"]
                 ours = _mean(runs) - _mean(bare) if runs and bare else None
-                with_, without = (known.get(toy.methods(attack, one), {}) for one in (defense, "none"))
+                with_, without = toy.beside(place, known), known.get(toy.methods(attack, "none"), {})
                 theirs = [fmean(with_[paper]) - fmean(without[paper]) for paper in with_ if paper in without]
-                found["+".join(part.name for part in resolve("defenses", defense))].append((ours, theirs))
+                found[name].append((ours, theirs))
     heads = ("defense", "records", "ours, from no defense", "papers, at full size", "direction")
     lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
     for name in [*(name for name in DEFENSES if name != "none"), *(name for name in found if "+" in name)]:
@@ -221,7 +234,7 @@ def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapp
         direction = f"agrees on {same} of {len(both)} attacks" if both else DASH
         seen = str(used.get(("defense", name), 0)) if "+" not in name else DASH
         theirs_ = _points([change for _, changes in several for change in changes])
-        lines.append(_line((name, seen, told, theirs_ or NO_PAPER, direction)))
+        lines.append(_line((name, seen, told, theirs_ or (INCOMPARABLE if name in apart else NO_PAPER), direction)))
     return "\n".join(lines) + "\n"
 
 

@@ -29,6 +29,7 @@ from results.table import Key, Place, Printed, Resolve
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
 UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"
 REDUCED, BY_OTHERS = "reduced, not judged", "by others, not judged"
+INCOMPARABLE = "on images that are JPEGs already, not compared"
 NOTHING = 1e-9  # a deviation that is none: of a deterministic analysis of one poison
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
 SHARES = {"acc", "recall", "precision", "f1"}  # words in the names of figures that are fractions
@@ -48,11 +49,17 @@ class Spot:
     tolerance: float | None = None
     oracle: str = ""  # of a defense with members: which one it is, chosen by the test accuracy
     tier: str = ""  # of a number that others report: how far it is to be trusted
+    incomparable: bool = False  # measured on images on which it must not be held against a paper's number
 
     @property
     def own(self) -> float | None:
-        """The mean of what was measured here; None for numbers that others report."""
-        return None if self.reported else self.mean
+        """The mean of what was measured here; None for numbers that others report, or that must not be compared."""
+        return None if self.reported or self.incomparable else self.mean
+
+    @property
+    def open(self) -> bool:
+        """Whether there is no number yet that could be held against the paper's."""
+        return self.mean is None or self.incomparable
 
     @property
     def reported(self) -> bool:
@@ -82,7 +89,7 @@ class Spot:
     @property
     def difference(self) -> float | None:
         """Ours less the paper's."""
-        return None if self.mean is None or self.paper is None else self.mean - self.paper
+        return None if self.mean is None or self.paper is None or self.incomparable else self.mean - self.paper
 
     @property
     def points(self) -> float | None:
@@ -95,6 +102,8 @@ class Spot:
         """How ours and the paper's agree; '' where the paper prints nothing."""
         if self.paper is None:
             return ""
+        if self.incomparable:
+            return INCOMPARABLE
         if self.difference is None:
             return UNMEASURED
         if self.printed is not None and self.printed.quality == "suspect":
@@ -243,10 +252,20 @@ def _relaxed(cell: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
 
 
 def _stands_for(dataset: str) -> str:
+    return str(_facts(dataset).get("stands_in_for", ""))
+
+
+def _facts(dataset: str) -> Mapping[str, Any]:
     try:
-        return str(DATASETS.entry(dataset).facts.get("stands_in_for", ""))
+        return DATASETS.entry(dataset).facts
     except EntryError:
-        return ""
+        return {}
+
+
+def incomparable(dataset: str, texts: Iterable[str]) -> bool:
+    """Whether a number must not be held against a paper's, by the data set and the texts of what was done and measured."""
+    words = _facts(dataset).get("incomparable", ())
+    return any(word in text for word in words for text in texts)
 
 
 def _deviations(used: Cell, wanted: Cell) -> tuple[list[str], bool]:
@@ -305,6 +324,7 @@ def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], 
             marks=marks,
             reduced=any(part.reduced for part in parts),
             tier=next((part.tier for part in parts if part.tier), ""),
+            incomparable=bool(per_seed) and any(part.incomparable for part in parts),
         )
     spread = _spread([spots[id(place)] for place in places])
     final = {place.key: _judged(spots[id(place)], spread) for place in places}
@@ -336,7 +356,12 @@ def _measured(one: Wanted, finder: Finder) -> tuple[Spot, list[Record]]:
     if records and not numbers:
         state, reason = "not-applicable", f"what was measured has no {one.place.metric} here"
     why = "" if state == "done" else reason
-    return Spot(one.place, numbers, state, why, ids, tuple(marks), reduced, tier=tier), records
+    apart = bool(numbers) and _incomparable(records[0].cell, one.place)
+    return Spot(one.place, numbers, state, why, ids, tuple(marks), reduced, tier=tier, incomparable=apart), records
+
+
+def _incomparable(cell: Cell, place: Place) -> bool:
+    return incomparable(cell.dataset.name, (cell.texts["defense"], cell.measured, place.metric))
 
 
 def _best(members: Mapping[str, tuple[Spot, list[Record]]]) -> tuple[Spot, list[Record]]:
@@ -354,7 +379,7 @@ def _best(members: Mapping[str, tuple[Spot, list[Record]]]) -> tuple[Spot, list[
     whole = all(name in alike and found[0].state == "done" for name, found in able.items())
     if spot.state == "done" and not whole:
         spot = replace(spot, state="partial", reason=f"not all of {', '.join(able)} are measured")
-    return replace(spot, oracle=oracle), records
+    return replace(spot, oracle=oracle, incomparable=any(found.incomparable for found, _ in alike.values())), records
 
 
 def _numbers(records: Sequence[Record], place: Place, metric: str) -> dict[int, float]:
@@ -453,7 +478,7 @@ def _spread(spots: Sequence[Spot]) -> dict[str, Spread]:
     """The spread over seeds of every metric, pooled over its places. Seeds that change nothing tell no tolerance."""
     groups: dict[str, list[list[float]]] = defaultdict(list)
     for spot in spots:
-        if not spot.reduced and not spot.reported:
+        if not spot.reduced and not spot.reported and not spot.incomparable:
             groups[spot.place.metric].append(list(spot.per_seed.values()))
     found = {metric: Spread.of(several) for metric, several in groups.items()}
     return {metric: spread for metric, spread in found.items() if spread is not None and spread.deviation > NOTHING}
@@ -485,8 +510,8 @@ def tidy(made: Sequence[Sheet], everything: bool = True) -> list[dict[str, Any]]
             rows.append(
                 row
                 | {
-                    "ours": spot.mean,
-                    "ours_std": spot.std,
+                    "ours": None if spot.incomparable else spot.mean,
+                    "ours_std": None if spot.incomparable else spot.std,
                     "n": spot.n,
                     "state": spot.state,
                     "record": ";".join(spot.records),

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
+from leaderboard import sheet
 from leaderboard.language import DASH
 from leaderboard.printed import value
 from leaderboard.sheet import sheets
@@ -71,6 +72,20 @@ def printed(protocols: Collection[str] = FULL["protocols"]) -> Mapping[Methods, 
     return {key: {paper: tuple(values) for paper, values in papers.items()} for key, papers in found.items()}
 
 
+def incomparable(place: Place) -> bool:
+    """Whether no paper's figure may stand beside a place: its images are JPEGs, and JPEG is, or may be, part of its defense."""
+    parts = resolve("defenses", str(place.fields["defense"]))
+    texts = [text for part in parts for text in (part.text, *part.members)]
+    return sheet.incomparable(str(place.fields["dataset"]).partition("(")[0], [*texts, place.metric])
+
+
+def beside(place: Place, known: Mapping[Methods, Mapping[str, tuple[float, ...]]]) -> Mapping[str, tuple[float, ...]]:
+    """Return the papers' figures that may stand beside a place, by paper."""
+    if incomparable(place):
+        return {}
+    return known.get(methods(str(place.fields["attack"]), str(place.fields["defense"])), {})
+
+
 def quoted(papers: Mapping[str, Sequence[float]]) -> str:
     """Write the figures of every paper, DV 12.3; two ends where a paper prints several."""
     parts = []
@@ -97,8 +112,9 @@ def attacks(table: Table, records: Records) -> str:
     heads = ("attack", "test accuracy", "change", "taken for the class before", "passes", "surrogate", "papers, full size")
     lines = [f"| {' | '.join(heads)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
     for place, runs in found:
-        beside = clean.get(place.fields["dataset"], [])
-        change = f"{_mean(runs, accuracy) - _mean(beside, accuracy):+.1f}" if runs and beside and runs is not beside else ""
+        reference = clean.get(place.fields["dataset"], [])
+        other = bool(runs and reference) and runs is not reference
+        change = f"{_mean(runs, accuracy) - _mean(reference, accuracy):+.1f}" if other else ""
         cells = (
             place.labels["attack"],
             _spread(runs, accuracy),
@@ -106,7 +122,7 @@ def attacks(table: Table, records: Records) -> str:
             _spread(runs, _before),
             _passes(runs),
             _surrogate(runs),
-            quoted(known.get(methods(str(place.fields["attack"]), "none"), {})),
+            quoted(beside(place, known)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -117,13 +133,14 @@ def defenses(table: Table, records: Records) -> str:
     known, found = printed(), measured(table, records)
     columns = [label for label, _ in table.items("attack")]
     rows = [label for label, _ in table.items("defense")]
-    at = {(str(place.fields["defense"]), str(place.fields["attack"])): runs for place, runs in found}
+    at = {(str(place.fields["defense"]), str(place.fields["attack"])): (place, runs) for place, runs in found}
     names = [label.partition("(")[0] for label in columns]
     lines = [f"| defense | {' | '.join(names)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in rows:
         cells = []
         for column in columns:
-            cells.append(_spread(at[row, column], accuracy) + spanned(known.get(methods(column, row), {})))
+            place, runs = at[row, column]
+            cells.append(_spread(runs, accuracy) + spanned(beside(place, known)))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -137,10 +154,10 @@ def contrastive(table: Table, records: Records) -> str:
     known = {family: printed(FULL["protocols"] if family == "toy" else (family,)) for family in {_family(p) for p, _ in found}}
     rows: dict[str, list[str]] = defaultdict(list)
     for place, runs in found:
-        beside = spanned(known[_family(place)].get(methods(str(place.fields["attack"]), "none"), {}))
+        papers = spanned(beside(place, known[_family(place)]))
         losses = [run.metrics.curve.objective[-1] for run in runs if run.metrics is not None and run.metrics.curve.objective]
         loss = f", loss {fmean(losses):.2f}".replace("-", "−") if losses else ""  # noqa: RUF001
-        rows[place.labels["attack"]].append(_spread(runs, accuracy) + beside + loss)
+        rows[place.labels["attack"]].append(_spread(runs, accuracy) + papers + loss)
     lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 FACTS = (
     *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
-    *("parents", "chained", "onto", "seedless", "members", "later", "revisions"),
+    *("parents", "chained", "onto", "seedless", "members", "later", "revisions", "incomparable"),
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
 

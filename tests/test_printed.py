@@ -16,7 +16,19 @@ from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
 
 from leaderboard import agreement, printed, site
-from leaderboard.sheet import ALIKE, DEVIATES, INCONSISTENT, REDUCED, UNJUDGED, UNMEASURED, WITHIN, Sheet, sheets, tidy
+from leaderboard.sheet import (
+    ALIKE,
+    DEVIATES,
+    INCOMPARABLE,
+    INCONSISTENT,
+    REDUCED,
+    UNJUDGED,
+    UNMEASURED,
+    WITHIN,
+    Sheet,
+    sheets,
+    tidy,
+)
 from registry import ATTACKS, lacking, resolve
 from results import Grid, Record, Records, papers, read_grid, read_table
 from results.papers import COLUMNS, Wanted, as_grid
@@ -241,7 +253,8 @@ def test_a_stand_in_counts_with_a_mark(records):
     assert spot(made, "OPS", "JPEG").marks == ("cifar10-jpeg75 instead of cifar10",)
     counts = agreement.of(read_grid(TABLE), records)["tables"][0]
     own = len([one for one in read_grid(TABLE).wanted(resolve, lacking) if one.cells]) - len(judged(read_grid(TABLE)))
-    assert (counts["measured"], counts["exact"], counts["reduced"]) == (runnable(read_grid(TABLE)), 0, own)
+    apart = sum(spot.incomparable for spot in made.cells if spot.paper is not None)
+    assert (counts["measured"], counts["exact"], counts["reduced"]) == (runnable(read_grid(TABLE)) - apart, 0, own)
     page = printed.html(made)
     assert (
         page.count("<dd>cifar10-jpeg75 instead of cifar10</dd>") == 1
@@ -249,6 +262,36 @@ def test_a_stand_in_counts_with_a_mark(records):
     )
     assert page.count("✓") - 1 + page.count("✗") - 1 == sum(spot.verdict in (WITHIN, DEVIATES) for spot in made.spots.values())
     assert "cifar10-jpeg75 instead of cifar10" in printed.html(made) and "cifar10-jpeg75 instead" in printed.markdown(made)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_jpeg_on_images_that_are_jpegs_already_is_shown_and_not_compared(records, named):
+    """Compressed once more they lose less than the originals: no difference, no verdict, no claim, whoever asks for them."""
+    stand_in = chosen(dataset="cifar10=cifar10-jpeg75")
+    measure(records, stand_in)
+    made = sheet(records, grid=stand_in if named else None)
+    one, beside = spot(made, "OPS", "JPEG"), spot(made, "OPS", "Gray")
+    assert one.mean is not None and one.verdict == INCOMPARABLE
+    assert one.difference is None and one.own is None and one.open
+    assert beside.difference is not None and beside.verdict in (WITHIN, DEVIATES) and not beside.open
+    assert INCOMPARABLE in printed.html(made) and INCOMPARABLE in printed.markdown(made)
+    with_jpeg = {spot.place.fields["defense"] for spot in made.cells if spot.incomparable}
+    assert with_jpeg == {"jpeg(quality=10)"}
+    assert all(row["ours"] is None for row in tidy([made]) if row["defense"] == "jpeg")
+    measure(records, chosen())
+    assert spot(sheet(records), "OPS", "JPEG").verdict == WITHIN, "the paper's own data are compared"
+
+
+def test_a_psnr_of_images_that_are_jpegs_already_is_not_compared(records):
+    """Its reference is an image that was compressed before."""
+    name = "d-vae/table-17"
+    for one in chosen(name, dataset="cifar10=cifar10-jpeg75", attack="PSNR").wanted(resolve, lacking):
+        for cell in one.cells:
+            records.write(record(cell, 0.0, metrics=Metrics(figures={"psnr": 28.0})))
+    made = sheet(records, name)
+    shown = [spot for spot in made.cells if spot.mean is not None]
+    assert len(shown) == 5 and all(spot.verdict == INCOMPARABLE for spot in shown)
+    assert agreement.of(read_grid(name), records)["overall"]["measured"] == 0
 
 
 def test_a_scaled_protocol_counts_as_reduced_and_nowhere_else(records):

@@ -3,8 +3,9 @@
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
 # make generators   prints how fast poisons without a surrogate are made, as ratios of one run
 # make speed-purifiers   the same for what is done to images before training
-# make smoke   every protocol with every architecture, one epoch on a few images of $BENCH_DATA/cifar10-jpeg75
-# make toy-attacks, make toy-defenses   every attack, every defense on 2,000 images of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
+# make smoke   every protocol with every architecture, one epoch on a few images of CIFAR-10 (`bench data get cifar10`)
+# make smoke-attacks, make smoke-defenses, make smoke-contrastive   every attack, every defense, training without labels on 2,000 of them
+# make toy-attacks, make toy-defenses   the same as frozen tables of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
 # make toy-blocks   a defense that wants residual blocks, see docs/toy.md
 # make toy-contrastive   which poison stops training with labels, which without, see docs/toy.md
 # make toy-analyses   what every analysis sees in them, see docs/toy.md
@@ -18,7 +19,7 @@ VENV ?= .venv
 WORKSPACE ?= quick-run
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -41,6 +42,9 @@ speed-purifiers: $(VENV)/installed
 
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
+
+smoke-attacks smoke-defenses smoke-contrastive: $(VENV)/installed
+	@$(BIN)/bench run --grid $@ --workspace smoke-run
 
 toy-attacks toy-defenses toy-blocks toy-contrastive: $(VENV)/installed
 	@$(BIN)/bench run --grid $@ --workspace toy-run

@@ -1,6 +1,6 @@
 """A smoke grid: every protocol and every architecture goes once from its item to a record, on real images.
 
-The images are those of CIFAR-10 where `$BENCH_DATA/cifar10-jpeg75` is there (`make smoke` asks for it), else scikit-learn's
+The images are those of CIFAR-10 where `$BENCH_DATA/cifar10` is there (`make smoke` asks for it), else scikit-learn's
 handwritten digits, which have the same shape.
 """
 
@@ -14,8 +14,8 @@ from benchmark import driver
 from registry import ARCHITECTURES, PROTOCOLS, Contrastive
 from results import Records, Workspace, read_table
 
-REAL = (DATA / "cifar10-jpeg75" / "train").is_dir()
-IMAGES = "cifar10-jpeg75" if REAL else "digits"
+REAL = (DATA / "cifar10").is_dir()
+IMAGES = "cifar10" if REAL else "digits"
 
 
 def one_epoch(name: str) -> str:

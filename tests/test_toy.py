@@ -1,5 +1,7 @@
-"""The tables at toy scale: what stands beside our numbers, and that every method has a row."""
+"""The frozen tables at toy scale: what stands beside our numbers; and that every method has a row in a smoke table."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +14,18 @@ from results.papers import as_grid
 from results.table import table_names
 
 ROOT = Path(__file__).parent.parent
-TABLES = [name for name in table_names() if name.startswith("toy-")]
+FROZEN = [name for name in table_names() if name.startswith("toy-")]
+SMOKE = [name for name in table_names() if name.startswith("smoke-")]
+CELLS = [  # of the frozen tables: how many, and the start of a sha256 over their ids
+    ("toy-analyses", 312, "2af75c55f27c8d56"),
+    ("toy-attacks", 58, "e498138dad9a69c2"),
+    ("toy-blocks", 12, "22b9738f2f797f46"),
+    ("toy-contrastive", 80, "4a5e9d643d766fa0"),
+    ("toy-defending", 84, "b5b2f66ff3eb9214"),
+    ("toy-defenses", 410, "9f384751ab514aed"),
+    ("toy-detection", 4, "9ab026d121350692"),
+    ("toy-making", 12, "1542df52c25158a3"),
+]
 
 
 def test_figures_beside_ours_are_those_of_the_papers_tables():
@@ -62,20 +75,51 @@ def test_figures_of_papers_are_written_with_both_ends():
         ("defense", DEFENSES, set()),
     ],
 )
-def test_every_method_has_a_row_at_toy_scale(axis, catalog, apart):
+def test_every_method_has_a_row_in_a_smoke_table(axis, catalog, apart):
     """A method that nobody ever saw at work would stand beside the others as if it had been tried."""
-    items = {getattr(item, axis) for name in TABLES for _, item in read_table(name).items(axis)}
+    items = {getattr(item, axis) for name in SMOKE for _, item in read_table(name).items(axis)}
     shown = {part.name for item in items for part in resolve(f"{axis}s", item)}
     own = {name for name in catalog if catalog.entry(name).source == catalog.entry("none").source}
-    assert shown == own - apart, f"give {sorted((own - apart) ^ shown)} a row in a table results/tables/toy-*.toml"
+    assert shown == own - apart, f"give {sorted((own - apart) ^ shown)} a row in a table results/tables/smoke-*.toml"
 
 
-def test_every_analysis_is_in_a_table_at_toy_scale():
+def test_every_analysis_is_in_a_table_of_small_size():
     """An analysis that nobody ever ran on real images would be a promise."""
-    places = [place for name in TABLES for place in as_grid(read_table(name)).places]
+    places = [place for name in (*FROZEN, *SMOKE) for place in as_grid(read_table(name)).places]
     shown = {
         part.name
         for item in {str(place.fields["measure"]) for place in places} - {"accuracy"}
         for part in resolve("analyses", item)
     }
     assert shown == {name for name in ANALYSES if ANALYSES.entry(name).source == ANALYSES.entry("acm").source}
+
+
+def test_smoke_tables_are_of_the_original_images():
+    """What is new is measured on CIFAR-10 as it was published, by a make target of the table's name."""
+    targets = (ROOT / "Makefile").read_text()
+    for name in SMOKE:
+        assert set(read_table(name).dataset) == {"cifar10(per_class=200)"} and name in targets
+        items = [str(place.fields[axis]) for place in as_grid(read_table(name)).places for axis in ("dataset", "attack")]
+        assert not any("jpeg75" in item for item in items)
+
+
+@pytest.mark.parametrize(("name", "cells", "digest"), CELLS)
+def test_the_tables_at_toy_scale_are_frozen(name, cells, digest):
+    """They are of images that are JPEGs already: no row is added, and their cells keep their ids and their records."""
+    ids = sorted({cell.id for wanted in as_grid(read_table(name)).wanted(resolve, lacking) for cell in wanted.cells})
+    assert (len(ids), hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]) == (cells, digest)
+    assert "CIFAR-10 re-encoded as JPEG 75" in read_table(name).title
+    assert [name for name, _, _ in CELLS] == FROZEN
+
+
+def test_no_figure_of_a_paper_stands_beside_jpeg_on_jpegs():
+    """Images that are JPEGs already lose less under JPEG; `iss` may be JPEG, and `ueraser` has a variant that is."""
+    places = as_grid(read_table("toy-defenses")).places
+    apart = {str(place.fields["defense"]) for place in places if toy.incomparable(place)}
+    assert apart == {"jpeg(quality=10)", "iss"}
+    known = toy.printed()
+    beside = {str(place.fields["defense"]): toy.beside(place, known) for place in places if place.fields["attack"] == "ops"}
+    assert not beside["jpeg(quality=10)"] and not beside["iss"] and beside["grayscale"] and beside["none"]
+    fields = places[0].fields | {"defense": "ueraser(jpeg=last)"}
+    assert toy.incomparable(replace(places[0], fields=fields))
+    assert not toy.incomparable(replace(places[0], fields=fields | {"dataset": "cifar10(per_class=200)"}))

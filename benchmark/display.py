@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,17 +15,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 MADE = {"craft": "crafted", "purify": "purified"}
+LINE = 60.0  # seconds between two lines of progress where there is no terminal
+FIGURES = {
+    "images_per_second": "{:.0f} images/s",
+    "loss": "loss {:.3f}",
+    "accuracy": "test accuracy {:.1%}",
+    "judged": "judging {:.0%}",
+}
+PROGRESS = ("stage", "cell", "label", "done", "total", "seconds_left", "epoch", "epochs", *FIGURES)  # keys of an event
 
 
 class Display:
-    """Takes the events of a run; use as a context manager."""
+    """Takes the events of a run, or of crafting alone, without cells (`total` 0); use as a context manager."""
 
     def __init__(self, total: int, quiet: bool = False) -> None:
         self.total, self.done, self.failed = total, 0, 0
         self.failures: list[str] = []
         self.console = Console(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
-        self.doing: dict[int, str] = {}
+        self.doing: dict[int | str, str] = {}  # by worker
+        self.lines: dict[int | str, float] = {}  # when the last line about a worker was printed
         self.recent: deque[str] = deque(maxlen=5)
         columns = (
             BarColumn(),
@@ -39,7 +49,9 @@ class Display:
 
     def __enter__(self) -> Display:
         if self.live:
-            self._live = self._stack.enter_context(Live(self._draw(), console=self.console, refresh_per_second=5))
+            self._live = self._stack.enter_context(
+                Live(self._draw(), console=self.console, refresh_per_second=5, transient=not self.total)
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -49,11 +61,13 @@ class Display:
         worker, what = event.get("worker", 0), event["event"]
         if what == "start":
             self.doing[worker] = f"{event['stage']} {event['label']}"
+            self.lines[worker] = time.monotonic()
         elif what == "progress":
-            accuracy = "" if event["accuracy"] is None else f"  {100 * event['accuracy']:.1f}%"
-            self.doing[worker] = f"{event['stage']} {event['label']}  {event['done']}/{event['total']}{accuracy}"
+            self.doing[worker] = progress_text(event)
+            self._told_once_a_minute(worker)
         else:
             self.doing.pop(worker, None)
+            self.lines.pop(worker, None)
         if what == "made":
             self._told(f"{MADE[event['stage']]} {event['label']}  {event['seconds']:.1f} s")
         elif what == "done":
@@ -74,13 +88,30 @@ class Display:
         self.bar.update(self.task, completed=self.done + self.failed, note=note)
         self._told(line)
 
+    def _told_once_a_minute(self, worker: int | str) -> None:
+        now = time.monotonic()
+        if now - self.lines.setdefault(worker, now) >= LINE:
+            self.lines[worker] = now
+            self._told(self.doing[worker])
+
     def _told(self, line: str) -> None:
         if not self.live and not self.console.quiet:
             print(line, file=sys.stderr, flush=True)
 
     def _draw(self) -> Group:
-        lines = [*self.recent, *(f"  {text}" for _, text in sorted(self.doing.items()))]
-        return Group(Text("\n".join(lines)), self.bar)
+        doing = sorted(self.doing.items(), key=lambda item: str(item[0]))
+        lines = Text("\n".join([*self.recent, *(f"  {text}" for _, text in doing)]))
+        return Group(lines, self.bar) if self.total else Group(lines)
+
+
+def progress_text(event: dict[str, Any]) -> str:
+    """Write how far a piece of work is, as `train <cell>  epoch 2/5, step 130/490, 812 images/s, loss 1.234, 4 min left`."""
+    where = f"{event['done']}/{event['total']}"
+    if event.get("epochs"):
+        where = f"epoch {event['epoch']}/{event['epochs']}, step {where}"
+    figures = [text.format(event[name]) for name, text in FIGURES.items() if event.get(name) is not None]
+    left = [f"{duration(event['seconds_left'])} left"] if event.get("seconds_left") else []
+    return f"{event['stage']} {event['label']}  {', '.join([where, *figures, *left])}"
 
 
 def said(outcome: dict[str, Any]) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from benchmark import grid as grids
 from benchmark import runs, schedule, slurm, snapshot, watch
-from benchmark.display import Display, duration
+from benchmark.display import PROGRESS, Display, duration
 from benchmark.ends import ENDS
 from benchmark.grid import Plan
 from benchmark.schedule import Submission
@@ -256,6 +256,13 @@ def attach(name: str, table: Table | Grid, space: Workspace, quiet: bool = False
         with Display(len(cells), quiet) as display:
             display.done = len(seen)
 
+            def glance() -> None:
+                working = {lease: event for lease, event in runs.at_work(space).items() if event["cell"] in cells}
+                for lease in display.doing.keys() - working.keys():
+                    display({"event": "idle", "worker": lease})
+                for lease, event in working.items():
+                    display(event | {"worker": lease})
+
             def report(standing: Standing) -> None:
                 for cell_id in sorted((records.ids() & set(cells)) - seen):
                     seen.add(cell_id)
@@ -263,10 +270,15 @@ def attach(name: str, table: Table | Grid, space: Workspace, quiet: bool = False
                     if record is not None:
                         display({"event": "done", "cell": cell_id, "label": cells[cell_id].label} | record.outcome)
 
-            watch.wait(space, records, cells, report)
+            watch.wait(space, records, cells, report, glance)
     except KeyboardInterrupt:
         raise InterruptedRunError("no longer watching; the jobs go on") from None
     return stands(name, table, space)
+
+
+def progress(space: Workspace) -> list[dict[str, Any]]:
+    """How far the workers of a workspace are with what they do at the moment; what is not known is None."""
+    return [{key: event.get(key) for key in PROGRESS} for event in runs.at_work(space).values()]
 
 
 def besides(table: Table | Grid, space: Workspace) -> dict[str, int]:

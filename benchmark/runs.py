@@ -4,6 +4,7 @@
     cells.jsonl    the cells, one a line, in the order of the parts
     settled/<id>   this run is through with the cell, well or badly
     parts/<n>.<r>  the lease of SLURM array task n, rank r: its heartbeat
+    progress/<w>   how far worker w is with what it does, and under which lease; written every few seconds
     ended/<n>      array task n ended in order and leaves its other cells to the next run
     arrays.json    SLURM's numbers of the arrays
     driver.lock    the lease of the process that drives the run, where it is not detached
@@ -21,7 +22,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -33,7 +34,7 @@ import psutil
 from benchmark.grid import Plan, Task
 from poisons.lease import Lease, birth, clock, holder, leased
 from results import Cell, FileError, Records, Workspace
-from results.record import Failure, write_json
+from results.record import Failure, write_file, write_json
 
 KEPT_RUNS = 20  # folders of runs that are over which stay, for their logs
 
@@ -73,7 +74,7 @@ class Run:
         for old in [run for run in every(workspace) if run.over][: -KEPT_RUNS or None]:
             shutil.rmtree(old.folder, ignore_errors=True)
         folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"
-        for name in ("settled", "parts", "ended", "jobs", "empty"):
+        for name in ("settled", "parts", "progress", "ended", "jobs", "empty"):
             (folder / name).mkdir(parents=True)
         remember(workspace, plan.roots)
         driver = psutil.Process()
@@ -211,6 +212,26 @@ class Run:
             self.settle(task)
         return failure.attempts
 
+    def write_progress(self, worker: str, event: dict[str, Any]) -> None:
+        """Let other processes and machines see how far a worker is. On a full disk they see it later."""
+        with suppress(OSError):
+            write_file(self.folder / "progress" / f"{worker}.json", json.dumps(event), sync=False)
+
+    def progress(self, worker: str) -> dict[str, Any] | None:
+        """Return what a worker wrote last; None if it wrote nothing that can be read."""
+        try:
+            event = json.loads((self.folder / "progress" / f"{worker}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        whole = isinstance(event, dict) and event.keys() >= {"stage", "cell", "label", "done", "total", "lease"}
+        return event if whole else None
+
+    def progress_by_lease(self) -> dict[str, dict[str, Any]]:
+        """Return what each worker wrote last, by the lease that it held; of two workers what the later one wrote."""
+        files = sorted((self.folder / "progress").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        events = [self.progress(path.stem) for path in files]
+        return {str(event["lease"]): event for event in events if event is not None}
+
     @property
     def stopped(self) -> bool:
         return (self.folder / "stop").exists()
@@ -263,6 +284,21 @@ def running(records: Records) -> set[str]:
     now = clock(folder) if names else 0.0
     holders = {name.removesuffix(".lock"): holder(folder / name, now) for name in names}
     return {cell_id for cell_id, there in holders.items() if there is not None and there.alive}
+
+
+def at_work(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """How far unfinished runs are with what they do at the moment: what each worker wrote last, by its lease.
+
+    What a worker wrote counts as long as somebody who may be alive holds that lease.
+    """
+    events: dict[str, dict[str, Any]] = {}
+    for run in every(workspace):
+        if not run.over:
+            events |= run.progress_by_lease()
+    clocks = {folder: clock(folder) for folder in {Path(lease).parent for lease in events}}
+    holders = {lease: holder(Path(lease), clocks[Path(lease).parent]) for lease in events}
+    held = {lease for lease, there in holders.items() if there is not None and there.alive}
+    return {lease: event for lease, event in sorted(events.items()) if lease in held}
 
 
 def unsettled(run: Run, done: Iterable[str]) -> set[str]:

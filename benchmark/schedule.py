@@ -54,7 +54,8 @@ class ExecutorError(RuntimeError):
 def inline(run: Run, workers: int, emit: Emit) -> None:
     """Do everything in this process, one stage after the other."""
     try:
-        work(run, run.tasks, "train", lambda event: emit(event | {"worker": 0}), run.content["device"], lambda: not run.stopped)
+        device = run.content["device"]
+        work(run, run.tasks, "train", lambda event: emit(event | {"worker": 0}), device, lambda: not run.stopped, name="inline")
     except AbandonedError:
         raise KeyboardInterrupt from None
 
@@ -103,16 +104,21 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
         with _ignored_interrupts():
             jobs.append(executor.submit(_worker, str(run.folder), str(source)))
     offsets = [0] * workers
+    progress: list[Event | None] = [None] * workers
     doing: dict[int, tuple[str, str]] = {}
     try:
         while True:
             over = all(job.done() for job in jobs)
             for number, source in enumerate(sources):
+                written = run.progress(source.stem)
+                if written is not None and written != progress[number]:
+                    emit(written | {"worker": number})
+                progress[number] = written
                 offsets[number], events = _new_events(source, offsets[number])
                 for event in events:
                     if event["event"] == "start":
                         doing[number] = (event["cell"], event["stage"])
-                    elif event["event"] != "progress":
+                    else:
                         doing.pop(number, None)
                     emit(event | {"worker": number})
             if over:
@@ -153,9 +159,14 @@ def _worker(folder: str, source: str) -> str:
     """What a job runs: the only things sent to it are two paths."""
     run = Run(Path(folder))
     with Path(source).open("a", buffering=1, encoding="utf-8") as events:
+
+        def emit(event: Event) -> None:
+            if event["event"] != "progress":  # for which there is a file that does not grow
+                print(json.dumps(event), file=events)
+
         try:
             device = run.content["device"].partition(":")[0]  # a worker sees its own GPU alone
-            work(run, run.tasks, "train", lambda event: print(json.dumps(event), file=events), device, run.wanted)
+            work(run, run.tasks, "train", emit, device, run.wanted, name=Path(source).stem)
         except AbandonedError:
             return "abandoned"
     return "done"

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
 from poisons.numerics import WORTH_COMPILING, Numerics, can_compile
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
-from registry.architectures._network import begin
 from registry._spent import Spent
+from registry.architectures._network import begin
 
 LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wait
 EVALUATED = 250  # test images judged at once
@@ -106,7 +106,21 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-Report = Callable[[int, int, float], None]  # epoch, epochs, test accuracy
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a training is. A training that began a second schedule counts the steps of both."""
+
+    step: int  # steps that are done
+    steps: int
+    epoch: int  # epochs that are over: trained and judged
+    epochs: int
+    images_per_second: float | None  # trained on in this epoch; None until the loss was read once
+    loss: float | None  # mean of this epoch, when it was read last
+    accuracy: float | None  # on the test set, of the epoch that was judged last
+    judged: float | None  # fraction of the test set that is judged by now; None while training
+
+
+Report = Callable[[TrainingProgress], None]  # called after every step, every batch of test images and every epoch
 
 
 def train(
@@ -164,6 +178,9 @@ class Training:
         self.curve = Curve()
         self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
         self.total, self.per_epoch = protocol.length(len(data))
+        self.report: Report | None = None
+        self.loss: float | None = None  # mean of this epoch and images per second in it, when the loss was read last
+        self.images_per_second: float | None = None
         self.numerics = replace(numerics, compile=numerics.compile or self._pays_to_compile(plain))
         self.bf16 = numerics.dtype == "bf16"
         if self.numerics.compile:
@@ -281,6 +298,7 @@ class Training:
 
     def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
         """Train to the end, judging on `test` as often as the protocol says; None: nothing is judged, there are no classes."""
+        self.report = report
         began = Spent.now()
         if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
             self._resume(state)
@@ -291,17 +309,25 @@ class Training:
                 self._before = {"model": model, "optimizer": _copied(self.optimizer.state_dict())}
             self._one_epoch()
             self.epoch += 1
-            epochs = self.begin + math.ceil(self.total / self.per_epoch)
-            due = self.epoch % self.judge_every == 0 or self.step >= self.total
-            accuracy = self._judged(test) if test is not None and due else math.nan
+            if test is not None and (self.epoch % self.judge_every == 0 or self.step >= self.total):
+                self._judge(test)
             for hooks in self.hooks:
                 hooks.after_epoch(self.epoch)
             if checkpoint is not None and self.step < self.total and time.monotonic() - saved >= checkpoint.seconds:
                 checkpoint.save(self._state() | asdict(self.earlier + (Spent.now() - began)))
                 saved = time.monotonic()
-            if report is not None:
-                report(self.epoch, epochs, accuracy)
+            self._tell(self.epoch)
         return self.curve
+
+    def _tell(self, epoch: int, judged: float | None = None) -> None:
+        """Report how far the training is. Asks the device for nothing."""
+        if self.report is None:
+            return
+        before = self.begin * self.per_epoch  # steps of an earlier schedule
+        epochs = self.begin + math.ceil(self.total / self.per_epoch)
+        accuracy = self.curve.test_acc[-1] if self.curve.test_acc else None
+        steps = before + self.step, before + self.total
+        self.report(TrainingProgress(*steps, epoch, epochs, self.images_per_second, self.loss, accuracy, judged))
 
     def _one_epoch(self) -> None:
         protocol, model, device = self.protocol, self.model, self.device
@@ -313,6 +339,7 @@ class Training:
         images = sum(map(len, batches))
         loss_sum, right, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
         classes = self.train.num_classes
+        began = time.monotonic()
         for index, x, y in self.source.batches(batches):
             batch = Batch(self.size, index, self.epoch, torch.initial_seed())
             for name in protocol.augmentation:
@@ -341,8 +368,12 @@ class Training:
                 right += (model.last.argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
             seen += len(index)
             looked = device == "cpu" or self.step % LOOKED == 0 or seen == images
-            if looked and not math.isfinite(loss_sum):
-                raise DivergedError(f"the training loss was {float(loss.detach())} in step {self.step} of {self.total}")
+            if looked:
+                self.loss = float(loss_sum) / seen
+                self.images_per_second = seen / max(time.monotonic() - began, 1e-9)
+                if not math.isfinite(self.loss):
+                    raise DivergedError(f"the training loss was {float(loss.detach())} in step {self.step} of {self.total}")
+            self._tell(self.epoch)
         # an epoch of fewer images than the schedule counts on still takes its share of the schedule
         for _ in range(min(self.per_epoch - len(batches), self.total - self.step) if self.kept is not None else 0):
             self.schedule.step()
@@ -350,8 +381,11 @@ class Training:
         self.curve.train_loss.append(float(loss_sum) / images)
         self.curve.train_acc.append(float(right) / images)
 
-    def _judged(self, test: ImageSet) -> float:
-        accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16)
+    def _judge(self, test: ImageSet) -> None:
+        def tell(images: int) -> None:
+            self._tell(self.epoch - 1, images / len(test))
+
+        accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16, tell)
         if not math.isfinite(loss):
             raise DivergedError(f"the test loss was {loss} after epoch {self.epoch}")
         if self.judge_every > 1:
@@ -359,7 +393,6 @@ class Training:
         self.curve.test_acc.append(accuracy)
         self.curve.test_loss.append(loss)
         self.curve.shifts = shifts
-        return accuracy
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -436,12 +469,18 @@ def smoothed(y: Tensor, classes: int, part: float) -> Tensor:
 
 
 def evaluate(
-    model: nn.Module, test: ImageSet, device: str = "cpu", size: int = 0, bf16: bool = False
+    model: nn.Module,
+    test: ImageSet,
+    device: str = "cpu",
+    size: int = 0,
+    bf16: bool = False,
+    tell: Callable[[int], None] | None = None,
 ) -> tuple[float, float, list[float]]:
     """Return accuracy (fraction), mean cross-entropy and shifts on a clean test set. `size`: the side seen, 0: as is.
 
     Shifts: the part of the images that is taken for class y + k, for k from 0 to the number of classes less 1. A poison of
-    adversarial examples towards y + 1 shows in the last of them: its victim says y - 1.
+    adversarial examples towards y + 1 shows in the last of them: its victim says y - 1. `tell` is called after every batch
+    with the number of images that are judged.
     """
     model.eval()
     classes = test.num_classes
@@ -453,6 +492,8 @@ def evaluate(
             logits = model(x.contiguous(memory_format=torch.channels_last)).float()
             counts += ((logits.argmax(1) - y) % classes == torch.arange(classes, device=device)[:, None]).sum(1)
             loss += F.cross_entropy(logits, y, reduction="sum")
+            if tell is not None:
+                tell(where.stop)
     shifts = [count / len(test) for count in counts.tolist()]
     return shifts[0], float(loss) / len(test), shifts
 

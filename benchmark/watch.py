@@ -14,6 +14,7 @@ from poisons.lease import clock, holder
 from results import Records, Workspace
 
 POLL = (2.0, 30.0)  # seconds between looks at a run that is waited for: at first, and at most
+GLANCE = 4.0  # seconds between looks at how far its workers are
 
 
 @dataclass
@@ -158,8 +159,14 @@ def logs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
     return found
 
 
-def wait(space: Workspace, records: Records, cells: Iterable[str], report: Callable[[Standing], None]) -> None:
-    """Look at some cells until none is queued or running, ever less often while nothing changes."""
+def wait(
+    space: Workspace,
+    records: Records,
+    cells: Iterable[str],
+    report: Callable[[Standing], None],
+    glance: Callable[[], None],
+) -> None:
+    """Look at some cells until none is queued or running, ever less often while nothing changes; `glance` in between."""
     wanted, pause, before = list(cells), POLL[0], -1
     while True:
         standing = survey(space, records)
@@ -169,4 +176,7 @@ def wait(space: Workspace, records: Records, cells: Iterable[str], report: Calla
             return
         pause = POLL[0] if left != before else min(1.5 * pause, POLL[1])
         before = left
-        time.sleep(pause)
+        until = time.monotonic() + pause
+        while (rest := until - time.monotonic()) > 0:
+            glance()
+            time.sleep(min(rest, GLANCE))

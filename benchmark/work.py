@@ -30,12 +30,17 @@ from poisons.lease import BusyError, Lease
 from registry import NotApplicable, outdated
 
 if TYPE_CHECKING:
+    from benchmark.train import TrainingProgress
+    from poisons.recipe import Recipe
     from poisons.store import Store
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
 PAUSE = (0.2, 5.0)  # seconds between looks at stages that others hold: at first, and at most
+EMITTED = 0.5  # seconds between two events of progress, at least
+WRITTEN = 3.0  # seconds between two writings of progress, at least: the workspace may lie on a network
+LOGGED = 60.0  # seconds between two lines of progress in a log
 
 
 class AbandonedError(BaseException):
@@ -46,14 +51,42 @@ class TimeLimitError(BaseException):
     """The time limit of this job is about to end it."""
 
 
-def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, alive: Callable[[], bool]) -> None:
+class Meter:
+    """Makes events of the progress of one piece of work: twice a second at most, with the seconds that are left."""
+
+    def __init__(self, doing: Event, emit: Emit) -> None:
+        self.doing, self.emit = doing, emit
+        self.total, self.first, self.done = 0, 0, 0  # steps; `first` were done when this process reported first
+        self.began = self.last = 0.0
+        self.phase = (False, False)
+
+    def __call__(self, done: int, total: int, **figures: float | None) -> None:
+        """Take the steps that are done of all, and whatever else is known by name."""
+        now = time.monotonic()
+        if total != self.total or done < self.done:  # other work: a parent's poison, then the poison itself
+            self.total, self.first, self.began = total, done, now
+        self.done = done
+        phase = (done == total, figures.get("judged") is not None)
+        if now - self.last <= EMITTED and phase == self.phase:
+            return
+        self.last, self.phase = now, phase
+        self.emit(self.doing | {"event": "progress", "done": done, "total": total, "seconds_left": self._left(now)} | figures)
+
+    def _left(self, now: float) -> float | None:
+        """Estimate from the steps of this process: those of an earlier one took no time here. None after a single report."""
+        steps = self.done - self.first
+        return (self.total - self.done) * (now - self.began) / steps if steps else None
+
+
+def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, alive: Callable[[], bool], *, name: str) -> None:
     """Take stages of some cells until none is left: crafting first, then purifying, then training; or only crafting.
 
-    AbandonedError if `alive` says no; a TimeLimitError of the process becomes the failure of the cell it was busy with.
+    `name` is that of this process among those of the run. AbandonedError if `alive` says no; a TimeLimitError of the process
+    becomes the failure of the cell it was busy with.
     """
     from benchmark import cell
 
-    worker = _Worker(run, emit, alive)
+    worker = _Worker(run, emit, alive, name)
     worker.store = cell.open_store(Path(run.content["poisons"]), device, worker.progress)
     pause = PAUSE[0]
     try:
@@ -79,20 +112,47 @@ def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, a
 
 class _Worker:
     store: Store
+    meter: Meter  # of what is done now, with the lease that it is done under
+    lease: Path
+    written: float  # when progress was written last
 
-    def __init__(self, run: Run, emit: Emit, alive: Callable[[], bool]) -> None:
-        self.run, self.emit, self.alive = run, emit, alive
+    def __init__(self, run: Run, emit: Emit, alive: Callable[[], bool], name: str) -> None:
+        self.run, self.emit, self.alive, self.name = run, emit, alive, name
         self.doing: Event = {}
-        self.last = 0.0
 
-    def progress(self, done: int, total: int, accuracy: float | None = None) -> None:
-        """Pass progress on, twice a second at most; stop if the driver is gone."""
+    def _begin(self, stage: str, task: Task, label: str, lease: Path) -> None:
+        """Say what is done from now on, under which lease."""
+        self.doing = {"stage": stage, "cell": task.cell.id, "label": label}
+        self.lease, self.written = lease, time.monotonic()
+        self.meter = Meter(self.doing, self._pass_on)
+        self.emit(self.doing | {"event": "start"})
+
+    def progress(self, done: int, total: int) -> None:
+        """Take the progress of crafting, purifying and measuring."""
+        self.meter(done, total)
+
+    def training(self, now: TrainingProgress) -> None:
+        """Take the progress of a training."""
+        self.meter(
+            now.step,
+            now.steps,
+            epoch=min(now.epoch + 1, now.epochs),
+            epochs=now.epochs,
+            images_per_second=now.images_per_second,
+            loss=now.loss,
+            accuracy=now.accuracy,
+            judged=now.judged,
+        )
+
+    def _pass_on(self, event: Event) -> None:
+        """Show progress here, and every few seconds to other processes; AbandonedError if the driver is gone."""
+        self.emit(event)
         now = time.monotonic()
-        if now - self.last > 0.5 or done == total:
-            self.last = now
-            self.emit(self.doing | {"event": "progress", "done": done, "total": total, "accuracy": accuracy})
-            if not self.alive():
-                raise AbandonedError
+        if now - self.written >= WRITTEN:
+            self.written = now
+            self.run.write_progress(self.name, event | {"lease": str(self.lease)})
+        if not self.alive():
+            raise AbandonedError
 
     def one_stage(self, tasks: list[Task], stage: str) -> bool:
         """Do the first stage that is ready and that nobody else does; False if there is none."""
@@ -101,13 +161,13 @@ class _Worker:
         store = self.store
         crafts = recipes(tasks, lambda task: task.poison if task.needs_poison else None)
         for recipe, task in crafts:
-            if not store.has(recipe) and self._make("craft", recipe.text, cell.craft, task, tasks):
+            if not store.has(recipe) and self._make("craft", recipe, cell.craft, task, tasks):
                 return True
         if stage == "craft":
             return False
         for recipe, task in recipes(tasks, lambda task: task.purified):
             ready = not task.needs_poison or store.has(task.poison)
-            if ready and not store.has(recipe) and self._make("purify", recipe.text, cell.purify, task, tasks):
+            if ready and not store.has(recipe) and self._make("purify", recipe, cell.purify, task, tasks):
                 return True
         for task in tasks:
             ready = store.has(task.purified) if task.purified else not task.needs_poison or store.has(task.poison)
@@ -128,9 +188,8 @@ class _Worker:
                 return True
         return False
 
-    def _make(self, stage: str, text: str, make: Callable[..., Any], task: Task, tasks: list[Task]) -> bool:
-        self.doing = {"stage": stage, "cell": task.cell.id, "label": text}
-        self.emit(self.doing | {"event": "start"})
+    def _make(self, stage: str, recipe: Recipe, make: Callable[..., Any], task: Task, tasks: list[Task]) -> bool:
+        self._begin(stage, task, recipe.text, self.store.lease_path(recipe))
         start = time.perf_counter()
         try:
             made = make(task, self.store, False)
@@ -140,7 +199,7 @@ class _Worker:
         except Exception as error:
             for other in self.run.tasks if self.run.detached else tasks:
                 if _shares(stage, other, task):
-                    self._failed(other, error, f"{stage} {text}: ")
+                    self._failed(other, error, f"{stage} {recipe.text}: ")
             return True
         self.emit(self.doing | {"event": "made", "seconds": time.perf_counter() - start, "path": str(made.path)})
         self.doing = {}
@@ -153,11 +212,10 @@ class _Worker:
     def _train(self, task: Task, lease: Lease) -> None:
         from benchmark import cell
 
-        self.doing = {"stage": "train" if task.trains else "measure", "cell": task.cell.id, "label": task.cell.label}
-        self.emit(self.doing | {"event": "start"})
+        self._begin("train" if task.trains else "measure", task, task.cell.label, lease.path)
         start = time.perf_counter()
         try:
-            record = cell.run(task, self.store, self.progress, Path(self.run.content["checkpoints"]))
+            record = cell.run(task, self.store, self.training, Path(self.run.content["checkpoints"]))
             lease.check()
         except BusyError:  # somebody took the cell over while this process was frozen
             return self._idle()
@@ -245,7 +303,7 @@ def array_task(folder: str, number: int) -> str:
                     if not run.settled(task):
                         run.fail(task, kind, sentence)
                 return _said(f"{kind}: {sentence}")
-            work(run, tasks, part.stage, _print, device, run.wanted)
+            work(run, tasks, part.stage, _Log(), device, run.wanted, name=f"{number}.{rank}")
             return _said("done")
     except AbandonedError:
         (run.folder / "ended" / str(number)).touch()
@@ -319,6 +377,15 @@ def _said(sentence: str) -> str:
     return sentence
 
 
-def _print(event: Event) -> None:
-    if event["event"] != "progress":
+class _Log:
+    """Prints events, those of progress once a minute."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        if event["event"] == "progress" and now - self.last < LOGGED:
+            return
+        self.last = now
         _said(json.dumps(event))

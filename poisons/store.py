@@ -83,6 +83,10 @@ class Store:
         """Say whether a set is there, without reading it."""
         return (self.root / recipe.folder / "manifest.json").exists()
 
+    def lease_path(self, recipe: Recipe) -> Path:
+        """Return where the lease lies that a set is made under."""
+        return self.root / ".locks" / f"{recipe.key}.lock"
+
     def poison(self, recipe: PoisonRecipe, data: Data, wait: bool = True) -> Kept:
         """Return a poison, crafted if it is not there. BudgetError, CraftError; BusyError unless told to `wait`."""
         return self._get(recipe, data, lambda scratch: self._craft(recipe, data, scratch, wait), wait)
@@ -155,7 +159,7 @@ class Store:
 
     @contextmanager
     def _lease(self, recipe: Recipe, wait: bool) -> Iterator[Lease]:
-        path = self.root / ".locks" / f"{recipe.key}.lock"
+        path = self.lease_path(recipe)
         with waiting(path) if wait else leased(path) as lease:
             if lease is None:
                 raise BusyError(f"another process is making {recipe.text}")
@@ -349,6 +353,7 @@ def verify(folder: Path) -> None:
 def _piecewise(defense: Defense, before: ImageSet, job: Job) -> ImageSet:
     """Purify a large set part by part into a file: a defense that takes images one by one needs memory for a part alone."""
     images, step = None, max(1, PART // before.images[:1].nbytes)
+    job.whole = len(before)
     for start in range(0, len(before), step):
         where = slice(start, min(start + step, len(before)))
         part = replace(before, images=before.images[where].clone(), labels=before.labels[where])
@@ -356,7 +361,9 @@ def _piecewise(defense: Defense, before: ImageSet, job: Job) -> ImageSet:
         if images is None:
             images = job.empty((len(before), *done.shape[1:]), done.dtype)
         images[where] = done
-        job.progress(where.stop, len(before))
+        job.before = where.stop
+        job.progress(0, len(part))
+    job.before = job.whole = 0
     assert images is not None, "a large set has images"
     return replace(before, images=images)
 

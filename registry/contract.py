@@ -200,6 +200,7 @@ class Job:
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
         self.part = 0  # of a chain of purifiers the one at work: each goes on from a checkpoint of its own
+        self.before, self.whole = 0, 0  # of a set that is purified in pieces: images before this piece, and in all
         self._began, self._before = Spent.now(), Spent()
 
     @property
@@ -222,7 +223,7 @@ class Job:
     def progress(self, done: int, total: int) -> None:
         """Report that `done` of `total` steps are over."""
         if self._on_progress is not None:
-            self._on_progress(done, total)
+            self._on_progress(self.before + done, self.whole or total)
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep tensors and numbers from which `load` continues if the process dies."""

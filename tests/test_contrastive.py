@@ -129,8 +129,8 @@ def test_a_killed_pre_training_ends_the_same(name, tmp_path):
         with seeded(0, Numerics()):
             return pretrain_and_probe(encoder(), data, data, data, short(name), report=report, checkpoint=checkpoint)[0]
 
-    def die(epoch, epochs, accuracy):
-        if epoch == 2:
+    def die(now):
+        if now.epoch == 2:
             raise DiedError
 
     calm = go()

@@ -118,8 +118,8 @@ def test_a_killed_training_goes_on_without_training_the_other_network_again(tmp_
     class KilledError(Exception):
         pass
 
-    def kill(epoch, epochs, accuracy):
-        if epoch == 2:
+    def kill(now):
+        if now.epoch == 2:
             raise KilledError
 
     def go(report=None, checkpoint=None):

@@ -29,17 +29,23 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another():
     assert first.train_loss != other.train_loss
 
 
-def test_training_learns_and_reports_every_epoch():
-    """The loop really trains: sixteen images of each class are learnt by heart."""
+def test_training_learns_and_reports_every_step_and_epoch():
+    """The loop really trains: sixteen images of each class are learnt by heart. Whoever waits sees every part of it."""
     seen = []
     data = tiny()
     with seeded(0, Numerics()):
         net = ARCHITECTURES["small-cnn"](4)
         protocol = dataclasses.replace(SHORT, epochs=30)
-        curve = train(net, data, data, protocol, report=lambda *figures: seen.append(figures))
+        curve = train(net, data, data, protocol, report=seen.append)
     assert curve.train_acc[-1] > 0.9
-    assert [epoch for epoch, _, _ in seen] == list(range(1, 31))
-    assert curve.test_acc[-1] == seen[-1][2] == evaluate(net, data)[0]
+    steps = protocol.length(len(data))[0]
+    trained = [now for now in seen if now.judged is None]
+    assert sorted({now.step for now in trained}) == list(range(1, steps + 1)) and {now.steps for now in seen} == {steps}
+    assert sorted({now.epoch for now in trained}) == list(range(31))
+    assert [now.judged for now in seen if now.judged is not None] == [1.0] * 30, "64 images are one batch"
+    assert all(now.images_per_second > 0 for now in seen)
+    assert trained[-1].loss == pytest.approx(curve.train_loss[-1])
+    assert curve.test_acc[-1] == seen[-1].accuracy == evaluate(net, data)[0]
 
 
 def test_shifts_say_how_far_from_its_class_a_test_image_is_put():
@@ -160,16 +166,16 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(tmp_pat
             defenses = [DEFENSES["cutout"](size=8)]
             return dataclasses.asdict(train(net, data, data, protocol, defenses, "cpu", report, None, checkpoint))
 
-    def die(epoch, epochs, accuracy):
-        if epoch == 3:
+    def die(now):
+        if now.epoch == 3:
             raise KilledError
 
     calm = go()
     with pytest.raises(KilledError):
         go(die, checkpoint)
     seen = []
-    assert go(lambda epoch, *_: seen.append(epoch), checkpoint) == calm
-    assert seen == [4, 5], "it went on, it did not begin anew"
+    assert go(lambda now: seen.append(now.epoch), checkpoint) == calm
+    assert sorted(set(seen)) == [3, 4, 5], "it went on, it did not begin anew"
     training = Training(ARCHITECTURES["small-cnn"](4), data, protocol, [], "cpu", Numerics())
     training._resume(checkpoint.load("cpu") | {"hooks": []})
     assert training.earlier.seconds > 0 and training.earlier.cpu_seconds > 0, "what the process that died spent counts"

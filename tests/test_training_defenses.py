@@ -41,8 +41,8 @@ def test_a_killed_training_goes_on_to_the_same_result(name, epoch, tmp_path):
     calm, curve = fit([small(DEFENSES[name])])
     checkpoint = Checkpoint(tmp_path / "state.pt", seconds=0)
 
-    def kill(done, *_):
-        if done == epoch:
+    def kill(now):
+        if now.epoch == epoch:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -46,10 +46,14 @@ def craft(
         if sentence := data.missing(one):
             raise MissingDataError(sentence)
     child.decode(needed)
+    from benchmark.display import Display
+    from benchmark.work import Meter
     from poisons.store import Store
 
-    store, loaded = Store(space.poisons, chosen), data.load(part)
-    kept = store.poison(recipe, loaded)
+    with Display(0, as_json) as display:
+        meter = Meter({"stage": "craft", "label": recipe.text}, display)
+        store, loaded = Store(space.poisons, chosen, meter), data.load(part)
+        kept = store.poison(recipe, loaded)
     budget = kept.manifest["budget"]
     if ratio < 1:
         kept = store.purified(PurifiedRecipe(recipe, ratio, "all", (), seed), loaded)

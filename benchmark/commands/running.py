@@ -129,20 +129,23 @@ def retry(
 
 
 def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
-    """Say how far a grid is, from its files alone, and from SLURM's queue where there is one.
+    """Say how far a grid is, from its files alone, and from SLURM's queue where there is one; and what is done right now.
 
     Example: `bench status --grid quick`
     """
     from benchmark import driver
+    from benchmark.display import progress_text
 
     space = workspace_of(workspace)
     name, table = driver.choose(grid, selectors(seed=seed))
-    others = driver.besides(table, space)
+    others, progress = driver.besides(table, space), driver.progress(space)
     if as_json:
-        return print_json(driver.stands(name, table, space).counts() | {"besides": others})
+        return print_json(driver.stands(name, table, space).counts() | {"besides": others, "progress": progress})
     _print_status(name, driver.stands(name, table, space), as_json)
     for other, count in others.items():
         print(f"  besides, of {other}: {count} cells queued or running")
+    for event in progress:
+        print(f"  {progress_text(event)}")
 
 
 def _print_status(name: str, plan: Plan, as_json: bool) -> None:

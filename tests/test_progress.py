@@ -144,6 +144,7 @@ def test_every_stage_is_seen_to_move_from_everywhere(stage, executor, attack, de
         with on_a_terminal("attach", "--grid", str(grid), *where, environment=environment) as other:
             other.shows(shown)
         screen.process.kill()
+        screen.process.wait()
         wait_until(lambda: progress() == [])  # of the dead nothing is shown
 
 

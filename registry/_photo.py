@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from registry._steps import full_precision
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
@@ -129,7 +131,8 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
     kernel[1, 1] = 5
     kernel = (kernel / 13).expand(x.shape[1], 1, 3, 3)
     smooth = x.clone()
-    smooth[:, :, 1:-1, 1:-1] = F.conv2d(x, kernel, groups=x.shape[1])
+    with full_precision(x):
+        smooth[:, :, 1:-1, 1:-1] = F.conv2d(x, kernel, groups=x.shape[1])
     return blend(x, smooth, factor)
 
 
@@ -172,8 +175,9 @@ def warp(x: Tensor, matrix: Tensor, mode: str = "nearest") -> Tensor:
     theta[:, 1, 0] *= width / height
     theta[:, 0, 2] *= 2 / width
     theta[:, 1, 2] *= 2 / height
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)  # (B, H, W, 2)
-    return F.grid_sample(x, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    with full_precision(x):
+        grid = F.affine_grid(theta, list(x.shape), align_corners=False)  # (B, H, W, 2)
+        return F.grid_sample(x, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def jitter(x: Tensor, brightness_: float, contrast_: float, saturation_: float, hue_: float) -> Tensor:

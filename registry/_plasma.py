@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from registry._photo import each, uniform
+from registry._steps import full_precision
 
 
 def maps(x: Tensor, roughness: Tensor) -> Tensor:
@@ -21,8 +22,9 @@ def maps(x: Tensor, roughness: Tensor) -> Tensor:
         wide[:, :, ::2, ::2] = grid
         centre = (grid[:, :, :-1, :-1] + grid[:, :, 1:, :-1] + grid[:, :, :-1, 1:] + grid[:, :, 1:, 1:]) / 4
         wide[:, :, 1::2, 1::2] = (1 - scale) * centre + scale * torch.rand_like(centre)
-        around = F.conv2d(wide, plus, padding=1, groups=channels)
-        around /= F.conv2d(torch.ones_like(wide[:1]), plus, padding=1, groups=channels)  # 4 neighbours, 3 at the border
+        with full_precision(x):
+            around = F.conv2d(wide, plus, padding=1, groups=channels)
+            around /= F.conv2d(torch.ones_like(wide[:1]), plus, padding=1, groups=channels)  # 4 neighbours, 3 at the border
         wide[:, :, ::2, 1::2] = ((1 - scale) * around + scale * torch.rand_like(around))[:, :, ::2, 1::2]
         wide[:, :, 1::2, ::2] = ((1 - scale) * around + scale * torch.rand_like(around))[:, :, 1::2, ::2]
         grid, scale = wide, scale * roughness.view(-1, 1, 1, 1)

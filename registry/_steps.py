@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,11 @@ def unmoved(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Switch autocast off where `x` lies. Positions and colors need all digits of fp32, whatever the network computes in."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def sign_of_gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from registry._steps import full_precision
+
 View = Callable[[Tensor], Tensor]
 """Maps x, float32 (B, C, H, W) in [0, 1] units, to an image of the same shape; differentiable."""
 
@@ -71,7 +73,8 @@ def jitter_gray(x: Tensor, dice: torch.Generator | None, jitter: float = 0.8, gr
     jittered, grayed = _coin(x, jitter, dice), _coin(x, gray, dice)
     channels = x.shape[1]
     weights = torch.tensor(LUMA if channels == 3 else [1 / channels] * channels, device=x.device).view(1, -1, 1, 1)
-    turn = _hue_matrix(angle) if channels == 3 else None
+    with full_precision(x):
+        turn = _hue_matrix(angle) if channels == 3 else None
 
     def view(z: Tensor) -> Tensor:
         changed = (z * bright).clamp(0, 1)
@@ -80,7 +83,8 @@ def jitter_gray(x: Tensor, dice: torch.Generator | None, jitter: float = 0.8, gr
         if turn is not None:
             level = (changed * weights).sum(1, keepdim=True)
             changed = ((changed - level) * colour + level).clamp(0, 1)
-            changed = torch.einsum("bij,bjhw->bihw", turn, changed).clamp(0, 1)
+            with full_precision(z):
+                changed = torch.einsum("bij,bjhw->bihw", turn, changed).clamp(0, 1)
         z = torch.where(jittered, changed, z)
         return torch.where(grayed, (z * weights).sum(1, keepdim=True).expand_as(z), z)
 
@@ -101,8 +105,9 @@ def part_resized(x: Tensor, size: int, least: float) -> Tensor:
     centre_y = (torch.rand(count, device=x.device) * 2 - 1) * (1 - h)
     zero = torch.zeros_like(w)
     theta = torch.stack([torch.stack([w, zero, centre_x], 1), torch.stack([zero, h, centre_y], 1)], 1)  # (B, 2, 3)
-    grid = F.affine_grid(theta, [count, x.shape[1], size, size], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    with full_precision(x):
+        grid = F.affine_grid(theta, [count, x.shape[1], size, size], align_corners=False)
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def contrasted(x: Tensor, least: float) -> Tensor:
@@ -138,7 +143,8 @@ def resized_part(x: Tensor, dice: torch.Generator, least: float) -> View:
     columns, rows = (_samples(x, part.clamp(max=1), side, dice) for part, side in ((across, width), (down, height)))
 
     def view(z: Tensor) -> Tensor:
-        return rows @ z @ columns.mT
+        with full_precision(z):
+            return rows @ z @ columns.mT
 
     return view
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
+# how CUDA and its libraries say that the memory of the GPU is full, where torch's own allocator was not asked
+GPU_FULL = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 PAUSE = (0.2, 5.0)  # seconds between looks at stages that others hold: at first, and at most
 EMITTED = 0.5  # seconds between two events of progress, at least
 WRITTEN = 3.0  # seconds between two writings of progress, at least: the workspace may lie on a network
@@ -263,7 +265,7 @@ def failure_kind(error: Exception) -> str:
     from benchmark.train import DivergedError
     from poisons.store import BudgetError
 
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in GPU_FULL):
         return "gpu-memory"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
         return "out-of-memory"

@@ -7,6 +7,7 @@ import torch
 from conftest import tiny
 from torch import Tensor
 
+from benchmark.work import failure_kind
 from poisons.numerics import Numerics, seeded
 from registry import DEFENSES
 from registry._policies import operate
@@ -41,3 +42,21 @@ def test_a_view_is_the_same_whether_the_network_computes_in_bf16_or_not(name):
             views.append(VIEWS[name](x))
     assert views[1].dtype == torch.float32
     assert torch.equal(views[0], views[1])
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["allocator", "driver", "cudnn", "cublas"],
+)
+def test_every_way_of_saying_that_the_gpu_is_full_is_the_same_failure(error):
+    """A library that found no memory for its workspace was taken for an error of the entry at work."""
+    assert failure_kind(error) == "gpu-memory"

@@ -28,6 +28,7 @@ class Rule:
 ENDS: dict[str, Rule] = {
     "out-of-memory": Rule("the memory of the machine or of the job did not suffice", attempts=3, memory=2.0),
     "gpu-memory": Rule("the memory of the GPU did not suffice"),
+    "gpu-error": Rule("the GPU reported an error that ends its process; another process does the other cells", attempts=3),
     "time-limit": Rule("the job reached its time limit; a training goes on from its checkpoint", attempts=20, time=1.5),
     "node-failure": Rule("the machine of the job went down", attempts=5),
     "preempted": Rule("a more urgent job took the place, and SLURM did not start the job again", attempts=20),

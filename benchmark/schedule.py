@@ -27,7 +27,7 @@ from benchmark import provenance, slurm
 from benchmark.grid import Plan, Task
 from benchmark.runs import Part, Run
 from benchmark.slurm import Array, Profile, SlurmError
-from benchmark.work import AbandonedError, Emit, Event, array_task, work
+from benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
 from poisons.recipe import Recipe
 from registry import EntryError
 from registry._places import data_root
@@ -58,12 +58,15 @@ def inline(run: Run, workers: int, emit: Emit) -> None:
         work(run, run.tasks, "train", lambda event: emit(event | {"worker": 0}), device, lambda: not run.stopped, name="inline")
     except AbandonedError:
         raise KeyboardInterrupt from None
+    except LostDeviceError as error:
+        raise ExecutorError(f"{error}; the same command goes on with the other cells, --executor local by itself") from None
 
 
 def local(run: Run, workers: int, emit: Emit) -> None:
     """Start `workers` long-lived jobs on this machine that share the stages, spread over the GPUs where there are any.
 
-    A worker that was killed costs the cell it was training; the others go on, and what is left is started again.
+    A worker that was killed costs the cell it was training; the others go on, and what is left is started again. One that lost
+    its GPU ends in order, and another takes its place at once.
     """
     left = ROUNDS
     while open_tasks := [task for task in run.tasks if not run.settled(task)]:
@@ -88,21 +91,25 @@ def local(run: Run, workers: int, emit: Emit) -> None:
 
 
 def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
-    """Run workers to their end; return (cell, stage) of what they were doing when they ended."""
+    """Run workers to their end, replacing those that lost their GPU; return (cell, stage) of what others left unfinished."""
     import submitit
 
     gpus = visible_gpus(run.content["device"])
     os.environ.update(WORKER_ENVIRONMENT)
-    jobs = []
     sources = [run.folder / f"events-{secrets.token_hex(3)}.jsonl" for _ in range(workers)]
-    for number, source in enumerate(sources):
-        source.touch()
+
+    def start(number: int) -> Any:
         executor = submitit.LocalExecutor(folder=run.folder / "jobs")
         executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
         if gpus:
             executor.update_parameters(gpus_per_node=1, visible_gpus=[gpus[number % len(gpus)]])
         with _ignored_interrupts():
-            jobs.append(executor.submit(_worker, str(run.folder), str(source)))
+            return executor.submit(_worker, str(run.folder), str(sources[number]))
+
+    for source in sources:
+        source.touch()
+    jobs = [start(number) for number in range(workers)]
+    lost: set[int] = set()  # numbers of workers that lost their GPU
     offsets = [0] * workers
     progress: list[Event | None] = [None] * workers
     doing: dict[int, tuple[str, str]] = {}
@@ -120,7 +127,12 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
                         doing[number] = (event["cell"], event["stage"])
                     else:
                         doing.pop(number, None)
+                    if event["event"] == "lost":
+                        lost.add(number)
                     emit(event | {"worker": number})
+            for number in [number for number in lost if jobs[number].done()]:
+                lost.remove(number)
+                jobs[number], over = start(number), False
             if over:
                 return list(doing.values())
             time.sleep(0.1)
@@ -169,6 +181,9 @@ def _worker(folder: str, source: str) -> str:
             work(run, run.tasks, "train", emit, device, run.wanted, name=Path(source).stem)
         except AbandonedError:
             return "abandoned"
+        except LostDeviceError as error:
+            print(json.dumps({"event": "lost"}), file=events)
+            return str(error)
     return "done"
 
 

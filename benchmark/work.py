@@ -39,6 +39,8 @@ Emit = Callable[[Event], None]
 
 # how CUDA and its libraries say that the memory of the GPU is full, where torch's own allocator was not asked
 GPU_FULL = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+# errors after which a process can compute nothing more on the GPU; torch.AcceleratorError is most of them
+GPU_LOST = ("CUDA error", "Triton Error [CUDA]", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
 PAUSE = (0.2, 5.0)  # seconds between looks at stages that others hold: at first, and at most
 EMITTED = 0.5  # seconds between two events of progress, at least
 WRITTEN = 3.0  # seconds between two writings of progress, at least: the workspace may lie on a network
@@ -47,6 +49,10 @@ LOGGED = 60.0  # seconds between two lines of progress in a log
 
 class AbandonedError(BaseException):
     """The run is to stop; what is finished stays, the rest is left to the next run."""
+
+
+class LostDeviceError(BaseException):
+    """The GPU reported an error. Whatever this process asks of it from now on fails too."""
 
 
 class TimeLimitError(BaseException):
@@ -85,6 +91,7 @@ def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, a
 
     `name` is that of this process among those of the run. AbandonedError if `alive` says no; a TimeLimitError of the process
     becomes the failure of the cell it was busy with.
+    LostDeviceError when the failure of a cell is written down, but the process is of no use to the next.
     """
     from benchmark import cell
 
@@ -202,6 +209,7 @@ class _Worker:
             for other in self.run.tasks if self.run.detached else tasks:
                 if _shares(stage, other, task):
                     self._failed(other, error, f"{stage} {recipe.text}: ")
+            _leave_lost_device(error)
             return True
         self.emit(self.doing | {"event": "made", "seconds": time.perf_counter() - start, "path": str(made.path)})
         self.doing = {}
@@ -223,6 +231,7 @@ class _Worker:
             return self._idle()
         except Exception as error:
             self._failed(task, error)
+            _leave_lost_device(error)
             return
         self.run.records.write(record, replace=task.cell.id in self.run.redo)
         self.run.settle(task)
@@ -245,10 +254,20 @@ class _Worker:
         message = prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]
         if kind in ("out-of-memory", "gpu-memory"):
             message += "; fewer --workers, a smaller batch of the protocol or a smaller network need less"
+        if kind == "gpu-error":
+            message += "; with CUDA_LAUNCH_BLOCKING=1 the log names the line that caused it"
         if kind == "plug-in":
             message = f"{prefix}{type(error).__name__}: {str(error).strip()}"[:500]
         self.run.fail(task, kind, message, str(log))
         self.emit({"event": "failed", "cell": task.cell.id, "label": task.cell.label, "kind": kind, "message": message})
+
+
+def _leave_lost_device(error: Exception) -> None:
+    """Raise LostDeviceError if nothing can be computed on the GPU any more."""
+    from poisons.store import first_line
+
+    if failure_kind(error) == "gpu-error":
+        raise LostDeviceError(f"the GPU reported an error: {first_line(error)}") from error
 
 
 def _shares(stage: str, one: Task, other: Task) -> bool:
@@ -259,7 +278,7 @@ def _shares(stage: str, one: Task, other: Task) -> bool:
 
 
 def failure_kind(error: Exception) -> str:
-    """Name the end of a cell: out-of-memory, gpu-memory, disk, diverged, budget, or plug-in for all else."""
+    """Name the end of a cell: out-of-memory, gpu-memory, gpu-error, disk, diverged, budget, or plug-in for all else."""
     import torch
 
     from benchmark.train import DivergedError
@@ -267,6 +286,8 @@ def failure_kind(error: Exception) -> str:
 
     if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in GPU_FULL):
         return "gpu-memory"
+    if isinstance(error, torch.AcceleratorError) or any(words in str(error) for words in GPU_LOST):
+        return "gpu-error"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
         return "out-of-memory"
     if _is_of_the_disk(error):
@@ -310,8 +331,9 @@ def array_task(folder: str, number: int) -> str:
     except AbandonedError:
         (run.folder / "ended" / str(number)).touch()
         return _said("stopped")
-    except TimeLimitError as error:
-        if rank == "0" and not _requeued():
+    except (TimeLimitError, LostDeviceError) as error:
+        kind = "time-limit" if isinstance(error, TimeLimitError) else "gpu-error"
+        if rank == "0" and not _requeued(ENDS[kind].attempts):
             (run.folder / "ended" / str(number)).touch()
         return _said(str(error))
     finally:
@@ -362,10 +384,10 @@ def _signals(run: Run, minutes: int) -> Any:
             signal.signal(number, old)
 
 
-def _requeued() -> bool:
-    """Ask SLURM to start this job again, where `scontrol` exists on its machine and the job was not started too often."""
+def _requeued(attempts: int) -> bool:
+    """Ask SLURM to start this job again, where `scontrol` exists on its machine; `attempts` starts in all."""
     restarts, number = int(os.environ.get("SLURM_RESTART_COUNT", "0")), os.environ.get("SLURM_JOB_ID", "")
-    if restarts + 1 >= ENDS["time-limit"].attempts:
+    if restarts + 1 >= attempts:
         return False
     try:
         done = subprocess.run(["scontrol", "requeue", number], capture_output=True, timeout=60, check=False)  # noqa: S603, S607

@@ -1,17 +1,24 @@
 """What goes wrong on a GPU alone, shown without one: autocast of the CPU, spies, a compiler that only counts."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import plug_in, tiny
+from test_cluster import planned, submitted
 from torch import Tensor
 
+from benchmark import work
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, seeded
 from registry import DEFENSES
 from registry._policies import operate
 from registry._views import contrast, contrasted, jitter_gray, part_resized
+from results import Records
 
 # Views
 
@@ -60,3 +67,103 @@ def test_a_view_is_the_same_whether_the_network_computes_in_bf16_or_not(name):
 def test_every_way_of_saying_that_the_gpu_is_full_is_the_same_failure(error):
     """A library that found no memory for its workspace was taken for an error of the entry at work."""
     assert failure_kind(error) == "gpu-memory"
+
+
+FAULTY = '''
+import os
+from dataclasses import dataclass
+from pathlib import Path
+import torch
+from registry import Defense
+
+def sign(name):
+    with Path(os.environ["SIGNED"]).open("a") as file:
+        print(name, os.getpid(), file=file)
+
+@dataclass(frozen=True)
+class Faulty(Defense):
+    """Makes the GPU report an error, as an index out of range does in a kernel."""
+    number: int = 0
+    def augment(self, x, y):
+        sign("faulty")
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered\\nCompile with TORCH_USE_CUDA_DSA")
+
+@dataclass(frozen=True)
+class Sound(Defense):
+    """Changes nothing."""
+    def configure(self, protocol):
+        sign("sound")
+        return protocol
+'''
+POINTS = "[bench.defenses]\nfaulty = faulty_plugin:Faulty\nsound = faulty_plugin:Sound\n"
+TWO_FAULTS = ["run", "--dataset", "digits(per_class=5,test_per_class=2)", "--scale", "0.1"]
+TWO_FAULTS += ["--defense", "faulty,faulty(number=1),sound"]
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch) -> Path:
+    """Install the defenses above for processes that tests start; return the file that they sign with their process."""
+    plug_in(tmp_path / "site", "faulty-plugin", FAULTY, POINTS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    monkeypatch.setenv("SIGNED", str(tmp_path / "signed"))
+    return tmp_path / "signed"
+
+
+def run_bench(*arguments: str, workspace: Path) -> subprocess.CompletedProcess[str]:
+    """Run `bench` in a process of its own, which sees the plug-ins."""
+    command = [str(Path(sys.executable).parent / "bench"), *arguments, "--workspace", str(workspace)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_after_an_error_of_the_gpu_another_process_takes_the_next_cell(faulty, tmp_path):
+    """A device-side assert leaves nothing usable in its process: within seconds all cells of the worker had failed."""
+    assert run_bench(*TWO_FAULTS, "--workers", "1", workspace=tmp_path).returncode == 3
+    signed = [line.split() for line in faulty.read_text().splitlines()]
+    assert [name for name, _ in signed] == ["faulty", "faulty", "sound"]
+    assert len({process for _, process in signed}) == 3, "a process for each, since the two before had lost the GPU"
+    records = Records(tmp_path / "results/records")
+    assert [failure.kind for failure in records.failures()] == ["gpu-error", "gpu-error"]
+    assert "CUDA error: device-side assert triggered; with CUDA_LAUNCH_BLOCKING=1" in next(records.failures()).message
+    assert len(records.ids()) == 1
+    assert not list((records.folder / ".leases").glob("*")), "the cells are free again"
+
+
+def test_in_the_process_of_the_command_an_error_of_the_gpu_is_one_sentence(faulty, tmp_path):
+    """`inline` has no other process to go on in; what is left waits for the same command."""
+    done = run_bench(*TWO_FAULTS, "--executor", "inline", workspace=tmp_path)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert "the GPU reported an error: CUDA error: device-side assert triggered; the same command goes on" in done.stderr
+    assert [failure.kind for failure in Records(tmp_path / "results/records").failures()] == ["gpu-error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), "gpu-error"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"), "gpu-error"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "gpu-error"),
+        (RuntimeError("Triton Error [CUDA]: device-side assert triggered"), "gpu-error"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), "plug-in"),
+    ],
+    ids=["cuda", "cublas", "cudnn", "triton", "unsupported"],
+)
+def test_what_a_process_does_not_survive_is_told_from_what_an_entry_did_wrong(error, kind):
+    """Ending a process for each error of an entry would cost seconds a cell; going on after these costs all cells."""
+    assert failure_kind(error) == kind
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_job_of_slurm_that_lost_its_gpu_is_started_again_three_times_in_all(taken, tmp_path, monkeypatch):
+    """On another node the GPU may be a sound one; where SLURM does not start it again, `bench run` submits what is left."""
+    run, _ = submitted(*planned(tmp_path, seed=[0, 1]))
+    asked = []
+
+    def lost(*_):
+        raise work.LostDeviceError("the GPU reported an error: CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(work, "work", lost)
+    monkeypatch.setattr(work, "_complaints", lambda *_: [])
+    monkeypatch.setattr(work, "_requeued", lambda attempts: asked.append(attempts) or taken)
+    assert work.array_task(str(run.folder), 0).startswith("the GPU reported an error")
+    assert asked == [3]
+    assert (run.folder / "ended" / "0").exists() is not taken

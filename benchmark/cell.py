@@ -73,7 +73,8 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     measurement = Measurement(task, store, whole, training, poison) if task.analysis else None
     victim, curve, checkpoint = None, Curve(), None
     if task.needs & {"network", "epochs"}:
-        name = f"{cell.id}-{provenance.tree()[:16]}.pt"  # of other code: begun anew
+        # of other code, another kind of device or other numerics: begun anew
+        name = f"{cell.id}-{provenance.tree()[:16]}-{_numerics(task, device).on(device)}.pt"
         checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
         start = Spent.now()
         unpoisoned = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
@@ -114,6 +115,11 @@ def recipe(task: Task) -> Protocol:
     return protocol.varied(protocol.per_architecture.get(task.architecture.name, {}))
 
 
+def _numerics(task: Task, device: str) -> Numerics:
+    protocol = recipe(task)
+    return Numerics.choose(device, protocol.precision, protocol.threads)
+
+
 def _victim(
     task: Task,
     training: ImageSet,
@@ -128,10 +134,9 @@ def _victim(
 
     `unpoisoned` is the training set image by image before it was poisoned.
     """
-    protocol = recipe(task)
+    protocol, numerics = recipe(task), _numerics(task, device)
     defenses: list[Defense] = [part.build() for part in task.defense]
     info = training.info
-    numerics = Numerics.choose(device, protocol.precision, protocol.threads)
     judged = task.cell.model_copy(update={"measure": "accuracy"})
     with seeded(int(judged.id, 16) >> 1, numerics, device):
         side = protocol.input_size or info.shape[1]

@@ -92,12 +92,12 @@ class Checkpoint:
         torch.save(state, scratch)
         scratch.replace(self.path)
 
-    def load(self, device: str) -> dict[str, Any] | None:
-        """Return the last state; None if there is none or it cannot be read."""
+    def load(self) -> dict[str, Any] | None:
+        """Return the last state, on the CPU; None if there is none or it cannot be read."""
         if not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception:  # a damaged checkpoint costs time, nothing else
             return None
         return state
@@ -300,7 +300,8 @@ class Training:
         """Train to the end, judging on `test` as often as the protocol says; None: nothing is judged, there are no classes."""
         self.report = report
         began = Spent.now()
-        if checkpoint is not None and (state := checkpoint.load(self.device)) is not None:
+        state = checkpoint.load() if checkpoint is not None else None
+        if state is not None and state.get("computed") == self.numerics.on(self.device):
             self._resume(state)
         saved = time.monotonic()
         while self.step < self.total:
@@ -396,6 +397,7 @@ class Training:
 
     def _state(self) -> dict[str, Any]:
         return {
+            "computed": self.numerics.on(self.device),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),

@@ -34,6 +34,11 @@ class Numerics:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(precision, False, (threads or cores) if device == "cpu" else 1)
 
+    def on(self, device: str) -> str:
+        """Name what the digits of a result hang on, for checkpoints: `cuda-bf16-1`, or `cuda-bf16-1-compiled`."""
+        words = [device.partition(":")[0], self.dtype, str(self.threads)]
+        return "-".join([*words, "compiled"] if self.compile else words)
+
     @classmethod
     def for_set(cls, device: str, train: ImageSet) -> Numerics:
         """The numerics of crafting and purifying, which no protocol decides."""

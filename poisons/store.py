@@ -174,10 +174,10 @@ class Store:
         kept = self.poison(parent, own, wait)
         return Parent(own.train, kept.images, promise(parent)), kept.checksum
 
-    def _job(self, recipe: Recipe, parents: tuple[Parent, ...] = ()) -> Job:
+    def _job(self, recipe: Recipe, numerics: Numerics, parents: tuple[Parent, ...] = ()) -> Job:
         folder = self._checkpoints(recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        return Job(self.device, recipe.stage_seed, self.progress, folder, parents)
+        return Job(self.device, recipe.stage_seed, self.progress, folder, parents, numerics.on(self.device))
 
     def _craft(
         self, recipe: PoisonRecipe, data: Data, scratch: Path, wait: bool, given: Attack | None = None
@@ -186,11 +186,12 @@ class Store:
         attack.applies(data.train.info)
         budget = promise(recipe)  # refuses a wrong radius before any work
         family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]
-        clean, job = data.train, self._job(recipe, tuple(parent for parent, _ in family))
+        clean, numerics = data.train, Numerics.for_set(self.device, data.train)
+        job = self._job(recipe, numerics, tuple(parent for parent, _ in family))
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
         reserve(scratch / "images.npy")
-        numerics, spent, done = Numerics.for_set(self.device, clean), 0.0, 0
+        spent, done = 0.0, 0
         with seeded(recipe.stage_seed, numerics, self.device):
             for where, delta in _slices(attack.craft(clean, job), len(clean)):
                 if where.start != done:
@@ -215,7 +216,8 @@ class Store:
 
     def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
         before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
-        job, numerics = self._job(recipe), Numerics.for_set(self.device, before)
+        numerics = Numerics.for_set(self.device, before)
+        job = self._job(recipe, numerics)
         after = before
         with seeded(recipe.stage_seed, numerics, self.device):
             for job.part, part in enumerate(recipe.purifiers):

@@ -194,8 +194,11 @@ class Job:
         on_progress: Callable[[int, int], None] | None = None,
         folder: Path | None = None,
         parents: tuple[Parent, ...] = (),
+        numerics: str = "",
     ) -> None:
+        """`numerics` names the precision and threads that an entry computes with; only the same go on from a checkpoint."""
         self.parents = parents
+        self._computed = numerics or device.partition(":")[0]
         self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
         self.notes: dict[str, float] = {}
         self.kept: dict[str, np.ndarray] = {}
@@ -231,27 +234,33 @@ class Job:
 
         if self._checkpoint is not None:
             scratch = self._checkpoint.with_suffix(".tmp")
-            torch.save({"state": state} | asdict(self.spent), scratch)
+            torch.save({"state": state, "computed": self._computed} | asdict(self.spent), scratch)
             scratch.replace(self._checkpoint)
 
     @property
     def _checkpoint(self) -> Path | None:
-        return self._folder / f"checkpoint{self.part or ''}.pt" if self._folder is not None else None
+        return self._folder / f"checkpoint{self.part or ''}-{self._computed}.pt" if self._folder is not None else None
 
     def load(self) -> dict[str, Any] | None:
-        """Return what `save` kept last; None if there is nothing, or nothing that can be read."""
+        """Return what `save` kept last, on the CPU; None if there is nothing, or nothing that can be taken up.
+
+        Random numbers and digits of another kind of device, or of other numerics, would go on to a result of neither.
+        """
         import torch
 
         path = self._checkpoint
         if path is None or not path.exists():
             return None
         try:
-            found: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
-            state, before = found["state"], Spent(float(found["seconds"]), float(found["cpu_seconds"]))
+            found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            state, before = dict(found["state"]), Spent(float(found["seconds"]), float(found["cpu_seconds"]))
+            computed = found["computed"]
         except Exception:  # damaged, or of an older program: that costs time, nothing else
             return None
+        if computed != self._computed:
+            return None
         self._began, self._before = Spent.now(), before
-        return dict(state)
+        return state
 
     def empty(self, shape: Sequence[int], kind: torch.dtype) -> Tensor:
         """Return a uint8 or float32 tensor on the CPU to fill with a result, mapped to a file if it is large. OSError."""

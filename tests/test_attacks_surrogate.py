@@ -94,7 +94,7 @@ def killed_and_resumed(attack, clean: ImageSet, folder, monkeypatch, after: int)
         torch.manual_seed(0)
         with pytest.raises(Killed):
             whole(attack.craft(clean, Job(on_progress=dies, folder=folder)), clean)
-        assert (folder / "checkpoint.pt").exists()
+        assert (folder / "checkpoint-cpu.pt").exists()
         torch.manual_seed(0)
         second: list[int] = []
         made = whole(attack.craft(clean, Job(on_progress=lambda done, total: second.append(done), folder=folder)), clean)

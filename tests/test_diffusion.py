@@ -182,7 +182,7 @@ def test_a_process_that_dies_goes_on_to_the_same_images(name, tmp_path, monkeypa
 
         with pytest.raises(KeyboardInterrupt):
             purify(defense, train, Job(seed=0, folder=tmp_path, on_progress=dies))
-    assert (tmp_path / "checkpoint.pt").exists()
+    assert (tmp_path / "checkpoint-cpu.pt").exists()
     told = []
     again = purify(defense, train, Job(seed=0, folder=tmp_path, on_progress=lambda done, total: told.append((done, total))))
     assert torch.equal(again, whole) and len(told) == 2 and told[-1][0] == told[-1][1]

@@ -12,10 +12,11 @@ from conftest import plug_in, tiny
 from test_cluster import planned, submitted
 from torch import Tensor
 
-from benchmark import work
+from benchmark import cell, provenance, work
+from benchmark.train import Checkpoint, Training
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, seeded
-from registry import DEFENSES
+from registry import ARCHITECTURES, DEFENSES, Job, Protocol
 from registry._policies import operate
 from registry._views import contrast, contrasted, jitter_gray, part_resized
 from results import Records
@@ -167,3 +168,60 @@ def test_a_job_of_slurm_that_lost_its_gpu_is_started_again_three_times_in_all(ta
     assert work.array_task(str(run.folder), 0).startswith("the GPU reported an error")
     assert asked == [3]
     assert (run.folder / "ended" / "0").exists() is not taken
+
+
+# Checkpoints
+
+
+def checkpoints_of_both(folder: Path, device: str = "cpu", dtype: str = "fp32") -> tuple[Job, Training, Checkpoint]:
+    """Return a crafting and a training that keep their state in `folder`, as they are on a device."""
+    data = tiny(16)
+    numerics = Numerics(dtype)
+    with seeded(0, numerics):
+        training = Training(ARCHITECTURES["small-cnn"](4), data, Protocol(epochs=2, batch=16), (), "cpu", numerics)
+    training.device = device
+    return Job(device, folder=folder, numerics=numerics.on(device)), training, Checkpoint(folder / "victim.pt", seconds=0)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cuda", "fp32"), ("cuda:1", "bf16"), ("cpu", "bf16")])
+def test_a_checkpoint_of_another_device_or_precision_is_not_taken_up(device, dtype, tmp_path, monkeypatch):
+    """A crafting died of it each time it was tried; a victim went on in silence, half of it computed on a CPU in fp32."""
+    epochs, data = [], tiny(16)
+    job, training, checkpoint = checkpoints_of_both(tmp_path)
+    job.save({"loop": 1})
+    checkpoint.save(training._state() | {"seconds": 1.0})
+    assert job.load() == {"loop": 1}
+    other_job, other, _ = checkpoints_of_both(tmp_path, device, dtype)
+    assert other_job.load() is None
+    (tmp_path / "checkpoint-cpu-fp32-1.pt").rename(tmp_path / f"checkpoint-{other.numerics.on(device)}.pt")
+    assert other_job.load() is None, "its name alone is not trusted"
+    monkeypatch.setattr(other, "_resume", epochs.append)
+    monkeypatch.setattr(other, "total", 0)  # nothing is trained, there may be no such device here
+    other.run(data, None, checkpoint)
+    assert not epochs
+    monkeypatch.setattr(training, "_resume", epochs.append)
+    monkeypatch.setattr(training, "total", 0)
+    training.run(data, None, checkpoint)
+    assert [state["seconds"] for state in epochs] == [1.0]
+
+
+def test_checkpoints_of_a_cell_are_named_by_what_computes_them(tmp_path, monkeypatch):
+    """Two machines that take turns on a cell do not undo each other's work."""
+    places = []
+    (task,) = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], protocol=["quick@0.1"])[1].to_run
+    monkeypatch.setattr(cell, "Checkpoint", lambda path: places.append(path) or Checkpoint(path))
+    cell.run(task, cell.open_store(tmp_path / "store", "cpu", None), None, tmp_path)
+    assert places[0].name == f"{task.cell.id}-{provenance.tree()[:16]}-cpu-fp32-1.pt"
+    assert Numerics("bf16", True, 1).on("cuda:3") == "cuda-bf16-1-compiled"
+
+
+def test_a_checkpoint_is_read_into_the_memory_of_the_cpu(tmp_path, monkeypatch):
+    """Rows to train on index labels on the CPU, the noise of a whole set does not fit a GPU, and generators live here."""
+    places = []
+    job, _, checkpoint = checkpoints_of_both(tmp_path, "cuda")
+    job.save({"loop": torch.zeros(1)})
+    checkpoint.save({"kept": torch.zeros(1)})
+    read = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **named: places.append(named["map_location"]) or read(*args, **named))
+    assert job.load() is not None and checkpoint.load() is not None
+    assert places == ["cpu", "cpu"]

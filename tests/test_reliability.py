@@ -377,7 +377,7 @@ def test_nothing_of_ours_is_run_by_reading(tmp_path):
 
 def test_a_damaged_checkpoint_of_a_poison_costs_time_alone(tmp_path):
     """It lies in the workspace as everything else, and may be cut, or of an older program."""
-    path = tmp_path / "checkpoint.pt"
+    path = tmp_path / "checkpoint-cpu.pt"
     Job(folder=tmp_path).save({"loop": torch.zeros(3)})
     whole = path.read_bytes()
     assert torch.equal(Job(folder=tmp_path).load()["loop"], torch.zeros(3))

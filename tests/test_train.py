@@ -177,7 +177,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_the_same(tmp_pat
     assert go(lambda now: seen.append(now.epoch), checkpoint) == calm
     assert sorted(set(seen)) == [3, 4, 5], "it went on, it did not begin anew"
     training = Training(ARCHITECTURES["small-cnn"](4), data, protocol, [], "cpu", Numerics())
-    training._resume(checkpoint.load("cpu") | {"hooks": []})
+    training._resume(checkpoint.load() | {"hooks": []})
     assert training.earlier.seconds > 0 and training.earlier.cpu_seconds > 0, "what the process that died spent counts"
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
     assert go(None, checkpoint) == calm, "a torn checkpoint costs time, nothing else"

@@ -94,7 +94,7 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
     """Run workers to their end, replacing those that lost their GPU; return (cell, stage) of what others left unfinished."""
     import submitit
 
-    gpus = visible_gpus(run.content["device"])
+    gpus = names_of_gpus(visible_gpus(run.content["device"]))
     os.environ.update(WORKER_ENVIRONMENT)
     sources = [run.folder / f"events-{secrets.token_hex(3)}.jsonl" for _ in range(workers)]
 
@@ -102,7 +102,8 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
         executor = submitit.LocalExecutor(folder=run.folder / "jobs")
         executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
         if gpus:
-            executor.update_parameters(gpus_per_node=1, visible_gpus=[gpus[number % len(gpus)]])
+            executor.update_parameters(gpus_per_node=1)
+            executor.parameters["visible_gpus"] = [gpus[number % len(gpus)]]  # `update_parameters` takes numbers alone
         with _ignored_interrupts():
             return executor.submit(_worker, str(run.folder), str(sources[number]))
 
@@ -313,6 +314,15 @@ def visible_gpus(device: str) -> list[int]:
     if name != "cuda":
         return []
     return [int(number)] if number else list(range(gpu_count()))
+
+
+def names_of_gpus(numbers: Sequence[int]) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES of a worker has to say: numbers count the GPUs that this process sees, not all."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is None:
+        return [str(number) for number in numbers]
+    names = seen.split(",")
+    return [names[number].strip() for number in numbers]
 
 
 def cores() -> int:

@@ -12,7 +12,8 @@ from conftest import plug_in, tiny
 from test_cluster import planned, submitted
 from torch import Tensor
 
-from benchmark import cell, provenance, work
+from benchmark import cell, provenance, schedule, work
+from benchmark.runs import Run
 from benchmark.train import Checkpoint, Training
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, seeded
@@ -225,3 +226,34 @@ def test_a_checkpoint_is_read_into_the_memory_of_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *args, **named: places.append(named["map_location"]) or read(*args, **named))
     assert job.load() is not None and checkpoint.load() is not None
     assert places == ["cpu", "cpu"]
+
+
+# Which GPU a worker sees
+
+
+@pytest.mark.parametrize(
+    ("seen", "device", "expected"),
+    [
+        (None, "cuda", ["0", "1", "0"]),
+        ("3,5", "cuda", ["3", "5", "3"]),
+        ("3,5", "cuda:1", ["5", "5", "5"]),
+        ("GPU-8f, MIG-41", "cuda", ["GPU-8f", "MIG-41", "GPU-8f"]),
+    ],
+)
+def test_workers_see_the_gpus_that_the_command_sees(seen, device, expected, tmp_path, monkeypatch):
+    """Workers were given our numbers as if they were the machine's: the job that was assigned GPU 3 computed on GPU 0."""
+    space, made = planned(tmp_path, seed=[0, 1, 2])
+    run = Run.create(space, Records(space.records), made, device, False)
+    started = []
+
+    def controller(cuda_devices, **_):
+        started.append(cuda_devices)
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr("submitit.local.local.start_controller", controller)
+    monkeypatch.setattr(schedule, "gpu_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert schedule._local_round(run, 3, lambda event: None) == []
+    assert started == expected

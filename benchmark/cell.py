@@ -52,8 +52,10 @@ def purify(task: Task, store: Store, wait: bool) -> Kept:
 
 def run(task: Task, store: Store, report: Report | None = None, checkpoints: Path | None = None) -> Record:
     """Run a cell to its record; stages that are there already are read, a training that was killed goes on."""
-    whole = load(task)
     cell, device = task.cell, store.device
+    if device.startswith("cuda") and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats(device)
+    whole = load(task)
     spent: dict[str, Spent] = {}
     note = poison = None
     if task.needs_poison:
@@ -167,7 +169,7 @@ def _metrics(curve: Curve) -> dict[str, Any]:
 
 
 def _peak_memory(device: str) -> int:
-    """Bytes: of the GPU where there is one, else of this process since it started."""
+    """Bytes: of the GPU since the cell began where there is one, else of this process since it started."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":

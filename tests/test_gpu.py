@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from benchmark import cell, provenance, schedule, work
 from benchmark.runs import Run
-from benchmark.train import Checkpoint, Training
+from benchmark.train import Checkpoint, Curve, Training
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, DEFENSES, Job, Protocol
@@ -257,3 +258,25 @@ def test_workers_see_the_gpus_that_the_command_sees(seen, device, expected, tmp_
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
     assert schedule._local_round(run, 3, lambda event: None) == []
     assert started == expected
+
+
+# What one cell leaves to the next
+
+
+def test_the_peak_memory_of_a_cell_is_its_own(tmp_path, monkeypatch):
+    """A worker's small cells had the peak of the largest before them, and plans of memory follow what records say."""
+    card = {"allocated": 0, "peak": 0}
+
+    def victim(task, *_):
+        card["allocated"] = {0: 900, 1: 70}[task.cell.seed]  # bytes
+        card["peak"] = max(card["peak"], card["allocated"])
+        return SimpleNamespace(earlier=Spent(), numerics=Numerics(), protocol=Protocol()), Curve([1.0], [0.5], [0.5], [1.0])
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: card.update(peak=0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: card["peak"])
+    monkeypatch.setattr(provenance, "device_name", lambda device: "cuda: a card")
+    monkeypatch.setattr(cell, "_victim", victim)
+    tasks = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], seed=[0, 1])[1].to_run
+    records = [cell.run(task, cell.open_store(tmp_path / "store", "cuda", None)) for task in tasks]
+    assert [record.peak_memory for record in records] == [900, 70]

@@ -47,19 +47,34 @@ class Numerics:
 
 @contextmanager
 def seeded(seed: int, numerics: Numerics, device: str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators and pin the thread count; put both back afterwards."""
+    """Seed torch's global generators, pin the thread count and the kernels of a GPU; put all of it back afterwards."""
     threads = torch.get_num_threads()
     devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), _exact():
         torch.manual_seed(seed)
         torch.set_num_threads(numerics.threads)
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Let fp32 mean fp32 on a GPU, in products as in convolutions, and choose the same kernels in every run.
+
+    Some images switch TF32 on by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE. It is never used, so that records need not say so.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
+    tf32_in_convolutions, tf32_in_products = cudnn.allow_tf32, products.allow_tf32
+    cudnn.benchmark, cudnn.deterministic = False, True
+    cudnn.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
+        cudnn.allow_tf32, products.allow_tf32 = tf32_in_convolutions, tf32_in_products
 
 
 def can_compile(device: str) -> bool:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -280,3 +281,20 @@ def test_the_peak_memory_of_a_cell_is_its_own(tmp_path, monkeypatch):
     tasks = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], seed=[0, 1])[1].to_run
     records = [cell.run(task, cell.open_store(tmp_path / "store", "cuda", None)) for task in tasks]
     assert [record.peak_memory for record in records] == [900, 70]
+
+
+# Numerics
+
+
+def test_fp32_means_fp32_in_products_too_and_settings_are_put_back():
+    """Where an environment allows TF32, matrix products of a run in fp32 had ten bits."""
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = products.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    with seeded(0, Numerics()):
+        products.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = True  # as an environment may have it
+        with seeded(0, Numerics()):
+            assert not products.allow_tf32 and not cudnn.allow_tf32
+            assert cudnn.deterministic and not cudnn.benchmark
+        assert products.allow_tf32 and cudnn.allow_tf32 and cudnn.benchmark
+    assert (products.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == before
+    assert asdict(Numerics()) == {"dtype": "fp32", "compile": False, "threads": 1}, "what records have said so far"

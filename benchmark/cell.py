@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -107,6 +108,13 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         poison=note,
         **provenance.stamp(task),
     )
+
+
+def release(device: str) -> None:
+    """Free what a stage left behind: networks and sets that refer to each other in circles, and the GPU's cached memory."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def recipe(task: Task) -> Protocol:

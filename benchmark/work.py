@@ -109,6 +109,7 @@ def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, a
                 raise AbandonedError
             if worker.one_stage(tasks, stage):
                 pause = PAUSE[0]
+                cell.release(device)
             else:
                 time.sleep(pause)
                 pause = min(1.5 * pause, PAUSE[1])

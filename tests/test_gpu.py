@@ -1,8 +1,10 @@
 """What goes wrong on a GPU alone, shown without one: autocast of the CPU, spies, a compiler that only counts."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -298,3 +300,33 @@ def test_fp32_means_fp32_in_products_too_and_settings_are_put_back():
         assert products.allow_tf32 and cudnn.allow_tf32 and cudnn.benchmark
     assert (products.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == before
     assert asdict(Numerics()) == {"dtype": "fp32", "compile": False, "threads": 1}, "what records have said so far"
+
+
+def test_a_network_does_not_outlive_its_cell(tmp_path, monkeypatch):
+    """Model, optimizer and resident set refer to each other in circles: the next cell found the GPU full."""
+    trained, alive = [], []
+
+    class Remembered(Training):
+        def __init__(self, *arguments):
+            alive.append([victim() is not None for victim in trained])
+            super().__init__(*arguments)
+            trained.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(cell, "Training", Remembered)
+    space, made = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], protocol=["quick@0.1"], seed=[0, 1])
+    run = Run.create(space, Records(space.records), made, "cpu", False)
+    gc.disable()
+    try:
+        work.work(run, run.tasks, "train", lambda event: None, "cpu", lambda: True)
+    finally:
+        gc.enable()
+    assert alive == [[], [False]] and trained[1]() is None
+
+
+def test_a_gpu_is_given_back_what_is_only_cached(monkeypatch):
+    """Other workers of the same GPU measure what is free."""
+    freed = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    cell.release("cuda")
+    cell.release("cpu")
+    assert freed == [True]

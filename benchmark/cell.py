@@ -111,7 +111,12 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
 
 
 def release(device: str) -> None:
-    """Free what a stage left behind: networks and sets that refer to each other in circles, and the GPU's cached memory."""
+    """Free what a stage left behind: networks and sets that refer to each other in circles, and the GPU's cached memory.
+
+    Compiled graphs too: they are counted by the code that they come from, most of which all networks share.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()

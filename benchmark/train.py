@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wa
 EVALUATED = 250  # test images judged at once
 RESIDENT = 0.4  # part of a GPU's free memory that a training set may take; larger ones are streamed
 COPIED = 1 << 31  # bytes of a training set up to which a CPU keeps a copy in the order that it likes best
+GRAPHS = 64  # that the code of a network may be compiled to in one cell; a defense doubles those of plain training, 2
 AHEAD = 2  # batches that are prepared while one is trained on
 
 
@@ -184,7 +186,7 @@ class Training:
         self.numerics = replace(numerics, compile=numerics.compile or self._pays_to_compile(plain))
         self.bf16 = numerics.dtype == "bf16"
         if self.numerics.compile:
-            net.compile(dynamic=False)  # in place: names of weights, features and layers stay
+            _compile(net)
         starting = [defense for defense in defenses if type(defense).start is not Defense.start]
         self.optimizer = _optimizer(self.model, protocol, self.layers if starting else None)
         self.schedule = _schedule(self.optimizer, protocol, self.total, self.per_epoch)
@@ -248,7 +250,7 @@ class Training:
         data = self.train if of is None else of
         training = self.model.training
         self.model.eval()
-        with torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
+        with self._eager(), torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
             for part in rows.cpu().split(EVALUATED):
                 x = fit(data.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
                 seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
@@ -386,7 +388,8 @@ class Training:
         def tell(images: int) -> None:
             self._tell(self.epoch - 1, images / len(test))
 
-        accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16, tell)
+        with self._eager():
+            accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16, tell)
         if not math.isfinite(loss):
             raise DivergedError(f"the test loss was {loss} after epoch {self.epoch}")
         if self.judge_every > 1:
@@ -394,6 +397,10 @@ class Training:
         self.curve.test_acc.append(accuracy)
         self.curve.test_loss.append(loss)
         self.curve.shifts = shifts
+
+    def _eager(self) -> AbstractContextManager[Any]:
+        """Judge without compiling: two more graphs would cost a minute each, for few of the passes."""
+        return torch.compiler.set_stance("force_eager") if self.numerics.compile else nullcontext()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -498,6 +505,18 @@ def evaluate(
                 tell(where.stop)
     shifts = [count / len(test) for count in counts.tolist()]
     return shifts[0], float(loss) / len(test), shifts
+
+
+def _compile(net: nn.Module) -> None:
+    """Compile in place, so that names of weights, features and layers stay.
+
+    Beyond its limit torch goes on without compiling, by a warning alone; here it raises, so that a record is right.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = GRAPHS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    net.compile(dynamic=False)
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch._dynamo
 from conftest import plug_in, tiny
 from test_cluster import planned, submitted
 from torch import Tensor
 
 from benchmark import cell, provenance, schedule, work
 from benchmark.runs import Run
-from benchmark.train import Checkpoint, Curve, Training
+from benchmark.train import Checkpoint, Curve, Training, train
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, DEFENSES, Job, Protocol
@@ -330,3 +331,52 @@ def test_a_gpu_is_given_back_what_is_only_cached(monkeypatch):
     cell.release("cuda")
     cell.release("cpu")
     assert freed == [True]
+
+
+# Compiled networks
+
+
+@pytest.fixture
+def graphs(monkeypatch) -> list[torch.fx.GraphModule]:
+    """Compile with a compiler that only keeps what it is given."""
+    found: list[torch.fx.GraphModule] = []
+
+    def compiler(graph, inputs):
+        found.append(graph)
+        return graph.forward
+
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **named: compiled(self, backend=compiler, **named))
+    limits = torch._dynamo.config
+    with limits.patch(recompile_limit=limits.recompile_limit, fail_on_recompile_limit_hit=False):
+        yield found
+    torch.compiler.reset()
+
+
+def train_compiled(size: int) -> None:
+    """Train on 24 images of a size, a full batch and half of one, and judge them."""
+    data = tiny(24, shape=(3, size, size))
+    with seeded(0, Numerics()):
+        net = ARCHITECTURES["small-cnn"](4, 3, size)
+        train(net, data, data, Protocol(epochs=2, batch=16, lr=0.01), numerics=Numerics(compile=True))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, when it first compiles
+def test_every_cell_of_a_worker_is_compiled_and_judged_without(graphs, monkeypatch):
+    """The limit is one of all cells together: the third kind of cell ran uncompiled, and its record said the contrary."""
+    monkeypatch.setattr("benchmark.train.GRAPHS", 2)
+    counts = []
+    for size in (32, 24, 16):
+        before = len(graphs)
+        train_compiled(size)
+        counts.append(len(graphs) - before)
+        cell.release("cpu")
+    assert counts == [2, 2, 2], "the full batch and the last one, nothing for the judged batch of 24"
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_network_that_is_compiled_too_often_is_a_failure(graphs, monkeypatch):
+    """Going on uncompiled would put a wrong word into the record."""
+    monkeypatch.setattr("benchmark.train.GRAPHS", 1)
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        train_compiled(32)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
-from poisons.numerics import WORTH_COMPILING, Numerics, can_compile
+from poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
 from registry._spent import Spent
 from registry.architectures._network import begin
@@ -206,7 +206,13 @@ class Training:
         return 3 * cost * float(flops.get_total_flops()) * self.protocol.batch * self.total
 
     def _pays_to_compile(self, net: nn.Module) -> bool:
-        return can_compile(self.device) and self.work(net) >= WORTH_COMPILING
+        if not can_compile(self.device):
+            return False
+        try:
+            work = self.work(net)
+        except (NotImplementedError, RuntimeError):  # of others, and of no use without values: not counted, not compiled
+            return False
+        return work >= WORTH_COMPILING and compiles(self.device)
 
     # what hooks may do
 

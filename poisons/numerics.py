@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch.utils._triton import has_triton
 
 from registry import ImageSet
+
+log = logging.getLogger(__name__)
 
 SMALL = 1 << 24  # values of a training set up to which one thread does the work of crafting and purifying
 WORTH_COMPILING = 5e16
@@ -80,6 +84,17 @@ def _exact() -> Iterator[None]:
 def can_compile(device: str) -> bool:
     """Whether torch.compile is of use on a device: it gains nothing on a CPU."""
     return device.startswith("cuda") and has_triton()
+
+
+@cache
+def compiles(device: str) -> bool:
+    """Whether torch.compile works on a device, found by compiling a trifle: it needs a C compiler and Python's headers."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever a compiler raises
+        log.warning("torch.compile does not work here, long trainings take more time without it: %s", error)
+        return False
+    return True
 
 
 def fast_bf16(device: str) -> bool:

@@ -21,7 +21,7 @@ from benchmark import cell, provenance, schedule, work
 from benchmark.runs import Run
 from benchmark.train import Checkpoint, Curve, Training, train
 from benchmark.work import failure_kind
-from poisons.numerics import Numerics, seeded
+from poisons.numerics import Numerics, compiles, seeded
 from registry import ARCHITECTURES, DEFENSES, Job, Protocol
 from registry._policies import operate
 from registry._views import contrast, contrasted, jitter_gray, part_resized
@@ -304,17 +304,18 @@ def test_fp32_means_fp32_in_products_too_and_settings_are_put_back():
 
 
 def test_a_network_does_not_outlive_its_cell(tmp_path, monkeypatch):
-    """Model, optimizer and resident set refer to each other in circles: the next cell found the GPU full."""
+    """A defense with hooks holds the training that holds the hooks: the next cell found the GPU full."""
     trained, alive = [], []
 
     class Remembered(Training):
         def __init__(self, *arguments):
-            alive.append([victim() is not None for victim in trained])
+            alive.append([optimizer() is not None for optimizer in trained])
             super().__init__(*arguments)
-            trained.append(weakref.ref(self.model))
+            trained.append(weakref.ref(self.optimizer))  # which holds the weights
 
     monkeypatch.setattr(cell, "Training", Remembered)
-    space, made = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], protocol=["quick@0.1"], seed=[0, 1])
+    axes = {"dataset": ["digits(per_class=5,test_per_class=2)"], "defense": ["early-stop"], "protocol": ["quick@0.1"]}
+    space, made = planned(tmp_path, **axes, seed=[0, 1])
     run = Run.create(space, Records(space.records), made, "cpu", False)
     gc.disable()
     try:
@@ -380,3 +381,38 @@ def test_a_network_that_is_compiled_too_often_is_a_failure(graphs, monkeypatch):
     monkeypatch.setattr("benchmark.train.GRAPHS", 1)
     with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
         train_compiled(32)
+
+
+def test_where_a_trifle_does_not_compile_nothing_is_compiled(monkeypatch, caplog):
+    """triton is there and the C compiler is not: every long cell of such a machine was a failure of a plug-in."""
+
+    def broken(function):
+        def call(x):
+            raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
+
+        return call
+
+    long = Protocol(epochs=10**9, batch=16)
+    monkeypatch.setattr("benchmark.train.can_compile", lambda device: True)
+    monkeypatch.setattr(torch, "compile", broken)
+    compiles.cache_clear()
+    training = Training(ARCHITECTURES["small-cnn"](4), tiny(16), long, (), "cpu", Numerics())
+    compiles.cache_clear()
+    assert not training.numerics.compile
+    assert "does not work here" in caplog.text and "Failed to find C compiler" in caplog.text
+
+
+def test_a_network_whose_work_cannot_be_counted_is_trained_without_compiling(monkeypatch):
+    """A plug-in may look at values, which a count of operations does not have; on a CPU nobody counts."""
+
+    class Looking(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            mean = x.mean((2, 3))
+            return self.head(mean) if float(mean.sum()) > 0 else self.head(-mean)
+
+    monkeypatch.setattr("benchmark.train.can_compile", lambda device: True)
+    assert not Training(Looking(), tiny(16), Protocol(epochs=1), (), "cpu", Numerics()).numerics.compile

@@ -372,11 +372,13 @@ def test_the_work_of_a_training_is_counted_from_the_network_and_the_defense():
     assert not can_compile("cpu")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_a_training_is_compiled_where_it_is_long_and_the_device_can(monkeypatch):
     """The start of torch.compile takes a minute; short trainings are faster without."""
     from benchmark import train as module
 
     monkeypatch.setattr(module, "can_compile", lambda device: True)
+    monkeypatch.setattr(module, "compiles", lambda device: True)
     data = tiny()
     net = ARCHITECTURES["small-cnn"](4)
     long = Protocol(epochs=10**9, batch=32)

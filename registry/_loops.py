@@ -303,7 +303,7 @@ class Watched:
     def rollback(self) -> None:
         """Go back to the end of the last epoch that was let stand."""
         self.net.load_state_dict(self.saved["net"])
-        self.optimizer.load_state_dict(self.saved["optimizer"])
+        self.optimizer.load_state_dict(deepcopy(self.saved["optimizer"]))  # else the next step writes into what is saved
 
     def factors(self, values: list[float]) -> None:
         """Set the part of the learning rate at which each layer goes on."""

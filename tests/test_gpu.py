@@ -22,7 +22,7 @@ from benchmark.runs import Run
 from benchmark.train import Checkpoint, Curve, Training, train
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, compiles, seeded
-from registry import ARCHITECTURES, DEFENSES, Job, Protocol
+from registry import ARCHITECTURES, DEFENSES, Job, Protocol, _loops
 from registry._policies import operate
 from registry._views import contrast, contrasted, jitter_gray, part_resized
 from results import Records
@@ -416,3 +416,26 @@ def test_a_network_whose_work_cannot_be_counted_is_trained_without_compiling(mon
 
     monkeypatch.setattr("benchmark.train.can_compile", lambda device: True)
     assert not Training(Looking(), tiny(16), Protocol(epochs=1), (), "cpu", Numerics()).numerics.compile
+
+
+def test_a_surrogate_falls_back_twice_in_a_row_to_the_same_momentum():
+    """The step after the first fall-back wrote into what was saved, so that the second went back to something else."""
+    run = _loops.Run(tiny(16), Job(), stages=3)
+    net = ARCHITECTURES["small-cnn"](4)
+    optimizer = _loops.descent_of(net, 0.1, 0.0)
+
+    def step() -> None:
+        x, y = run.batch(slice(None))
+        _loops._learn(net, optimizer, x, y)
+
+    def momentum() -> list[Tensor]:
+        return [state["momentum_buffer"].clone() for state in optimizer.state.values()]
+
+    step()
+    watched = _loops.Watched(run, net, optimizer, torch.zeros(run.clean.images.shape), False, 1)
+    before = momentum()
+    for _ in range(2):
+        step()
+        assert not torch.equal(momentum()[0], before[0])
+        watched.rollback()
+        assert all(torch.equal(one, other) for one, other in zip(momentum(), before, strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import fnmatch
 import itertools
 import re
 import tomllib
@@ -80,6 +81,28 @@ class Change(Item):
 
     def holds(self, labels: Mapping[str, str]) -> bool:
         return all(labels[axis] in several for axis, several in self.at.items())
+
+
+class Block(_Strict):
+    """A `[[block]]`: cells of a grid that run before those of later blocks and before the rest.
+
+    It has the cells of some attacks and defenses, named as selectors name them (`lsp`, `jpeg`, a whole spec, a glob); all
+    where it names none. It has the table's seeds, or those that it names, which the table need not ask for.
+    """
+
+    attack: Annotated[list[str], BeforeValidator(lambda value: _several(value))] = ["*"]
+    defense: Annotated[list[str], BeforeValidator(lambda value: _several(value))] = ["*"]
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(lambda value: _several(value))] = []
+
+    def holds(self, point: Mapping[str, Any]) -> bool:
+        """Whether a combination of axes belongs to the block, whatever its seed."""
+        return _named(point["attack"], self.attack) and _named(point["defense"], self.defense)
+
+
+def _named(item: Any, names: Sequence[str]) -> bool:
+    """Whether one of some names or globs is that of an item, or of its first entry."""
+    text = str(item)
+    return any(fnmatch.fnmatchcase(one, name) for name in names for one in (text, text.partition("(")[0]))
 
 
 class Mark(_Strict):
@@ -196,6 +219,7 @@ class Table(_Strict):
     rows: Annotated[list[Axis], BeforeValidator(_several)] = ["attack"]
     columns: Annotated[list[Axis], BeforeValidator(_several)] = ["defense"]
     cell: list[Change] = []
+    block: list[Block] = []  # which cells run first, of a table without printed labels
     marks: dict[str, Mark] = {}
 
     _name: str = PrivateAttr("")
@@ -206,6 +230,8 @@ class Table(_Strict):
         """Every value of an axis is printed somewhere, under one label; every [[cell]] names places that are there."""
         if not self.printed:
             return self
+        if self.block:
+            raise ValueError("`block` is for tables without printed labels; leave out the labels or the blocks")
         if twice := next((axis for axis in self.rows if axis in self.columns), ""):
             raise ValueError(f"`{twice}` is in rows and in columns; leave it out of one of them")
         for axis in PLACED:
@@ -297,12 +323,31 @@ class Table(_Strict):
 
     def expand(self) -> Iterator[dict[str, Any]]:
         """Yield every combination, measure by measure, then axis by axis in the order of `AXES`, seeds innermost."""
-        for measure, *values in itertools.product(self.measure, *(getattr(self, axis) for axis in AXES)):
-            yield {**dict(zip(AXES, values, strict=True)), "measure": measure}
+        outer = [axis for axis in AXES if axis != "seed"]
+        for measure, *values in itertools.product(self.measure, *(getattr(self, axis) for axis in outer)):
+            point = dict(zip(outer, values, strict=True))
+            added = itertools.chain(*(block.seed for block in self.block if block.holds(point)))
+            for seed in dict.fromkeys([*self.seed, *added]):
+                yield {**point, "seed": seed, "measure": measure}
+
+    def ordered(self) -> list[dict[str, Any]]:
+        """Every combination in the order in which it is run: block by block, then the rest."""
+        return sorted(self.expand(), key=self._turn)
+
+    def _turn(self, point: Mapping[str, Any]) -> int:
+        for number, block in enumerate(self.block):
+            if block.holds(point) and point["seed"] in (block.seed or self.seed):
+                return number
+        return len(self.block)
 
     def cells(self, resolve: Resolve) -> list[Cell]:
-        """Return the cells of the grid, each once. `resolve(kind, item)` gives the parts of an item with all fields."""
-        return list({cell.id: cell for _, several in self.points(resolve) for cell in several}.values())
+        """Return the cells of the grid, each once, in the order in which they are run.
+
+        `resolve(kind, item)` gives the parts of an item with all fields.
+        """
+        known = Known(resolve)
+        found = [cell for point in self.ordered() for cell in known.cells(point, point["seed"])]
+        return list({cell.id: cell for cell in found}.values())
 
     def points(self, resolve: Resolve) -> Iterator[tuple[str, tuple[Cell, ...]]]:
         """Yield every combination: its defense, and its cells, of which there are several where the defense has members."""
@@ -312,8 +357,11 @@ class Table(_Strict):
             yield defense, known.cells(point, point["seed"])
 
     def replaced(self, **axes: list[Any]) -> Table:
-        """The same table with other values on some axes."""
-        return Table.model_validate(self.model_dump() | axes)
+        """The same table with other values on some axes. Other seeds are those of all cells, whatever blocks add."""
+        content = self.model_dump() | axes
+        if "seed" in axes:
+            content["block"] = [{**block, "seed": []} for block in content["block"]]
+        return Table.model_validate(content)
 
 
 class Known:
@@ -420,7 +468,19 @@ def read_table(name: str) -> Table:
         raise FileError(f"{path} is a paper's table and has no {beside.name} beside it; add the values as they are printed")
     if table.printed:
         _refuse_twins(path, table)
+    _refuse_idle_names(path, table)
     return table
+
+
+def _refuse_idle_names(path: Path, table: Table) -> None:
+    """A name in a block that stands for no value of its axis is a misspelt one."""
+    for number, block in enumerate(table.block, 1):
+        for axis, names in {"attack": block.attack, "defense": block.defense}.items():
+            items = getattr(table, axis)
+            for name in names:
+                if not any(_named(item, [name]) for item in items):
+                    shown = ", ".join(map(str, items))
+                    raise FileError(f"{path}: block {number}: the table has no {axis} {name!r}; it has {shown}")
 
 
 def _refuse_twins(path: Path, table: Table) -> None:
@@ -519,7 +579,7 @@ def _sentence(error: ValidationError) -> str:
     place = str(first["loc"][0]) if first["loc"] else "the table"
     if first["type"] == "missing":
         return f"no `{place}`; a table lists title, protocol, dataset, attack, defense, architecture, seed"
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         return f"`{place}` is not known; a table has {', '.join(Table.model_fields)}"
     if not first["loc"]:
         return first["msg"].removeprefix("Value error, ")

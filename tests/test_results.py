@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -349,7 +350,7 @@ BASE = {
 
 def toml(content: dict) -> str:
     lines = (f"{key} = {json.dumps(value)}" for key, value in content.items())
-    return "\n".join(line.replace('{"epsilon": 1}', "{epsilon = 1}") for line in lines)
+    return "\n".join(re.sub(r'{"(\w+)": ', r"{\1 = ", line) for line in lines)
 
 
 def distinct(values, largest=3):
@@ -393,6 +394,34 @@ def test_other_values_on_an_axis_leave_the_rest():
     assert table.replaced(attack=["ops"]).attack == ["ops"] and table.replaced(attack=["ops"]).defense == table.defense
 
 
+def test_blocks_say_what_runs_first_and_which_cells_have_more_seeds():
+    """`--limit 10` takes the first cells of a grid, so that their order decides what an evening is worth."""
+    axes = {"attack": ["none", "lsp", "ops"], "defense": ["none", "jpeg(quality=10)", "jpeg(quality=30)"]}
+    blocks = [
+        {"attack": ["none", "l*"], "defense": ["none", "jpeg(quality=10)"]},
+        {"attack": "none", "defense": "none", "seed": [0, 1]},
+        {"defense": "jpeg"},
+    ]
+    table = Table(**BASE | axes | {"block": blocks})
+    texts = [(cell.texts["attack"], cell.texts["defense"], cell.seed) for cell in table.cells(resolve)]
+    assert texts == [
+        ("none", "none", 0),
+        ("none", "jpeg", 0),
+        ("lsp", "none", 0),
+        ("lsp", "jpeg", 0),
+        ("none", "none", 1),  # asked for by the second block alone
+        ("none", "jpeg(quality=30)", 0),
+        ("lsp", "jpeg(quality=30)", 0),
+        ("ops", "jpeg", 0),
+        ("ops", "jpeg(quality=30)", 0),
+        ("ops", "none", 0),  # in no block
+    ]
+    plain = Table(**BASE | axes)
+    assert {cell.id for cell in plain.cells(resolve)} < {cell.id for cell in table.cells(resolve)}
+    assert {cell.seed for cell in table.replaced(seed=[5]).cells(resolve)} == {5}
+    assert [row for row, _ in table.points(resolve)][:3] == ["none", "none", "jpeg"]  # printed in the order of the axes
+
+
 @pytest.mark.parametrize("name", table_names())
 def test_a_shipped_table_resolves(name):
     """A table of ours that names an entry of nobody would only show on a cluster."""
@@ -421,6 +450,8 @@ def test_the_quick_table_is_there():
         ({"ratio": [1.5]}, r"`ratio\.0`: .*found 1\.5"),
         ({"part": ["some"]}, r"`part\.0`: .*found 'some'"),
         ({"rows": ["atack"]}, r"`rows\.0`: .*found 'atack'"),
+        ({"block": [{"attack": "lps"}]}, "block 1: the table has no attack 'lps'; it has none, lsp"),
+        ({"block": [{"atack": "lsp"}]}, r"`block\.0\.atack`: Extra inputs"),
     ],
 )
 def test_a_wrong_table_file_is_told_by_file_place_and_remedy(tmp_path, change, told):

@@ -62,7 +62,12 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     if task.needs_poison:
         poison = craft(task, store, wait=True)
         spent["craft"] = poison.spent
-        note = record.PoisonNote(checksum=poison.checksum, **poison.manifest["budget"], notes=poison.manifest.get("notes", {}))
+        note = record.PoisonNote(
+            checksum=poison.checksum,
+            **poison.manifest["budget"],
+            notes=poison.manifest.get("notes", {}),
+            numerics=poison.numerics,
+        )
     purified = task.purified
     if purified is not None:
         kept = purify(task, store, wait=True)
@@ -92,7 +97,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         spent["measure"] = measurement.spent
     if checkpoint is not None:
         checkpoint.remove()
-    numerics = victim.numerics if victim is not None else Numerics.for_set(device, training)
+    numerics = victim.numerics if victim is not None else Numerics.pinned(device)
     return Record(
         id=cell.id,
         cell=cell,

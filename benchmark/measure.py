@@ -101,7 +101,7 @@ class Measurement:
         self.analysis: Analysis = task.analysis.build()
         self.analysis.applies(training.info)
         self.spent = Spent()  # so far
-        self.numerics = Numerics.for_set(store.device, training)
+        self.numerics = Numerics.pinned(store.device)
         self.context = self._context(whole, training, poison)
         self.watching = _Watching(self)
 

@@ -1,4 +1,4 @@
-"""What changes the last digits of a result: threads and precision, chosen from the work and the device alone."""
+"""What changes the last digits of a result: threads and precision, chosen from the work and the kind of device alone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from pathlib import Path
 import torch
 from torch.utils._triton import has_triton
 
-from registry import ImageSet
-
 log = logging.getLogger(__name__)
 
-SMALL = 1 << 24  # values of a training set up to which one thread does the work of crafting and purifying
 WORTH_COMPILING = 5e16
 """FLOPs: some four minutes of a large GPU at a quarter of its peak, of which compiling saves the minute that it costs."""
 
@@ -44,9 +41,13 @@ class Numerics:
         return "-".join([*words, "compiled"] if self.compile else words)
 
     @classmethod
-    def for_set(cls, device: str, train: ImageSet) -> Numerics:
-        """The numerics of crafting and purifying, which no protocol decides."""
-        return cls.choose(device, threads=1 if train.images.numel() <= SMALL else 0)
+    def pinned(cls, device: str, surrogate: bool = False) -> Numerics:
+        """The numerics of crafting, purifying and analyses, which no protocol decides: one thread, fp32, on every machine.
+
+        Against a `surrogate` steps are taken in bf16 on GPUs that have it (`registry._loops.mixed`), never on a CPU.
+        """
+        half = surrogate and device.startswith("cuda") and fast_bf16(device)
+        return cls(dtype="bf16" if half else "fp32")
 
 
 @contextmanager

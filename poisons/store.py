@@ -70,6 +70,12 @@ class Kept:
         """What making it took. Manifests from before CPU seconds were kept count none."""
         return Spent(self.manifest["seconds"], self.manifest.get("cpu_seconds", 0.0))
 
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """Under which it was made: device, dtype, compile, threads; empty where its manifest does not say."""
+        kept: dict[str, Any] = self.manifest.get("numerics", {})
+        return {"device": self.manifest["device"]} | kept if kept else {}
+
 
 @dataclass(frozen=True)
 class Store:
@@ -186,7 +192,7 @@ class Store:
         attack.applies(data.train.info)
         budget = promise(recipe)  # refuses a wrong radius before any work
         family = [self._parent(parent, recipe, data, wait) for parent in recipe.parents]
-        clean, numerics = data.train, Numerics.for_set(self.device, data.train)
+        clean, numerics = data.train, Numerics.pinned(self.device, "surrogate" in recipe.attack[-1].fields)
         job = self._job(recipe, numerics, tuple(parent for parent, _ in family))
         shape = tuple(clean.images.shape)
         images = np.lib.format.open_memmap(scratch / "images.npy", "w+", np.uint8, shape)
@@ -216,7 +222,7 @@ class Store:
 
     def _purify(self, recipe: PurifiedRecipe, data: Data, scratch: Path, wait: bool) -> dict[str, Any]:
         before = self.training_set(recipe.poison, data, recipe.ratio, recipe.part, wait)
-        numerics = Numerics.for_set(self.device, before)
+        numerics = Numerics.pinned(self.device)
         job = self._job(recipe, numerics)
         after = before
         with seeded(recipe.stage_seed, numerics, self.device):

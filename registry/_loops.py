@@ -109,8 +109,11 @@ class Run:
 
 
 def mixed(device: torch.device) -> AbstractContextManager[Any]:
-    """Compute in bf16 where only signs of gradients are wanted of networks that stay as they are; on GPUs that have it."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    """Compute in bf16 where only signs of gradients are wanted of networks that stay as they are; on GPUs that have it.
+
+    On a CPU never, so that every CPU makes the same poison. `poisons.numerics.Numerics.pinned` says the same in manifests.
+    """
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()
 

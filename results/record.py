@@ -128,9 +128,11 @@ class PoisonNote(_Grown):
     norm: str = ""
     spent: FiniteFloat | None = None
     allowed: FiniteFloat | None = None
-    younger: ClassVar[tuple[str, ...]] = ("notes",)
+    younger: ClassVar[tuple[str, ...]] = ("notes", "numerics")
     # what the attack noted: passes per image, the surrogate's last error or loss
     notes: dict[str, FiniteFloat] = Field(default_factory=dict)
+    # under which it was made: device, dtype, compile, threads
+    numerics: dict[str, str | int | bool] = Field(default_factory=dict)
 
 
 class Record(_Grown):

@@ -50,6 +50,7 @@ class SubmittedPoison(PoisonNote):
     norm: Literal["linf", "l2", "l0", "none"]
     spent: FiniteFloat = Field(ge=0)
     allowed: FiniteFloat | None = Field(default=None, ge=0)
+    numerics: dict[Word, Word | bool | Annotated[int, Field(ge=1, le=4096)]] = Field(default={}, max_length=10)
 
 
 class SubmittedRecord(Record):

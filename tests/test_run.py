@@ -85,6 +85,7 @@ def test_a_run_makes_a_record_per_cell_and_shares_its_stages(small_run):
         assert (record.poison is not None) == (record.cell.texts["attack"] != "none")
         assert record.cpu_seconds.keys() == record.seconds.keys()
         assert record.cpu_seconds["train"] > 0, "wall time beside other work predicts nothing"
+        assert record.poison is None or record.poison.numerics == {"device": "cpu"} | record.numerics
         assert len(record.metrics.curve.shifts) == 10 and record.metrics.curve.shifts[0] == record.metrics.test_acc
         assert len(record.tree) == 64
         assert record.versions["protocol:quick"] == "1"

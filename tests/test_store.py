@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poisons.lease import leased
+from poisons.numerics import Numerics
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from poisons.store import (
     BudgetError,
@@ -60,6 +61,8 @@ class Misbehaving(Attack):
             delta[3, 0, 0, 0] = float("nan")
         if self.mode == "gap":
             return ((slice(i, i + 8), delta[i : i + 8]) for i in (0, 16))
+        if self.mode == "threads":
+            job.note(threads=float(torch.get_num_threads()))
         if self.mode == "stops":
             return ((slice(i, i + 8), delta[i : i + 8]) for i in (0, 8))
         if self.mode == "slices":
@@ -126,6 +129,27 @@ def test_what_was_made_is_described_beside_it(store, data):
     assert budget["norm"] == "l2" and 1.2 < budget["spent"] <= budget["allowed"] == Budget("l2", 1.3041).allowed((3, 32, 32))
     assert manifest["checksum"] == checksum(kept.path) and manifest["seconds"] >= 0
     assert manifest["numerics"] == {"dtype": "fp32", "compile": False, "threads": 1}
+
+
+def test_a_large_set_is_crafted_on_one_thread_like_a_small_one(store):
+    """Bytes depend on the number of threads; with all cores of a machine, every machine would make another poison."""
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8).expand(6000, -1, -1, -1).contiguous()
+    clean = ImageSet(images, torch.arange(6000) % 4, 4, ("a", "b", "c", "d"))
+    torch.set_num_threads(2)
+    try:
+        kept = store.poison(misbehaving("threads"), as_data(clean))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert kept.manifest["notes"]["threads"] == 1 and kept.numerics["threads"] == 1
+    assert kept.numerics == {"device": "cpu", "dtype": "fp32", "compile": False, "threads": 1}
+
+
+def test_half_precision_is_for_steps_against_a_surrogate_on_a_gpu(monkeypatch):
+    """Every CPU makes the same poison, whether it multiplies bf16 faster or not."""
+    monkeypatch.setattr("poisons.numerics.fast_bf16", lambda device: True)
+    assert Numerics.pinned("cpu", surrogate=True) == Numerics("fp32", False, 1)
+    assert Numerics.pinned("cuda:0", surrogate=True).dtype == "bf16" and Numerics.pinned("cuda:0").dtype == "fp32"
 
 
 def test_what_an_attack_keeps_and_notes_lies_beside_the_poison(store, data):

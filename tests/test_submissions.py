@@ -250,6 +250,7 @@ CHANGES = {
     "another norm": (set_("poison", "norm", to="l2"), "promises linf"),
     "no bound": (several(set_("poison", "norm", to="none"), set_("poison", "allowed", to=None)), "promises linf"),
     "no poison": (set_("poison", to=None), "lacks a poison"),
+    "strange numerics of a poison": (set_("poison", "numerics", to={"dtype": "<b>"}), "poison.numerics"),
     "no checksum": (set_("poison", "checksum", to="c0ffee"), "poison.checksum"),
     "another recipe": (set_("recipe", "epochs", to=600), "protocol quick says 10"),
     "more augmentation": (set_("recipe", "augmentation", to=["flip"]), "protocol quick says"),

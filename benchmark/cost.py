@@ -1,15 +1,17 @@
-"""How long cells will take on a GPU, from records of like cells, else from multiply-adds. Needs no torch."""
+"""How long cells will take, from records of like cells, else from multiply-adds. Needs no torch."""
 
 from __future__ import annotations
 
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from registry import DEFENSES, PROTOCOLS, EntryError
 from registry.catalog import Part
 from results import Cell, Record
@@ -52,6 +54,42 @@ class Cost:
                 return None
             total += seconds / 3600
         return total
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Seconds of stages from multiply-adds: on a GPU, or on one core of a CPU. None for what nobody has counted."""
+
+    device: str
+
+    def train(self, cell: Cell) -> float | None:
+        """The seconds of one training."""
+        work = multiply_adds(cell)
+        return None if work is None else work / self._speed
+
+    def craft(self, recipe: PoisonRecipe) -> float | None:
+        """The seconds of crafting a poison, its parents apart. Without a surrogate it takes next to none."""
+        counted = _table()["crafting"].get(recipe.text)
+        if counted is None and "surrogate" in recipe.attack[-1].fields:
+            return None
+        return self._of_all_images(counted or 0.0, recipe)
+
+    def purify(self, recipe: PurifiedRecipe) -> float | None:
+        """The seconds of purifying a set. Only purifiers that train networks take long."""
+        counted = sum(_table()["purifying"].get(part.text, 0.0) for part in recipe.purifiers)
+        return self._of_all_images(counted, recipe.poison)
+
+    @property
+    def _speed(self) -> float:
+        """Multiply-adds per second."""
+        key = "multiply_adds_per_second" if self.device.startswith("cuda") else "multiply_adds_per_core_second"
+        return float(_table()[key])
+
+    def _of_all_images(self, billions: float, recipe: PoisonRecipe) -> float | None:
+        images = _table()["images"].get(recipe.dataset.name)
+        if not billions:
+            return 0.0
+        return None if images is None else 1e9 * billions * images / self._speed
 
 
 def _like(cell: Cell) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def _plan(
     standing: Standing | None = None,
     strict: bool = True,
 ) -> Plan:
-    _device(options)
+    device = _device(options)
     if not dry_run:
         space.writable()
     records = Records(space.records)
@@ -104,6 +104,7 @@ def _plan(
         retry=options.retry,
         limit=options.limit,
         workers=_profile(options).at_once if options.detached else options.workers or schedule.cores(),
+        device=device,
         decode=not dry_run,
         standing=standing.cells,
         detached=options.detached,
@@ -354,7 +355,7 @@ def _execute(plan: Plan, space: Workspace, records: Records, options: Options, q
         return 0
     run = runs.Run.create(space, records, plan, device, options.force)
     if not quiet:
-        estimate = "" if plan.seconds_estimate is None else f", about {duration(plan.seconds_estimate)}"
+        estimate = "" if plan.seconds_estimate is None else f", {_estimate(plan)}"
         cells = f"{len(plan.to_run)} of {len(plan.tasks)} cells"
         print(f"{plan.name}: running {cells} on {workers} x {device}{estimate}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -372,10 +373,15 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _estimate(plan: Plan) -> str:
+    """How long a run takes, and how anybody knows."""
+    text = f"about {duration(plan.seconds_estimate or 0.0)}, estimated from {plan.estimated_from}"
+    return f"{text}, the crafting of {plan.uncounted} not included" if plan.uncounted else text
+
+
 def plan_text(plan: Plan) -> str:
     """Write a plan for people: counts, stages, time, and every cell that is not done."""
-    known = plan.seconds_estimate is not None
-    estimate = f"about {duration(plan.seconds_estimate or 0)}" if known else "unknown, no record of such cells yet"
+    estimate = "unknown, no record of such cells yet" if plan.seconds_estimate is None else _estimate(plan)
     stages, done = plan.stages(), sum(state == "done" for state in plan.states.values())
     lines = [
         f"{plan.name}: {len(plan.tasks) + len(plan.absent)} cells, {done} done, {len(plan.to_run)} to run"

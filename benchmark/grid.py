@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark import ends
+from benchmark.cost import Arithmetic
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
 from registry import catalog as entries
@@ -152,6 +153,8 @@ class Plan:
     to_run: list[Task] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)  # folders of images
     seconds_estimate: float | None = None
+    estimated_from: str = "records of like cells"  # or FLOPs, where there is none of one
+    uncounted: int = 0  # poisons whose crafting the estimate leaves out, since nobody knows how long it takes
     absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
     failures: dict[str, Failure] = field(default_factory=dict)
 
@@ -177,7 +180,7 @@ class Plan:
     def stages(self) -> dict[str, int]:
         """How many stages the run shares: each poison is crafted once, each (poison, purifier) pair purified once."""
         return {
-            "craft": len({one.key for task in self.to_run if task.needs_poison for one in task.poison.family}),
+            "craft": len(_poisons(self.to_run)),
             "purify": len({task.purified.key for task in self.to_run if task.purified}),
             "train": sum(task.trains for task in self.to_run),
         }
@@ -215,6 +218,7 @@ def plan(
     retry: bool = False,
     limit: int | None = None,
     workers: int = 1,
+    device: str = "cpu",
     ask: bool = True,
     decode: bool = False,
     standing: Mapping[str, tuple[str, str]] | None = None,
@@ -264,7 +268,7 @@ def plan(
         _ask(result)
     if limit is not None:
         result.to_run = result.to_run[:limit]
-    result.seconds_estimate = _estimate(result, there.values(), workers)
+    _estimate(result, there.values(), workers, device)
     return result
 
 
@@ -311,10 +315,8 @@ def _asked(task: Task) -> list[tuple[Part, Part]]:
     return [(part, dataset) for part, dataset in found if not data.missing(dataset)]
 
 
-def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None:
-    """Estimate the seconds of a run that has the machine to itself from records of like cells; None where there are none."""
-    if not result.to_run:
-        return 0.0
+def _estimate(result: Plan, past: Iterable[Brief], workers: int, device: str) -> None:
+    """Estimate the seconds of a run that has the machine to itself: from records of like cells, else from FLOPs."""
     known: dict[tuple[str, ...], list[float]] = {}
     crafted: dict[str, float] = {}
     for record in past:
@@ -324,18 +326,27 @@ def _estimate(result: Plan, past: Iterable[Brief], workers: int) -> float | None
         for key in _like(texts):
             known.setdefault(key, []).append(seconds)
         crafted[texts["dataset"] + texts["attack"]] = record.undisturbed("craft")
-    total = 0.0
-    stages: set[str] = set()
+    arithmetic = Arithmetic(device)
+    found: list[float | None] = []
     for task in result.to_run:
-        texts = task.cell.texts
-        like = next((known[key] for key in _like(texts) if key in known), None)
+        like = next((known[key] for key in _like(task.cell.texts) if key in known), None)
+        found.append(arithmetic.train(task.cell) if like is None else fmean(like))
         if like is None:
-            return None
-        total += fmean(like)
-        if task.needs_poison and task.poison.key not in stages:
-            stages.add(task.poison.key)
-            total += crafted.get(texts["dataset"] + texts["attack"], 0.0)
-    return total / workers
+            result.estimated_from = "FLOPs"
+    if None in found:
+        return
+    for poison in _poisons(result.to_run):
+        found.append(crafted.get(poison.dataset.text + poison.text, arithmetic.craft(poison)))
+        result.uncounted += found[-1] is None
+    purified = {task.purified.key: task.purified for task in result.to_run if task.purified}
+    found += map(arithmetic.purify, purified.values())
+    result.seconds_estimate = sum(seconds or 0.0 for seconds in found) / workers
+
+
+def _poisons(tasks: Iterable[Task]) -> list[PoisonRecipe]:
+    """All poisons that some cells need, each once, with those that they are made from."""
+    families = (task.poison.family for task in tasks if task.needs_poison)
+    return list({recipe.key: recipe for family in families for recipe in family}.values())
 
 
 def _like(texts: Mapping[str, str]) -> list[tuple[str, ...]]:

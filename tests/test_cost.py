@@ -4,11 +4,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost import Cost, _table, multiply_adds
+from benchmark import grid as grids
+from benchmark.cost import Arithmetic, Cost, _table, multiply_adds
+from benchmark.driver import plan_text
 from registry import ARCHITECTURES, DATASETS, lacking, resolve
-from results import read_grid
+from results import Records, Table, read_grid, read_table
 from results.record import Metrics, Record
 from results.table import Known
+
+OPS_EM = "ops-em(noise=em-class(surrogate=resnet9),seed=0)"  # its noise is a poison of its own
 
 
 def cell(**axes):
@@ -57,3 +61,31 @@ def test_records_of_like_cells_win_over_multiply_adds():
 def test_every_cell_of_the_papers_has_an_estimate():
     """`bench list grids` says unknown for none of them."""
     assert Cost().hours(read_grid("full").cells(resolve, lacking)) > 1000
+
+
+def test_every_stage_of_the_board_is_counted(tmp_path):
+    """`bench run --grid cifar10 --dry-run` says how long it takes before anything was measured, crafting included."""
+    grid = read_table("cifar10")
+    tasks = grids.plan("cifar10", grid.cells(resolve), {}, Records(tmp_path), ask=False, strict=False, device="cpu")
+    assert tasks.uncounted == 0 and tasks.estimated_from == "FLOPs" and tasks.seconds_estimate > 0
+    work = [(task.poison.text, Arithmetic("cpu").craft(task.poison)) for task in tasks.to_run if task.needs_poison]
+    assert {text for text, seconds in work if seconds} >= {text for text, _ in work if "surrogate=" in text} - {OPS_EM}
+    limit = 3e14 / _table()["multiply_adds_per_core_second"]  # 6e14 FLOPs
+    assert all(seconds <= limit for _, seconds in work)
+
+
+def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
+    """Two cells of a poison craft it once; a poison that nobody counted is left out and told."""
+
+    def estimated(attack, defense):
+        axes = {"protocol": "fast", "dataset": "cifar10", "architecture": "resnet9", "attack": attack, "defense": defense}
+        cells = Table(title="Some cells", seed=0, **axes).cells(resolve)
+        return grids.plan("some", cells, {}, Records(tmp_path), ask=False, strict=False)
+
+    tap = "tap(surrogate=resnet9,epochs=20,steps=70,restarts=1,seed=0)"
+    plain, one, two = estimated("lsp", "none"), estimated(tap, "none"), estimated(tap, ["none", "cutout"])
+    assert two.seconds_estimate - one.seconds_estimate == pytest.approx(plain.seconds_estimate)
+    assert one.seconds_estimate > 5 * plain.seconds_estimate
+    other = estimated("tap(surrogate=resnet9,steps=3)", "none")
+    assert other.uncounted == 1 and other.seconds_estimate == pytest.approx(plain.seconds_estimate)
+    assert "the crafting of 1 not included" in plan_text(other)

@@ -24,6 +24,7 @@ from benchmark.work import failure_kind
 from poisons.numerics import Numerics, compiles, seeded
 from registry import ARCHITECTURES, DEFENSES, Job, Protocol, _loops
 from registry._policies import operate
+from registry._spent import Spent
 from registry._views import contrast, contrasted, jitter_gray, part_resized
 from results import Records
 

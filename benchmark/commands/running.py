@@ -313,7 +313,8 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     if not as_json:
         return print(driver.plan_text(plan))
     done = sum(state == "done" for state in plan.states.values())
-    more = {"to_run": len(plan.to_run), "cached": done, "stages": plan.stages(), "seconds_estimate": plan.seconds_estimate}
+    more = {"to_run": len(plan.to_run), "cached": done, "stages": plan.stages()}
+    more |= {"seconds_estimate": plan.seconds_estimate, "estimated_from": plan.estimated_from, "uncounted": plan.uncounted}
     print_json(plan.counts() | more)
 
 

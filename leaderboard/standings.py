@@ -31,7 +31,8 @@ def standings(board: Board) -> dict[str, Standing]:
     Rows are compared over the columns that apply to all of them, and ranked once all of these are done. Clean training is no
     attack: as a row it has no rank, as a column it counts neither in a mean nor as a worst case. So has the best of several
     defenses, which would count one of them twice. Numbers that others report count for nothing here: a column of them is not
-    compared, a row with one has no rank, and neither keeps the other rows from theirs.
+    compared, a row with one has no rank, and neither keeps the other rows from theirs. An attack that undefended does less than
+    the board can measure has no rank either.
     """
     if not board.subject:
         return {}
@@ -57,6 +58,7 @@ def _league(board: Board, rows: Sequence[str]) -> dict[str, Standing]:
     found = {row: _standing(board, row, against, columns if row in playing else []) for row in rows}
     ranked = [row for row in playing if not _apart(board, [(row, column) for column in board.columns], not attacks)]
     ranked = [row for row in ranked if not any(board.values[row, column].reported for column in columns)]
+    ranked = [row for row in ranked if row not in board.faint]
     if any(found[row].std is None for row in ranked):
         return found
     sign = 1 if attacks else -1  # attacks want low accuracy, defenses high

@@ -18,8 +18,9 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from leaderboard.figures import ceiling
+from leaderboard.remarks import faint_rows, precisions, remarks
 from leaderboard.standings import Standing, standings
-from registry import CATALOGS, EntryError, Paper, outdated
+from registry import CATALOGS, EntryError, Paper, child, outdated
 from registry.catalog import Part as Resolved
 from registry.item import SELFTRAINED, write
 from results import Cell, FileError, Part, Record, Records, Table
@@ -183,6 +184,7 @@ class Setting:
     summary: str = ""
     needs: tuple[str, ...] = ()
     papers: tuple[Paper, ...] = ()
+    cost: float = 1.0  # of a training with a defense, in plain ones
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ class Board:
     columns: tuple[str, ...]
     values: Mapping[Key, Value]
     settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # axis -> text -> what it means
+    least_drop: float = 0.0  # fraction; attacks that undefended cost less have no rank
 
     @cached_property
     def coverage(self) -> dict[str, int]:
@@ -241,6 +244,21 @@ class Board:
         """One per row; empty where `subject` is. Rows of two protocols never meet in a ranking."""
         return standings(self)
 
+    @cached_property
+    def faint(self) -> dict[str, float]:
+        """The attacks among the rows that do nothing which the board could measure, with their drops."""
+        return faint_rows(self)
+
+    @cached_property
+    def precisions(self) -> dict[str, int]:
+        """How many trainings behind the numbers were in fp32, how many in bf16."""
+        return precisions(self)
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        """What a reader has to know beside the numbers, in sentences."""
+        return remarks(self)
+
     def transposed(self) -> Board:
         """The same places with rows and columns changed over: the defender's view of an attacker's board, or the reverse."""
         return replace(
@@ -277,7 +295,8 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     ]
     values = [_best(point, members) for point, members in ordered]
     slug = slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
-    return _arrange(table.title, table.note, slug, command, values, table.rows, table.columns)
+    made = _arrange(table.title, table.note, slug, command, values, table.rows, table.columns)
+    return replace(made, least_drop=table.least_drop)
 
 
 def siblings(cell: Cell, seeds: Iterable[int], there: Set[str]) -> list[Cell]:
@@ -422,23 +441,43 @@ def _label(point: Mapping[str, str], axes: Sequence[str]) -> str:
 
 def _settings(values: Iterable[Value]) -> dict[str, dict[str, Setting]]:
     found: dict[str, dict[str, Setting]] = {axis: {} for axis in ("attack", "defense", "protocol", "dataset", "architecture")}
+    defenses: dict[str, list[Resolved]] = {}
     for value in values:
         for axis, texts in found.items():
             text = value.point[axis]
             if value.runs and text not in texts:
                 stands = axis == "defense" and value.rest
                 parts: Any = CATALOGS["defenses"].resolve(text) if stands else getattr(value.runs[0].cell, axis)
-                texts[text] = _setting(axis, text, parts if isinstance(parts, tuple) else (parts,))
+                several = parts if isinstance(parts, tuple) else (parts,)
+                texts[text] = _setting(axis, text, several)
+                if axis == "defense":
+                    defenses[text] = _installed(axis, several)
+    for text, cost in _costs(defenses).items():
+        found["defense"][text] = replace(found["defense"][text], cost=cost)
+    return found
+
+
+def _costs(defenses: Mapping[str, Sequence[Resolved]]) -> dict[str, float]:
+    """Return what a training with each chain of defenses costs, in plain trainings."""
+    asked = [part for parts in defenses.values() for part in parts]
+    costs = dict(zip(((part.name, part.text) for part in asked), child.costs(asked), strict=True))
+    return {text: 1 + sum(costs[part.name, part.text] - 1 for part in parts) for text, parts in defenses.items()}
+
+
+def _installed(kind: str, parts: Sequence[Part]) -> list[Resolved]:
+    """Return those parts whose entries are here."""
+    found = []
+    for part in parts:
+        try:
+            entry = CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name))
+        except EntryError:  # a record of a method that is not installed here
+            continue
+        found.append(Resolved(entry, part.name, part.fields))
     return found
 
 
 def _setting(kind: str, text: str, parts: Sequence[Part]) -> Setting:
-    found = []
-    for part in parts:
-        try:
-            found.append(Resolved(CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name)), part.name, part.fields))
-        except EntryError:  # a record of a method that is not installed here
-            continue
+    found = _installed(kind, parts)
     papers = [part.entry.paper for part in found if part.entry.paper and part.entry.paper.url]
     return Setting(
         text,

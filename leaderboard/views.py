@@ -97,6 +97,7 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
                 "tags": tags[axis].get(point[axis], []) if axis else [],
                 "words": " ".join(paper.title for one in settings for paper in one.papers),
                 "needs": [need for one in settings for need in one.needs],
+                "cost": max((one.cost for one in settings), default=1.0),
             }
         return found
 
@@ -110,7 +111,7 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
         "heads": list(columns.values()),
         "lines": [
             rows[row]
-            | {"reported": any(shown.values[row, c].reported for c in shown.columns)}
+            | {"reported": any(shown.values[row, c].reported for c in shown.columns), "faint": row in shown.faint}
             | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, links) for c in shown.columns]}
             for row in shown.rows
         ],

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,33 @@ def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
     return [answers[row] if row in answers else note.read_text(encoding="utf-8") for row, note in enumerate(notes)]
 
 
+def costs(defenses: Sequence[Part]) -> list[float]:
+    """Ask defenses what a training with them costs, in plain trainings; 1 where one cannot tell.
+
+    Only those are asked that have a cost of their own. Answers are remembered until the entry's source or its fields change.
+    """
+    memory = cache_root() / "costs"
+    notes = {row: memory / _print(part) for row, part in enumerate(defenses) if "cost" in part.entry.hooks}
+    found = {row: note.read_text(encoding="utf-8") for row, note in notes.items() if note.exists()}
+    unknown = [row for row in notes if row not in found]
+    if unknown:
+        answer = _ask({"costs": [[defenses[row].entry.name, dict(defenses[row].fields)] for row in unknown]})
+        told = answer if isinstance(answer, dict) else {}
+        for number, row in enumerate(unknown):
+            if str(number) in told:
+                found[row] = told[str(number)]
+                _remember(notes[row], found[row])
+    return [float(found.get(row, "1")) for row in range(len(defenses))]
+
+
+def _remember(note: Path, text: str) -> None:
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(text, encoding="utf-8")
+    except OSError:  # of a cache: it is asked again
+        return
+
+
 def decode(datasets: Sequence[Part]) -> None:
     """Decode data sets that never were, before any work begins. EntryError, MissingDataError with what is wrong."""
     open_ = [part for part in datasets if data.info(part) is None]
@@ -110,10 +138,10 @@ def decode(datasets: Sequence[Part]) -> None:
             raise EntryError(sentence)
 
 
-def _print(part: Part, dataset: Part) -> str:
+def _print(part: Part, *datasets: Part) -> str:
     """Name the file that remembers an answer."""
     source = part.entry.path.read_bytes() if part.entry.path else part.entry.source.encode()
-    question = [part.entry.kind, part.entry.name, dict(part.fields), _dataset(dataset)]
+    question = [part.entry.kind, part.entry.name, dict(part.fields), *map(_dataset, datasets)]
     return hashlib.sha256(source + json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
@@ -160,6 +188,9 @@ def _main() -> None:
             answer["error"] = str(error)
         except Exception:  # noqa: S110  (a cell of this entry fails the same way, and is the place to say so)
             pass
+    for row, (name, fields) in enumerate(request.get("costs", ())):
+        with suppress(Exception):  # a cell of this entry fails the same way, and is the place to say so
+            answer[str(row)] = str(float(Part(CATALOGS["defenses"].entry(name), name, fields).build().cost))
     for dataset in request.get("decode", ()):
         try:
             data.decoded(_found(*dataset))

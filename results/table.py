@@ -219,6 +219,7 @@ class Table(_Strict):
     rows: Annotated[list[Axis], BeforeValidator(_several)] = ["attack"]
     columns: Annotated[list[Axis], BeforeValidator(_several)] = ["defense"]
     cell: list[Change] = []
+    least_drop: float = Field(0.0, ge=0, le=1)  # fraction; attacks that undefended cost less have no rank
     block: list[Block] = []  # which cells run first, of a table without printed labels
     marks: dict[str, Mark] = {}
 

@@ -855,3 +855,53 @@ def test_a_character_that_no_drawing_may_hold_stops_no_report(full):
     files = pages.Site([dataclasses.replace(made(full), title="a\x01b")]).files()
     assert "a\ufffdb" in files["quick.heat.svg"] and files["quick.heat.pdf"].startswith(b"%PDF")
     assert not any("\x01" in text for name, text in files.items() if name.endswith((".html", ".svg")))
+
+
+def test_a_row_of_two_poisons_says_so(full):
+    """Two machines that made one recipe into two sets have measured two things; a number over both is of neither."""
+    assert not made(full).remarks
+    for seed in (0, 1):
+        cell = cells()["ops", "bdr", seed]
+        note = PoisonNote(checksum="beef" * 15, norm="linf", spent=8 / 255, allowed=8 / 255, numerics={"device": "cuda"})
+        full.write(record(cell, 0.3, poison=note), replace=True)
+    (first, second) = made(full).remarks
+    assert "ops: the records show 2 poisons of seed 0, beefbeefbeef (cuda" in first and "seed 1" in second
+    assert "2 poisons of seed 0" in render.markdown(made(full)) and "2 poisons of seed 0" in html(made(full))
+
+
+def test_poisons_of_two_seeds_are_no_two_poisons_of_one(full):
+    """A generator's poison follows the cell's seed; that of an attack with `seed=0` is the same for all seeds."""
+    for (attack, _, seed), cell in cells().items():
+        if attack == "ops":
+            note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
+            full.write(record(cell, 0.2, poison=note), replace=True)
+    assert not made(full).remarks
+    pinned = TABLE.replaced(attack=["none", "ops(seed=0)"])
+    for (attack, _, seed), cell in cells(pinned).items():
+        if attack == "ops":
+            note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
+            full.write(record(cell, 0.2, poison=note), replace=True)
+    assert len(made(full, pinned).remarks) == 1
+
+
+def test_an_attack_that_does_nothing_is_listed_and_has_no_rank(full):
+    """At a cost at which a poison was cut short, no effect says nothing of the attack as published."""
+    table = TABLE.model_copy(update={"least_drop": 0.4})
+    shown = made(full, table)
+    assert made(full).standings["random-noise"].rank == 2
+    assert shown.standings["random-noise"].rank is None and shown.standings["ops"].rank == 1
+    assert shown.remarks == [
+        "Not measurable at this cost, and not ranked, since undefended the drop is below 40 points: random-noise (30.0)."
+    ]
+    assert "not measurable at this cost" in html(shown)
+
+
+def test_a_board_says_precisions_and_what_dear_defenses_cost(full):
+    """Numbers in bf16 and in fp32 are near, not equal; a column that takes eight trainings a cell says so before it is run."""
+    full.write(record(cells()["ops", "bdr", 1], 0.3, numerics={"dtype": "bf16", "compile": False, "threads": 1}), replace=True)
+    shown = made(full, TABLE.replaced(defense=["none", "bdr", "grayscale+at(steps=10)"]))
+    assert shown.precisions == {"bf16": 1, "fp32": 11}
+    assert shown.settings["defense"]["grayscale+at"].cost == pytest.approx(23 / 3)
+    page = html(shown)
+    assert "1 in bf16, 11 in fp32" in page and page.count("7.7 × plain training") == 1
+    assert shown.settings["defense"]["bdr"].cost == 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from leaderboard import ranks
 from leaderboard.sheet import ALIKE, DEVIATES, UNJUDGED, WITHIN, Sheet, Spot, sheets
 from leaderboard.table import POINT
 from registry import PROTOCOLS, EntryError, lacking, resolve
@@ -156,14 +157,7 @@ def _tau(several: Sequence[Sheet], axis: str) -> float | None:
 
 def kendall(spots: Sequence[Spot]) -> float | None:
     """Kendall's tau-b of ours against the paper's values; None where one of them is the same everywhere."""
-    concordant = ours = papers = 0
-    for i, one in enumerate(spots):
-        for other in spots[:i]:
-            a, b = (one.mean or 0.0) - (other.mean or 0.0), (one.paper or 0.0) - (other.paper or 0.0)
-            concordant += (a * b > 0) - (a * b < 0)
-            ours += a != 0
-            papers += b != 0
-    return concordant / (ours * papers) ** 0.5 if ours and papers else None
+    return ranks.kendall([spot.mean or 0.0 for spot in spots], [spot.paper or 0.0 for spot in spots])
 
 
 def text(found: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ WIDTH, SQUARE, HEIGHT = 640, 480, 300  # units of every chart; a scatter plot ha
 LEFT, RIGHT, TOP, BOTTOM = 46, 190, 12, 40  # margins; the names of lines stand at the right
 LINE, LETTER = 14, 7.2  # height of a line of text, about the width of a letter
 UP = "test accuracy, %"
+PLANE = 500  # side of the square in which two accuracies face each other
 COLOURS = 7  # series in different colours; each has its own dashes too
 
 
@@ -139,6 +140,7 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
 
     parts = [_accuracy_axis(up, top, right), _across(across, right)]
     parts += [_tick(place(x / 100, 0)[0], str(x)) for x in range(round(100 * low), round(100 * high) + 1, 10)]
+    frame = (LEFT, 0.0, right + 12, HEIGHT - BOTTOM)
     best = sorted({(x, y) for x, y, _ in points if not any(a >= x and b >= y and (a, b) != (x, y) for a, b, _ in points)})
     if len(best) > 1:
         parts.append(
@@ -151,7 +153,7 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
     for x, y, name in order:
         at, kind = place(x, y), "c0" if (x, y) in best else "c6"
         parts.append(_dot(at, kind, 5, name))
-        if box := _free(at, name, [*taken, *front], right) or _free(at, name, taken, right):
+        if box := _free(at, name, [*taken, *front], frame) or _free(at, name, taken, frame):
             taken.append(box)
             parts.append(_text(box[0], box[3] - 3, name, "name"))
         else:
@@ -159,6 +161,61 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
     if lost:
         parts.append(_text(right, HEIGHT + LINE - 4, f"{lost} more have no room for their names: point at them", "tick end"))
     return _svg(title, parts, SQUARE, HEIGHT + (LINE if lost else 0))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two accuracies of one thing (fractions): one with the range it is known in, and the other."""
+
+    label: str  # beside the point
+    name: str  # shown when it is pointed at
+    across: float
+    low: float  # range of `across`
+    high: float
+    up: float
+    ring: bool = False  # drawn hollow
+
+
+def facing(title: str, across: str, up: str, points: Sequence[Compared], full: str, hollow: str) -> Markup:
+    """Accuracies against each other, a labeled point each, and the line on which both are equal.
+
+    `full` and `hollow` say what the two kinds of points are. A label far from its point is joined to it by a line.
+    """
+    right, bottom = LEFT + PLANE, TOP + PLANE
+
+    def place(x: float, y: float) -> Point:
+        return LEFT + x * PLANE, bottom - y * PLANE
+
+    parts = [f'<path class="front" d="M{LEFT} {bottom}L{right} {TOP}"/>']
+    for mark in range(0, 101, 20):
+        x, y = place(mark / 100, mark / 100)
+        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{right}"/><path class="rule" d="M{x:.1f} {bottom}v4"/>')
+        parts += [_text(LEFT - 6, y + 4, str(mark), "tick end"), _text(x, bottom + 17, str(mark), "tick middle")]
+    turned = _text(0, 0, up, "tick middle")
+    parts.append(f'<g transform="translate(11 {TOP + PLANE / 2:g}) rotate(-90)">{turned}</g>')
+    parts.append(_text((LEFT + right) / 2, bottom + 34, across, "tick middle"))
+    frame = (LEFT, 0.0, right + 12, bottom)
+    taken = [_around(*place(one.across, one.up)) for one in points]
+    for one in points:
+        at, kind = place(one.across, one.up), "c1" if one.ring else "c0"
+        (low, _), (high, _) = place(one.low, one.up), place(one.high, one.up)
+        parts.append(f'<path class="bar {kind}" d="M{low:.1f} {at[1]:.1f}H{high:.1f}"/>')
+        parts.append(_dot(at, f"ring {kind}" if one.ring else kind, 4, f"{one.label}: {one.name}"))
+        if box := _free(at, one.label, taken, frame, range(7, 120, 8)):
+            taken.append(box)
+            parts.append(_lead(at, box) + _text(box[0], box[3] - 3, one.label, "name"))
+    for number, (kind, text) in enumerate((("c0", full), ("ring c1", hollow))):
+        y = bottom + 52 + LINE * number
+        parts += [_dot((LEFT + 4, y), kind, 4, text), _text(LEFT + 14, y + 4, text, "tick")]
+    return _svg(title, parts, right + 14, bottom + 52 + 2 * LINE)
+
+
+def _lead(at: Point, box: Box) -> str:
+    """A line from a point to its label, where that is not beside it."""
+    edge = (min(max(at[0], box[0]), box[2]), min(max(at[1], box[1]), box[3]))
+    if math.dist(at, edge) < LINE:
+        return ""
+    return f'<path class="lead" d="M{at[0]:.1f} {at[1]:.1f}L{edge[0]:.1f} {edge[1]:.1f}"/>'
 
 
 def _around(x: float, y: float, far: float = 6) -> Box:
@@ -171,13 +228,13 @@ def _between(start: Point, end: Point) -> list[Point]:
     return [(start[0] + (end[0] - start[0]) * k / steps, start[1] + (end[1] - start[1]) * k / steps) for k in range(steps + 1)]
 
 
-def _free(at: Point, name: str, taken: Sequence[Box], right: float) -> Box | None:
-    """A place for a name near a point, inside the figure, that touches nothing taken; the nearest ones are tried first."""
+def _free(at: Point, name: str, taken: Sequence[Box], frame: Box, reach: Sequence[float] = (8, 16)) -> Box | None:
+    """A place for a name near a point, inside the frame, that touches nothing taken; the nearest ones are tried first."""
     wide = LETTER * len(name)
-    for far in (8, 16):
+    for far in reach:
         for x, y in ((far, 0), (-far - wide, 0), (-wide / 2, -far - 6), (-wide / 2, far + 6), (far - 2, -far), (far - 2, far)):
             box = (at[0] + x, at[1] + y - LINE / 2, at[0] + x + wide, at[1] + y + LINE / 2)
-            inside = box[0] >= LEFT and box[2] <= right + 12 and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+            inside = box[0] >= frame[0] and box[2] <= frame[2] and box[1] >= frame[1] and box[3] <= frame[3]
             if inside and all(box[2] <= b[0] or b[2] <= box[0] or box[3] <= b[1] or b[3] <= box[1] for b in taken):
                 return box
     return None

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures, overview, printed, render, views
+from leaderboard import figures, overview, prediction, printed, render, views
 from leaderboard.cite import bibliography
 from leaderboard.language import environment, presentable
 from leaderboard.pdf import pdf
+from leaderboard.prediction import Prediction
 from leaderboard.scatter import Plane
 from leaderboard.sheet import Sheet
 from leaderboard.table import Board, slugged
@@ -32,6 +33,7 @@ NAVIGATION = {
     "index": "Leaderboard",
     "papers": "Tables of papers",
     "agreement": "Agreement",
+    "prediction": "Prediction",
     "attacks": "Attacks",
     "defenses": "Defenses",
     "architectures": "Architectures",
@@ -39,7 +41,14 @@ NAVIGATION = {
     "protocols": "Protocols",
     "changes": "Changes",
 }
-SCRIPTED = {"board.html", "entries.html", "entry.html", "coverage.html", "agreement.html"}  # have tables that can be sorted
+SCRIPTED = {
+    "board.html",
+    "entries.html",
+    "entry.html",
+    "coverage.html",
+    "agreement.html",
+    "prediction.html",
+}  # have tables that can be sorted
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 
 
@@ -88,6 +97,9 @@ class Site:
             texts["perturbations.html"] = self._page("perturbations.html", "attacks", "Perturbations side by side", **context)
             texts |= printable({f"perturbations.{plane.slug}": plane.drawing() for plane in self.planes})
         texts["agreement.html"] = self._page("agreement.html", "agreement", **overview.agreement(self.sheets))
+        texts["prediction.html"] = self._page("prediction.html", "prediction", prediction.HEADING, **self._predicted)
+        if (plot := self.prediction.figure) is not None:
+            texts |= printable({prediction.FIGURE: plot})
         texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
@@ -106,6 +118,17 @@ class Site:
         )
 
     # where things are
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """What the board of the fast recipe tells of the papers' tables; empty where one of the two is not shown."""
+        fast = [board for board in self.boards if board.slug == prediction.GRID]
+        places = [spot.place for sheet in self.sheets if sheet.source for spot in sheet.spots.values()]
+        return Prediction.of(fast[0], places) if fast else Prediction(())
+
+    @property
+    def _predicted(self) -> dict[str, Any]:
+        return self.prediction.view({sheet.name: f"{sheet.slug}.html" for sheet in self.sheets})
 
     @cached_property
     def _noises(self) -> dict[str, Mapping[str, Any]]:
@@ -207,6 +230,7 @@ class Site:
             "boards": self.boards,
             "bib": views.bib(board),
             "pareto": views.pareto(base),
+            "predicts": prediction.HEADING if base.slug == prediction.GRID else "",
             "files": files,
         }
         return self._page("board.html", "index", TITLE if home else board.title, **(view | context))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reportlab.pdfgen.canvas import Canvas
 
 SIZE = {"note": 11, "number": 11}  # of letters, by class; others have 12
-WIDTHS = {"line": 2.0, "lead": 0.5, "front": 1.5, "key": 9.0, "point": 4.0}  # of strokes, by class; others have 1
+WIDTHS = {"line": 2.0, "lead": 0.5, "front": 1.5, "ring": 2.0, "key": 9.0, "point": 4.0}  # of strokes, by class; others have 1
 STROKES = {"rule": "line", "lead": "quiet", "front": "quiet", "frame": "line"}  # colours by class
 FORMS = str.maketrans({MINUS: "-", "ε": "e"})
 
@@ -88,8 +88,9 @@ def _style(canvas: Canvas, element: ElementTree.Element, kinds: list[str]) -> No
     colours = _colours()
     series = next((kind for kind in kinds if kind in colours and kind[0] == "c"), "")
     stroke = next((STROKES[kind] for kind in kinds if kind in STROKES), series or "line")
-    canvas.setStrokeColor(HexColor(element.get("stroke") or colours["page" if "dot" in kinds else stroke]))
-    canvas.setFillColor(HexColor(colours[next((kind for kind in kinds if kind in colours), "page")]))
+    filled = {"dot", "ring"} & set(kinds) == {"dot"}
+    canvas.setStrokeColor(HexColor(element.get("stroke") or colours["page" if filled else stroke]))
+    canvas.setFillColor(HexColor(colours["page" if "ring" in kinds else next((k for k in kinds if k in colours), "page")]))
     canvas.setLineWidth(next((WIDTHS[kind] for kind in WIDTHS if kind in kinds), 1.0))
     if "point" in kinds:
         canvas.setLineCap(1)

@@ -1,0 +1,218 @@
+"""Which published accuracies are of the same attack and defense as a place of a board whose victims have another recipe.
+
+The victim's recipe and network may differ. Nothing that an attack or a defense is given may, except how hard the poison was
+searched for: the fields in `EFFORT`. docs/fast.md prints the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from leaderboard.table import Board, Value
+from registry import lacking, resolve
+from registry.item import SELFTRAINED, write_value
+from results import Cell
+from results.cell import Part
+from results.table import Known, Place
+
+FAST, OUR_NETWORK = "fast", "resnet9"  # protocol and architecture of our side
+RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench")  # of papers, training with labels
+DATASET, NETWORK = "cifar10", "resnet18"  # of the papers' side
+
+STEPS = (  # fields that count how often something is done in the search for a poison
+    "epochs",
+    "steps",
+    "train_steps",
+    "weight_steps",
+    "noise_steps",
+    "passes",
+    "max_rounds",
+    "restarts",
+    "samples",
+    "trials",
+    "checkpoints",
+    "inner_steps",
+    "class_epochs",
+    "class_batches",
+)
+EFFORT = {*STEPS, "surrogate", "batch", "step_size", "lr", "weight_decay", "stop_error", "width", "judges", "block"}
+"""Fields of attacks that say how a poison is searched for; every other field says what the poison is."""
+
+IMPLIED: Mapping[tuple[str, str], Mapping[str, int]] = {  # what a field at 0 stands for, by variant; '' is any other
+    ("em", "weight_steps"): {"": 10, "tue": 98},  # an epoch of 50,000 images
+    ("em", "noise_steps"): {"": 20, "rem": 10, "apb": 5},
+    ("rem", "noise_steps"): {"": 10, "apb": 5},
+    ("tap", "restarts"): {"": 8, "rem": 1},
+    ("hypo", "epochs"): {"": 10, "p2": 150},
+    ("sep", "checkpoints"): {"": 30, "fa-vr": 15},
+}
+
+Method = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]  # the parts of a chain: name, and the fields that count
+
+
+@dataclass(frozen=True)
+class Published:
+    """A test accuracy that a paper prints, in percent, and the attack that it ran."""
+
+    table: str  # <paper>/table-<label>
+    value: float
+    attack: tuple[Part, ...]
+
+    @property
+    def paper(self) -> str:
+        return self.table.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A place of a board beside what papers print of the same attack and defense. Accuracies are in percent."""
+
+    place: Value
+    published: tuple[Published, ...]
+
+    @property
+    def attack(self) -> str:
+        return self.place.point["attack"]
+
+    @property
+    def defense(self) -> str:
+        return self.place.point["defense"]
+
+    @property
+    def ours(self) -> float | None:
+        """The mean over the seeds that were measured here with today's versions."""
+        counts = self.place.state in ("done", "partial") and not self.place.reported
+        return None if self.place.mean is None or not counts else 100 * self.place.mean
+
+    @cached_property
+    def values(self) -> list[float]:
+        """What papers print; a value that one paper prints in several tables counts once."""
+        return sorted(value for _, value in {(one.paper, one.value) for one in self.published})
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def papers(self) -> list[str]:
+        return list(dict.fromkeys(one.paper for one in self.published))
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the attack and of the tools that act on it."""
+        return {part.name for part in self._attack}
+
+    @property
+    def fewer_steps(self) -> list[str]:
+        """The counts in which the poison falls short of a paper's: `epochs 10 of 40`. A limit that was not met is none."""
+        limits = {"max_rounds"} if self._ended_by_itself else set()
+        found: dict[str, None] = {}
+        for one in self.published:
+            found |= dict.fromkeys(shortfalls(self._attack, one.attack, limits))
+        return list(found)
+
+    @property
+    def _ended_by_itself(self) -> bool:
+        """Whether the search met its goal before its last round, in every record."""
+        limit = self._attack[0].fields.get("max_rounds", 0)
+        noted = [record.poison.notes.get("rounds", math.inf) for record in self.place.used if record.poison is not None]
+        return bool(noted) and isinstance(limit, int) and max(noted) < limit
+
+    @property
+    def other_surrogate(self) -> str:
+        """The surrogate, where no paper that prints the pair had it; else ''."""
+        own = _surrogates(self._attack)
+        return "" if own in [_surrogates(one.attack) for one in self.published] else ", ".join(own)
+
+    @property
+    def _attack(self) -> tuple[Part, ...]:
+        return self.place.runs[0].cell.attack
+
+
+def pairs(board: Board, places: Iterable[Place]) -> list[Pair]:
+    """Return the places of a board of protocol `fast` that `places` of papers' tables print a value for, row by row."""
+    known = published(places)
+    found = []
+    for key in ((row, column) for row in board.rows for column in board.columns):
+        value = board.values[key]
+        if value.runs and not value.rest and comparable(value.runs[0].cell):
+            cell = value.runs[0].cell
+            several = known.get((method(cell.attack, EFFORT), method(cell.defense)), ())
+            found += [Pair(value, tuple(several))] if several else []
+    return found
+
+
+def comparable(cell: Cell) -> bool:
+    """Whether a cell is one of our side: all of CIFAR-10, poisoned, unscaled `fast`, `resnet9`, no weights of our own."""
+    same = cell.architecture == _part("architectures", OUR_NETWORK) and cell.dataset == _part("datasets", DATASET)
+    whole = cell.ratio == 1 and cell.part == "all" and cell.measure == "accuracy"
+    own_weights = any(part.fields.get("weights") == SELFTRAINED for part in cell.defense)
+    return same and whole and not own_weights and cell.protocol == _part("protocols", FAST)
+
+
+def published(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
+    """What papers print of undoubted test accuracies of whole CIFAR-10 on ResNet-18, by attack and defense."""
+    known, found = Known(resolve), defaultdict(list)
+    for place in filter(_counts, places):
+        attack, defense = (str(place.fields[axis]) for axis in ("attack", "defense"))
+        if lacking("attacks", attack) or lacking("defenses", defense):
+            continue
+        parts = known.parts("attacks", attack)
+        assert place.printed is not None and place.printed.value is not None
+        value = 100 * place.printed.value / place.unit
+        found[method(parts, EFFORT), method(known.parts("defenses", defense))].append(Published(place.table, value, parts))
+    return found
+
+
+def _counts(place: Place) -> bool:
+    fields, printed = place.fields, place.printed
+    setting = {"dataset": DATASET, "architecture": NETWORK, "ratio": 1, "part": "all", "measure": "accuracy"}
+    same = place.aggregate is None and setting.items() <= fields.items() and fields["protocol"] in RECIPES
+    return same and place.metric == "test_acc" and printed is not None and _undoubted(printed.value, printed.quality)
+
+
+def _undoubted(value: float | None, quality: str) -> bool:
+    return value is not None and quality != "suspect"
+
+
+def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:
+    """What two chains share that are one method: names and all fields but the seed and those that are left out."""
+    return tuple(
+        (part.name, tuple(sorted((name, value) for name, value in part.fields.items() if name not in {*left_out, "seed"})))
+        for part in parts
+    )
+
+
+def shortfalls(ours: Sequence[Part], theirs: Sequence[Part], left_out: Collection[str] = ()) -> list[str]:
+    """In which counts the search for a poison falls short of another one for the same method."""
+    found = []
+    for own, other in zip(ours, theirs, strict=True):
+        for name in (name for name in STEPS if name not in left_out):
+            have, want = _count(own, name), _count(other, name)
+            if have < want:
+                known = "more" if math.isinf(want) else f"{want:g}"
+                found.append(f"{name} {write_value(own.fields[name])} of {known}")
+    return found
+
+
+def _count(part: Part, name: str) -> float:
+    """How often something is done; infinity where a 0 stands for a number that is not known here, 0 where it is never done."""
+    value = part.fields.get(name)
+    if not isinstance(value, int):
+        return 0.0
+    implied = IMPLIED.get((part.name, name), {})
+    return value or implied.get(str(part.fields.get("variant", "")), implied.get("", math.inf))
+
+
+def _surrogates(parts: Iterable[Part]) -> list[str]:
+    return [str(part.fields["surrogate"]) for part in parts if "surrogate" in part.fields]
+
+
+def _part(kind: str, item: str) -> Part:
+    return Known(resolve).parts(kind, item)[0]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from benchmark.cost import Cost
-from leaderboard import render, reproduction, toy
+from leaderboard import fast, prediction, render, reproduction, toy
 from leaderboard.table import board
 from registry import resolve
 from results import Records, read_table
@@ -27,7 +27,15 @@ def generated(text: str) -> str:
     """Return a document with every part between its marks written anew: the Markdown table of the grid it names."""
     records = Records(ROOT / "results" / "records")
     papers = reproduction.Reproduction(records, Cost(records).hours)
+    quick = fast.Fast(records)
     parts = {
+        "fast/recipe": quick.recipe,
+        "fast/cost": quick.cost,
+        "fast/lengths": quick.lengths,
+        "fast/curves": quick.curves,
+        "fast/rule": prediction.rule,
+        "fast/prediction": quick.predicted,
+        "fast/board": quick.first_rows,
         "reproduction/papers": papers.papers,
         "reproduction/claims": papers.claims,
         "reproduction/methods": lambda: reproduction.methods(records),
@@ -66,11 +74,27 @@ def reliability() -> str:
     return "\n".join([*lines, "", *(f"- {one}" for one in told)]) + "\n"
 
 
+def drawings() -> dict[Path, str]:
+    """Return the figures of the documents by their files."""
+    made = fast.Fast(Records(ROOT / "results" / "records")).drawings()
+    return {ROOT / "docs" / name: text for name, text in made.items()}
+
+
+def drawn() -> set[Path]:
+    """The files of figures that are there."""
+    return set((ROOT / "docs").glob("*.svg"))
+
+
 def documents() -> list[Path]:
     """The documents of the project."""
     return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
 
 
 if __name__ == "__main__":
+    figures = drawings()
+    for path in drawn() - set(figures):
+        path.unlink()
+    for path, text in figures.items():
+        path.write_text(text, encoding="utf-8")
     for path in documents():
         path.write_text(generated(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any
 
 from leaderboard.table import Board, Value
-from registry import lacking, resolve
+from registry import ATTACKS, lacking, resolve
 from registry.item import SELFTRAINED, write_value
 from results import Cell
 from results.cell import Part
@@ -40,8 +40,11 @@ STEPS = (  # fields that count how often something is done in the search for a p
     "inner_steps",
     "class_epochs",
     "class_batches",
+    "adversary_steps",
+    "train_attack_steps",
 )
-EFFORT = {*STEPS, "surrogate", "batch", "step_size", "lr", "weight_decay", "stop_error", "width", "judges", "block"}
+SETTINGS = ("surrogate", "batch", "step_size", "adversary_step_size", "lr", "weight_decay", "stop_error", "width", "judges")
+EFFORT = {*STEPS, *SETTINGS}
 """Fields of attacks that say how a poison is searched for; every other field says what the poison is."""
 
 IMPLIED: Mapping[tuple[str, str], Mapping[str, int]] = {  # what a field at 0 stands for, by variant; '' is any other
@@ -182,17 +185,38 @@ def _undoubted(value: float | None, quality: str) -> bool:
 
 
 def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:
-    """What two chains share that are one method: names and all fields but the seed and those that are left out."""
-    return tuple(
-        (part.name, tuple(sorted((name, value) for name, value in part.fields.items() if name not in {*left_out, "seed"})))
-        for part in parts
-    )
+    """What two chains share that are one method: names and all fields but the seed and those that are left out.
+
+    Where an attack is made from another one, that one counts in the same way.
+    """
+    return tuple((part.name, _fields(part, {*left_out, "seed"})) for part in parts)
 
 
-def shortfalls(ours: Sequence[Part], theirs: Sequence[Part], left_out: Collection[str] = ()) -> list[str]:
+def _fields(part: Part, left_out: Collection[str]) -> tuple[tuple[str, Any], ...]:
+    made_from = _parents(part)
+    plain = {name: value for name, value in part.fields.items() if name not in {*left_out, *made_from}}
+    nested = {name: method(parts, left_out) for name, parts in made_from.items()}
+    return tuple(sorted((plain | nested).items()))
+
+
+def _parents(part: Part) -> dict[str, tuple[Part, ...]]:
+    """The attacks that an attack is made from, by the fields that name them."""
+    names = ATTACKS.entry(part.name).facts.get("parents", {}) if part.name in ATTACKS else {}
+    return {name: Known(resolve).parts("attacks", str(part.fields[name])) for name in names}
+
+
+def _flat(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts of a chain, each followed by those that it is made from."""
+    for part in parts:
+        yield part
+        for several in _parents(part).values():
+            yield from _flat(several)
+
+
+def shortfalls(ours: Iterable[Part], theirs: Iterable[Part], left_out: Collection[str] = ()) -> list[str]:
     """In which counts the search for a poison falls short of another one for the same method."""
     found = []
-    for own, other in zip(ours, theirs, strict=True):
+    for own, other in zip(_flat(ours), _flat(theirs), strict=True):
         for name in (name for name in STEPS if name not in left_out):
             have, want = _count(own, name), _count(other, name)
             if have < want:
@@ -211,7 +235,7 @@ def _count(part: Part, name: str) -> float:
 
 
 def _surrogates(parts: Iterable[Part]) -> list[str]:
-    return [str(part.fields["surrogate"]) for part in parts if "surrogate" in part.fields]
+    return [str(part.fields["surrogate"]) for part in _flat(parts) if "surrogate" in part.fields]
 
 
 def _part(kind: str, item: str) -> Part:

@@ -1,0 +1,280 @@
+"""The fast recipe in documents, from records alone: what it is, what it costs, how long it trains, its curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from leaderboard import figures, render, toy
+from leaderboard.figures import Line
+from leaderboard.language import DASH, MINUS, escape_markdown
+from leaderboard.pairing import DATASET, FAST, OUR_NETWORK
+from leaderboard.prediction import FIGURE, GRID, Prediction
+from leaderboard.table import Board, Value, board, look_up
+from registry import PROTOCOLS, Protocol, resolve
+from registry.item import write_value
+from results import Record, Records, read_grid, read_table
+from results.papers import Grid
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+CURVED = ("none", "lsp", "ops", "ar", "em", "tap")  # attacks whose curves are shown
+DEFENSES = {"none": "no defense", "jpeg": "JPEG 10"}  # that they are shown under, by name
+RATIOS = {0.5: "half", 1.0: "once", 2.0: "twice"}  # the lengths that are compared, times the recipe's
+TOLERANCE = 1.5  # points that twice the length may gain
+BROKEN, REPAIRED = 40.0, 70.0  # %: where an undefended poison should end below, and JPEG 10 above
+ROWS = 8  # of the board, in the README
+LENGTH = {"epochs", "scale"}  # fields of a protocol that say how long it trains
+MEASURED = ("done", "partial")  # states of a place whose number is of today's versions
+NOTHING = "Not measured yet.\n"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that differ in their seed alone."""
+
+    attack: str
+    defense: str
+    epochs: int
+    records: tuple[Record, ...]
+
+    @cached_property
+    def accuracies(self) -> list[float]:
+        """The test accuracy of every seed, in percent."""
+        return [toy.accuracy(record) for record in self.records]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.accuracies)
+
+    @property
+    def spread(self) -> str:
+        """`92.4 ± 0.2`, or `92.4` of one seed."""
+        deviation = f" ± {stdev(self.accuracies):.1f}" if len(self.accuracies) > 1 else ""
+        return f"{self.mean:.1f}{deviation}"
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """Epochs that were judged, and the mean test accuracy over seeds, a fraction."""
+        curves = [record.metrics.curve for record in self.records if record.metrics]
+        means = [fmean(values) for values in zip(*(curve.test_acc for curve in curves), strict=False)]
+        epochs = curves[0].epochs or range(1, len(means) + 1)
+        return [(float(epoch), mean) for epoch, mean in zip(epochs, means, strict=False)]
+
+
+@dataclass(frozen=True)
+class Fast:
+    """What the records of a folder say of the fast recipe."""
+
+    records: Records
+
+    # recipe and cost
+
+    def recipe(self) -> str:
+        """Return the recipe in the words of its entry, and its fields as far as they are its own."""
+        entry, usual = PROTOCOLS.entry(FAST), {field.name: field.default for field in dataclasses.fields(Protocol)}
+        own = [field for field in entry.fields if not field.hidden and field.default != usual.get(field.name)]
+        rows = [(f"`{field.name}`", _value(field.default), escape_markdown(field.comment)) for field in own]
+        paragraphs = (" ".join(part.split()) for part in entry.doc.split("\n\n"))
+        return "\n\n".join([*paragraphs, _table(("field", "value", "what it is"), rows)])
+
+    def cost(self) -> str:
+        """Return the Markdown table of clean trainings, seed by seed."""
+        clean = self._group("none", "none", self.length)
+        if clean is None:
+            return NOTHING
+        rows = []
+        for record, accuracy in zip(clean.records, clean.accuracies, strict=True):
+            precision = str(record.numerics.get("dtype", DASH))
+            rows.append((str(record.cell.seed), f"{accuracy:.2f}", _core_minutes([record]), precision, record.device))
+        rows.append(("mean", f"{clean.mean:.2f}", _core_minutes(clean.records), "", ""))
+        return _table(("seed", "clean accuracy, %", "core-minutes", "precision", "processor"), rows)
+
+    # length
+
+    @cached_property
+    def length(self) -> int:
+        """Epochs of the recipe."""
+        return int(resolve("protocols", FAST)[0].fields["epochs"])
+
+    def lengths(self) -> str:
+        """Return the Markdown table of clean accuracy by length, and the length that the rule gives."""
+        clean = {group.epochs: group for group in self.groups if (group.attack, group.defense) == ("none", "none")}
+        if not clean:
+            return NOTHING
+        rows, chosen = [], []
+        for epochs, group in sorted(clean.items()):
+            double = clean.get(2 * epochs)
+            gain = None if double is None else double.mean - group.mean
+            rows.append((str(epochs), group.spread, str(len(group.records)), _signed(gain)))
+            chosen += [epochs] if gain is not None and gain <= TOLERANCE and epochs % 2 == 0 else []
+        told = f"The rule gives {chosen[0]} epochs" if chosen else "No length that was tried fulfils the rule yet"
+        heads = ("epochs", "clean accuracy, %", "seeds", "twice the epochs, points")
+        return _table(heads, rows) + f"\n{told}; the recipe has {self.length}.\n"
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """All trainings by the recipe at any length, on all of the data and by our network."""
+        found: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
+        for record in self._trainings():
+            found[record.cell.texts["attack"], record.cell.texts["defense"], _epochs(record)].append(record)
+        ordered = {key: sorted(several, key=lambda record: record.cell.seed) for key, several in found.items()}
+        return [Group(*key, tuple(several)) for key, several in sorted(ordered.items())]
+
+    def _trainings(self) -> Iterable[Record]:
+        recipe = _without_length(resolve("protocols", FAST)[0].fields)
+        for record in self.records:
+            cell = record.cell
+            here = cell.protocol.name == FAST and cell.architecture.name == OUR_NETWORK and cell.measure == "accuracy"
+            if not here or _without_length(cell.protocol.fields) != recipe or cell.dataset.text != DATASET:
+                continue
+            run = look_up(self.records, cell, "")
+            if cell.ratio == 1 and cell.part == "all" and run.state == "done" and run.ours:
+                yield record
+
+    def _group(self, attack: str, defense: str, epochs: int) -> Group | None:
+        key = (attack, defense, epochs)
+        return next((group for group in self.groups if (group.attack, group.defense, group.epochs) == key), None)
+
+    # curves
+
+    @cached_property
+    def curved(self) -> dict[tuple[str, float], list[Group]]:
+        """The trainings whose curves are shown, by the name of the defense and the length."""
+        found: dict[tuple[str, float], list[Group]] = defaultdict(list)
+        for group in self.groups:
+            (attack, *tools), (defense, *more) = group.records[0].cell.attack, group.records[0].cell.defense
+            ratio = group.epochs / self.length
+            if not tools and not more and attack.name in CURVED and defense.name in DEFENSES and ratio in RATIOS:
+                found[defense.name, ratio].append(group)
+        order = {name: number for number, name in enumerate(CURVED)}
+        return {key: sorted(some, key=lambda group: order[group.records[0].cell.attack[0].name]) for key, some in found.items()}
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The attacks that have curves, by their texts."""
+        return render.brief(list(dict.fromkeys(group.attack for some in self.curved.values() for group in some)))
+
+    def drawings(self) -> dict[str, str]:
+        """The figures of the document by the names of their files."""
+        found: dict[str, Markup] = {self._file(*key): self._drawing(*key) for key in self._keys()}
+        if (plot := self.prediction.figure) is not None:
+            found[f"fast-{FIGURE}.svg"] = plot
+        return {name: figures.standalone(drawing) for name, drawing in found.items()}
+
+    def _keys(self) -> list[tuple[str, float]]:
+        return [(defense, ratio) for defense in DEFENSES for ratio in RATIOS if (defense, ratio) in self.curved]
+
+    def _file(self, defense: str, ratio: float) -> str:
+        return f"fast-{defense}-{RATIOS[ratio]}.svg"
+
+    def _title(self, defense: str, ratio: float) -> str:
+        return f"Test accuracy by epoch, {DEFENSES[defense]}, {round(ratio * self.length)} epochs"
+
+    def _drawing(self, defense: str, ratio: float) -> Markup:
+        lines = [Line(figures.shortened(self.labels[group.attack], 20), group.curve) for group in self.curved[defense, ratio]]
+        return figures.lines(self._title(defense, ratio), "epoch", lines)
+
+    def curves(self) -> str:
+        """Return the figures of curves, the table of their ends, and which ends are not as expected."""
+        keys = self._keys()
+        if not keys:
+            return NOTHING
+        pictures = [f"![{self._title(*key)}]({self._file(*key)})\n" for key in keys]
+        ends = {(group.attack, *key): group.spread for key in keys for group in self.curved[key]}
+        heads = ["attack", *(f"{DEFENSES[defense]}, {round(ratio * self.length)} epochs" for defense, ratio in keys)]
+        rows = [(label, *(ends.get((text, *key), DASH) for key in keys)) for text, label in self.labels.items()]
+        return "\n".join([*pictures, _table(heads, rows), self._unexpected()])
+
+    def _unexpected(self) -> str:
+        """Say of the recipe's own length which poisons break less, or are repaired less, than expected."""
+        plain, jpeg = (
+            [group for group in self.curved.get((defense, 1.0), []) if group.attack != "none"] for defense in DEFENSES
+        )
+        weak = [f"{self.labels[group.attack]} ({group.mean:.1f})" for group in plain if group.mean >= BROKEN]
+        strong = [f"{self.labels[group.attack]} ({group.mean:.1f})" for group in jpeg if group.mean <= REPAIRED]
+        return (
+            f"After {self.length} epochs without a defense, {len(plain) - len(weak)} of {len(plain)} poisons measured leave "
+            f"less than {BROKEN:.0f} %{_but(weak)}; with JPEG 10, {len(jpeg) - len(strong)} of {len(jpeg)} let more than "
+            f"{REPAIRED:.0f} % be learned{_but(strong)}.\n"
+        )
+
+    # the board and the papers
+
+    @cached_property
+    def board(self) -> Board:
+        return board(read_table(GRID), self.records, GRID, resolve)
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        full = read_grid("full")
+        assert isinstance(full, Grid)
+        return Prediction.of(self.board, full.places)
+
+    def predicted(self) -> str:
+        """Return how well the board predicts the papers."""
+        return self.prediction.markdown(f"fast-{FIGURE}.svg")
+
+    def first_rows(self) -> str:
+        """Return the first rows of the board that have a number, without derived columns, and how much is measured."""
+        there = [key for key, value in self.board.values.items() if value.state in MEASURED and not value.rest]
+        rows = [row for row in self.board.rows if any(row == key[0] for key in there)][:ROWS]
+        columns = [column for column in self.board.columns if any((row, column) in there for row in rows)]
+        counts = self.board.coverage
+        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {render.spread(self.board)}.\n"
+        if not rows:
+            return f"Nothing of the grid `{GRID}` is measured yet.\n"
+        heads, labels = render.brief(self.board.columns), render.brief(self.board.rows)
+        cells = [(labels[row], *(_place(self.board.values[row, column]) for column in columns)) for row in rows]
+        return "\n".join([_table(("attack", *(heads[column] for column in columns)), cells), told])
+
+
+def _place(value: Value) -> str:
+    """A number with its change from clean training, where it was measured with today's versions; else a dash."""
+    if value.state not in MEASURED:
+        return DASH
+    change = f" ({render.difference(value.drop)})" if value.drop is not None else ""
+    return f"{render.number(value)}{change}"
+
+
+def _epochs(record: Record) -> int:
+    fields = record.cell.protocol.fields
+    epochs, scale = fields["epochs"], fields["scale"]
+    assert isinstance(epochs, int)
+    assert isinstance(scale, float | int)
+    return max(1, round(epochs * scale))
+
+
+def _without_length(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items() if name not in LENGTH}
+
+
+def _core_minutes(several: Sequence[Record]) -> str:
+    """Mean minutes of a core per training, as the processor counted them."""
+    known = [record.cpu_seconds["train"] / 60 for record in several if "train" in record.cpu_seconds]
+    return f"{fmean(known):.1f}" if known else DASH
+
+
+def _signed(points: float | None) -> str:
+    return DASH if points is None else f"{points:+.2f}".replace("-", MINUS)
+
+
+def _but(names: Sequence[str]) -> str:
+    return f" (not {', '.join(names)})" if names else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(write_value, value)) or DASH
+    return write_value(value)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"

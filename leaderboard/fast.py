@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leaderboard import figures, render, toy
 from leaderboard.figures import Line
@@ -20,6 +21,7 @@ from registry import PROTOCOLS, Protocol, resolve
 from registry.item import write_value
 from results import Record, Records, read_grid, read_table
 from results.papers import Grid
+from results.record import plain
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -30,6 +32,7 @@ RATIOS = {0.5: "half", 1.0: "once", 2.0: "twice"}  # the lengths that are compar
 TOLERANCE = 1.5  # points that twice the length may gain
 BROKEN, REPAIRED = 40.0, 70.0  # %: where an undefended poison should end below, and JPEG 10 above
 ROWS = 8  # of the board, in the README
+SETTING = {"dataset": DATASET, "architecture": OUR_NETWORK, "ratio": "1", "part": "all"}
 LENGTH = {"epochs", "scale"}  # fields of a protocol that say how long it trains
 MEASURED = ("done", "partial")  # states of a place whose number is of today's versions
 NOTHING = "Not measured yet.\n"
@@ -43,6 +46,11 @@ class Group:
     defense: str
     epochs: int
     records: tuple[Record, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its attack; of a chain all of it."""
+        return "+".join(part.name for part in self.records[0].cell.attack)
 
     @cached_property
     def accuracies(self) -> list[float]:
@@ -86,7 +94,7 @@ class Fast:
 
     def cost(self) -> str:
         """Return the Markdown table of clean trainings, seed by seed."""
-        clean = self._group("none", "none", self.length)
+        clean = self._clean.get(self.length)
         if clean is None:
             return NOTHING
         rows = []
@@ -105,56 +113,58 @@ class Fast:
 
     def lengths(self) -> str:
         """Return the Markdown table of clean accuracy by length, and the length that the rule gives."""
-        clean = {group.epochs: group for group in self.groups if (group.attack, group.defense) == ("none", "none")}
-        if not clean:
+        if not self._clean:
             return NOTHING
-        rows, chosen = [], []
-        for epochs, group in sorted(clean.items()):
-            double = clean.get(2 * epochs)
-            gain = None if double is None else double.mean - group.mean
-            rows.append((str(epochs), group.spread, str(len(group.records)), _signed(gain)))
-            chosen += [epochs] if gain is not None and gain <= TOLERANCE and epochs % 2 == 0 else []
+        gains = {epochs: self._gain(epochs) for epochs in self._clean}
+        rows = [
+            (str(epochs), group.spread, str(len(group.records)), _signed(gains[epochs]))
+            for epochs, group in self._clean.items()
+        ]
+        chosen = [epochs for epochs, gain in gains.items() if epochs % 2 == 0 and gain <= TOLERANCE]
         told = f"The rule gives {chosen[0]} epochs" if chosen else "No length that was tried fulfils the rule yet"
         heads = ("epochs", "clean accuracy, %", "seeds", "twice the epochs, points")
         return _table(heads, rows) + f"\n{told}; the recipe has {self.length}.\n"
 
     @cached_property
+    def _clean(self) -> dict[int, Group]:
+        """Clean trainings by their epochs, the shortest first."""
+        return {group.epochs: group for group in self.groups if (group.attack, group.defense) == ("none", "none")}
+
+    def _gain(self, epochs: int) -> float:
+        """Points of clean accuracy that twice the epochs add; not a number where that was not trained."""
+        double = self._clean.get(2 * epochs)
+        return math.nan if double is None else double.mean - self._clean[epochs].mean
+
+    @cached_property
     def groups(self) -> list[Group]:
         """All trainings by the recipe at any length, on all of the data and by our network."""
         found: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
-        for record in self._trainings():
+        for record in filter(self._counts, self.records):
             found[record.cell.texts["attack"], record.cell.texts["defense"], _epochs(record)].append(record)
-        ordered = {key: sorted(several, key=lambda record: record.cell.seed) for key, several in found.items()}
-        return [Group(*key, tuple(several)) for key, several in sorted(ordered.items())]
+        return [Group(*key, tuple(sorted(several, key=_seed))) for key, several in sorted(found.items())]
 
-    def _trainings(self) -> Iterable[Record]:
-        recipe = _without_length(resolve("protocols", FAST)[0].fields)
-        for record in self.records:
-            cell = record.cell
-            here = cell.protocol.name == FAST and cell.architecture.name == OUR_NETWORK and cell.measure == "accuracy"
-            if not here or _without_length(cell.protocol.fields) != recipe or cell.dataset.text != DATASET:
-                continue
-            run = look_up(self.records, cell, "")
-            if cell.ratio == 1 and cell.part == "all" and run.state == "done" and run.ours:
-                yield record
+    def _counts(self, record: Record) -> bool:
+        cell = record.cell
+        if cell.protocol.name != FAST or cell.measure != "accuracy" or not SETTING.items() <= cell.texts.items():
+            return False
+        run = look_up(self.records, cell, "")
+        return self._recipe == _without_length(cell.protocol.fields) and run.state == "done" and run.ours
 
-    def _group(self, attack: str, defense: str, epochs: int) -> Group | None:
-        key = (attack, defense, epochs)
-        return next((group for group in self.groups if (group.attack, group.defense, group.epochs) == key), None)
+    @cached_property
+    def _recipe(self) -> dict[str, object]:
+        return _without_length(resolve("protocols", FAST)[0].fields)
 
     # curves
 
     @cached_property
     def curved(self) -> dict[tuple[str, float], list[Group]]:
-        """The trainings whose curves are shown, by the name of the defense and the length."""
-        found: dict[tuple[str, float], list[Group]] = defaultdict(list)
-        for group in self.groups:
-            (attack, *tools), (defense, *more) = group.records[0].cell.attack, group.records[0].cell.defense
-            ratio = group.epochs / self.length
-            if not tools and not more and attack.name in CURVED and defense.name in DEFENSES and ratio in RATIOS:
-                found[defense.name, ratio].append(group)
-        order = {name: number for number, name in enumerate(CURVED)}
-        return {key: sorted(some, key=lambda group: order[group.records[0].cell.attack[0].name]) for key, some in found.items()}
+        """The trainings whose curves are shown, by the name of the defense and the length, in their orders."""
+        found: dict[tuple[str, float], list[Group]] = {(defense, ratio): [] for defense in DEFENSES for ratio in RATIOS}
+        for group in sorted(self.groups, key=_place_of_attack):
+            key = (group.records[0].cell.texts["defense"].partition("(")[0], group.epochs / self.length)
+            if group.name in CURVED and key in found:
+                found[key].append(group)
+        return {key: several for key, several in found.items() if several}
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -163,13 +173,10 @@ class Fast:
 
     def drawings(self) -> dict[str, str]:
         """The figures of the document by the names of their files."""
-        found: dict[str, Markup] = {self._file(*key): self._drawing(*key) for key in self._keys()}
+        found: dict[str, Markup] = {self._file(*key): self._drawing(*key) for key in self.curved}
         if (plot := self.prediction.figure) is not None:
             found[f"fast-{FIGURE}.svg"] = plot
         return {name: figures.standalone(drawing) for name, drawing in found.items()}
-
-    def _keys(self) -> list[tuple[str, float]]:
-        return [(defense, ratio) for defense in DEFENSES for ratio in RATIOS if (defense, ratio) in self.curved]
 
     def _file(self, defense: str, ratio: float) -> str:
         return f"fast-{defense}-{RATIOS[ratio]}.svg"
@@ -183,7 +190,7 @@ class Fast:
 
     def curves(self) -> str:
         """Return the figures of curves, the table of their ends, and which ends are not as expected."""
-        keys = self._keys()
+        keys = list(self.curved)
         if not keys:
             return NOTHING
         pictures = [f"![{self._title(*key)}]({self._file(*key)})\n" for key in keys]
@@ -194,16 +201,21 @@ class Fast:
 
     def _unexpected(self) -> str:
         """Say of the recipe's own length which poisons break less, or are repaired less, than expected."""
-        plain, jpeg = (
-            [group for group in self.curved.get((defense, 1.0), []) if group.attack != "none"] for defense in DEFENSES
-        )
-        weak = [f"{self.labels[group.attack]} ({group.mean:.1f})" for group in plain if group.mean >= BROKEN]
-        strong = [f"{self.labels[group.attack]} ({group.mean:.1f})" for group in jpeg if group.mean <= REPAIRED]
+        plain, jpeg = (self._poisoned(defense) for defense in DEFENSES)
+        weak = [group for group in plain if group.mean >= BROKEN]
+        strong = [group for group in jpeg if group.mean <= REPAIRED]
         return (
             f"After {self.length} epochs without a defense, {len(plain) - len(weak)} of {len(plain)} poisons measured leave "
-            f"less than {BROKEN:.0f} %{_but(weak)}; with JPEG 10, {len(jpeg) - len(strong)} of {len(jpeg)} let more than "
-            f"{REPAIRED:.0f} % be learned{_but(strong)}.\n"
+            f"less than {BROKEN:.0f} %{self._but(weak)}; with JPEG 10, {len(jpeg) - len(strong)} of {len(jpeg)} let more than "
+            f"{REPAIRED:.0f} % be learned{self._but(strong)}.\n"
         )
+
+    def _poisoned(self, defense: str) -> list[Group]:
+        return [group for group in self.curved.get((defense, 1.0), []) if group.name != "none"]
+
+    def _but(self, several: Sequence[Group]) -> str:
+        names = ", ".join(f"{self.labels[group.attack]} ({group.mean:.1f})" for group in several)
+        return f" (not {names})" if names else ""
 
     # the board and the papers
 
@@ -224,15 +236,19 @@ class Fast:
     def first_rows(self) -> str:
         """Return the first rows of the board that have a number, without derived columns, and how much is measured."""
         there = [key for key, value in self.board.values.items() if value.state in MEASURED and not value.rest]
-        rows = [row for row in self.board.rows if any(row == key[0] for key in there)][:ROWS]
-        columns = [column for column in self.board.columns if any((row, column) in there for row in rows)]
-        counts = self.board.coverage
-        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {render.spread(self.board)}.\n"
-        if not rows:
+        if not there:
             return f"Nothing of the grid `{GRID}` is measured yet.\n"
+        rows = _in_order(self.board.rows, [row for row, _ in there])[:ROWS]
+        columns = _in_order(self.board.columns, [column for row, column in there if row in rows])
         heads, labels = render.brief(self.board.columns), render.brief(self.board.rows)
         cells = [(labels[row], *(_place(self.board.values[row, column]) for column in columns)) for row in rows]
-        return "\n".join([_table(("attack", *(heads[column] for column in columns)), cells), told])
+        counts = self.board.coverage
+        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {render.spread(self.board)}.\n"
+        return "\n".join([_table(("attack", *map(heads.__getitem__, columns)), cells), told])
+
+
+def _in_order(texts: Sequence[str], some: Collection[str]) -> list[str]:
+    return sorted(set(some), key=texts.index)
 
 
 def _place(value: Value) -> str:
@@ -251,8 +267,16 @@ def _epochs(record: Record) -> int:
     return max(1, round(epochs * scale))
 
 
-def _without_length(fields: Mapping[str, object]) -> dict[str, object]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items() if name not in LENGTH}
+def _without_length(fields: Mapping[str, Any]) -> dict[str, object]:
+    return plain(fields) | dict.fromkeys(LENGTH)
+
+
+def _seed(record: Record) -> int:
+    return record.cell.seed
+
+
+def _place_of_attack(group: Group) -> int:
+    return CURVED.index(group.name) if group.name in CURVED else len(CURVED)
 
 
 def _core_minutes(several: Sequence[Record]) -> str:
@@ -261,12 +285,8 @@ def _core_minutes(several: Sequence[Record]) -> str:
     return f"{fmean(known):.1f}" if known else DASH
 
 
-def _signed(points: float | None) -> str:
-    return DASH if points is None else f"{points:+.2f}".replace("-", MINUS)
-
-
-def _but(names: Sequence[str]) -> str:
-    return f" (not {', '.join(names)})" if names else ""
+def _signed(points: float) -> str:
+    return DASH if math.isnan(points) else f"{points:+.2f}".replace("-", MINUS)
 
 
 def _value(value: object) -> str:

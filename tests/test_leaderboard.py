@@ -903,5 +903,5 @@ def test_a_board_says_precisions_and_what_dear_defenses_cost(full):
     assert shown.precisions == {"bf16": 1, "fp32": 11}
     assert shown.settings["defense"]["grayscale+at"].cost == pytest.approx(23 / 3)
     page = html(shown)
-    assert "1 in bf16, 11 in fp32" in page and page.count("7.7 × plain training") == 1
+    assert "1 in bf16, 11 in fp32" in page and page.count("<small>7.7 ") == 1
     assert shown.settings["defense"]["bdr"].cost == 1

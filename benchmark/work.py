@@ -23,15 +23,15 @@ import psutil
 
 from benchmark import provenance
 from benchmark.ends import ENDS
-from benchmark.grid import Task, recipes
+from benchmark.grid import Task
 from benchmark.runs import Run
 from benchmark.snapshot import Snapshot
 from poisons.lease import BusyError, Lease
+from poisons.recipe import PoisonRecipe, Recipe
 from registry import NotApplicable, outdated
 
 if TYPE_CHECKING:
     from benchmark.train import TrainingProgress
-    from poisons.recipe import Recipe
     from poisons.store import Store
 
 Event = dict[str, Any]
@@ -87,7 +87,7 @@ class Meter:
 
 
 def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, alive: Callable[[], bool], *, name: str) -> None:
-    """Take stages of some cells until none is left: crafting first, then purifying, then training; or only crafting.
+    """Take stages of some cells until none is left, cell by cell: crafting, purifying, training; or only crafting.
 
     `name` is that of this process among those of the run. AbandonedError if `alive` says no; a TimeLimitError of the process
     becomes the failure of the cell it was busy with.
@@ -165,28 +165,41 @@ class _Worker:
             raise AbandonedError
 
     def one_stage(self, tasks: list[Task], stage: str) -> bool:
-        """Do the first stage that is ready and that nobody else does; False if there is none."""
+        """Do the first stage that is ready and that nobody else does, cell by cell in their order; False if there is none."""
+        asked: set[str] = set()  # sets that somebody else is making
+        for task in tasks:
+            missing = self._missing_set(task)
+            if missing is None:
+                if stage != "craft" and self._train_alone(task):
+                    return True
+            elif missing.key not in asked:
+                asked.add(missing.key)
+                if self._make_set(missing, task, tasks):
+                    return True
+        return False
+
+    def _missing_set(self, task: Task) -> Recipe | None:
+        """Return the first set that a cell lacks: its poison, or what its purifiers make of that."""
+        if task.needs_poison and not self.store.has(task.poison):
+            return task.poison
+        if task.purified and not self.store.has(task.purified):
+            return task.purified
+        return None
+
+    def _make_set(self, recipe: Recipe, task: Task, tasks: list[Task]) -> bool:
         from benchmark import cell
 
-        store = self.store
-        crafts = recipes(tasks, lambda task: task.poison if task.needs_poison else None)
-        for recipe, task in crafts:
-            if not store.has(recipe) and self._make("craft", recipe, cell.craft, task, tasks):
-                return True
-        if stage == "craft":
-            return False
-        for recipe, task in recipes(tasks, lambda task: task.purified):
-            ready = not task.needs_poison or store.has(task.poison)
-            if ready and not store.has(recipe) and self._make("purify", recipe, cell.purify, task, tasks):
-                return True
-        for task in tasks:
-            ready = store.has(task.purified) if task.purified else not task.needs_poison or store.has(task.poison)
-            if ready:
-                with self.run.lease(task) as lease:
-                    if lease is not None and not self._finished_elsewhere(task):
-                        self._train(task, lease)
-                        return True
-        return False
+        if isinstance(recipe, PoisonRecipe):
+            return self._make("craft", recipe, cell.craft, task, tasks)
+        return self._make("purify", recipe, cell.purify, task, tasks)
+
+    def _train_alone(self, task: Task) -> bool:
+        """Train a cell unless somebody else does or did."""
+        with self.run.lease(task) as lease:
+            if lease is None or self._finished_elsewhere(task):
+                return False
+            self._train(task, lease)
+            return True
 
     def _finished_elsewhere(self, task: Task) -> bool:
         if self.run.settled(task):

@@ -327,6 +327,14 @@ def test_a_log_has_a_line_for_every_set_and_cell(tmp_path):
     assert [line.split()[0] for line in error.splitlines()[1:4]] == ["crafted", "purified", "[1/1]"]
 
 
+def test_cells_are_run_in_their_order_each_with_the_sets_that_it_needs(tmp_path):
+    """The first numbers of a grid are there before the last poison is crafted, which may take hours."""
+    _, error = bench("run", *TINY, "--attack", "ops,lsp", "--defense", "none,bdr", "--executor", "inline", workspace=tmp_path)
+    words = [line.split()[0] for line in error.splitlines()[1:]]
+    expected = ["crafted", "[1/4]", "purified", "[2/4]", "crafted", "[3/4]", "purified", "[4/4]"]
+    assert words[: len(expected)] == expected
+
+
 def test_ctrl_c_leaves_a_resumable_workspace(tmp_path):
     """Exit code 130, one sentence, no half-written file."""
     many = [*LONGER, "--seed", "0,1,2,3"]  # so many that some are left, however late the signal comes

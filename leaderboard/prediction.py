@@ -180,6 +180,7 @@ class Prediction:
         """What the page gets; `files` are the pages of papers' tables by their names."""
         rows = zip(self.rows, self.measured, strict=True)
         return {
+            "known": len(self.pairs),
             "paragraph": self.paragraph,
             "selections": [(*_selection(one), one.rho.value if one.rho else None) for one in self.selections],
             "lines": [(*_line(one), one.tau.value) for one in self.lines],

@@ -317,6 +317,7 @@ KINDS = (  # a page of each kind, what opens on a board included
     "others.quick.digits.0.5.small-cnn.html",
     "papers.html",
     "agreement.html",
+    "prediction.html",
     "d-vae.table-2.html",
     "attacks.html",
     "attack.ops.html",

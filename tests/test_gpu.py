@@ -91,7 +91,6 @@ def sign(name):
 @dataclass(frozen=True)
 class Faulty(Defense):
     """Makes the GPU report an error, as an index out of range does in a kernel."""
-    number: int = 0
     def augment(self, x, y):
         sign("faulty")
         raise torch.AcceleratorError("CUDA error: device-side assert triggered\\nCompile with TORCH_USE_CUDA_DSA")
@@ -104,8 +103,8 @@ class Sound(Defense):
         return protocol
 '''
 POINTS = "[bench.defenses]\nfaulty = faulty_plugin:Faulty\nsound = faulty_plugin:Sound\n"
-TWO_FAULTS = ["run", "--dataset", "digits(per_class=5,test_per_class=2)", "--scale", "0.1"]
-TWO_FAULTS += ["--defense", "faulty,faulty(number=1),sound"]
+ONE_FAULT = ["run", "--dataset", "digits(per_class=5,test_per_class=2)", "--scale", "0.1"]
+ONE_FAULT += ["--defense", "faulty,sound"]
 
 
 @pytest.fixture
@@ -120,17 +119,17 @@ def faulty(tmp_path, monkeypatch) -> Path:
 def run_bench(*arguments: str, workspace: Path) -> subprocess.CompletedProcess[str]:
     """Run `bench` in a process of its own, which sees the plug-ins."""
     command = [str(Path(sys.executable).parent / "bench"), *arguments, "--workspace", str(workspace)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_after_an_error_of_the_gpu_another_process_takes_the_next_cell(faulty, tmp_path):
     """A device-side assert leaves nothing usable in its process: within seconds all cells of the worker had failed."""
-    assert run_bench(*TWO_FAULTS, "--workers", "1", workspace=tmp_path).returncode == 3
+    assert run_bench(*ONE_FAULT, "--workers", "1", workspace=tmp_path).returncode == 3
     signed = [line.split() for line in faulty.read_text().splitlines()]
-    assert [name for name, _ in signed] == ["faulty", "faulty", "sound"]
-    assert len({process for _, process in signed}) == 3, "a process for each, since the two before had lost the GPU"
+    assert [name for name, _ in signed] == ["faulty", "sound"]
+    assert len({process for _, process in signed}) == 2, "the first of them has lost the GPU"
     records = Records(tmp_path / "results/records")
-    assert [failure.kind for failure in records.failures()] == ["gpu-error", "gpu-error"]
+    assert [failure.kind for failure in records.failures()] == ["gpu-error"]
     assert "CUDA error: device-side assert triggered; with CUDA_LAUNCH_BLOCKING=1" in next(records.failures()).message
     assert len(records.ids()) == 1
     assert not list((records.folder / ".leases").glob("*")), "the cells are free again"
@@ -138,7 +137,7 @@ def test_after_an_error_of_the_gpu_another_process_takes_the_next_cell(faulty, t
 
 def test_in_the_process_of_the_command_an_error_of_the_gpu_is_one_sentence(faulty, tmp_path):
     """`inline` has no other process to go on in; what is left waits for the same command."""
-    done = run_bench(*TWO_FAULTS, "--executor", "inline", workspace=tmp_path)
+    done = run_bench(*ONE_FAULT, "--executor", "inline", workspace=tmp_path)
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert "the GPU reported an error: CUDA error: device-side assert triggered; the same command goes on" in done.stderr
     assert [failure.kind for failure in Records(tmp_path / "results/records").failures()] == ["gpu-error"]
@@ -166,7 +165,7 @@ def test_a_job_of_slurm_that_lost_its_gpu_is_started_again_three_times_in_all(ta
     run, _ = submitted(*planned(tmp_path, seed=[0, 1]))
     asked = []
 
-    def lost(*_):
+    def lost(*_, **__):
         raise work.LostDeviceError("the GPU reported an error: CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(work, "work", lost)
@@ -320,7 +319,7 @@ def test_a_network_does_not_outlive_its_cell(tmp_path, monkeypatch):
     run = Run.create(space, Records(space.records), made, "cpu", False)
     gc.disable()
     try:
-        work.work(run, run.tasks, "train", lambda event: None, "cpu", lambda: True)
+        work.work(run, run.tasks, "train", lambda event: None, "cpu", lambda: True, name="0")
     finally:
         gc.enable()
     assert alive == [[], [False]] and trained[1]() is None

@@ -3,11 +3,13 @@
 import dataclasses
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.augment import AUGMENTATIONS
 from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, Protocol
 
-SCHEDULES = {"cosine", "cosine-epoch", "onecycle", "milestones", "constant"}
+SCHEDULES = {"cosine", "cosine-epoch", "linear", "onecycle", "milestones", "constant"}
 OPTIMIZERS = {"sgd", "adam", "adamw"}
 
 
@@ -182,3 +184,13 @@ def test_transformers_have_the_optimizers_of_their_papers():
     assert vit.lr * vit.floor == pytest.approx(1e-5)
     apbench = PROTOCOLS["apbench"](lr=0.01)
     assert apbench.varied(apbench.per_architecture["vit-apb"]).lr == 0.01
+
+
+def test_fast_costs_what_a_laptop_can_pay():
+    """At most 1.0e14 FLOPs a plain training on CIFAR-10: two per multiply-add, three passes; one thread."""
+    protocol = PROTOCOLS["fast"]()
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        ARCHITECTURES["resnet9"](10).eval()(torch.empty(1, 3, 32, 32))
+    steps, _ = protocol.length(50_000)
+    assert 3 * counter.get_total_flops() * protocol.batch * steps <= 1.0e14
+    assert protocol.threads == 1

@@ -17,6 +17,7 @@ class Fast(Protocol):
     Single GPU" (https://arxiv.org/abs/2404.00498); there is no averaging of weights and no test-time augmentation.
     The length was chosen on clean images alone, by a rule that was written down first: the shortest even number of epochs at
     which clean accuracy is within one and a half points of twice the length.
+    Frozen on 2026-11-30: whatever would change its numbers is another protocol, or raises the version.
     Adversarial training has hard labels, as in the papers, and half the learning rate.
     """
 

@@ -66,7 +66,7 @@ def choose(wanted: Iterable[str], records: Records, named: bool) -> Chosen:
             wrong.append(f"record {cell_id} is {whose.who}'s, of submission {whose.digest}; submit what was measured here")
         elif whose is not None:
             chosen.left["measured by others"] += 1
-        elif old := outdated(record.versions):
+        elif old := outdated(record.versions, record.cell.parts):
             wrong.append(f"record {cell_id} ({record.cell.label}) is stale: {old}; run the grid again")
         elif record.commit.endswith("-dirty"):
             wrong.append(f"record {cell_id} ({record.cell.label}) is of changed code: commit, then run it again by --force")
@@ -220,7 +220,7 @@ def _sayable(given: Any) -> bool:
 
 
 def _versions(task: Task, record: Record, missing: Mapping[str, str]) -> Iterator[str]:
-    if old := outdated(record.versions):
+    if old := outdated(record.versions, record.cell.parts):
         yield f"record {record.id} is stale: {old}"
         return
     for key, here in (task.versions() if not missing else {}).items():

@@ -20,7 +20,7 @@ from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
 from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import Entry, Part, singular
+from registry.catalog import Entry, Part, check_history, singular
 from registry.contract import NEEDS
 from registry.data import Data, fingerprint
 from results import record
@@ -66,7 +66,7 @@ def _must(holds: bool, sentence: str) -> None:
 
 def _part(entry: Entry) -> Part:
     fields = {f.name: f.default for f in entry.fields} | dict(entry.facts.get("small", {}))
-    return Part(entry, entry.name, fields)
+    return Part(entry, entry.name, entry.hashed(fields))
 
 
 def _documented(entry: Entry) -> str:
@@ -74,6 +74,13 @@ def _documented(entry: Entry) -> str:
     if entry.kind == "attacks":
         _must(entry.paper is not None, "an attack needs `paper = Paper(...)`")
     return ""
+
+
+def _history(entry: Entry) -> str:
+    check_history(entry)
+    found = [f"{name} came later, {neutral!r} before" for name, neutral in entry.later.items()]
+    found += [f"revision {number} of {condition}" for condition, number in entry.revisions.items()]
+    return ", ".join(found)
 
 
 def _plain_dataclass(entry: Entry) -> str:
@@ -289,9 +296,11 @@ def _measures(entry: Entry) -> str:
 
 
 Promise = Callable[[Entry], str]
+HISTORY = "has the fields that `later` and `revisions` name"
 
 PROMISES: dict[str, dict[str, Promise]] = {
     "attacks": {
+        HISTORY: _history,
         "is documented and names its paper": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "keeps its budget after rounding to 8 bits": _keeps_budget,
@@ -300,19 +309,26 @@ PROMISES: dict[str, dict[str, Promise]] = {
         "runs on other sizes and class counts, or says why not": _other_shapes,
     },
     "defenses": {
+        HISTORY: _history,
         "is documented": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "purifies without touching labels, order or input, the same for a seed": _purifies,
         "keeps the shape of a batch": _augments,
         "trains a victim": _trains,
     },
-    "architectures": {"is documented": _documented, "is a network with features, head and layers": _network},
-    "datasets": {"is documented": _documented, "loads": _loads},
+    "architectures": {HISTORY: _history, "is documented": _documented, "is a network with features, head and layers": _network},
+    "datasets": {HISTORY: _history, "is documented": _documented, "loads": _loads},
     "analyses": {
+        HISTORY: _history,
         "is documented": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "says what it needs": _needs,
         "measures finite figures, the same again, and leaves what it is given": _measures,
     },
-    "protocols": {"is documented": _documented, "is a frozen dataclass that pickles": _plain_dataclass, "trains": _protocol},
+    "protocols": {
+        HISTORY: _history,
+        "is documented": _documented,
+        "is a frozen dataclass that pickles": _plain_dataclass,
+        "trains": _protocol,
+    },
 }

@@ -13,7 +13,6 @@ from typing import Any
 
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from registry import DEFENSES, PROTOCOLS, EntryError
-from registry.catalog import Part
 from results import Cell, Record
 from results.table import NONE
 
@@ -104,7 +103,7 @@ def multiply_adds(cell: Cell) -> float | None:
     if name not in table["gmac"] or data not in table["images"]:
         return None
     try:
-        protocol = Part(PROTOCOLS.entry(cell.protocol.name), cell.protocol.name, cell.protocol.fields)
+        protocol = PROTOCOLS.stored(cell.protocol.name, cell.protocol.fields)
         inner = [part for part in cell.defense if "loss" in DEFENSES.entry(part.name).hooks and "steps" in part.fields]
     except EntryError:
         return None

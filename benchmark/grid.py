@@ -6,7 +6,6 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 from benchmark import ends
 from benchmark.cost import Arithmetic
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
+from registry import CATALOGS, EntryError, MissingDataError, child, data, editions, outdated
 from registry import catalog as entries
 from registry.catalog import Entry, Part
 from registry.item import split
@@ -128,18 +127,13 @@ class Task:
         return {part.text: part for part in (self.dataset, *more)}
 
     def versions(self) -> dict[str, str]:
-        """`kind:name` -> version of every entry that the cell uses, with the package of those that are not ours."""
-        family = self.poison.family
-        parts = {"protocol": [self.protocol], "dataset": [self.dataset, *(recipe.dataset for recipe in family)]}
-        parts["attack"] = [part for recipe in family for part in recipe.attack]
-        parts |= {"defense": list(self.defense), "architecture": [self.architecture][: self.architecture is not NOBODY]}
-        parts["analysis"] = [self.analysis] if self.analysis else []
-        return {
-            f"{kind}:{part.name}": str(part.entry.version)
-            + ("" if part.entry.source == "built-in" else f" of {part.entry.source}")
-            for kind, several in parts.items()
-            for part in several
-        }
+        """`kind:name` -> edition of every entry that the cell uses, as its record keeps them."""
+        parts = [self.protocol, self.dataset, *self.attack, *self.defense]
+        if self.architecture is not NOBODY:
+            parts.append(self.architecture)
+        if self.analysis is not None:
+            parts.append(self.analysis)
+        return editions(parts)
 
 
 @dataclass
@@ -237,10 +231,9 @@ def plan(
     result = Plan(name, tasks, {}, roots=roots)
     there = records.briefs()
     result.failures = {failure.id: failure for failure in records.failures()}
-    aged = cache(lambda versions: outdated(dict(versions)))
     for task in tasks:
         failure = result.failures.get(task.cell.id)
-        state, reason = _state(task, there.get(task.cell.id), failure, aged)
+        state, reason = _state(task, there.get(task.cell.id), failure)
         if state == "failed" and failure is not None:
             again = retry or ends.again(failure, detached)
         else:
@@ -272,9 +265,9 @@ def plan(
     return result
 
 
-def _state(task: Task, record: Brief | None, failure: Failure | None, aged: Callable[[Any], str]) -> tuple[str, str]:
+def _state(task: Task, record: Brief | None, failure: Failure | None) -> tuple[str, str]:
     if record is not None:
-        if old := aged(tuple(record.versions.items())):
+        if old := outdated(record.versions, task.cell.parts):
             return "stale", old
         return record.state, record.reason
     if task.cell.part == "clean" and task.cell.ratio == 1:

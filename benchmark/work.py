@@ -206,7 +206,7 @@ class _Worker:
             return True
         if not self.run.content["force"] and self.run.records.path(task.cell.id).exists():
             record = self.run.records.read(task.cell.id)
-            if record is not None and not outdated(record.versions):
+            if record is not None and not outdated(record.versions, record.cell.parts):
                 self.run.settle(task)
                 return True
         return False

@@ -395,14 +395,10 @@ def look_up(records: Records, cell: Cell, missing: str) -> Run:
         return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
     why = f"{failure.kind}: {' '.join(failure.message.split())}"[:LONGEST] if failure else ""
     if record is not None:
-        if old := outdated(record.versions):
+        if old := outdated(record.versions, record.cell.parts):
             return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record, origin)
         return Run(cell, record.state, record.reason, record, origin)
     return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
-
-
-def _entry_name(kind: str, name: str) -> str:
-    return "folder" if kind == "dataset" and name.startswith("folder-") else name
 
 
 def _arrange(
@@ -469,11 +465,16 @@ def _installed(kind: str, parts: Sequence[Part]) -> list[Resolved]:
     found = []
     for part in parts:
         try:
-            entry = CATALOGS[f"{kind}s"].entry(_entry_name(kind, part.name))
+            found.append(CATALOGS[f"{kind}s"].stored(part.name, part.fields))
         except EntryError:  # a record of a method that is not installed here
             continue
-        found.append(Resolved(entry, part.name, part.fields))
     return found
+
+
+def _values(kind: str, part: Part) -> Mapping[str, Any]:
+    """Return all fields of a part; of one whose entry is not here, those that its record has."""
+    here = _installed(kind, [part])
+    return here[0].values if here else part.fields
 
 
 def _setting(kind: str, text: str, parts: Sequence[Part]) -> Setting:
@@ -481,7 +482,7 @@ def _setting(kind: str, text: str, parts: Sequence[Part]) -> Setting:
     papers = [part.entry.paper for part in found if part.entry.paper and part.entry.paper.url]
     return Setting(
         text,
-        " + ".join(write(part.name, part.fields) for part in parts),
+        " + ".join(write(part.name, _values(kind, part)) for part in parts),
         " ".join(part.entry.summary for part in found),
         tuple(need for part in found for need in part.needs),
         tuple(dict.fromkeys(papers)),

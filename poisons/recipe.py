@@ -10,15 +10,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from registry import ARCHITECTURES, ATTACKS, DATASETS, EntryError
+from registry import ARCHITECTURES, DATASETS, EntryError
 from registry.catalog import Part
 
 
 def _plain(part: Part) -> dict[str, Any]:
     fields = {k: v for k, v in part.fields.items() if k not in ("seed", "dataset") or part.entry.kind != "attacks"}
     found: dict[str, Any] = {"name": part.name, "version": part.entry.version, "fields": fields}
+    if part.revisions:
+        found["revisions"] = part.revisions
     if "surrogate" in fields:
-        found["surrogate"] = ARCHITECTURES.entry(str(fields["surrogate"])).version
+        (network,) = ARCHITECTURES.resolve(str(fields["surrogate"]))
+        found["surrogate"] = network.entry.version
+        if network.revisions:
+            found["surrogate_revisions"] = network.revisions
     return found
 
 
@@ -83,13 +88,7 @@ class PoisonRecipe(_Recipe):
             return (PoisonRecipe(DATASETS.resolve(str(source))[0], tuple(left), self.cell_seed),)
         if last.entry.facts.get("chained"):
             raise EntryError(f"{last.name} acts on the poison at its left; write lsp+{self.text}, for example")
-        found = []
-        for name, handed in last.entry.facts.get("parents", {}).items():
-            first, *rest = ATTACKS.resolve(str(last.values[name]))
-            own = {f.name for f in first.entry.fields}
-            first = first.changed({key: last.values[key] for key in handed if key in own})
-            found.append(PoisonRecipe(self.dataset, (first, *rest), self.seed))
-        return tuple(found)
+        return tuple(PoisonRecipe(self.dataset, chain, self.seed) for chain in last.parents)
 
     @property
     def family(self) -> tuple[PoisonRecipe, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from poisons.store import DamagedError, Store, read_manifest, verify
 from registry import ATTACKS, CATALOGS, DATASETS, DEFENSES, EntryError
+from registry.catalog import edition
 
 
 def stored(root: Path) -> list[dict[str, Any]]:
@@ -68,11 +69,11 @@ def _outdated(folder: Path) -> str:
     attacks, defenses = poison.get("attack", []), recipe.get("defense", [])
     for catalog, parts in ((ATTACKS, attacks), (DEFENSES, defenses), (DATASETS, [poison["dataset"]])):
         for part in parts:
-            name = "folder" if part["name"].startswith("folder-") else part["name"]
             try:
-                now = catalog.entry(name).version
+                today = catalog.stored(part["name"], part["fields"])
             except EntryError:
-                return f"no {CATALOGS[catalog.kind].noun} {name!r} any more"
-            if now != part["version"]:
-                return f"made by version {part['version']} of {name}, now it is {now}"
+                return f"no {CATALOGS[catalog.kind].noun} {part['name']!r} any more"
+            then, now = edition(part["version"], part.get("revisions", {})), edition(today.entry.version, today.revisions)
+            if now != then:
+                return f"made by version {then} of {today.entry.name}, now it is {now}"
     return ""

@@ -16,11 +16,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from registry import _images, _papers, contract
 from registry.contract import EntryError, Paper
@@ -153,7 +155,24 @@ class Entry:
     @property
     def later(self) -> Mapping[str, Any]:
         """Fields that were added after records had been published, each with the value that those records have."""
-        return dict(self.facts.get("later", {}))
+        kinds = {f.name: f.kind for f in self.fields}
+        return {name: _typed(value, kinds.get(name, "")) for name, value in self.facts.get("later", {}).items()}
+
+    @property
+    def revisions(self) -> Mapping[str, int]:
+        """Corrections of some settings alone: a condition such as `variant=rem`, and which revision of these is today's."""
+        return dict(self.facts.get("revisions", {}))
+
+    def condition(self, text: str) -> dict[str, Any]:
+        """Return the values of fields that a condition of `revisions` asks for. EntryError."""
+        owner, fields = f"{singular(self.kind)} {self.name}", {f.name: f for f in self.fields}
+        given = parse(f"{self.name}({text})")[0].given
+        if not given:
+            raise EntryError(f"{owner}: a condition of `revisions` is empty; raise `version`, which concerns all settings")
+        for name in given:
+            if name not in fields:
+                raise EntryError(unknown(f"{owner}: `revisions` names no field of it:", name, list(fields), "", prefix=""))
+        return {name: fields[name].accept(owner, value) for name, value in given.items()}
 
     def hashed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that ids and keys are made of: all but later fields at their neutral value."""
@@ -190,6 +209,27 @@ class Part:
     def values(self) -> dict[str, Any]:
         """All fields, as the entry is made with them."""
         return {**self.entry.later, **self.fields}
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """The corrections of its entry that concern these values."""
+        fields, values = {f.name: f for f in self.entry.fields}, self.values
+
+        def concerns(condition: str) -> bool:
+            asked = self.entry.condition(condition)
+            return all(fields[name].same(values.get(name), value) for name, value in asked.items())
+
+        return {condition: number for condition, number in self.entry.revisions.items() if concerns(condition)}
+
+    @property
+    def parents(self) -> tuple[tuple[Part, ...], ...]:
+        """The attacks whose items stand in its fields, with the values that it hands to them."""
+        values, found = self.values, []
+        for name, handed in self.entry.facts.get("parents", {}).items():
+            first, *rest = ATTACKS.resolve(str(values[name]))
+            own = {f.name for f in first.entry.fields}
+            found.append((first.changed({key: values[key] for key in handed if key in own}), *rest))
+        return tuple(found)
 
     def changed(self, values: Mapping[str, Any]) -> Part:
         """Return the part with other values of some fields."""
@@ -278,9 +318,28 @@ class Catalog(Mapping[str, Any]):
                 text = str(cause) if isinstance(cause, EntryError) else f"{type(cause).__name__}: {cause}"
                 yield Entry(self.kind, name, source, module, attribute, error=text)
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[Entry]]:
+        found: dict[str, list[Entry]] = defaultdict(list)
+        for row in self.rows:
+            found[row.name].append(row)
+        return dict(found)
+
+    def stored(self, name: str, fields: Mapping[str, Any]) -> Part:
+        """Return a part of a stored cell. EntryError as for `entry`."""
+        return Part(self.entry(self._entry_name(name)), name, fields)
+
+    def installed(self, name: str) -> Entry | None:
+        """Return the entry of a part of a stored cell; None where it is not here, broken, or there are two."""
+        found = self._by_name.get(self._entry_name(name), [])
+        return found[0] if len(found) == 1 and not found[0].error else None
+
+    def _entry_name(self, name: str) -> str:
+        return "folder" if self.kind == "datasets" and name.startswith("folder-") else name
+
     def entry(self, name: str) -> Entry:
         """Find an entry. EntryError: unknown (with the nearest name), two of that name, or broken."""
-        found = [row for row in self.rows if row.name == name]
+        found = self._by_name.get(name, [])
         if len(found) > 1:
             sources = " and ".join(row.source for row in found)
             raise EntryError(f"two {self.kind} are called {name!r}, from {sources}; uninstall one of the packages")
@@ -391,21 +450,82 @@ def lacking(kind: str, item: str) -> list[tuple[str, str]]:
     return found
 
 
-def outdated(versions: Mapping[str, str]) -> str:
-    """Say which entry has another version now than in `versions` (`kind:name` -> version, as in records), or ''.
+class Stored(Protocol):
+    """A part of a cell as records keep it."""
 
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fields(self) -> Mapping[str, Any]: ...
+
+
+def edition(version: int, revisions: Mapping[str, int]) -> str:
+    """Write a version, and behind it the revisions that concern what it is the version of: `1`, `1.2`."""
+    return ".".join(str(number) for number in (version, *(revisions[condition] for condition in sorted(revisions))))
+
+
+def editions(parts: Iterable[Part]) -> dict[str, str]:
+    """Return `kind:name` -> edition of the entries of a cell, and of those that its poison is made from.
+
+    An edition has the package of an entry that is not ours. Parts of one entry have one edition, of all their revisions.
+    """
+    used = [behind for part in parts for behind in _with_sources(part)]
+    entries, revisions = {_key(part): part.entry for part in used}, _revisions(used)
+    packages = {key: "" if entry.source == "built-in" else f" of {entry.source}" for key, entry in entries.items()}
+    return {key: edition(entry.version, revisions[key]) + packages[key] for key, entry in entries.items()}
+
+
+def _key(part: Part) -> str:
+    return f"{singular(part.entry.kind)}:{part.name}"
+
+
+def _revisions(parts: Iterable[Part]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for part in parts:
+        found[_key(part)] |= part.revisions
+    return found
+
+
+def _with_sources(part: Part) -> Iterator[Part]:
+    """Yield a part and what it is made from: attacks whose items stand in its fields, the data set of `dataset=`."""
+    yield part
+    if part.entry.kind == "attacks" and "dataset" in part.fields:
+        yield from DATASETS.resolve(str(part.fields["dataset"]))
+    for chain in part.parents:
+        for parent in chain:
+            yield from _with_sources(parent)
+
+
+def outdated(versions: Mapping[str, str], parts: Iterable[tuple[str, Stored]]) -> str:
+    """Say which entry has another edition now than in `versions` (as in records), or ''.
+
+    `parts` are those of the record's cell, each with its kind (attack, defense, ...): a revision counts where it concerns them.
     Entries that are not installed are not outdated.
     """
-    for key, then in versions.items():
-        kind, _, name = key.partition(":")
-        catalog = CATALOGS.get(plural(kind))
-        entry_name = "folder" if kind == "dataset" and name.startswith("folder-") else name
-        if catalog is None or sum(row.name == entry_name and not row.error for row in catalog.rows) != 1:
-            continue
-        now = catalog.entry(entry_name).version
-        if then.partition(" ")[0] != str(now):
-            return f"{key} was version {then}, now it is {now}"
+    entries: dict[str, Entry] = {}
+    for key in versions:
+        noun, _, name = key.partition(":")
+        catalog = CATALOGS.get(plural(noun))
+        entry = catalog.installed(name) if catalog else None
+        if entry is not None:
+            entries[key] = entry
+    revised = any(entry.revisions for entry in entries.values())
+    revisions = _revisions(_restored(parts)) if revised else {}
+    for key, entry in entries.items():
+        now = edition(entry.version, revisions.get(key, {}))
+        if versions[key].partition(" ")[0] != now:
+            return f"{key} was version {versions[key]}, now it is {now}"
     return ""
+
+
+def _restored(parts: Iterable[tuple[str, Stored]]) -> list[Part]:
+    """Return the parts of a stored cell, and what they are made from, as far as their entries are installed."""
+    found: list[Part] = []
+    for noun, part in parts:
+        with suppress(EntryError):
+            found += _with_sources(CATALOGS[plural(noun)].stored(part.name, part.fields))
+    return found
 
 
 def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "unknown ") -> str:
@@ -436,12 +556,15 @@ def describe(kind: str, name: str, source: str, module: str, attribute: str, pat
         entry = _read(Entry(kind, name, source, module, attribute, path=path), tree, text.splitlines())
     except _UnreadableError:
         entry = _imported(Entry(kind, name, source, module, attribute, path=path))
-    _check_later(entry)
+    check_history(entry)
     return entry
 
 
-def _check_later(entry: Entry) -> None:
-    """Refuse later fields that the entry has not, and neutral values of another type: they would rename what they keep."""
+def check_history(entry: Entry) -> None:
+    """Refuse `later` and `revisions` that name what is no field, and values of another type: ids and keys hang on them.
+
+    EntryError.
+    """
     fields, owner = {f.name: f for f in entry.fields}, f"{singular(entry.kind)} {entry.name}"
     for name, neutral in entry.later.items():
         if name not in fields:
@@ -449,6 +572,10 @@ def _check_later(entry: Entry) -> None:
         if not fields[name].holds(neutral):
             found = f"{name}={neutral!r}, where the field is a {fields[name].kind}"
             raise EntryError(f"{owner}: `later` says {found}; give the neutral value in the field's type")
+    for condition, number in entry.revisions.items():
+        entry.condition(condition)
+        if type(number) is not int or number < 2:
+            raise EntryError(f"{owner}: revision {number!r} of {condition}; the first is 2, for what was published is 1")
 
 
 def merged(found: type, fact: str) -> dict[str, Any]:

@@ -293,6 +293,7 @@ class Attack(ABC):
     paper: ClassVar[Paper]
     version: ClassVar[int] = 1  # raise it when the poison changes: it is in the poison's key
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
+    revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
     parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
@@ -349,6 +350,7 @@ class Defense:
 
     version: ClassVar[int] = 1
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
+    revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     small: ClassVar[Mapping[str, Any]] = {}
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
@@ -444,6 +446,7 @@ class Protocol:
         "bias_lr": 1.0,
         "judge_every": 1,
     }
+    revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
@@ -527,6 +530,7 @@ class Analysis(ABC):
     needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS: the stages that are run for it
     version: ClassVar[int] = 1  # raise it when figures change
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
+    revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     small: ClassVar[Mapping[str, Any]] = {}
     paper: ClassVar[Paper | None] = None
 

@@ -98,7 +98,8 @@ def missing(part: Part) -> str:
 
 def _key(part: Part) -> str:
     own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
-    text = json.dumps([FORMAT, part.name, part.entry.version, own], sort_keys=True)
+    revisions = [part.revisions] if part.revisions else []
+    text = json.dumps([FORMAT, part.name, part.entry.version, own, *revisions], sort_keys=True)
     return f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -80,6 +80,14 @@ class Cell(_Strict):
         return without_texts(self.model_dump(mode="json"))
 
     @property
+    def parts(self) -> tuple[tuple[str, Part], ...]:
+        """Every part with its kind: protocol, dataset, architecture, attack, defense or analysis."""
+        single = (("protocol", self.protocol), ("dataset", self.dataset), ("architecture", self.architecture))
+        analysis = () if isinstance(self.measure, str) else (("analysis", self.measure),)
+        chains = (*(("attack", part) for part in self.attack), *(("defense", part) for part in self.defense))
+        return (*single, *chains, *analysis)
+
+    @property
     def measured(self) -> str:
         """What is measured, as people write it: accuracy, or an analysis."""
         return self.measure if isinstance(self.measure, str) else self.measure.text

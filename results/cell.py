@@ -56,7 +56,11 @@ class Cell(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _with_neutral_values(cls, content: Any) -> Any:
-        return {**cls.later, **content} if isinstance(content, dict) else content
+        if not isinstance(content, dict):
+            return content
+        # what a validator hands on is no JSON any more: strict reading takes no list for a tuple then
+        chains = {name: tuple(content[name]) for name in ("attack", "defense") if isinstance(content.get(name), list)}
+        return {**cls.later, **content, **chains}
 
     @model_serializer(mode="wrap")
     def _without_neutral_values(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

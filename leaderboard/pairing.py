@@ -201,7 +201,8 @@ def _fields(part: Part, left_out: Collection[str]) -> tuple[tuple[str, Any], ...
 
 def _parents(part: Part) -> dict[str, tuple[Part, ...]]:
     """The attacks that an attack is made from, by the fields that name them."""
-    names = ATTACKS.entry(part.name).facts.get("parents", {}) if part.name in ATTACKS else {}
+    attacks = set(ATTACKS)  # names: asked itself, a catalog imports the entry, and with it torch
+    names = ATTACKS.entry(part.name).facts.get("parents", {}) if part.name in attacks else {}
     return {name: Known(resolve).parts("attacks", str(part.fields[name])) for name in names}
 
 

@@ -220,7 +220,15 @@ def test_pictures_are_taken_after_epochs_that_double_and_the_last(epochs, monkey
     monkeypatch.setattr(_staged, "embedded", lambda features: features[:, :2] * 50)
     given = context(training(protocol=dataclasses.replace(SHORT, epochs=epochs)), tiny())
     analysis = ANALYSES["tsne-features"](per_class=8, pictures="doubling", block=1)
-    given.victim.training.run(None, lambda *_: analysis.after_epoch(given), None)
+    over = 0
+
+    def report(progress):  # called after every step; an epoch is over where its number is a new one
+        nonlocal over
+        if progress.epoch > over:
+            over = progress.epoch
+            analysis.after_epoch(given)
+
+    given.victim.training.run(None, report, None)
     figures = analysis.measure(given)
     wanted = {"x", "y", "label", "picture_epoch", "picture_acm", "picture_extent"}
     early = [1, 2] if epochs == 4 else [1, 2, 4]

@@ -313,6 +313,78 @@ def _fingerprint(task: Task, record: Record, missing: Mapping[str, str], compare
         )
 
 
+# Our own
+
+
+@dataclass
+class Arrival:
+    """The records of a tar of ours beside those that are here, by cell."""
+
+    new: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)  # here already, byte for byte
+    stale: list[str] = field(default_factory=list)  # here by older versions: replaced
+    other: list[str] = field(default_factory=list)  # here with another outcome: kept, unless they are to be replaced
+
+
+def judge_code(found: Examined, repository: provenance.Repository) -> provenance.Search:
+    """Add whether the code of all records is that of a commit of the repository. FileError where commits cannot be read."""
+    trees = {record.tree for record in found.records.values()}
+    search = repository.find(trees)
+    listed = ", ".join(f"commit {commit[:12]}" for commit in search.commits.values())
+    found.look("commits", _unfounded(found, repository, search), f"the code is that of {listed}")
+    return search
+
+
+def _unfounded(found: Examined, repository: provenance.Repository, search: provenance.Search) -> Iterator[str]:
+    """Yield which records are of code, or name a commit, that the repository does not know."""
+    trees: dict[str, str] = {}  # of the commits that records name
+    for record in found.records.values():
+        if record.tree not in search.commits:
+            yield (
+                f"record {record.id} was made by code with the tree {record.tree[:12]}, which none of the {search.looked_at:,} "
+                "commits looked at from HEAD has; check out the commit that made it, or measure it again by committed code"
+            )
+            continue
+        if record.commit and record.commit not in trees:
+            try:
+                trees[record.commit] = repository.tree(record.commit)
+            except FileError:
+                trees[record.commit] = ""
+        if record.commit and trees[record.commit] != record.tree:
+            yield f"record {record.id} names commit {record.commit[:12]}, which is not here or has other code"
+
+
+def compare(found: Examined, records: Records) -> Arrival:
+    """Sort the records of a tar by what is here of their cells. FileError for a record here that cannot be read."""
+    arrival = Arrival()
+    for cell_id, content in found.contents.items():
+        here = records.read(cell_id)
+        if here is None:
+            arrival.new.append(cell_id)
+        elif records.path(cell_id).read_bytes() == content:
+            arrival.same.append(cell_id)
+        elif outdated(here.versions):
+            arrival.stale.append(cell_id)
+        else:
+            arrival.other.append(cell_id)
+    return arrival
+
+
+def take_own(found: Examined, commits: Mapping[str, str], cells: Iterable[str], records: Records) -> None:
+    """Write records of ours with their bytes, each as a whole, and before them which commits have their code. FileError."""
+    assert found.ok, "only what passed every check is kept"
+    nameless = {record.tree for record in found.records.values() if not record.commit}
+    written = 0
+    try:
+        records.add_commits({tree: commit for tree, commit in commits.items() if tree in nameless})
+        for cell_id in cells:
+            records.put(cell_id, found.contents[cell_id])
+            written += 1
+    except OSError as error:
+        sentence = f"cannot write to {records.folder}: {error.strerror}; {written} records were written, each as a whole"
+        raise FileError(f"{sentence}; the same command goes on with the others") from None
+
+
 # Keeping
 
 

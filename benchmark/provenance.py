@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypedDict
 
-from results import Record
+from results import FileError, Record
 
 if TYPE_CHECKING:
     from benchmark.grid import Task
@@ -21,42 +24,130 @@ PACKAGES = ("benchmark", "leaderboard", "poisons", "registry", "results")
 ENDINGS = {".py", ".toml", ".csv", ".html", ".md", ".tex", ".css", ".js"}
 DATA = {"cache", "records", "site", "__pycache__"}  # folders of data inside the packages
 SUBMITTED = "commit.json"  # in a copy of the code made for cluster jobs, instead of .git
+MOST_COMMITS = 1000  # of a history, that are searched for one with a given tree
+ROOT = Path(__file__).parent.parent  # of the checkout, where there is one
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 
 @cache
 def tree() -> str:
     """Return the sha256 over names and contents of the five packages' files; the same in a checkout and in a wheel."""
-    root = Path(__file__).parent.parent
-    whole = hashlib.sha256()
+    digests: dict[str, bytes] = {}
     for package in PACKAGES:
-        for path in sorted((root / package).rglob("*"), key=lambda p: p.relative_to(root).as_posix()):
-            inside = path.relative_to(root)
-            if path.suffix in ENDINGS and path.is_file() and not DATA.intersection(inside.parts[1:-1]):
-                whole.update(f"{inside.as_posix()}\0".encode())
-                whole.update(hashlib.sha256(path.read_bytes()).digest())
+        for path in (ROOT / package).rglob("*"):
+            name = path.relative_to(ROOT).as_posix()
+            if _is_hashed(name) and path.is_file():
+                digests[name] = hashlib.sha256(path.read_bytes()).digest()
+    return _hash_of(digests)
+
+
+def _is_hashed(name: str) -> bool:
+    """Whether a file of the packages, named from the root, is part of `tree`."""
+    path = PurePosixPath(name)
+    return path.suffix in ENDINGS and not DATA.intersection(path.parts[1:-1])
+
+
+def _hash_of(digests: Mapping[str, bytes]) -> str:
+    """Return the tree of files, given the sha256 of each by its name."""
+    whole = hashlib.sha256()
+    for name in sorted(digests):
+        whole.update(f"{name}\0".encode())
+        whole.update(digests[name])
     return whole.hexdigest()
 
 
 @cache
 def commit() -> str:
     """Return the commit of a checkout, with -dirty where the packages' files differ from it; '' elsewhere."""
-    root = Path(__file__).parent.parent
-    if (root / SUBMITTED).exists():
-        return str(json.loads((root / SUBMITTED).read_text()))
-    if not (root / ".git").exists():
+    if (ROOT / SUBMITTED).exists():
+        return str(json.loads((ROOT / SUBMITTED).read_text()))
+    if not (ROOT / ".git").exists():
         return ""
-    head = _git(root, "rev-parse", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", *PACKAGES, "pyproject.toml")
+    try:
+        head = _git(ROOT, "rev-parse", "HEAD").decode().strip()
+        changed = _git(ROOT, "status", "--porcelain", "--", *PACKAGES, "pyproject.toml")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
     return head + ("-dirty" if head and changed else "")
 
 
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+def _git(root: Path, *arguments: str, given: bytes = b"") -> bytes:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, input=given, capture_output=True, check=True).stdout  # noqa: S603
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found of the commits that have given trees."""
+
+    commits: Mapping[str, str]  # by tree
+    looked_at: int  # commits
+
+
+@dataclass
+class Repository:
+    """The commits of a checkout of the program, read from git's objects: nothing is checked out."""
+
+    root: Path = ROOT
+    digests: dict[str, bytes] = field(default_factory=dict)  # sha256 of contents, by git's name of them
+
+    def find(self, trees: set[str], most: int = MOST_COMMITS) -> Search:
+        """Find the latest commit of each tree, HEAD first, then those before it, `most` in all. FileError without git."""
+        commits: dict[str, str] = {}
+        known: dict[tuple[str, ...], str] = {}  # trees, by git's names of the five folders
+        looked_at = 0
+        for looked_at, (commit, folders) in enumerate(self._history(most), 1):  # noqa: B007  (told at the end)
+            if folders not in known:
+                known[folders] = self.tree(commit)
+            if known[folders] in trees:
+                commits.setdefault(known[folders], commit)
+            if len(commits) == len(trees):
+                break
+        return Search(commits, looked_at)
+
+    def tree(self, commit: str) -> str:
+        """Return the tree of a commit, as `tree()` returns it in a clean checkout of it. FileError if it is not there."""
+        names = dict(self._files(commit))
+        unread = sorted(set(names.values()) - self.digests.keys())
+        answer = io.BytesIO(self._read("cat-file", "--batch", given="".join(f"{one}\n" for one in unread).encode()))
+        for one in unread:
+            size = int(answer.readline().split()[-1])  # `<name> blob <bytes>`
+            self.digests[one] = hashlib.sha256(answer.read(size)).digest()
+            answer.readline()  # the end of a line behind the contents
+        return _hash_of({name: self.digests[one] for name, one in names.items()})
+
+    def _history(self, most: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the commits from HEAD on, each with git's names of its five folders."""
+        commits = self._read("rev-list", f"--max-count={most}", "HEAD").decode().split()
+        wishes = "".join(f"{commit}:{package}\n" for commit in commits for package in PACKAGES)
+        folders = self._read("cat-file", "--batch-check=%(objectname)", given=wishes.encode()).decode().splitlines()
+        for number, commit in enumerate(commits):
+            first = number * len(PACKAGES)
+            yield commit, tuple(folders[first : first + len(PACKAGES)])
+
+    def _files(self, commit: str) -> Iterator[tuple[str, str]]:
+        """Yield the files of a commit that are part of its tree, each with git's name of its contents."""
+        lines = self._read("ls-tree", "-r", "-z", "--full-tree", commit, "--", *PACKAGES).split(b"\0")
+        for line in filter(None, lines):
+            facts, _, name = line.partition(b"\t")  # `<mode> <kind> <git's name>`
+            _, kind, contents = facts.decode().split()
+            path = name.decode("utf-8", "surrogateescape")
+            if kind == "blob" and _is_hashed(path):
+                yield path, contents
+
+    def _read(self, *arguments: str, given: bytes = b"") -> bytes:
+        if not (self.root / ".git").exists():
+            sentence = "has no .git, and so no commits to compare the code of records with"
+            raise FileError(
+                f"{self.root} {sentence}; run the command in a clone of the repository, with the program from there"
+            )
+        try:
+            return _git(self.root, *arguments, given=given)
+        except OSError as error:
+            raise FileError(f"git cannot be started ({error.strerror}); install it, the commits are read by it") from None
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
+            raise FileError(f"{self.root}: git {arguments[0]} failed: {reason}") from None
 
 
 @cache

@@ -29,6 +29,7 @@ from leaderboard.sheet import TIDY, tidy
 from leaderboard.site import Shown
 from leaderboard.table import UNREADABLE
 from results import FileError, Record, Records
+from results.record import COMMITS
 from results.submission import FOLDER, taken
 
 PROGRAM = "unlearnable-bench"
@@ -103,6 +104,7 @@ def chosen(source: Records, workspace: Path, allow_dirty: bool) -> Iterator[Chos
                 for here, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
                     message = message.replace(here, word) if len(here) > 1 else message
                 Records(folder).fail(failure.model_copy(update={"log": "", "message": message}))
+        Records(folder).add_commits(source.commits)
         for one in taken(source.folder):  # whose the numbers of others are
             if any(record.id in one.kept for record in found):
                 one.write(folder)
@@ -188,7 +190,7 @@ class Publication:
         }
         files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
         folder = self.chosen.records.folder
-        for path in sorted([*folder.glob("*.json"), *folder.glob(f"{FOLDER}/*.json")]):
+        for path in sorted([*folder.glob("*.json"), *folder.glob(f"{FOLDER}/*.json"), *folder.glob(COMMITS)]):
             files[f"data/records/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
         files["README.md"] = self._readme(files[CITATION].decode()).encode()
         files[DESCRIPTION] = self._description(count, files).encode()
@@ -361,7 +363,7 @@ def _line(record: Record, records: Records) -> dict[str, Any]:
         "allowed": poison.allowed if poison else None,
         "dataset_fingerprint": record.dataset_fingerprint,
         "tree": record.tree,
-        "commit": record.commit,
+        "commit": records.commit_of(record),
         "finished": record.finished,
         "tier": origin.tier if origin else "",
         "by": inert(origin.who) if origin else "",
@@ -440,7 +442,7 @@ _COLUMNS = {
     "spent": ("number", "largest perturbation, in the norm, pixel units"),
     "allowed": ("number", "declared bound, pixel units"),
     "tree": ("string", "sha256 over the files of the program"),
-    "commit": ("string", "of the program; empty where it was installed"),
+    "commit": ("string", "of the program, or the one that has its code; empty where it was installed"),
     "finished": ("string", "UTC, ISO 8601"),
     "ours": ("number", "our mean over seeds, in the unit of value"),
     "ours_std": ("number", "our standard deviation over seeds"),

@@ -395,6 +395,7 @@ def look_up(records: Records, cell: Cell, missing: str) -> Run:
         return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
     why = f"{failure.kind}: {' '.join(failure.message.split())}"[:LONGEST] if failure else ""
     if record is not None:
+        record = record.model_copy(update={"commit": records.commit_of(record)})
         if old := outdated(record.versions, record.cell.parts):
             return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record, origin)
         return Run(cell, record.state, record.reason, record, origin)

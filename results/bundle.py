@@ -146,24 +146,32 @@ def examine(content: bytes, records: Records | None = None) -> Examined:
     found.contents = {name.removeprefix("records/").removesuffix(".json"): data for name, data in files.items()}
     if not found.look("submission.json", list(_manifest(found.submission, found.contents)), f"by {found.submission.name}"):
         return found
-    for cell_id, data in found.contents.items():
-        try:
-            found.records[cell_id] = _read(data, f"record {cell_id}", SubmittedRecord)
-        except _WrongError as wrong:
-            wrongs.append(str(wrong))
-    if not found.look("records", wrongs, f"{len(found.records)} of the form of records, by the JSON Schema"):
+    if not examine_records(found):
         return found
-    several = list(found.records.items())
-    found.look("identity", (w for c, r in several for w in _identity(c, r)), "ids are the hashes of the cells")
-    found.look("accuracy", (w for c, r in several for w in _accuracy(c, r)), "within 0..1, the curves' last and best")
-    found.look("budget", (w for c, r in several for w in _budget(c, r)), "spent at most what is allowed")
-    found.look("provenance", (w for c, r in several for w in _provenance(c, r)), "versions, threads, code")
     trees = sorted({record.tree for record in found.records.values()})
     if trees != found.submission.trees:
         found.look("code", ["submission.json names other code than its records; pack them again by `bench submit`"])
     if records is not None:
         found.look("duplicates", list(_duplicates(found, records)), f"{len(found.known)} are here already, the same bytes")
     return found
+
+
+def examine_records(found: Examined) -> bool:
+    """Read the records of `contents` and look at each by itself. Return whether all could be read."""
+    wrongs = []
+    for cell_id, data in found.contents.items():
+        try:
+            found.records[cell_id] = _read(data, f"record {cell_id}", SubmittedRecord)
+        except _WrongError as wrong:
+            wrongs.append(str(wrong))
+    if not found.look("records", wrongs, f"{len(found.records)} of the form of records, by the JSON Schema"):
+        return False
+    several = list(found.records.items())
+    found.look("identity", (w for c, r in several for w in _identity(c, r)), "ids are the hashes of the cells")
+    found.look("accuracy", (w for c, r in several for w in _accuracy(c, r)), "within 0..1, the curves' last and best")
+    found.look("budget", (w for c, r in several for w in _budget(c, r)), "spent at most what is allowed")
+    found.look("provenance", (w for c, r in several for w in _provenance(c, r)), "versions, threads, code")
+    return True
 
 
 def _archive(content: bytes, files: dict[str, bytes]) -> Iterator[str]:

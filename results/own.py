@@ -6,15 +6,23 @@ every size: nothing is extracted, and a link, a device, a path or an extended he
 
 from __future__ import annotations
 
+import gzip
 import io
+import re
 import tarfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from results.bundle import LARGEST, MOST, RECORD, clipped
 from results.record import FileError, Record, Records, write_file
 
 PART = 16 << 20  # bytes that a tar stays below
 BLOCK = tarfile.BLOCKSIZE  # bytes; a header is one, contents are filled up to whole ones
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
+NAME = re.compile(r"([0-9a-f]{16})\.json")
+REPORT = "gpu.json"  # what `make gpu` found, beside the records; not read here
+GZIP, ZIP = b"\x1f\x8b", b"PK"  # first bytes
 
 
 def pack_own(records: Records, folder: Path, ids: Iterable[str] | None = None, limit: int = PART) -> list[Path]:
@@ -61,3 +69,65 @@ def _tar(contents: dict[str, bytes]) -> bytes:
         blocks.write(content + bytes(-len(content) % BLOCK))
     blocks.write(bytes(2 * BLOCK))
     return blocks.getvalue()
+
+
+def read_own(path: Path) -> dict[str, bytes]:
+    """Return the contents of the records of a tar, by cell. FileError, with a sentence, for any other file."""
+    content = _whole(path)
+    contents: dict[str, bytes] = {}
+    names: set[str] = set()
+    offset = 0
+    while any(content[offset : offset + BLOCK]):
+        member = _header(content[offset : offset + BLOCK], path)
+        start, offset = offset + BLOCK, offset + BLOCK + -(-member.size // BLOCK) * BLOCK
+        if offset > len(content):
+            raise FileError(f"{path} ends within {member.name}; copy the whole file again")
+        if member.name in names:
+            raise FileError(f"{path} holds {member.name} twice; pack the records again")
+        names.add(member.name)
+        if member.name != REPORT:
+            contents[member.name.removesuffix(".json")] = content[start : start + member.size]
+    if offset == len(content) or any(content[offset:]):
+        raise FileError(f"{path} has no end, or something behind it; copy the whole file again")
+    if not contents:
+        raise FileError(f"{path} holds no record; expected files <id>.json")
+    if len(contents) > MOST:
+        raise FileError(f"{path} holds {len(contents):,} records, {MOST:,} are taken at once; pack them into several files")
+    return contents
+
+
+def _whole(path: Path) -> bytes:
+    """Return the bytes of a tar, unpacked where it is a .tar.gz. FileError for what is none, is empty or too large."""
+    if not path.is_file():
+        raise FileError(f"there is no file {path}; expected a tar of records, such as records-1.tar of `make gpu`")
+    with path.open("rb") as file:
+        begin = file.read(len(GZIP))
+        file.seek(0)
+        try:
+            content = (gzip.GzipFile(fileobj=file) if begin == GZIP else file).read(LARGEST + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise FileError(f"{path} cannot be read ({clipped(str(error))}); copy the whole file again") from None
+    if not content:
+        raise FileError(f"{path} is empty; expected a tar of records")
+    if begin == ZIP:
+        raise FileError(f"{path} is a zip archive, no tar; a bundle of `bench submit` is taken in without --own")
+    if len(content) > LARGEST:
+        raise FileError(f"{path} has more than {LARGEST:,} bytes, the most that is taken at once; pack it into several files")
+    return content
+
+
+def _header(block: bytes, path: Path) -> tarfile.TarInfo:
+    """Read the header of a file. FileError for any but a plain file of an allowed name and size."""
+    try:
+        member = tarfile.TarInfo.frombuf(block, "ascii", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        raise FileError(f"{path} is no tar, or a damaged one; expected .tar or .tar.gz of <id>.json files") from None
+    name = clipped(member.name)
+    if member.type not in PLAIN:
+        raise FileError(f"{path} holds {name!r}, which is no plain file; pack plain files, by `tar --format=ustar`")
+    if member.name != REPORT and not NAME.fullmatch(member.name):
+        raise FileError(f"{path} holds {name!r}; expected <16 hexadecimal digits>.json, and {REPORT} at most")
+    most = PART if member.name == REPORT else RECORD
+    if not 0 <= member.size <= most:
+        raise FileError(f"{path}: {name} has {member.size:,} bytes, allowed are {most:,}")
+    return member

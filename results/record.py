@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ FORMAT = 1  # of records
 CLOSE = 1e-6  # fraction; curves are rounded to six decimals
 MEMORY = ".briefs"  # beside the records: what was remembered of them
 SUMS = ".sums"  # beside the records: the sha256 of every one that was written there
+COMMITS = "commits.txt"  # beside the records: which commit has the code of those that name none
 
 
 class FileError(ValueError):
@@ -298,11 +300,34 @@ class Records:
         path = self.path(record.id)
         if path.exists() and not replace:
             return False
-        text = _text_of(record.model_dump(mode="json"))
-        self.seal(record.id, text.encode())
-        write_file(path, text)
-        self.failure_path(record.id).unlink(missing_ok=True)
+        self.put(record.id, _text_of(record.model_dump(mode="json")).encode())
         return True
+
+    def put(self, cell_id: str, content: bytes) -> None:
+        """Write the bytes of a record by rename, seal them, and remove its failure."""
+        self.seal(cell_id, content)
+        write_file(self.path(cell_id), content)
+        self.failure_path(cell_id).unlink(missing_ok=True)
+
+    @cached_property
+    def commits(self) -> Mapping[str, str]:
+        """The commits that have the code of records which name none, by `tree`; a line that is not of this form is skipped."""
+        try:
+            text = (self.folder / COMMITS).read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return {}
+        return dict(re.findall(r"^([0-9a-f]{64})  ([0-9a-f]{40})$", text, re.MULTILINE))
+
+    def add_commits(self, commits: Mapping[str, str]) -> None:
+        """Remember which commits have the code of records, by `tree`. A tree that is known keeps its commit."""
+        known = Records(self.folder).commits  # as it is now
+        if missing := {tree: commit for tree, commit in commits.items() if tree not in known}:
+            lines = sorted(f"{tree}  {commit}\n" for tree, commit in {**known, **missing}.items())
+            write_file(self.folder / COMMITS, "".join(lines))
+
+    def commit_of(self, record: Record) -> str:
+        """The commit of a record: the one that it names, else the one that was found to have its code, else ''."""
+        return record.commit or self.commits.get(record.tree, "")
 
     def seal(self, cell_id: str, content: bytes) -> None:
         """Note the sha256 of a record that is about to be written, in a line at the end of a file that all writers share.

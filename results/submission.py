@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from results.record import FileError, Metrics, PoisonNote, Record, Records, write_json
 
@@ -71,6 +72,13 @@ class SubmittedRecord(Record):
     commit: str = Field(pattern=r"^([0-9a-f]{40})?$")  # of an installed wheel: none
     command: str = Field(pattern=r"^bench run --cell [0-9a-f]{16}$")
     finished: Time
+
+    @field_validator("commit", mode="before")
+    @classmethod
+    def _unchanged(cls, commit: Any) -> Any:
+        if str(commit).endswith("-dirty"):
+            raise PydanticCustomError("dirty", "measured by changed code; commit, then run the cell again by --force")
+        return commit
 
 
 class Submission(_Strict):

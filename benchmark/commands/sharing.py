@@ -29,6 +29,7 @@ from benchmark.commands.common import (
 
 if TYPE_CHECKING:
     from results import Workspace
+    from results.bundle import Examined
     from results.submission import Taken
 
 
@@ -88,7 +89,12 @@ def accept(
     submission: Annotated[
         str | None, typer.Argument(metavar="[BUNDLE|DIGEST]", help="A bundle, or one that was taken in; default: list these.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the bundle, keep nothing.")] = False,
+    own: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A tar of our own records, made where there is no repository (.tar, .tar.gz)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --own: replace records that are here too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the file, keep nothing.")] = False,
     verify_poisons: Annotated[bool, typer.Option(help="Craft every poison here and compare the checksums.")] = False,
     rerun: Annotated[int | None, typer.Option(help="Measure so many of its cells again, drawn at random.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draw; else one that nobody knows before.", min=0)] = None,
@@ -106,12 +112,22 @@ def accept(
     Nothing of a bundle is executed, unpickled or extracted. Its numbers are marked on every page: self-reported, until
     --verify-poisons and --rerun, which craft and train here, say more.
 
-    Examples: `bench accept submission.zip --dry-run`, `bench accept submission.zip`, `bench accept 1f2e3d --rerun 3`
+    Records that `make gpu` brings back are ours: --own takes them in, byte for byte, where the hash of the code that made
+    them is that of a commit of this repository, and refuses all of them otherwise. A record that is here already is kept.
+
+    Examples: `bench accept submission.zip --dry-run`, `bench accept submission.zip`, `bench accept 1f2e3d --rerun 3`,
+    `bench accept --own records-1.tar`
     """
     from results import submission as submissions
 
+    if force and own is None:
+        raise usage("--force is for --own; a record that others send never replaces one that is here")
+    if own is not None and (submission or verify_poisons or rerun or withdraw):
+        raise usage("--own takes in records of ours; leave the bundle, --verify-poisons, --rerun and --withdraw out")
     space = workspace_of(workspace)
     records = records_of(space)
+    if own is not None:
+        return _own_taken_in(own, space, force, dry_run, as_json)
     if submission is None:
         rows = submissions.rows(records)
         if as_json:
@@ -167,20 +183,22 @@ def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tup
     if found.ok:
         acceptance.judge(found, runs.remembered(space))
     new = len(found.contents) - len(found.known)
-    checks = [{"name": check.name, "ok": check.ok, "detail": check.detail, "reasons": check.reasons} for check in found.checks]
     one = None
     if found.ok and new and not dry_run:
         space.writable()
         one = acceptance.take(found, records)
     elif found.ok and not dry_run:
         one = next((one for one in taken(records.folder) if one.digest == found.digest), None)
-    answer = {"digest": found.digest, "accepted": found.ok, "records": len(found.contents), "new": new, "checks": checks}
+    answer = {
+        "digest": found.digest,
+        "accepted": found.ok,
+        "records": len(found.contents),
+        "new": new,
+        "checks": _checks(found),
+    }
     if as_json:
         return one, answer
-    for check in found.checks:
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.detail if check.ok else ''}".rstrip())
-        for reason in check.reasons:
-            print(f"       {reason}")
+    _print_checks(found)
     if not found.ok:
         print(f"bench: {path} is refused, nothing of it was kept", file=sys.stderr)
     elif dry_run or not new:
@@ -189,3 +207,52 @@ def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tup
         print(f"took in {new} records of {one.submission.name} as self-reported, submission {one.short}")
         print(f"next: bench accept {one.short} --verify-poisons, bench accept {one.short} --rerun 3")
     return one, answer
+
+
+def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_json: bool) -> None:
+    """Check a tar of records of ours and keep them, all or none; exit code 1 where they are refused."""
+    from benchmark import acceptance, provenance, runs
+    from results import bundle
+    from results.own import read_own
+
+    records = records_of(space)
+    found = bundle.Examined("", contents=read_own(path))
+    search = provenance.Search({}, 0)
+    if bundle.examine_records(found) and found.ok:
+        acceptance.judge(found, runs.remembered(space))
+    if found.ok:
+        search = acceptance.judge_code(found, provenance.Repository())
+    arrival = acceptance.compare(found, records) if found.ok else acceptance.Arrival()
+    replaced = [*arrival.stale, *(arrival.other if force else ())]
+    kept = [] if force else arrival.other
+    if found.ok and not dry_run:
+        space.writable()
+        acceptance.take_own(found, search.commits, [*arrival.new, *replaced], records)
+    cells = {"new": arrival.new, "same": arrival.same, "replaced": replaced, "kept": kept}
+    if as_json:
+        answer = {"accepted": found.ok, "records": len(found.contents), "cells": cells}
+        print_json(answer | {"commits": search.commits, "commits_looked_at": search.looked_at, "checks": _checks(found)})
+    else:
+        _print_checks(found)
+    if not found.ok:
+        more = f" (and {len(found.reasons) - 1} more such)" if len(found.reasons) > 1 else ""
+        print(f"bench: {path} is refused, nothing of it was kept: {found.reasons[0]}{more}", file=sys.stderr)
+        raise typer.Exit(1)
+    if as_json:
+        return
+    for cell_id in kept:
+        print(f"kept  {cell_id} ({found.records[cell_id].cell.label}), which is here with another outcome; --force replaces it")
+    counts = ", ".join(f"{len(ids)} {kind}" for kind, ids in cells.items())
+    looked = f"{search.looked_at:,} commits looked at"
+    print(f"{path}: {counts} ({looked})" + ("; kept nothing, as told" if dry_run else ""))
+
+
+def _checks(found: Examined) -> list[dict[str, Any]]:
+    return [{"name": check.name, "ok": check.ok, "detail": check.detail, "reasons": check.reasons} for check in found.checks]
+
+
+def _print_checks(found: Examined) -> None:
+    for check in found.checks:
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.detail if check.ok else ''}".rstrip())
+        for reason in check.reasons:
+            print(f"       {reason}")

@@ -64,7 +64,7 @@ class Arithmetic:
     def train(self, cell: Cell) -> float | None:
         """The seconds of one training."""
         work = multiply_adds(cell)
-        return None if work is None else work / self._speed
+        return None if work is None else work / self.speed
 
     def craft(self, recipe: PoisonRecipe) -> float | None:
         """The seconds of crafting a poison, its parents apart. Without a surrogate it takes next to none."""
@@ -79,7 +79,7 @@ class Arithmetic:
         return self._of_all_images(counted, recipe.poison)
 
     @property
-    def _speed(self) -> float:
+    def speed(self) -> float:
         """Multiply-adds per second."""
         key = "multiply_adds_per_second" if self.device.startswith("cuda") else "multiply_adds_per_core_second"
         return float(_table()[key])
@@ -88,7 +88,7 @@ class Arithmetic:
         images = _table()["images"].get(recipe.dataset.name)
         if not billions:
             return 0.0
-        return None if images is None else 1e9 * billions * images / self._speed
+        return None if images is None else 1e9 * billions * images / self.speed
 
 
 def _like(cell: Cell) -> tuple[str, ...]:

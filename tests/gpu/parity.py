@@ -1,4 +1,4 @@
-"""Stage 3: one fp32 step of every architecture, defense and attack, with the same weights and batch on the CPU and the device."""
+"""Stage 3: one fp32 step of every architecture, defense and attack, with the same weights and batch on both devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from registry.catalog import Entry, Part
 from registry.data import Data, fingerprint
 
 LOSS = 1e-5  # relative
-GRADIENT = 1e-3  # of all weights together, length of the difference in parts of the length
+# In a million activations some lie so close to zero that the last digit decides whether their gradient passes: on one CPU, with
+# other kernels, up to 2e-3. Products in TF32 are off by 3e-2.
+GRADIENT = 5e-3  # of all weights together, length of the difference in parts of the length
 SIGNS = 0.995  # part of the input gradient's signs that agree
 LEVELS = 0.995  # part of an attack's or a purifier's values that agree to a level, where it trains no network
 NOISE = 0.95  # the same of an attack that trains one: the steps of its `small` fields make small differences larger

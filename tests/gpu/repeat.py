@@ -21,6 +21,7 @@ from registry.data import Data, fingerprint
 CURVE = 0.02  # relative, of the mean loss of five steps
 STEPS, EPOCH = 50, 5
 TWICE = [  # network, defense, precision
+    ("small-cnn", "none", "fp32"),
     ("resnet9", "none", "fp32"),
     ("resnet9", "none", "bf16"),
     ("resnet9", "cg", "bf16"),

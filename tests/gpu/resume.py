@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -22,7 +22,10 @@ from registry.data import Data, fingerprint
 
 STEPS, EPOCH, KILLED = 50, 5, 25
 VICTIMS = ["none", "early-stop", "epic", "at(steps=2)", "frozen-blocks"]
-POISONS = ["em(surrogate=small-cnn,max_rounds=4,noise_steps=2,stop_error=0)", "tap(surrogate=small-cnn,epochs=4,steps=3,restarts=1)"]
+POISONS = [
+    "em(surrogate=small-cnn,max_rounds=4,noise_steps=2,stop_error=0)",
+    "tap(surrogate=small-cnn,epochs=4,steps=3,restarts=1)",
+]
 PURIFIERS = ["d-vae(epochs=3,width=8,batch=16,kld1=0.2)"]
 
 
@@ -59,10 +62,8 @@ def _resumed(setting: Setting, protocol: Protocol, chain: list[Defense]) -> Figu
     with tempfile.TemporaryDirectory() as folder:
         whole = _trained(setting, protocol, chain, Checkpoint(Path(folder) / "whole.pt", seconds=0.0), 0)
         checkpoint = Checkpoint(Path(folder) / "killed.pt", seconds=0.0)
-        try:
+        with suppress(KilledError):
             _trained(setting, protocol, chain, checkpoint, KILLED)
-        except KilledError:
-            pass
         must(checkpoint.path.exists(), f"no checkpoint was there after {KILLED} steps")
         resumed = _trained(setting, protocol, chain, checkpoint, 0)
     must(whole == resumed, "the training that was killed ended with other weights")
@@ -113,10 +114,8 @@ def _made(setting: Setting, recipe: Recipe, make: Callable[[Store, Data], Kept])
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, _checkpoints_always():
         calm = make(Store(Path(one), setting.device, count), data).checksum
         middle, steps[0] = steps[0] // 2, 0
-        try:
+        with suppress(KilledError):
             make(Store(Path(two), setting.device, kill), data)
-        except KilledError:
-            pass
         kept = list((Path(two) / ".checkpoints").rglob("*.pt"))
         must(bool(kept), "no checkpoint was there when it was killed")
         again = make(Store(Path(two), setting.device), data).checksum
@@ -142,13 +141,8 @@ def _refused_victim(setting: Setting) -> Figures:
         begun.run(data, None, checkpoint)
         training = Training(ARCHITECTURES["small-cnn"](4), data, protocol, (), setting.device, numerics)
         training.run(data, lambda now: steps.append(now.step), checkpoint)
-    must(checkpoint_was_there(steps), f"the training began with step {steps[0]}; expected 1")
+    must(steps[0] == 1, f"the training began with step {steps[0]}; expected 1")
     return {"steps": max(steps)}
-
-
-def checkpoint_was_there(steps: list[int]) -> bool:
-    """Whether a training took its first step here."""
-    return steps[0] == 1
 
 
 def _refused_poison(setting: Setting) -> Figures:

@@ -1,0 +1,128 @@
+"""The stages in processes of their own: one that crashes, hangs or loses the GPU is a row, and the next goes on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from gpu import Figures, Notes, Setting, read_notes
+from registry import CATALOGS, EntryError
+
+_FORK = multiprocessing.get_context("fork")
+GRACE = 5.0  # seconds that a stage may take to end after its time
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the script. `share` is the part of all time that it may take, together with those of its group."""
+
+    name: str
+    run: Callable[[Setting, Notes], None]
+    share: float
+
+
+class Running:
+    """A stage under way, in a process group of its own."""
+
+    def __init__(self, stage: Stage, setting: Setting, folder: Path, end: float) -> None:
+        self.stage, self.end = stage, min(end, setting.end)
+        self.notes, self.log = folder / f"{stage.name}.jsonl", folder / f"{stage.name}.log"
+        self.began = time.monotonic()
+        self.killed = False
+        self.process: BaseProcess = _FORK.Process(target=self._work, args=(setting,))
+        self.process.start()
+
+    def _work(self, setting: Setting) -> None:
+        os.setpgid(0, 0)
+        with self.log.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+            try:
+                self.stage.run(setting, Notes(self.notes, self.end))
+            except Exception:  # the edge of a stage: its last line is the reason in gpu.json
+                traceback.print_exc()
+                raise SystemExit(1) from None
+
+    def over(self) -> bool:
+        """Whether it has ended; one that is late is ended."""
+        if self.process.is_alive() and time.monotonic() > self.end + GRACE:
+            self.kill()
+        return not self.process.is_alive()
+
+    def kill(self) -> None:
+        """End the stage and the processes that it started."""
+        self.killed = True
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(int(self.process.pid or 0), signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+
+    def row(self) -> Figures:
+        """What gpu.json says of it."""
+        checks = read_notes(self.notes)
+        counts = {state: sum(check["state"] == state for check in checks) for state in ("ok", "failed", "skipped")}
+        reason = self._reason()
+        state = "failed" if reason or counts["failed"] else "ok"
+        if state == "ok" and not counts["ok"]:
+            state = "skipped"
+        seconds = round(time.monotonic() - self.began, 1)
+        return {"name": self.stage.name, "state": state, "seconds": seconds, "reason": reason, **counts, "checks": checks}
+
+    def _reason(self) -> str:
+        """Why it ended as no stage should."""
+        if self.killed:
+            return "it was not over in its time and was ended"
+        if self.process.exitcode:
+            return f"its process ended with {self.process.exitcode}: {self._last_words()}"
+        return ""
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        return (lines or ["without a word"])[-1][:300]
+
+
+def preload() -> None:
+    """Import all entries, so that every stage, a copy of this process, has them. Begins nothing of CUDA."""
+    import torch._dynamo  # what optimizers load at their first step, in seconds
+
+    for kind in ("architectures", "attacks", "defenses", "protocols"):
+        for row in CATALOGS[kind].rows:
+            with suppress(EntryError):  # stage 3 fails at it, and is the place to say so
+                row.load()
+
+
+def skipped(stage: Stage, why: str) -> Figures:
+    """The row of a stage that was not begun."""
+    return {"name": stage.name, "state": "skipped", "seconds": 0.0, "reason": why, "checks": []}
+
+
+def run_group(stages: Sequence[Stage], setting: Setting, folder: Path, at_once: int, done: Callable[[Figures], None]) -> None:
+    """Run stages that do not disturb each other, some at once; `done` is called with the row of each when it is over."""
+    waiting = list(stages)
+    running: list[Running] = []
+    end = time.monotonic() + sum(stage.share for stage in stages[:1]) * (setting.end - time.monotonic())
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(Running(waiting.pop(0), setting, folder, end))
+            for one in [one for one in running if one.over()]:
+                running.remove(one)
+                done(one.row())
+            time.sleep(0.1)
+    finally:
+        for one in running:
+            one.kill()
+
+
+def write(path: Path, content: Figures) -> None:
+    """Write gpu.json by rename."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)

@@ -363,7 +363,7 @@ def compare(found: Examined, records: Records) -> Arrival:
             arrival.new.append(cell_id)
         elif records.path(cell_id).read_bytes() == content:
             arrival.same.append(cell_id)
-        elif outdated(here.versions):
+        elif outdated(here.versions, here.cell.parts):
             arrival.stale.append(cell_id)
         else:
             arrival.other.append(cell_id)

@@ -12,14 +12,17 @@
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
 # make reliability   the robustness campaign: damages, kills, full disks, thousands of cells; some hours, see docs/reliability.md
+# make gpu MINUTES=9 OUT=DIR [DATA=DIR]   checks a GPU against the CPU, measures speeds, then records until the time is over, see docs/gpu.md
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3
 VENV ?= .venv
 WORKSPACE ?= quick-run
+MINUTES ?= 9
+DEVICE ?= cuda
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability gpu slurm-full docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -60,6 +63,9 @@ site-speed: $(VENV)/installed
 
 reliability: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m campaign
+
+gpu: $(VENV)/installed
+	PYTHONPATH=tests $(BIN)/python -m gpu --device $(DEVICE) --minutes $(MINUTES) --out $(OUT) $(if $(DATA),--data $(DATA))
 
 slurm-full: $(VENV)/installed
 	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm

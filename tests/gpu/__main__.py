@@ -65,7 +65,6 @@ def prepare(given: Path | None, scratch: Path) -> None:
         "BENCH_DATA": str(root),
         "XDG_CACHE_HOME": str(scratch / "cache"),
         "PYTHONPATH": os.pathsep.join([*own, *inherited]),
-        "PYTORCH_CUDA_ALLOC_CONF": os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
         "TORCHINDUCTOR_COMPILE_THREADS": "2",
     }
     for name in ("BENCH_WORKSPACE", "BENCH_POISONS", "BENCH_RESULTS", "BENCH_SITE"):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from benchmark.grid import Task
 from gpu import DeviationError, Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
 from registry import DEFENSES
-from results import Records
+from results import Cell, Records, Workspace
 
 MEGABYTES = 8  # that a cell may leave on the card
 SMALL = "digits(per_class=8,test_per_class=4)"
@@ -60,6 +61,7 @@ POINTS = "[bench.defenses]\nout-of-range = gpu_faults:OutOfRange\ntoo-large = gp
 def run(setting: Setting, notes: Notes) -> None:
     """Failures in workers of their own, then five kinds of cells in this process."""
     _install(setting.space.root / "faulty")
+    setting = replace(setting, space=Workspace(setting.space.root / "faults"))  # these records are of no use to anybody
     notes.check("a device-side assert, then another cell", lambda: _survived(setting, "out-of-range", "gpu-error", 1))
     notes.check("no memory, then another cell", lambda: _survived(setting, "too-large", "gpu-memory", 0))
     if setting.on_gpu:
@@ -81,8 +83,14 @@ def _install(site: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(site)])
 
 
-def _cells(attack: str, defense: str, seed: int = 0) -> list[grids.Cell]:
-    axes = {"protocol": ["quick@0.1"], "dataset": [SMALL], "attack": [attack], "defense": [defense], "seed": [str(seed)]}
+def _cells(attack: str, defense: str, seed: int = 0) -> list[Cell]:
+    axes = {
+        "protocol": ["quick@0.1(threads=1)"],
+        "dataset": [SMALL],
+        "attack": [attack],
+        "defense": [defense],
+        "seed": [str(seed)],
+    }
     return grids.expand(grids.adhoc(axes))[0]
 
 
@@ -141,5 +149,6 @@ def _five_kinds(setting: Setting) -> Figures:
 def _held(setting: Setting) -> int:
     """Bytes of tensors that are alive: on the GPU, or on a CPU those that the garbage collector knows."""
     if setting.on_gpu:
+        torch._C._cuda_clearCublasWorkspaces()
         return torch.cuda.memory_allocated(setting.device)
     return sum(found.nbytes for found in gc.get_objects() if issubclass(type(found), Tensor))

@@ -9,6 +9,7 @@ from statistics import fmean, variance
 from benchmark import grid as grids
 from gpu import Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
+from registry.item import write
 from results import Cell, Record, Records
 
 ERRORS = 3.0  # standard errors between the means of GPU and CPU
@@ -29,11 +30,9 @@ def cells_of(setting: Setting) -> dict[tuple[str, str], list[Cell]]:
 def _seeds(setting: Setting, attack: str, precision: str) -> list[Cell]:
     protocol, dataset, network = ("fast", "cifar10", "resnet9")
     if setting.tiny:
-        protocol, dataset, network = ("quick", "digits(per_class=8,test_per_class=4)", "small-cnn")
-    written = protocol + ("@0.1" if setting.tiny else "")
-    if precision != "auto":
-        written += f"(precision={precision})"
-    axes = {"protocol": [written], "dataset": [dataset], "attack": [attack], "architecture": [network]}
+        protocol, dataset, network = ("quick@0.1", "digits(per_class=8,test_per_class=4)", "small-cnn")
+    fields = {"precision": precision, "threads": 1}  # one thread is what `fast` says anyway
+    axes = {"protocol": [write(protocol, fields)], "dataset": [dataset], "attack": [attack], "architecture": [network]}
     seeds = SEEDS[:2] if setting.tiny else SEEDS
     return grids.expand(grids.adhoc(axes | {"seed": [str(seed) for seed in seeds]}))[0]
 
@@ -46,7 +45,7 @@ def run(setting: Setting, notes: Notes) -> None:
 
     def measured() -> Figures:
         pools.append(run_cells(setting, cells, name="outcomes", workers=setting.workers))
-        must(not pools[0].failures, f"cells failed: {pools[0].failures}")
+        must(not pools[0].failures, pools[0].complaint())
         return {"cells": len(cells), "done": len(pools[0].done), "workers": setting.workers}
 
     notes.check("cells", measured)

@@ -133,7 +133,7 @@ def _defended(setting: Setting, entry: Entry) -> Figures:
         try:
             training = _begun("small-cnn", clean, defense, device)
         except NotApplicable:  # it wants residual blocks
-            training = _begun("resnet18-imagenet", clean, defense, device)
+            training = _begun("resnet18", clean, defense, device)
         training._one_epoch()
         return training.curve.train_loss[-1], _gradients(training.model)
 

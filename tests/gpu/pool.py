@@ -24,6 +24,7 @@ from results import Cell, Records
 LOST = 17  # exit status of a worker whose GPU reported an error
 STARTS = 3  # of workers that follow each other in one place without a cell being settled
 TOGETHER = 8  # cells of a worker that are looked at together: a poison that one of them needs is made before the others
+WORDS = 1500  # characters of a log that are shown
 GRACE = 3.0  # seconds that workers have to stop
 
 _FORK = multiprocessing.get_context("fork")  # torch is imported already, and nothing of CUDA is begun
@@ -49,6 +50,16 @@ class Pool:
         """The failures among the cells, by cell: kind and message."""
         mine = set(self.ids)
         return {failure.id: f"{failure.kind}: {failure.message}" for failure in self.records.failures() if failure.id in mine}
+
+    def complaint(self) -> str:
+        """Say which cells failed, and how the log of the first ends; '' where none did."""
+        failures = self.failures
+        if not failures:
+            return ""
+        first = self.records.failure(next(iter(failures)))
+        log = Path(first.log) if first and first.log else None
+        words = log.read_text(encoding="utf-8", errors="replace")[-WORDS:] if log and log.exists() else "no log"
+        return f"{len(failures)} cells failed: {dict(list(failures.items())[:3])}; {words}"
 
 
 def run_cells(

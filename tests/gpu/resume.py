@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -17,11 +17,17 @@ from gpu.same import pictures
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from poisons.store import Kept, Store
-from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, PROTOCOLS, Defense, Job, Protocol
+from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, PROTOCOLS, Contrastive, Defense, Job, Protocol
 from registry.data import Data, fingerprint
 
 STEPS, EPOCH, KILLED = 50, 5, 25
-VICTIMS = ["none", "early-stop", "epic", "at(steps=2)", "frozen-blocks"]
+VICTIMS = {  # defense and network
+    "none": "small-cnn",
+    "early-stop": "small-cnn",
+    "epic": "small-cnn",
+    "at(steps=2)": "small-cnn",
+    "frozen-blocks": "resnet18-imagenet",
+}
 POISONS = [
     "em(surrogate=small-cnn,max_rounds=4,noise_steps=2,stop_error=0)",
     "tap(surrogate=small-cnn,epochs=4,steps=3,restarts=1)",
@@ -35,7 +41,7 @@ class KilledError(BaseException):
 
 def run(setting: Setting, notes: Notes) -> None:
     """Victims, poisons, a purifier, training without labels; then checkpoints of others."""
-    for item in VICTIMS[:1] if setting.tiny else VICTIMS:
+    for item in setting.some(list(VICTIMS), ("none",)):
         notes.check(f"victim, {item}", lambda item=item: _victim(setting, item))  # type: ignore[misc]
     if not setting.tiny:
         notes.check("victim, simclr", lambda: _unlabelled(setting))
@@ -49,42 +55,50 @@ def run(setting: Setting, notes: Notes) -> None:
 
 def _victim(setting: Setting, item: str) -> Figures:
     chain: list[Defense] = [part.build() for part in DEFENSES.resolve(item)]
-    return _resumed(setting, Protocol(epochs=STEPS // EPOCH, batch=16, lr=0.02, augmentation=("crop", "flip")), chain)
+    protocol = Protocol(epochs=STEPS // EPOCH, batch=16, lr=0.02, augmentation=("crop", "flip"))
+    return _resumed(_Victim(setting, VICTIMS[item], protocol, chain))
 
 
 def _unlabelled(setting: Setting) -> Figures:
     protocol = PROTOCOLS["simclr"](epochs=STEPS // EPOCH, batch=16)
-    return _resumed(setting, protocol, [Views(protocol)])
+    return _resumed(_Victim(setting, "small-cnn", protocol, [Views(protocol)]))
 
 
-def _resumed(setting: Setting, protocol: Protocol, chain: list[Defense]) -> Figures:
+@dataclass(frozen=True)
+class _Victim:
+    """A training that is run several times."""
+
+    setting: Setting
+    network: str
+    protocol: Protocol
+    chain: list[Defense]
+
+    def train(self, checkpoint: Checkpoint, kill: int = 0) -> str:
+        """Train and return the sha256 of the weights; KilledError after step `kill`, 0: never."""
+        device = self.setting.device
+        data, numerics = pictures(EPOCH * 16), Numerics.choose(device, "auto", 1)
+
+        def report(now: TrainingProgress) -> None:
+            if kill and now.step > kill:
+                raise KilledError
+
+        with seeded(0, numerics, device):
+            training = Training(ARCHITECTURES[self.network](4), data, self.protocol, self.chain, device, numerics, data)
+            training.run(None if isinstance(self.protocol, Contrastive) else data, report, checkpoint)
+        return fingerprint_of(training.model)
+
+
+def _resumed(victim: _Victim) -> Figures:
     """Train in one go, then with a kill in the middle; both must end with the same weights."""
     with tempfile.TemporaryDirectory() as folder:
-        whole = _trained(setting, protocol, chain, Checkpoint(Path(folder) / "whole.pt", seconds=0.0), 0)
+        whole = victim.train(Checkpoint(Path(folder) / "whole.pt", seconds=0.0))
         checkpoint = Checkpoint(Path(folder) / "killed.pt", seconds=0.0)
         with suppress(KilledError):
-            _trained(setting, protocol, chain, checkpoint, KILLED)
+            victim.train(checkpoint, KILLED)
         must(checkpoint.path.exists(), f"no checkpoint was there after {KILLED} steps")
-        resumed = _trained(setting, protocol, chain, checkpoint, 0)
+        resumed = victim.train(checkpoint)
     must(whole == resumed, "the training that was killed ended with other weights")
     return {"sha256": whole[:16]}
-
-
-def _trained(setting: Setting, protocol: Protocol, chain: list[Defense], checkpoint: Checkpoint, kill: int) -> str:
-    """Train and return the sha256 of the weights; KilledError after `kill` steps of this process, 0: never."""
-    data, numerics = pictures(EPOCH * 16), Numerics.choose(setting.device, "auto", 1)
-    seen = [0]
-
-    def report(now: TrainingProgress) -> None:
-        seen[0] += 1
-        if kill and now.step > kill:
-            raise KilledError
-
-    with seeded(0, numerics, setting.device):
-        network = "resnet18-imagenet" if any(part.start is not Defense.start for part in map(type, chain)) else "small-cnn"
-        training = Training(ARCHITECTURES[network](4), data, protocol, chain, setting.device, numerics, data)
-        training.run(None if isinstance(chain[0], Views) else data, report, checkpoint)
-    return fingerprint_of(training.model)
 
 
 def _poison(setting: Setting, item: str) -> Figures:

@@ -46,7 +46,7 @@ class DrawnOnCpu(TorchDispatchMode):
 def fp32(device: str, seed: int = 0) -> Iterator[None]:
     """Compute in fp32 with the random numbers of the CPU. Surrogates too, which a GPU attacks in bf16 otherwise."""
     old = mock.patch("torch.cuda.get_device_capability", return_value=(7, 0))
-    with old, seeded(seed, Numerics(threads=THREADS), device), DrawnOnCpu():
+    with old, seeded(seed, Numerics(threads=THREADS), device), DrawnOnCpu():  # type: ignore[no-untyped-call]
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from gpu import Figures, Notes, Setting, read_notes
 from registry import CATALOGS, EntryError
 
 _FORK = multiprocessing.get_context("fork")
+LINES = 30  # of the log of a stage that ended badly, kept in gpu.json
 GRACE = 5.0  # seconds that a stage may take to end after its time
 
 
@@ -73,25 +75,26 @@ class Running:
         if state == "ok" and not counts["ok"]:
             state = "skipped"
         seconds = round(time.monotonic() - self.began, 1)
-        return {"name": self.stage.name, "state": state, "seconds": seconds, "reason": reason, **counts, "checks": checks}
+        found = {"name": self.stage.name, "state": state, "seconds": seconds, "reason": reason, **counts, "checks": checks}
+        return found | ({"log": self._log(LINES)} if reason else {})
 
     def _reason(self) -> str:
         """Why it ended as no stage should."""
         if self.killed:
             return "it was not over in its time and was ended"
         if self.process.exitcode:
-            return f"its process ended with {self.process.exitcode}: {self._last_words()}"
+            return f"its process ended with {self.process.exitcode}: {self._log(1)}"
         return ""
 
-    def _last_words(self) -> str:
+    def _log(self, count: int) -> str:
+        """The last lines that it printed."""
         lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
-        return (lines or ["without a word"])[-1][:300]
+        return "\n".join((lines or ["without a word"])[-count:])
 
 
 def preload() -> None:
     """Import all entries, so that every stage, a copy of this process, has them. Begins nothing of CUDA."""
-    import torch._dynamo  # what optimizers load at their first step, in seconds
-
+    importlib.import_module("torch._dynamo")  # what optimizers load at their first step, in seconds
     for kind in ("architectures", "attacks", "defenses", "protocols"):
         for row in CATALOGS[kind].rows:
             with suppress(EntryError):  # stage 3 fails at it, and is the place to say so

@@ -43,7 +43,7 @@ def test_the_whole_script_runs_without_a_gpu(tmp_path):
     assert book["tree"] == provenance.tree()
     with tarfile.open(tmp_path / "records-1.tar") as tar:
         records = [json.loads(tar.extractfile(name).read()) for name in tar.getnames()]
-    assert len(records) == 12, "eight of the outcomes, four of the grid; none of what was made to fail"
+    assert len(records) >= 8, "those of the outcomes and what of the grid was filled in; none of what was made to fail"
     assert {record["tree"] for record in records} == {provenance.tree()}
 
 

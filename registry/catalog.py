@@ -155,8 +155,11 @@ class Entry:
     @property
     def later(self) -> Mapping[str, Any]:
         """Fields that were added after records had been published, each with the value that those records have."""
+        stated = self.facts.get("later", {})
+        if not stated:  # asked for every part of every cell
+            return {}
         kinds = {f.name: f.kind for f in self.fields}
-        return {name: _typed(value, kinds.get(name, "")) for name, value in self.facts.get("later", {}).items()}
+        return {name: _typed(value, kinds.get(name, "")) for name, value in stated.items()}
 
     @property
     def revisions(self) -> Mapping[str, int]:

@@ -15,7 +15,6 @@ from pydantic import (
     FiniteFloat,
     SerializerFunctionWrapHandler,
     model_serializer,
-    model_validator,
 )
 
 Plain = bool | int | FiniteFloat | str | None | list[bool | int | FiniteFloat | str]
@@ -49,18 +48,9 @@ class Cell(_Strict):
     seed: int = Field(0, ge=0)
     measure: Literal["accuracy"] | Part = "accuracy"
 
-    # fields that were added after records had been published, each with the value that those records have: at that value a
-    # field is neither hashed nor written, and a cell that does not say has it
+    # fields that were added after records had been published, each with the value that those records have, which is its
+    # default for ever: at that value a field is neither hashed nor written
     later: ClassVar[Mapping[str, Any]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_neutral_values(cls, content: Any) -> Any:
-        if not isinstance(content, dict):
-            return content
-        # what a validator hands on is no JSON any more: strict reading takes no list for a tuple then
-        chains = {name: tuple(content[name]) for name in ("attack", "defense") if isinstance(content.get(name), list)}
-        return {**cls.later, **content, **chains}
 
     @model_serializer(mode="wrap")
     def _without_neutral_values(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

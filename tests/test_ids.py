@@ -58,9 +58,9 @@ ADDED = {  # file: (a line of it, what takes its place: a field more, which the 
         '@DATASETS.register("digits", later={"noise": 0.02})\ndef digits(root: Path, noise: float = 0.02)',
     ),
     "results/cell.py": (
-        '    @model_validator(mode="before")',
-        "    shift: float = 0.5\n    later: ClassVar[Mapping[str, Any]] = {**later, 'shift': 0.0}\n\n"
-        '    @model_validator(mode="before")',
+        '    @model_serializer(mode="wrap")',
+        "    shift: float = 0.0\n    later: ClassVar[Mapping[str, Any]] = {**later, 'shift': 0.0}\n\n"
+        '    @model_serializer(mode="wrap")',
     ),
 }
 
@@ -248,6 +248,11 @@ def test_a_record_of_before_is_accepted_by_a_program_with_more_fields(grown):
     """People send records that they measured with the release before; its protocol has fewer fields."""
     found = json.loads(in_process(READ, json.dumps(None), PUBLISHED.read_text(), site=grown, PYTHONSAFEPATH="1"))
     assert found["reasons"] == []
+
+
+def test_a_later_field_of_the_cell_has_its_neutral_value_as_its_default():
+    """A record that lacks the field is read with the default; code that wants another value gives it."""
+    assert {name: Cell.model_fields[name].default for name in Cell.later} == Cell.later
 
 
 def test_other_packages_say_which_of_their_fields_came_later(tmp_path):

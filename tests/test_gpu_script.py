@@ -107,7 +107,7 @@ def test_a_stage_that_dies_or_hangs_is_a_row_and_the_next_goes_on(tmp_path, monk
     """A driver that hangs would else take all minutes that a machine is lent for."""
     monkeypatch.setattr(stages, "GRACE", 0.2)
     rows = []
-    parts = [Stage(run.__name__, run, 0.02) for run in (dies, raises, hangs, passes)]
+    parts = [Stage(run.__name__, run, 0.0 if run is hangs else 1.0) for run in (dies, raises, hangs, passes)]
     stages.run_group(parts, setting(tmp_path), tmp_path, 4, rows.append)
     found = {row["name"]: row for row in rows}
     assert {name: row["state"] for name, row in found.items()} == {

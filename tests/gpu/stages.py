@@ -25,7 +25,7 @@ GRACE = 5.0  # seconds that a stage may take to end after its time
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the script. `share` is the part of all time that it may take, together with those of its group."""
+    """A part of the script. It must be over when `share` of the time is, counted from when its group began."""
 
     name: str
     run: Callable[[Setting, Notes], None]
@@ -110,11 +110,12 @@ def run_group(stages: Sequence[Stage], setting: Setting, folder: Path, at_once: 
     """Run stages that do not disturb each other, some at once; `done` is called with the row of each when it is over."""
     waiting = list(stages)
     running: list[Running] = []
-    end = time.monotonic() + sum(stage.share for stage in stages[:1]) * (setting.end - time.monotonic())
+    began = time.monotonic()
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                running.append(Running(waiting.pop(0), setting, folder, end))
+                stage = waiting.pop(0)
+                running.append(Running(stage, setting, folder, began + stage.share * (setting.end - began)))
             for one in [one for one in running if one.over()]:
                 running.remove(one)
                 done(one.row())

@@ -9,6 +9,8 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -18,6 +20,7 @@ from registry import ImageSet
 Result = TypeVar("Result")
 
 THREADS = 1  # of the CPU: other stages run beside
+KINKED = (torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_, F.relu, F.relu6, F.hardtanh)
 COMPUTED = ("attention",)  # in names of operations that may draw numbers, but compute
 
 
@@ -40,6 +43,23 @@ class DrawnOnCpu(TorchDispatchMode):
         if func._schema.is_mutable:
             return args[0].copy_(drawn)
         return tree_map_only(Tensor, lambda tensor: tensor.to(device), drawn)
+
+
+class Smooth(TorchFunctionMode):
+    """Computes SiLU where a network has ReLU, and means where it takes the largest of neighbors, to compare gradients.
+
+    Among a million values some lie so close to a kink or a neighbor that the last digit decides where their gradient goes.
+    Two kernels of one CPU give gradients of a ResNet-50 that differ by 6 % of their length so, and by 0.02 % without kinks.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in KINKED:
+            return F.silu(args[0])
+        named = dict(kwargs or {})
+        if func is F.max_pool2d:
+            kept = {name: named[name] for name in ("stride", "padding", "ceil_mode") if name in named}
+            return F.avg_pool2d(*args, **kept)
+        return func(*args, **named)
 
 
 @contextmanager
@@ -86,6 +106,6 @@ def pictures(size: int, classes: int = 4, side: int = 32) -> ImageSet:
     coarse = torch.rand(classes, 3, 4, 4, generator=generator)
     labels = torch.arange(size) % classes
     noise = 0.3 * torch.rand(size, 3, side, side, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")
+    smooth = F.interpolate(coarse, size=side, mode="bilinear")
     images = (0.7 * smooth[labels] + noise).mul(255).round().to(torch.uint8)
     return ImageSet(images, labels, classes, tuple(f"class{k}" for k in range(classes)))

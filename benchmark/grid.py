@@ -386,10 +386,15 @@ def _matches(axis: str, value: Any, wish: str) -> bool:
         return float(value) == float(_typed(axis, wish))
     names = {str(value), str(value).partition("(")[0]}
     if axis in KINDS:
-        names.add("+".join(part.text for part in entries.resolve(KINDS[axis], str(value))))
-        if "(" in wish:
-            wish = "+".join(part.text for part in entries.resolve(KINDS[axis], wish))
+        text = _spec(axis, str(value))
+        if "(" in wish and not set(wish) & set("*?["):
+            return text == _spec(axis, wish)  # one spec, however it is written; its name alone means all of its settings
+        names.add(text)
     return any(fnmatch.fnmatchcase(name, wish) for name in names)
+
+
+def _spec(axis: str, text: str) -> str:
+    return "+".join(part.text for part in entries.resolve(KINDS[axis], text))
 
 
 def _typed(axis: str, text: str) -> Any:

@@ -10,8 +10,9 @@ import pytest
 from test_run import BENCH, bench
 from test_run import TINY as TINY_GRID
 
+from benchmark.grid import select
 from registry import CATALOGS
-from results import Records
+from results import Records, Table
 
 TINY = [*TINY_GRID, "--executor", "inline"]
 
@@ -185,6 +186,23 @@ def test_wrong_use_is_one_sentence_that_says_what_to_do(arguments, expected, tmp
 def test_wrong_names_get_the_nearest_one(arguments, expected):
     """A slip of the finger costs one more line, not a look into the manual."""
     assert expected in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("wish", "kept"),
+    [
+        ("jpeg(quality=10)", ["jpeg(quality=10)"]),  # 10 is the default, so its id says `jpeg`
+        ("jpeg()", ["jpeg(quality=10)"]),
+        ("jpeg", ["jpeg(quality=10)", "jpeg(quality=30)"]),
+        ("jpeg(quality=3*)", ["jpeg(quality=30)"]),
+        ("j*", ["jpeg(quality=10)", "jpeg(quality=30)"]),
+    ],
+)
+def test_a_spec_chooses_its_own_cells_and_a_name_those_of_all_its_settings(wish, kept):
+    """Whoever asks for one cell of an hour must not get three."""
+    axes = {"protocol": "quick", "dataset": "digits", "attack": "none", "architecture": "small-cnn", "seed": 0}
+    table = Table(title="", **axes, defense=["none", "jpeg(quality=10)", "jpeg(quality=30)"])
+    assert select(table, {"defense": [wish]}).defense == kept
 
 
 def test_a_half_written_record_or_table_is_named(tmp_path):

@@ -96,6 +96,12 @@ def _like(cell: Cell) -> tuple[str, ...]:
     return texts["protocol"], texts["dataset"], texts["architecture"], texts["defense"]
 
 
+def plain_trainings(cell: Cell) -> float:
+    """Return how many trainings without a defense a training is worth, by multiply-adds; 1 where nobody has counted."""
+    work, plain = multiply_adds(cell), multiply_adds(cell.model_copy(update={"defense": ()}))
+    return work / plain if work and plain else 1.0
+
+
 def multiply_adds(cell: Cell) -> float | None:
     """Return the multiply-adds of a training. A defense with `steps` of its own runs the network so many times more."""
     table = _table()

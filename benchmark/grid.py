@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark import ends
-from benchmark.cost import Arithmetic
+from benchmark.cost import Arithmetic, plain_trainings
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, editions, outdated
 from registry import catalog as entries
@@ -315,16 +315,19 @@ def _estimate(result: Plan, past: Iterable[Brief], workers: int, device: str) ->
     for record in past:
         if record.state != "done" or "train" not in record.seconds:
             continue
-        texts, seconds = record.texts, record.undisturbed("train")
-        for key in _like(texts):
-            known.setdefault(key, []).append(seconds)
+        texts = record.texts
+        known.setdefault(_setting(texts, texts["defense"]), []).append(record.undisturbed("train"))
         crafted[texts["dataset"] + texts["attack"]] = record.undisturbed("craft")
     arithmetic = Arithmetic(device)
     found: list[float | None] = []
     for task in result.to_run:
-        like = next((known[key] for key in _like(task.cell.texts) if key in known), None)
-        found.append(arithmetic.train(task.cell) if like is None else fmean(like))
-        if like is None:
+        texts = task.cell.texts
+        if like := known.get(_setting(texts, texts["defense"])):
+            found.append(fmean(like))
+        elif plain := known.get(_setting(texts, "none")):
+            found.append(fmean(plain) * plain_trainings(task.cell))
+        else:
+            found.append(arithmetic.train(task.cell))
             result.estimated_from = "FLOPs"
     if None in found:
         return
@@ -342,9 +345,8 @@ def _poisons(tasks: Iterable[Task]) -> list[PoisonRecipe]:
     return list({recipe.key: recipe for family in families for recipe in family}.values())
 
 
-def _like(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
-    base = (texts["protocol"], texts["dataset"], texts["architecture"])
-    return [(*base, texts["defense"]), base]
+def _setting(texts: Mapping[str, str], defense: str) -> tuple[str, ...]:
+    return texts["protocol"], texts["dataset"], texts["architecture"], defense
 
 
 def select(table: Table | Grid, selectors: Mapping[str, Sequence[str]]) -> Table | Grid:

@@ -89,3 +89,20 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
     other = estimated("tap(surrogate=resnet9,steps=3)", "none")
     assert other.uncounted == 1 and other.seconds_estimate == pytest.approx(plain.seconds_estimate)
     assert "the crafting of 1 not included" in plan_text(other)
+
+
+def test_a_defense_that_was_not_measured_yet_costs_its_passes(tmp_path):
+    """Three steps of PGD are three more trainings; ten minutes a cell would promise a weekend that takes a week."""
+    axes = {"protocol": "fast", "dataset": "cifar10", "architecture": "resnet9", "ratio": 1.0, "part": "all"}
+    measured = Known(resolve).cell({"attack": "none", "defense": "none"} | axes, 0)
+    records = Records(tmp_path)
+    accuracy = Metrics(test_acc=0.9, test_acc_best=0.9, curve={"test_acc": [0.9], "epochs": [8]})
+    records.write(Record(id=measured.id, cell=measured, metrics=accuracy, seconds={"train": 600.0}, device="cpu: a processor"))
+
+    def estimated(defense):
+        cells = [Known(resolve).cell({"attack": "lsp", "defense": defense} | axes, 0)]
+        return grids.plan("some", cells, {}, records, ask=False, strict=False)
+
+    assert estimated("cutout").seconds_estimate == pytest.approx(600)
+    assert estimated("at(steps=3)").seconds_estimate == pytest.approx(4 * 600)
+    assert estimated("at(steps=3)").estimated_from == "records of like cells"

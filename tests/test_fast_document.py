@@ -50,7 +50,8 @@ def test_without_records_every_part_says_so(records):
 def test_the_recipe_is_told_by_its_entry():
     """Fields that every protocol has at their defaults say nothing about this one."""
     told = Fast(Records(Path("nowhere"))).recipe()
-    assert f"| `epochs` | {EPOCHS} | passes over the training set |" in told and "| `momentum` | 0.9 |" not in told
+    assert f"| `epochs` | {EPOCHS} | passes over the training set |" in told
+    assert "`judge_every`" not in told and resolve("protocols", "fast")[0].values["judge_every"] == 1
 
 
 def test_cost_is_of_the_processor_seed_by_seed_with_their_mean(records):

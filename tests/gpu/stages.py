@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
+
 from gpu import Figures, Notes, Setting, read_notes
 from registry import CATALOGS, EntryError
 
@@ -45,6 +47,7 @@ class Running:
 
     def _work(self, setting: Setting) -> None:
         os.setpgid(0, 0)
+        torch.set_num_threads(1)  # a worker that is forked from a process with threads of OpenMP waits for them for ever
         with self.log.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
                 self.stage.run(setting, Notes(self.notes, self.end))

@@ -10,6 +10,7 @@ from benchmark.train import train
 from poisons.numerics import Numerics, seeded
 from registry import ARCHITECTURES, DEFENSES, EntryError, NotApplicable, Protocol, _photo, _policies
 from registry._vision import prepare
+from registry.defenses import cutmix
 
 prepare()
 from torchvision import transforms  # noqa: E402
@@ -239,6 +240,15 @@ def test_cutmix_pastes_one_rectangle_and_counts_its_pixels():
     for line in (rows, columns):
         assert (line.int().diff(dim=1).abs().sum(1) + line[:, 0].int() + line[:, -1].int() <= 2).all(), "of one run"
     assert len({round(v, 4) for v in labels.amax(1).tolist()}) > 20
+
+
+def test_a_rectangle_of_cutmix_reaches_as_far_as_the_published_code_lets_it(monkeypatch):
+    """Half of a side, in whole pixels, to either way of the centre: sides 0..9 are 0, 0, 2, 2, ... pixels; edges are cut."""
+    monkeypatch.setattr(torch, "randint", lambda high, size, device: torch.full(size, high // 2))
+    hole = cutmix._rectangles(torch.zeros(10, 1, 20, 30), torch.arange(10) / 20 + 0.01)
+    for side, rows in enumerate(hole.any(3)[:, 0]):
+        start, end = 10 - side // 2, 10 + side // 2
+        assert torch.nonzero(rows).flatten().tolist() == list(range(start, end))
 
 
 def test_the_loop_hands_over_rows_of_probabilities_where_labels_are_mixed():

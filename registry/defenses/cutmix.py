@@ -14,9 +14,10 @@ from registry import DEFENSES, Defense, EntryError, Paper
 class Cutmix(Defense):
     """Paste a rectangle of another image of the batch into every image; labels are weighted by the pixels that each has.
 
-    The centre is a uniform pixel, edges are cut at the border, and the label's weight is the exact part of the pixels after
-    that. The code of several poisoning papers mixes twice, each time with probability a half:
-    `cutmix(mixes=2,probability=0.5)`. Partners come from the same batch; every image has its own rectangle.
+    The centre is a uniform pixel. A rectangle reaches half its side to either way, in whole pixels, so that its sides are even
+    as in the published code. Edges are cut at the border; the label's weight is the exact part of the pixels after that. The
+    code of several poisoning papers mixes twice, each time with probability a half: `cutmix(mixes=2,probability=0.5)`. Partners
+    come from the same batch; every image has its own rectangle.
     """
 
     alpha: float = 1.0  # of Beta(alpha, alpha), from which the part of the image itself is drawn
@@ -24,6 +25,7 @@ class Cutmix(Defense):
     mixes: int = 1  # times, one after another
 
     soft: ClassVar[bool] = True
+    version: ClassVar[int] = 2  # an odd side is a pixel shorter
     paper = Paper(
         "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
         venue="ICCV 2019",
@@ -54,8 +56,8 @@ def _rectangles(x: Tensor, side: Tensor) -> Tensor:
     lines = []
     for length in x.shape[2:]:
         centre = torch.randint(length, (len(x), 1), device=x.device)
-        half = (side * length).long()[:, None]  # whole pixels of the full side
-        offset = torch.arange(length, device=x.device) - centre + half // 2  # (B, length)
-        lines.append((offset >= 0) & (offset < half))
+        reach = (side * length).long()[:, None] // 2  # whole pixels to either side of the centre
+        offset = torch.arange(length, device=x.device) - centre  # (B, length)
+        lines.append((offset >= -reach) & (offset < reach))
     rows, columns = lines
     return rows[:, None, :, None] & columns[:, None, None, :]

@@ -29,6 +29,7 @@ class LearnFromUnlearnable(Defense):
     cutmix: float = 0.5  # probability, 0..1
 
     soft: ClassVar[bool] = True
+    version: ClassVar[int] = 2  # an odd side of a CutMix rectangle is a pixel shorter
     small: ClassVar[dict[str, Any]] = {"epochs": 2}
     paper = LEARN_FROM_UNLEARNABLE
 

@@ -342,7 +342,7 @@ class Training:
         protocol, model, device = self.protocol, self.model, self.device
         model.train()
         rows = self.kept if self.kept is not None else torch.arange(len(self.train))
-        order = rows[torch.randperm(len(rows))] if protocol.shuffle else rows
+        order = rows[torch.randperm(len(rows), generator=None if protocol.shuffle else _fixed())]
         steps = min(self.per_epoch, math.ceil(len(rows) / protocol.batch), self.total - self.step)
         batches = list(order.split(protocol.batch))[:steps]
         images = sum(map(len, batches))
@@ -475,6 +475,11 @@ class _Source:
 
     def _prepare(self, index: Tensor) -> Tensor:
         return self._gather(index).pin_memory()
+
+
+def _fixed() -> torch.Generator:
+    """Return the generator of the one order of a protocol that does not shuffle: the same in every epoch and every training."""
+    return torch.Generator().manual_seed(0)
 
 
 def smoothed(y: Tensor, classes: int, part: float) -> Tensor:

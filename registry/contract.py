@@ -415,7 +415,7 @@ class Protocol:
     steps: int = 0  # training steps instead of epochs, where above 0
     batch: int = 128  # images
     drop_last: bool = False  # leave out an incomplete last batch
-    shuffle: bool = True  # a new order every epoch; else the order of the set
+    shuffle: bool = True  # a new order every epoch; else one random order for all epochs
     optimizer: str = "sgd"  # sgd, adam or adamw
     lr: float = 0.1  # peak learning rate
     momentum: float = 0.9  # of sgd
@@ -446,7 +446,7 @@ class Protocol:
         "bias_lr": 1.0,
         "judge_every": 1,
     }
-    revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
+    revisions: ClassVar[Mapping[str, int]] = {"shuffle=false": 2}  # corrections of some settings alone
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name

@@ -92,7 +92,7 @@ ROWS = {  # protocol and data set: length, batch, schedule, weight decay, augmen
     "apbench cifar100": (200, 256, (100,), 5e-4, CROP, {"drop_last": True, "shuffle": False, "gamma": 0.5}),
     "apbench svhn": (200, 256, (100,), 5e-4, (), {"drop_last": True, "shuffle": False, "gamma": 0.5}),
     "apbench svhn-small": (200, 256, (100,), 5e-4, (), {"drop_last": True, "shuffle": False, "gamma": 0.5}),
-    "apbench imagenet100": (200, 256, "cosine", 5e-4, ("flip", "jitter"), {"shuffle": False, "input_size": 224}),
+    "apbench imagenet100": (200, 256, "cosine", 5e-4, ("flip", "jitter"), {"shuffle": True, "input_size": 224}),
     "toy cifar10": (16, 64, "cosine", 5e-4, (), {"mean": (), "threads": 1}),
 }
 
@@ -143,9 +143,10 @@ def test_only_the_papers_that_step_once_per_epoch_do():
 
 
 def test_the_peculiarities_of_apbench_are_its_own():
-    """No shuffling, 80 images of CIFAR that are never used, one halving: nobody else should inherit them."""
+    """No shuffling of CIFAR, 80 images of it that are never used, one halving: nobody else should inherit them."""
     odd = [n for n in PROTOCOLS if not recipe(n).shuffle or recipe(n).gamma != 0.1]
     assert odd == ["apbench"]
+    assert recipe("apbench", "imagenet100").shuffle, "the official loader shuffles it"
     steps, per_epoch = recipe("apbench").length(50_000)
     assert (steps, 50_000 - per_epoch * 256) == (200 * 195, 80)
 

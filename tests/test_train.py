@@ -427,20 +427,39 @@ def test_alternating_flips_show_every_image_both_ways_in_two_epochs():
     assert not torch.equal(flip_alternating(x, Batch(4, index, 0, seed=123456789)), first)
 
 
+def test_without_shuffling_a_set_stored_class_by_class_is_seen_in_one_random_order():
+    """Batches of one class teach nothing: APBench's recipe gave chance on every folder of images."""
+    seen = []
+
+    class Watching(Defense):
+        def augment(self, x, y):
+            seen.append(y.tolist())
+            return x, y
+
+    by_class = tiny().rows(tiny().labels.argsort(stable=True))
+    for seed in (0, 1):
+        fit(dataclasses.replace(SHORT, shuffle=False), (Watching(),), data=by_class, seed=seed)
+    assert len(seen) == 16 and seen[:4] * 4 == seen, "the same batches in both epochs of both trainings"
+    assert all(len(set(labels)) == 4 for labels in seen)
+
+
 def test_smoothed_labels_reach_the_loss_as_the_library_smooths_them():
     """A defense's loss is handed soft labels, so that none of them needs to know."""
     seen = []
 
     class Watching(Defense):
+        def augment(self, x, y):
+            seen.append(y)
+            return x, y
+
         def loss(self, model, x, y, progress):
             logits = model(x)
-            seen.append((logits.detach(), y))
+            seen.extend((logits.detach(), y))
             return nn.functional.cross_entropy(logits, y)
 
-    data = tiny()
-    fit(dataclasses.replace(SHORT, epochs=1, label_smoothing=0.2, shuffle=False), (Watching(),), data=data)
-    logits, y = seen[0]
-    expected = nn.functional.cross_entropy(logits, data.labels[:16], label_smoothing=0.2)
+    fit(dataclasses.replace(SHORT, epochs=1, label_smoothing=0.2), (Watching(),))
+    labels, logits, y, *_ = seen
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
     assert torch.allclose(nn.functional.cross_entropy(logits, y), expected)
     plain = fit(dataclasses.replace(SHORT, label_smoothing=0.2))
     assert plain.train_acc != fit().train_acc

@@ -404,6 +404,7 @@ class Catalog(Mapping[str, Any]):
                 self._check_parent(owner, key, fields[key], entry.facts["parents"][key])
         if self.kind == "protocols":
             fields["scale"] = named.scale
+            contract.check_recipe(owner, fields)
         for key, value in fields.items():
             if isinstance(value, int) and not isinstance(value, bool) and key in COMMON.get(self.kind, {}) and value < 0:
                 raise EntryError(f"{owner}: {key}={value} is negative; 0 means all images")

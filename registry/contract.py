@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -489,6 +489,32 @@ class Contrastive(Protocol):
     @abstractmethod
     def objective(self, encoder: nn.Module) -> nn.Module:
         """Return what is trained: a module with the attribute `encoder`, from two views, float32 (B, C, H, W), to a loss."""
+
+
+WORDS = {
+    "optimizer": ("sgd", "adam", "adamw"),
+    "schedule": ("cosine", "cosine-epoch", "linear", "onecycle", "milestones", "constant"),
+    "precision": ("auto", "fp32", "bf16"),
+}
+FRACTIONS = ("momentum", "warmup", "floor", "label_smoothing", "area")
+COUNTS = ("epochs", "batch", "judge_every")  # none of which may be 0
+RECIPE = tuple(field.name for field in fields(Contrastive))  # what a recipe of another package has beside these is its own
+
+
+def check_recipe(owner: str, recipe: Mapping[str, Any]) -> None:
+    """Raise EntryError where a field of a protocol has a value that no training can have."""
+    for name in RECIPE:
+        value = recipe.get(name)
+        words = WORDS.get(name.removeprefix("probe_"))
+        if words and value is not None and value not in words:
+            raise EntryError(f"{owner}: {name}={value} is none of {', '.join(words)}")
+        if not isinstance(value, int | float):
+            continue
+        least = 1 if name.removeprefix("probe_") in COUNTS else 0
+        most = 1 if name in FRACTIONS else math.inf
+        if not least <= value <= most:
+            expected = f"{least} or more" if most == math.inf else "a fraction, 0 to 1"
+            raise EntryError(f"{owner}: {name}={value:g} cannot be; expected {expected}")
 
 
 @dataclass

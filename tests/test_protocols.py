@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.augment import AUGMENTATIONS
-from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, Protocol
+from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, EntryError, Protocol, resolve
 
 SCHEDULES = {"cosine", "cosine-epoch", "linear", "onecycle", "milestones", "constant"}
 OPTIMIZERS = {"sgd", "adam", "adamw"}
@@ -195,3 +195,22 @@ def test_fast_costs_what_a_laptop_can_pay():
     steps, _ = protocol.length(50_000)
     assert 3 * counter.get_total_flops() * protocol.batch * steps <= 1.0e14
     assert protocol.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("batch=0", "batch=0 cannot be; expected 1 or more"),
+        ("judge_every=0", "judge_every=0 cannot be; expected 1 or more"),
+        ("label_smoothing=1.5", "label_smoothing=1.5 cannot be; expected a fraction, 0 to 1"),
+        ("lr=-0.1", "lr=-0.1 cannot be; expected 0 or more"),
+        ("schedule=stairs", "schedule=stairs is none of cosine, cosine-epoch, linear"),
+        ("precision=fp16", "precision=fp16 is none of auto, fp32, bf16"),
+    ],
+)
+def test_a_value_that_no_training_can_have_is_refused_before_any_work(field, sentence):
+    """Else a grid of a weekend fails cell by cell."""
+    with pytest.raises(EntryError, match=f"protocol fast: {sentence}"):
+        resolve("protocols", f"fast({field})")
+    with pytest.raises(EntryError, match="probe_epochs=0 cannot be"):
+        resolve("protocols", "simclr(probe_epochs=0)")

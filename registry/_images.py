@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from registry.contract import ImageSet
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""What is decoded, whatever a file is called. Other readers of Pillow start programs (EPS) or are little tested."""
 PARTS = ("train", "test")
 
 
@@ -38,20 +42,36 @@ def tree(root: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def classes(folder: Path) -> list[Path]:
-    """Return the class folders in `folder`, sorted. EntryError if there are none."""
+    """Return the class folders in `folder`, sorted. EntryError if there are none, or the name of one is no text."""
     found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not found:
         raise EntryError(f"{folder} holds no class folders; expected {folder}/<class>/*")
+    for path in found:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise EntryError(f"the class folder {path.name!a} of {folder} has a name that is no UTF-8; rename it") from None
     return found
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the image files of a class, sorted. EntryError if there are none."""
+    """Return the image files of a class, sorted. EntryError if there are none, or one is no regular file."""
     names = (p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
-    found = sorted(p for p in names if not p.is_dir())
+    found = sorted(filter(_is_file, names))
     if not found:
         raise EntryError(f"class folder {folder} holds no image; add images or remove the folder")
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file, not a folder. EntryError for a pipe or a device, which would be read for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise EntryError(f"cannot read {path}: {error.strerror}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise EntryError(f"{path} is a pipe or a device, expected an image; remove it")
+    return stat.S_ISREG(mode)
 
 
 def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, ImageSet]:
@@ -119,14 +139,14 @@ def _fingerprint_of_files(root: Path, files: list[Path]) -> str:
     stamp = hashlib.sha256()
     for path in files:
         status = path.stat()
-        stamp.update(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        stamp.update(os.fsencode(f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     note = cache_root() / "folders" / stamp.hexdigest()
     try:
         print_ = note.read_text().strip()
     except OSError:
         content = hashlib.sha256()
         for path in files:
-            content.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            content.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0"))
             content.update(hashlib.sha256(path.read_bytes()).digest())
         print_ = content.hexdigest()
         try:
@@ -142,7 +162,7 @@ def _decode(path: Path, size: int):  # type: ignore[no-untyped-def]  # numpy is 
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             image: Image.Image = opened
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 rgba = image.convert("RGBA")

@@ -257,8 +257,14 @@ def test_hidden_files_and_other_files_are_skipped(pets):
         (lambda root: (root / "train" / "dog" / "1.png").write_bytes(b"no image"), r"cannot read the image .*dog/1\.png"),
         (lambda root: (root / "train" / "dog" / "1.png").write_bytes(b""), r"cannot read the image .*dog/1\.png"),
         (lambda root: (root / "train" / "dog" / "9.png").symlink_to("nowhere"), r"cannot read .*dog/9\.png"),
+        (lambda root: os.mkfifo(root / "train" / "dog" / "9.png"), r"dog/9\.png is a pipe or a device"),
+        (lambda root: (root / "train" / "dog" / "9.png").symlink_to("/dev/zero"), r"dog/9\.png is a pipe or a device"),
+        (lambda root: (root / "train" / "\udcff").mkdir(), r"class folder '\\udcff' of .*train has a name that is no UTF-8"),
     ],
-    ids=["no root", "no test", "no classes", "empty class", "unknown class", "no image", "empty file", "dead link"],
+    ids=[
+        *("no root", "no test", "no classes", "empty class", "unknown class", "no image", "empty file", "dead link"),
+        *("a pipe", "a device", "a class of bytes"),
+    ],
 )
 def test_what_is_wrong_with_a_folder_is_said_in_one_sentence(pets, break_it, told):
     """With the path to look at, and what was expected there."""
@@ -266,6 +272,26 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_sentence(pets, break_it, tol
     with pytest.raises(EntryError, match=told) as caught:
         load(f"folder:{pets}(size=8)")
     assert "\n" not in str(caught.value)
+
+
+def test_no_image_is_handed_to_an_interpreter(pets, tmp_path, monkeypatch):
+    """Pillow looks at the first bytes of a file, not at its ending, and gives PostScript to Ghostscript."""
+    program, called = tmp_path / "bin" / "gs", tmp_path / "called"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{called}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # it looks for the program once
+    (pets / "train" / "cat" / "0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    with pytest.raises(EntryError, match=r"cannot read the image .*cat/0\.png"):
+        load(f"folder:{pets}(size=8)")
+    assert not called.exists()
+
+
+def test_an_image_may_have_a_name_that_is_no_text(pets):
+    """Linux allows any bytes, and old archives have them."""
+    (pets / "train" / "cat" / "\udcff.png").write_bytes((pets / "train" / "cat" / "0.png").read_bytes())
+    assert len(load(f"folder:{pets}(size=8)").train) == 7
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow also warns about some of them

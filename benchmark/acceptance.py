@@ -27,7 +27,7 @@ from results import Cell, FileError, Record, Records, Workspace, bundle
 from results import cell as cells_
 from results.bundle import Examined
 from results.cell import digest
-from results.record import Metrics, plain, write_file
+from results.record import Metrics, create_file, plain
 from results.spread import Spread
 from results.submission import Rerun as Again
 from results.submission import Submission, Taken, Verified, taken
@@ -370,16 +370,28 @@ def compare(found: Examined, records: Records) -> Arrival:
     return arrival
 
 
-def take_own(found: Examined, commits: Mapping[str, str], cells: Iterable[str], records: Records) -> None:
-    """Write records of ours with their bytes, each as a whole, and before them which commits have their code. FileError."""
+def take_own(
+    found: Examined, commits: Mapping[str, str], records: Records, *, new: Iterable[str], replaced: Iterable[str]
+) -> None:
+    """Write records of ours with their bytes, each as a whole, and before them which commits have their code. FileError.
+
+    A cell of `new` that was measured here meanwhile keeps its record.
+    """
     assert found.ok, "only what passed every check is kept"
     nameless = {record.tree for record in found.records.values() if not record.commit}
     written = 0
     try:
         records.add_commits({tree: commit for tree, commit in commits.items() if tree in nameless})
-        for cell_id in cells:
+        for cell_id in new:
+            _create(cell_id, found, records)
+            _settle(cell_id, found, records)
+            written += 1
+        for cell_id in replaced:
             records.put(cell_id, found.contents[cell_id])
             written += 1
+    except FileExistsError as error:
+        sentence = f"{error}; {written} records were written, each as a whole"
+        raise FileError(f"{sentence}; the same command goes on with the others") from None
     except OSError as error:
         sentence = f"cannot write to {records.folder}: {error.strerror}; {written} records were written, each as a whole"
         raise FileError(f"{sentence}; the same command goes on with the others") from None
@@ -391,7 +403,8 @@ def take_own(found: Examined, commits: Mapping[str, str], cells: Iterable[str], 
 def take(found: Examined, records: Records) -> Taken:
     """Keep the records of a bundle that was examined and judged, those that are not here yet.
 
-    All of them or, if the disk refuses, none; killed in between, the same bundle again completes it. FileError.
+    All of them or none, where the disk refuses or a cell was measured here meanwhile; killed in between, the same bundle
+    again completes it. FileError.
     """
     assert found.ok and found.submission is not None, "only what passed every check is kept"
     before = next((one for one in taken(records.folder) if one.digest == found.digest), None)  # whole, or interrupted
@@ -403,18 +416,32 @@ def take(found: Examined, records: Records) -> Taken:
     try:
         one.write(records.folder)  # first: a record without it would pass for one of ours
         for cell_id in new:
-            write_file(records.path(cell_id), found.contents[cell_id])
+            _create(cell_id, found, records)
             written.append(cell_id)
     except OSError as error:
         for cell_id in written:
             records.path(cell_id).unlink(missing_ok=True)
         if before is None:
             one.path(records.folder).unlink(missing_ok=True)
-        raise FileError(f"cannot write to {records.folder}: {error.strerror}; nothing was taken in") from None
+        reason = f"cannot write to {records.folder}: {error.strerror}" if error.strerror else str(error)
+        raise FileError(f"{reason}; nothing was taken in") from None
     for cell_id in written:
-        records.seal(cell_id, found.contents[cell_id])
-        records.failure_path(cell_id).unlink(missing_ok=True)
+        _settle(cell_id, found, records)
     return one
+
+
+def _create(cell_id: str, found: Examined, records: Records) -> None:
+    """Write a record that was not here a moment ago. FileExistsError, with a sentence, where it is here by now."""
+    try:
+        create_file(records.path(cell_id), found.contents[cell_id])
+    except FileExistsError:
+        raise FileExistsError(f"cell {cell_id} was measured here meanwhile and keeps its record") from None
+
+
+def _settle(cell_id: str, found: Examined, records: Records) -> None:
+    """Seal a record that was created, and remove the failure of its cell."""
+    records.seal(cell_id, found.contents[cell_id])
+    records.failure_path(cell_id).unlink(missing_ok=True)
 
 
 def withdraw(one: Taken, records: Records) -> int:

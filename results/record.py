@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ CLOSE = 1e-6  # fraction; curves are rounded to six decimals
 MEMORY = ".briefs"  # beside the records: what was remembered of them
 SUMS = ".sums"  # beside the records: the sha256 of every one that was written there
 COMMITS = "commits.txt"  # beside the records: which commit has the code of those that name none
+FOR_ALL = 0o666  # rights of a new file before the umask takes some
 
 
 class FileError(ValueError):
@@ -512,16 +514,37 @@ def write_file(path: Path, content: str | bytes, sync: bool = True) -> None:
 
     Without `sync`, for what can be made again, a machine that goes down may lose it.
     """
-    handle, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    with _written(path, content, sync) as scratch:
+        scratch.replace(path)
+
+
+def create_file(path: Path, content: str | bytes) -> None:
+    """Write a file as `write_file` does, but never over another one: FileExistsError where `path` is there by then."""
+    with _written(path, content) as scratch:
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            if scratch.stat().st_nlink != 2:  # else the answer of a file server was lost, and it tried again
+                raise
+        except OSError:  # no hard links here: take the name, then fill it
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FOR_ALL))
+            scratch.replace(path)
+
+
+@contextmanager
+def _written(path: Path, content: str | bytes, sync: bool = True) -> Iterator[Path]:
+    """Write a scratch file beside `path`, with the rights that the umask leaves, for a block that puts it there."""
+    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FOR_ALL), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
+        yield scratch
+    except FileExistsError:
+        raise
     except OSError as error:  # of a full disk: it names no file
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Cells, records and tables: ids that hash what matters, files that are whole or refused, grids that say what they run."""
 
 import json
+import os
 import math
 import re
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from registry import lacking, resolve
 from results import Cell, FileError, Grid, Part, Record, Records, Table, Workspace, read_grid, read_table
-from results.record import Curve, Failure, Metrics, PoisonNote, read_record, write_json
+from results.record import Curve, Failure, Metrics, PoisonNote, create_file, read_record, write_json
 from results.table import AXES, TABLES, table_names
 
 words = st.text(alphabet="abcdefghij-", min_size=1, max_size=6)
@@ -312,6 +313,36 @@ def test_writing_leaves_the_old_file_or_the_new_one(tmp_path):
             write_json(path, wrong)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_a_file_is_created_once_whoever_comes_second(tmp_path, monkeypatch, links):
+    """An exclusive creation is decided by the file system, also by one without hard links, such as FAT."""
+
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "record.json"
+    create_file(path, b"ours")
+    with pytest.raises(FileExistsError):
+        create_file(path, b"theirs")
+    assert path.read_bytes() == b"ours" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_files_have_the_rights_that_the_umask_leaves(records, umask, mode):
+    """Numbers that are not published yet may be private, and those of a group are the group's."""
+    before = os.umask(umask)
+    try:
+        records.write(a_record())
+        records.briefs()
+        create_file(records.folder / "other.json", "")
+    finally:
+        os.umask(before)
+    written = [records.path(a_record().id), records.folder / ".briefs", records.folder / "other.json"]
+    assert {path.stat().st_mode & 0o777 for path in written} == {mode}
 
 
 def test_a_workspace_is_where_it_is_said_to_be(tmp_path, monkeypatch):

@@ -531,10 +531,23 @@ def test_nothing_is_half_taken_in(tmp_path, monkeypatch):
         written.append(path)
         path.write_bytes(text)
 
-    monkeypatch.setattr(acceptance, "write_file", failing)
+    monkeypatch.setattr(acceptance, "create_file", failing)
     with pytest.raises(FileError, match="No space left on device; nothing was taken in"):
         acceptance.take(found, Records(tmp_path))
     assert len(written) == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_cell_that_is_measured_while_a_bundle_is_looked_at_keeps_its_record(tmp_path):
+    """Looking takes seconds, and a number of ours is never replaced, nor is the rest of the bundle half taken in."""
+    records = Records(tmp_path)
+    found = judged(packed(REAL), records)
+    mine = sorted(REAL)[-1]
+    ours = bundle.canonical(REAL[mine] | {"finished": "2026-11-22T00:00:00+00:00"})
+    records.path(mine).write_bytes(ours)
+    with pytest.raises(FileError, match=f"cell {mine} was measured here meanwhile and keeps its record; nothing was taken in"):
+        acceptance.take(found, records)
+    assert records.path(mine).read_bytes() == ours
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [records.path(mine)]
 
 
 def test_a_kill_in_between_makes_nobodys_number_ours_and_the_same_bundle_completes_it(tmp_path):

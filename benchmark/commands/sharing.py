@@ -227,7 +227,7 @@ def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_j
     kept = [] if force else arrival.other
     if found.ok and not dry_run:
         space.writable()
-        acceptance.take_own(found, search.commits, [*arrival.new, *replaced], records)
+        acceptance.take_own(found, search.commits, records, new=arrival.new, replaced=replaced)
     cells = {"new": arrival.new, "same": arrival.same, "replaced": replaced, "kept": kept}
     if as_json:
         answer = {"accepted": found.ok, "records": len(found.contents), "cells": cells}

@@ -27,7 +27,7 @@ from results import Cell, FileError, Record, Records, Workspace, bundle
 from results import cell as cells_
 from results.bundle import Examined
 from results.cell import digest
-from results.record import Metrics, create_file, plain
+from results.record import CLOSE, Metrics, create_file, plain
 from results.spread import Spread
 from results.submission import Rerun as Again
 from results.submission import Submission, Taken, Verified, taken
@@ -111,7 +111,7 @@ def packed(chosen: Sequence[Record], records: Records, name: str, contact: str, 
 
 def judge(found: Examined, roots: Mapping[str, str]) -> None:
     """Add what the registry says about a bundle's records. `roots` as in `Task.of`. Never raises for what a bundle holds."""
-    wrongs: dict[str, list[str]] = {name: [] for name in ("entries", "versions", "recipes", "budgets", "data sets")}
+    wrongs: dict[str, list[str]] = {name: [] for name in ("entries", "versions", "recipes", "budgets", "data sets", "counts")}
     strange: dict[str, str] = {}
     compared: Counter[str] = Counter()
     poisons: dict[str, dict[str, str]] = defaultdict(dict)  # recipe -> checksum -> cell
@@ -123,6 +123,7 @@ def judge(found: Examined, roots: Mapping[str, str]) -> None:
             wrongs["recipes"] += _recipe(task, record, missing)
             wrongs["budgets"] += _budget(task, record, missing)
             wrongs["data sets"] += _fingerprint(task, record, missing, compared)
+            wrongs["counts"] += _counts(task, record, missing)
         except Exception as error:  # entries of other packages are asked here, with values of a stranger's
             text = str(error) if isinstance(error, EntryError) else f"{type(error).__name__}: {error}"
             wrongs["entries"].append(f"record {cell_id}: {bundle.clipped(text, 300)}")
@@ -138,6 +139,7 @@ def judge(found: Examined, roots: Mapping[str, str]) -> None:
     found.look("recipes", wrongs["recipes"], "protocols as registered, as long as they say")
     found.look("budgets", wrongs["budgets"], "those that the attacks promise")
     found.look("data sets", wrongs["data sets"], _listed(compared))
+    found.look("counts", wrongs["counts"], "every accuracy is a number of test images, where these are known")
     several = (
         f"records {' and '.join(list(checksums.values())[:2])} were trained on different poisons of one recipe; "
         "if two machines crafted them, submit them apart"
@@ -311,6 +313,16 @@ def _fingerprint(task: Task, record: Record, missing: Mapping[str, str], compare
             f"record {record.id} was measured on other images of {task.dataset.text}: fingerprint "
             f"{record.dataset_fingerprint[:12]}, here {known[:12]}"
         )
+
+
+def _counts(task: Task, record: Record, missing: Mapping[str, str]) -> Iterator[str]:
+    """Yield whether an accuracy is no whole number of test images, which no victim can have right."""
+    assert record.metrics is not None, "submitted records have metrics"
+    images = 0 if f"dataset:{task.dataset.name}" in missing else data.judged_images(task.dataset)
+    for share in (*record.metrics.curve.test_acc, *record.metrics.curve.shifts):
+        if abs(share * images - round(share * images)) > images * CLOSE:
+            yield f"record {record.id}: {share:.6g} is no share of the {images:,} test images of {task.dataset.text}"
+            return
 
 
 # Our own

@@ -67,8 +67,10 @@ class Chosen:
 
     @property
     def date(self) -> str:
-        """The day of the latest record."""
-        return max((r.finished[:10] for r in self.all if re.match(r"\d{4}-\d\d-\d\d", r.finished)), default="")
+        """The day of the latest record; of a record of others, the day on which it was taken in."""
+        origins = self.records.origins
+        times = (origins[record.id].accepted if record.id in origins else record.finished for record in self.all)
+        return max((time[:10] for time in times if re.match(r"\d{4}-\d\d-\d\d", time)), default="")
 
 
 @contextmanager
@@ -300,7 +302,7 @@ def publish(
 def as_json(to: str, outcome: Outcome, made: Chosen, dry_run: bool) -> dict[str, Any]:
     """Return what `--json` prints. Keys are stable: more may come, none is renamed."""
     return {
-        "to": to,
+        "to": quiet(to),
         "dry_run": dry_run,
         "published": outcome.differs and not dry_run,
         "commit": outcome.where,

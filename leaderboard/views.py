@@ -103,7 +103,7 @@ def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | Non
 
     rows = side(shown.rows, shown.row_axes, lambda row: ((row, column) for column in shown.columns))
     columns = side(shown.columns, shown.column_axes, lambda column: ((row, column) for row in shown.rows))
-    records = [record for value in shown.values.values() for record in value.used]
+    records = [record for value in shown.values.values() if not value.reported for record in value.used]
     return {
         "spread": spread(shown),
         "large": large(shown),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,6 +73,17 @@ def info(part: Part) -> DataInfo | None:
     return DataInfo(tuple(meta["shape"]), meta["num_classes"], limit or meta["size"], tuple(meta["classes"]))
 
 
+def judged_images(part: Part) -> int:
+    """Return how many images the test set has without opening them, 0 if it was never decoded."""
+    import numpy as np
+
+    folder = _folder(part)
+    if not (folder / "meta.json").exists():
+        return 0
+    limit = int(part.fields["test_per_class"]) * int(json.loads((folder / "meta.json").read_text())["num_classes"])
+    return limit or len(np.load(folder / "test_labels.npy", mmap_mode="r", allow_pickle=False))
+
+
 def complaint(part: Part) -> str:
     """Say in a sentence that a decoded data set has fewer images per class than an item asks for, or return ''."""
     meta_file = _folder(part) / "meta.json"
@@ -124,7 +135,8 @@ def _keep(folder: Path, train: ImageSet, test: ImageSet) -> Path:
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
+        scratch = folder.with_name(f"making-{secrets.token_hex(6)}")  # with the rights that the umask leaves: others read it
+        scratch.mkdir()
     except OSError as error:
         raise EntryError(f"cannot write decoded images to {folder.parent}: {error.strerror}; set BENCH_DATA") from None
     try:

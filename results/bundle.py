@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from results.record import CLOSE, FileError, Record, Records
-from results.submission import Submission, SubmittedRecord, unfit
+from results.submission import Submission, SubmittedRecord, one_line, unfit
+from results.table import NONE
 
 LARGEST = 64 << 20  # bytes of a bundle
 MOST = 5000  # records
@@ -37,6 +39,7 @@ GREATEST = 2**53  # of a number without a fraction
 TOLD = 20  # reasons that are listed
 MANIFEST = "submission.json"
 NAME = re.compile(r"records/([0-9a-f]{16})\.json")
+FIRST = "2026-01-01T00:00:00+00:00"  # no program could measure before
 BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError)
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -151,6 +154,8 @@ def examine(content: bytes, records: Records | None = None) -> Examined:
     trees = sorted({record.tree for record in found.records.values()})
     if trees != found.submission.trees:
         found.look("code", ["submission.json names other code than its records; pack them again by `bench submit`"])
+    here = [] if records is None else _siblings(found, records)
+    found.look("copies", _copies([*here, *found.records.values()]), "none of a curve under another seed")
     if records is not None:
         found.look("duplicates", list(_duplicates(found, records)), f"{len(found.known)} are here already, the same bytes")
     return found
@@ -171,6 +176,7 @@ def examine_records(found: Examined) -> bool:
     found.look("accuracy", (w for c, r in several for w in _accuracy(c, r)), "within 0..1, the curves' last and best")
     found.look("budget", (w for c, r in several for w in _budget(c, r)), "spent at most what is allowed")
     found.look("provenance", (w for c, r in several for w in _provenance(c, r)), "versions, threads, code")
+    found.look("dates", (w for c, r in several for w in _dates(c, r)), "days between the first program and today")
     return True
 
 
@@ -254,9 +260,12 @@ def _walk(value: Any, depth: int = 1) -> Iterator[str]:
             yield f"the text {clipped(ascii(value))} {reason}"
     elif isinstance(value, bool) or value is None:
         return
-    elif isinstance(value, int | float):
-        if not math.isfinite(value) or (isinstance(value, int) and abs(value) > GREATEST):
-            yield f"the number {clipped(str(value)) if isinstance(value, float) else 'beyond 2^53'} is too large"
+    elif isinstance(value, int):
+        if abs(value) > GREATEST:
+            yield "a number beyond 2^53 is too large"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield f"the number {value} is too large"
     elif len(value) > WIDEST:
         yield f"{len(value):,} values in one place, allowed are {WIDEST:,}"
     elif isinstance(value, list):
@@ -271,8 +280,7 @@ def _walk(value: Any, depth: int = 1) -> Iterator[str]:
 def clipped(text: str, longest: int = 120) -> str:
     """A text of others in a sentence of ours: short, on one line, nothing in it that steers a terminal."""
     text = " ".join(text.split())
-    text = text if len(text) <= longest else f"{text[:longest]}..."
-    return "".join(c if not unfit(c) else f"\\u{ord(c):04x}" for c in text)
+    return one_line(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 # Rules
@@ -282,6 +290,8 @@ def _manifest(submission: Submission, contents: Mapping[str, bytes]) -> Iterator
     for name, text in (("name", submission.name), ("contact", submission.contact), ("note", submission.note)):
         if text != " ".join(text.split()):
             yield f"{name}: blanks at an end, or several; expected words on one line"
+    if not any(map(str.isalnum, submission.name)):
+        yield "name: no letter or digit in it; expected who measured"
     if missing := sorted(set(submission.records) - set(contents)):
         yield f"it lists record {missing[0]}, which the bundle lacks"
     if strange := sorted(set(contents) - set(submission.records)):
@@ -303,11 +313,17 @@ def _identity(cell_id: str, record: Record) -> Iterator[str]:
 def _accuracy(cell_id: str, record: Record) -> Iterator[str]:
     metrics = record.metrics
     assert metrics is not None, "submitted records have metrics"
-    curve = metrics.curve
-    if (record.cell.measure == "accuracy") == bool(metrics.figures):
+    curve, cell = metrics.curve, record.cell
+    if (cell.measure == "accuracy") == bool(metrics.figures):
         yield f"record {cell_id}: figures belong to cells with an analysis, and only to them"
-    if record.cell.measure == "accuracy" and metrics.test_acc is None:
+    if cell.measure == "accuracy" and metrics.test_acc is None:
         yield f"record {cell_id} measures accuracy and has no test_acc"
+    if cell.measure == "accuracy" and metrics.curves:
+        yield f"record {cell_id}: curves of an analysis belong to cells with an analysis, and only to them"
+    if cell.measure == "accuracy" and cell.architecture.name == NONE:
+        yield f"record {cell_id} measures the accuracy of no network; architecture {NONE} belongs to analyses"
+    if any(loss < 0 for loss in curve.test_loss):
+        yield f"record {cell_id}: a test loss is below zero, which cross-entropy never is"
     if metrics.test_acc is None or metrics.test_acc_best is None:
         return
     shares = [*curve.train_acc, *curve.test_acc, *curve.shifts]
@@ -323,6 +339,39 @@ def _accuracy(cell_id: str, record: Record) -> Iterator[str]:
     ):
         if abs(value - expected) > CLOSE:
             yield f"record {cell_id}: {name} is {value:.6g}, its curve says {expected:.6g}"
+
+
+def _dates(cell_id: str, record: Record) -> Iterator[str]:
+    latest = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+    if not FIRST <= record.finished <= latest:
+        yield f"record {cell_id} was finished at {record.finished}, expected a time from {FIRST[:10]} to now"
+
+
+def _siblings(found: Examined, records: Records) -> list[Record]:
+    """The records here of the same settings as those of a bundle, seeds apart. FileError for one that is not whole."""
+    settings = {_setting(record.cell.texts) for record in found.records.values()}
+    here = [cell_id for cell_id, brief in records.briefs().items() if _setting(brief.texts) in settings]
+    others = (records.read(cell_id) for cell_id in here if cell_id not in found.records)
+    return [record for record in others if record is not None]
+
+
+def _copies(several: Sequence[Record]) -> Iterator[str]:
+    """Yield which records have the curve of the same setting with another seed: a copy is no seed."""
+    seen: dict[tuple[Any, ...], Record] = {}
+    for record in several:
+        if record.metrics is None or not record.metrics.curve.test_acc:
+            continue
+        curve = record.metrics.curve
+        key = (_setting(record.cell.texts), *map(tuple, (curve.train_loss, curve.test_loss, curve.test_acc)))
+        other = seen.setdefault(key, record)
+        if other.cell.seed != record.cell.seed:
+            pair = f"record {record.id} of seed {record.cell.seed} has the curve of record {other.id} of seed {other.cell.seed}"
+            yield f"{pair}, number by number, which two trainings never have"
+
+
+def _setting(texts: Mapping[str, str]) -> tuple[str, ...]:
+    """What is trained on what, as people write it: the texts of a cell, or of a brief, that has fewer of them."""
+    return tuple(texts[axis] for axis in ("protocol", "dataset", "attack", "defense", "architecture"))
 
 
 def _budget(cell_id: str, record: Record) -> Iterator[str]:

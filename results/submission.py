@@ -10,10 +10,11 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from results.record import FileError, Metrics, PoisonNote, Record, Records, write_json
@@ -28,13 +29,27 @@ TIERS = {
 }
 REPORTED = (DISPUTED, SELF_REPORTED, VERIFIED)  # the least trusted first: numbers that nobody has measured here
 LINE, NOTE = 100, 1000  # characters of a name, of a note
+BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"  # letters, marks and a symbol that show nothing
+MARKS = 4  # over one letter; Hebrew, Vietnamese and Thai need three
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
+
+
+def _of_the_calendar(time: str) -> str:
+    datetime.fromisoformat(time)
+    return time
+
+
+Time = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00$"),
+    AfterValidator(_of_the_calendar),
+]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
 Key = Annotated[str, Field(pattern=r"^([a-z]+:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # `numpy`, `attack:lsp`
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_ -]{0,99}$")]  # `1`, `1 of a-package 0.2`
+Figure = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(\([A-Za-z0-9._+,-]{1,64}\))?$")]  # `minutes(train)`
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda): [ A-Za-z0-9()@.,:/+_-]{1,100}$")]
 Stage = Literal["craft", "purify", "train", "measure"]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -44,6 +59,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class SubmittedMetrics(Metrics):
+    """What was measured, with a form for the names of figures and curves."""
+
+    figures: dict[Figure, FiniteFloat] = Field(default={})
+    curves: dict[Figure, list[FiniteFloat]] = Field(default={})
+
+
 class SubmittedPoison(PoisonNote):
     """Which training set was used, with the forms that others' records must have."""
 
@@ -51,6 +73,7 @@ class SubmittedPoison(PoisonNote):
     norm: Literal["linf", "l2", "l0", "none"]
     spent: FiniteFloat = Field(ge=0)
     allowed: FiniteFloat | None = Field(default=None, ge=0)
+    notes: dict[Figure, FiniteFloat] = Field(default={})
     numerics: dict[Word, Word | bool | Annotated[int, Field(ge=1, le=4096)]] = Field(default={}, max_length=10)
 
 
@@ -60,7 +83,7 @@ class SubmittedRecord(Record):
     id: Id
     state: Literal["done"] = "done"
     reason: Literal[""] = ""
-    metrics: Metrics
+    metrics: SubmittedMetrics
     seconds: dict[Stage, Seconds] = Field(default={})  # type: ignore[assignment]
     cpu_seconds: dict[Stage, Seconds] = Field(default={})  # type: ignore[assignment]
     peak_memory: int = Field(default=0, ge=0, le=2**50)
@@ -218,9 +241,26 @@ def worst(several: Iterable[Origin | None]) -> str:
 def unfit(text: str) -> str:
     """Say what of a text must not be on a page: control characters, directions of writing, invisible ones; or ''."""
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        if hidden(character):
             return f"holds the character U+{ord(character):04X}, which cannot be seen or changes how text is read"
+    marks = 0
+    for place, character in enumerate(text):
+        marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
+        if marks and place < marks:
+            return f"begins with the mark U+{ord(character):04X}, which stands over nothing"
+        if marks > MARKS:
+            return f"has more than {MARKS} marks over one letter"
     return ""
+
+
+def hidden(character: str) -> bool:
+    """Whether a character cannot be seen or changes how text is read."""
+    return character in BLANK or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def one_line(text: str) -> str:
+    """A text on one line, with nothing in it that steers a terminal."""
+    return "".join(f"\\u{ord(c):04x}" if hidden(c) else c for c in " ".join(text.splitlines()))
 
 
 def schema() -> dict[str, Any]:

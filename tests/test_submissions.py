@@ -10,6 +10,7 @@ import shutil
 import stat
 import warnings
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import html5lib
@@ -20,7 +21,7 @@ from test_leaderboard import TABLE, cells, every_text, fill, made, record
 from test_run import TINY, bench
 
 from benchmark import acceptance
-from leaderboard import pages, render
+from leaderboard import pages, publish, render
 from leaderboard.sheet import sheets
 from leaderboard.table import others
 from registry import data, lacking, resolve
@@ -133,8 +134,8 @@ def test_the_bundles_of_these_tests_are_those_of_the_program(tmp_path):
     found = judged(packed(REAL))
     assert found.ok, found.reasons
     assert [check.name for check in found.checks] == [
-        *("archive", "submission.json", "records", "identity", "accuracy", "budget", "provenance"),
-        *("entries", "versions", "recipes", "budgets", "data sets", "poisons", "code"),
+        *("archive", "submission.json", "records", "identity", "accuracy", "budget", "provenance", "dates", "copies"),
+        *("entries", "versions", "recipes", "budgets", "data sets", "counts", "poisons", "code"),
     ]
     sent = Submission.model_validate(json.loads(zipfile.ZipFile(io.BytesIO(packed(REAL))).read("submission.json")))
     assert bundle.pack(sent, {i: bundle.canonical(c) for i, c in REAL.items()}) == packed(REAL)
@@ -157,7 +158,7 @@ def test_records_go_from_one_workspace_to_another_and_are_marked_there(tmp_path)
     made = json.loads(bench(*command, "--json", workspace=theirs)[0])
     assert made["records"] == len(REAL) and made["bytes"] == Path(file).stat().st_size
     out, _ = bench("accept", file, workspace=ours)
-    assert len(re.findall("^ok  ", out, re.MULTILINE)) == 15
+    assert len(re.findall("^ok  ", out, re.MULTILINE)) == 18
     assert f"took in {len(REAL)} records" in out and made["digest"][:12] in out
     (row,) = submission.rows(Records(ours / "results/records"))
     assert (row["name"], row[SELF_REPORTED], row["replaced"]) == (NAME, len(REAL), 0)
@@ -269,6 +270,20 @@ CHANGES = {
     "other images": (set_("dataset_fingerprint", to="0" * 64), "other images of digits"),
     "a share beyond 1": (set_("cell", "ratio", to=1.5), "cell.ratio"),
     "another part": (set_("cell", "part", to="half"), "none of all, clean"),
+    "a day of no calendar": (set_("finished", to="9999-99-99T99:99:99+00:00"), "finished"),
+    "the year 0": (set_("finished", to="0000-01-01T00:00:00+00:00"), "finished"),
+    "other digits": (set_("finished", to="٢٠٢٦-11-21T00:00:00+00:00"), "finished"),
+    "before the program": (set_("finished", to="1970-01-01T00:00:00+00:00"), "from 2026-01-01 to now"),
+    "in the future": (set_("finished", to="2999-01-01T00:00:00+00:00"), "from 2026-01-01 to now"),
+    "a number of 400 digits": (set_("metrics", "test_acc", to=10**400), "beyond 2^53 is too large"),
+    "a script for a note": (set_("poison", "notes", to={SCRIPT: 1.0}), "poison.notes"),
+    "a script for a curve": (set_("metrics", "curves", to={SCRIPT: [1.0]}), "metrics.curves"),
+    "curves of an analysis": (set_("metrics", "curves", to={"rate": [1.0]}), "only to them"),
+    "a loss below zero": (set_("metrics", "curve", "test_loss", 0, to=-1.0), "below zero"),
+    "the accuracy of no network": (
+        set_("cell", "architecture", to={"name": "na", "fields": {}, "text": "na"}), "of no network"
+    ),
+    "no share of the test images": (set_("metrics", "curve", "test_acc", 0, to=0.123456), "no share of the 450 test images"),
 }  # fmt: skip
 
 
@@ -436,6 +451,11 @@ def test_no_text_of_a_record_can_be_made_a_strangers(evil, tmp_path):
         ({"name": "A\u200bB"}, "U+200B"),
         ({"name": ""}, "name"),
         ({"name": " A "}, "blanks"),
+        ({"name": "\u3164"}, "U+3164"),
+        ({"name": "\u2800"}, "U+2800"),
+        ({"name": "\u0301"}, "stands over nothing"),
+        ({"name": "A" + "\u0301" * 90}, "more than 4 marks"),
+        ({"name": "-"}, "no letter or digit"),
         ({"name": "x" * 101}, "at most 100"),
         ({"note": "x" * 1001}, "1,001 characters"),
         ({"name": 3}, "name"),
@@ -487,6 +507,17 @@ def test_a_method_that_is_not_installed_here_is_taken_in_as_such(tmp_path):
     kept(tmp_path, forged(another))
     files = pages.Site(render.distinct(others(Records(tmp_path), set()))).files()
     assert "self-reported" in files["index.html"] and "not installed here" in files["attack.sparkle.html"]
+
+
+def test_a_curve_under_another_seed_is_refused(tmp_path):
+    """Whoever copies a record to more seeds makes a number look surer than it is: his own or one that is here."""
+    mine, other = POISONED.values()
+    copied = {other["id"]: other | {"metrics": mine["metrics"]}}
+    for content, records in ((packed(POISONED | copied), None), (packed(copied), Records(tmp_path))):
+        if records is not None:
+            records.path(mine["id"]).write_bytes(bundle.canonical(mine))
+        found = judged(content, records)
+        assert "which two trainings never have" in " ".join(found.reasons), found.reasons
 
 
 # Cells that are here already
@@ -760,6 +791,15 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.cells}
     assert tiers["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and tiers["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
+
+
+def test_a_stranger_does_not_date_a_publication(tmp_path):
+    """Their clock may be a day ahead; what is cited is dated by ours."""
+    records = Records(tmp_path / "records")
+    tomorrow = (datetime.now(UTC) + timedelta(hours=23)).isoformat(timespec="seconds")
+    one = kept(records.folder, packed({cell_id: content | {"finished": tomorrow} for cell_id, content in REAL.items()}))
+    with publish.chosen(records, tmp_path, allow_dirty=False) as chosen:
+        assert chosen.date == one.accepted[:10] < tomorrow[:10]
 
 
 def test_what_is_published_says_whose_it_is_too(tmp_path):

@@ -11,13 +11,16 @@ import csv
 import hashlib
 import io
 import json
+import math
+import os
 import re
 import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -47,6 +50,7 @@ ALIGNED = 0.9  # share of the images that must be most like the clean image of t
 SAMPLE = 500  # images on which this is tried
 PAINTED = {f"dconv_down{n + 1}": f"down.{n}" for n in range(4)} | {f"dconv_up{3 - n}": f"up.{n}" for n in range(3)}
 PAINTED |= {"conv_last": "last"}  # blocks of DeepConfuse's generator -> ours
+Files = Sequence[tuple[str, Callable[[], bytes]]]  # names, without folders, and what reads each
 LIKELY = 8  # clean images that an image of a file is compared with in full
 
 
@@ -111,7 +115,7 @@ def take_in(store: Store, path: Path, dataset: Part, data: Data, options: Option
     """Put a published poison into the store under an item `imported(...)`. EntryError, BudgetError say what is wrong."""
     found = read(path, data.train)
     if labels:
-        found = replace(found, labels=_read_npy(Path(labels), _limit(data.train)))
+        found = _numeric(replace(found, labels=_read_npy(Path(labels), _limit(data.train))), Path(labels))
     source = {"file": path.name, "sha256": _hash(path), "format": found.format, **asdict(options)}
     if labels:
         source |= {"labels": Path(labels).name, "labels_sha256": _hash(Path(labels))}
@@ -133,22 +137,33 @@ def take_in(store: Store, path: Path, dataset: Part, data: Data, options: Option
 def read(path: Path, clean: ImageSet) -> Found:
     """Read a file or a folder in one of the formats that authors use. EntryError says why it cannot be."""
     try:
-        return _read(path, clean)
+        return _numeric(_read(path, clean), path)
     except EntryError:
         raise
     except Exception as error:  # readers of five formats, fed with the bytes of strangers, raise nearly everything
         raise EntryError(f"{path} cannot be read: {first_line(error)}") from None
 
 
+def _numeric(found: Found, path: Path) -> Found:
+    """Return what was found. EntryError where an array is no array of real numbers with rows, as text or dates are."""
+    arrays = {"images": found.array, "labels": found.labels, "numbers of images": found.ids}
+    if found.weights is not None:
+        return found
+    for what, array in arrays.items():
+        if array is not None and (array.dtype.kind not in "iuf" or not array.ndim or not len(array)):
+            raise EntryError(f"{path} holds {what} of {array.dtype} {array.shape}, expected rows of real numbers")
+    return found
+
+
 def _read(path: Path, clean: ImageSet) -> Found:
     limit = _limit(clean)
     if path.is_dir():
         parts = sorted(one for one in path.glob("*.npy") if _is_plain(one))
-        files = {one.name: one.read_bytes for one in path.rglob("*") if _is_plain(one)}
+        files = [(one.name, one.read_bytes) for one in sorted(path.rglob("*")) if _is_plain(one)]
         for one in path.rglob("*.png"):
             if (size := one.stat().st_size) > _largest(clean) and _is_plain(one):
                 raise EntryError(f"{path} holds {one.name!r} of {size:,} bytes, too many for such an image")
-        return _read_parts(path, parts, limit) if parts and not _numbered(files) else _read_png(files, clean, str(path))
+        return _read_parts(path, parts, limit) if parts and not _numbered(files, path) else _read_png(files, clean, path)
     if not path.is_file():
         raise EntryError(f"there is no file {path}")
     if path.stat().st_size > limit:
@@ -165,7 +180,7 @@ def _read(path: Path, clean: ImageSet) -> Found:
         return _from_torch(_read_torch(path, limit), path, limit)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            return _read_png(_members(archive, path, clean), clean, str(path))
+            return _read_png(_members(archive, path, clean), clean, path)
     raise EntryError(f"{path}: expected .npy, .npz, .pt, .pth, a folder of <index>.png or of .npy parts, or a zip of PNG")
 
 
@@ -184,12 +199,14 @@ def _is_plain(path: Path) -> bool:
 
 
 def _read_npy(path: Path, limit: int) -> np.ndarray:
+    if not path.is_file():
+        raise EntryError(f"there is no file {path}")
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise EntryError(f"{path} is no array that can be read without unpickling: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-        raise EntryError(f"{path} holds {getattr(array, 'dtype', 'an archive')}, expected an array of numbers")
+        raise EntryError(f"{path} is no array that can be read without unpickling: {first_line(error)}") from None
+    if not isinstance(array, np.ndarray):
+        raise EntryError(f"{path} holds an archive, expected an array of numbers")
     if array.nbytes > limit:
         raise EntryError(f"{path} holds {array.nbytes:,} bytes, more than these images can need ({limit:,})")
     return array
@@ -223,7 +240,7 @@ def _read_npz(path: Path, limit: int) -> Found:
             found = {key: archive[key] for key in archive.files if key in NAMES + LABELS}
             keys = archive.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EntryError(f"{path} is no archive of arrays that can be read without unpickling: {error}") from None
+        raise EntryError(f"{path} is no archive of arrays that can be read without unpickling: {first_line(error)}") from None
     return _chosen(found, keys, "npz", path)
 
 
@@ -247,7 +264,24 @@ def _read_torch(path: Path, limit: int) -> Any:
         raise EntryError(f"{path} holds more than tensors and is not opened: {why[:200]}") from None
 
 
+def _check_tensors(content: Any, path: Path, limit: int) -> None:
+    """EntryError for a tensor that a file claims without holding it: one number repeated by strides fills any shape."""
+    model = content.get("model") if isinstance(content, Mapping) else None
+    members = list(content.values()) if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else []
+    nested = list(model.values()) if isinstance(model, Mapping) else []
+    for tensor in [content, *members, *nested]:
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise EntryError(f"{path} holds a sparse or quantized tensor; save it as a plain one")
+        size = math.prod(tensor.shape) * tensor.element_size()
+        if size > min(limit, tensor.untyped_storage().nbytes()):
+            shape = tuple(tensor.shape)
+            raise EntryError(f"{path} holds a tensor of {shape}, more than these images can need or than the file holds of it")
+
+
 def _from_torch(content: Any, path: Path, limit: int) -> Found:
+    _check_tensors(content, path, limit)
     if isinstance(content, Mapping):
         model = content.get("model")
         if isinstance(model, Mapping) and isinstance(model.get("delta"), Tensor):
@@ -255,7 +289,8 @@ def _from_torch(content: Any, path: Path, limit: int) -> Found:
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
         if any(key.removeprefix("module.") == "dconv_down1.0.weight" for key in tensors):
             return Found(np.empty(0), "generator of DeepConfuse", weights=tensors)
-        return _chosen({key: _array(value) for key, value in tensors.items()}, content, "torch", path)
+        named = {key: _array(value) for key, value in tensors.items() if key in NAMES + LABELS}
+        return _chosen(named, content, "torch", path)
     if isinstance(content, Tensor):
         return Found(_array(content), "torch")
     if isinstance(content, list | tuple) and content:
@@ -288,10 +323,10 @@ def _array(tensor: Tensor) -> np.ndarray:
     return (plain.float() if plain.dtype in (torch.bfloat16, torch.float16) else plain).numpy()
 
 
-def _members(archive: zipfile.ZipFile, path: Path, clean: ImageSet) -> dict[str, Callable[[], bytes]]:
-    """Return what reads each file of an archive into memory; nothing is ever written to a path that it names."""
+def _members(archive: zipfile.ZipFile, path: Path, clean: ImageSet) -> Files:
+    """Return what reads each file of an archive into memory, by name; nothing is ever written to a path that it names."""
     largest = _largest(clean)
-    found: dict[str, Callable[[], bytes]] = {}
+    found = []
     for member in archive.infolist():
         parts = Path(member.filename.replace("\\", "/")).parts
         if not parts:
@@ -301,18 +336,16 @@ def _members(archive: zipfile.ZipFile, path: Path, clean: ImageSet) -> dict[str,
         if not member.is_dir() and "__MACOSX" not in parts:
             if member.file_size > largest and member.filename.lower().endswith(".png"):
                 raise EntryError(f"{path} holds {member.filename!r} of {member.file_size:,} bytes, too many for such an image")
-            if parts[-1] in found:
-                raise EntryError(f"{path} holds two files called {parts[-1]}; expected one PNG for every image")
-            found[parts[-1]] = lambda member=member: archive.read(member)  # type: ignore[misc]
+            found.append((parts[-1], partial(archive.read, member)))
     return found
 
 
-def _read_png(files: Mapping[str, Callable[[], bytes]], clean: ImageSet, path: str) -> Found:
+def _read_png(files: Files, clean: ImageSet, path: Path) -> Found:
     from PIL import Image
 
     channels, height, width = clean.info.shape
-    numbered = _numbered(files)
-    names = sum(name.lower().endswith(".png") for name in files)
+    numbered = _numbered(files, path)
+    names = sum(name.lower().endswith(".png") for name, _ in files)
     if len(numbered) != names or sorted(numbered) != list(range(len(clean))):
         text = f"expected {len(clean)} files 0.png to {len(clean) - 1}.png, each once"
         raise EntryError(f"{path} holds {names} PNG files, {len(numbered)} of them numbered; {text}")
@@ -331,15 +364,23 @@ def _read_png(files: Mapping[str, Callable[[], bytes]], clean: ImageSet, path: s
     return Found(images, "png")
 
 
-def _numbered(files: Mapping[str, Callable[[], bytes]]) -> dict[int, Callable[[], bytes]]:
-    return {int(name[:-4]): read for name, read in files.items() if re.fullmatch(r"[0-9]{1,9}\.png", name)}
+def _numbered(files: Files, path: Path) -> dict[int, Callable[[], bytes]]:
+    """Return what reads each image, by its number. EntryError for two files of one number, as 7.png and a/07.png are."""
+    found: dict[int, Callable[[], bytes]] = {}
+    for name, read_file in files:
+        if not re.fullmatch(r"[0-9]{1,9}\.png", name):
+            continue
+        if int(name[:-4]) in found:
+            raise EntryError(f"{path} holds two files of number {int(name[:-4])}; expected one PNG for every image")
+        found[int(name[:-4])] = read_file
+    return found
 
 
 def _hash(path: Path) -> str:
     whole = hashlib.sha256()
     for one in sorted(p for p in path.rglob("*") if _is_plain(p)) if path.is_dir() else [path]:
         if path.is_dir():
-            whole.update(f"{one.relative_to(path).as_posix()}\0".encode())
+            whole.update(os.fsencode(f"{one.relative_to(path).as_posix()}\0"))
         with one.open("rb") as file:
             while part := file.read(1 << 22):
                 whole.update(part)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import stat
 import zipfile
 
@@ -378,7 +379,7 @@ def test_an_archive_cannot_reach_out_of_itself(store, whole, tmp_path):
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
         for place in "ab":
             archive.writestr(f"{place}/0.png", png(poisoned(whole)[0]))
-    with pytest.raises(EntryError, match=r"two files called 0\.png"):
+    with pytest.raises(EntryError, match="two files of number 0"):
         take(store, tmp_path / "twice.zip", whole)
 
 
@@ -392,18 +393,39 @@ def test_an_archive_cannot_reach_out_of_itself(store, whole, tmp_path):
         ("shape.npy", lambda p: np.save(p, np.zeros((24, 3, 28, 28), np.int8)), r"\(24, 3, 28, 28\), expected"),
         ("five.npy", lambda p: np.save(p, np.zeros((1, 24, 3, 32, 32), np.int8)), "expected"),
         ("rows.npy", lambda p: np.save(p, np.zeros((23, 3, 32, 32), np.int8)), "holds 23 rows; the data set has 24 images"),
-        ("words.npy", lambda p: np.save(p, np.array(["a"])), "expected an array of numbers"),
+        ("words.npy", lambda p: np.save(p, np.array(["a"])), "expected rows of real numbers"),
         ("units.npy", lambda p: np.save(p, np.linspace(-1, 1, 73728).reshape(24, 3, 32, 32)), "say which by --units"),
         ("keys.npz", lambda p: np.savez(p, other=np.zeros(1)), "holds other; expected an array called"),
+        ("five.npz", lambda p: np.savez(p, images=np.full((24, 3, 32, 32), "abc")), "images of <U3 .*, expected rows of real"),
+        ("dates.npz", lambda p: np.savez(p, images=np.zeros((24, 3, 32, 32), "M8[s]")), "images of datetime64"),
+        ("mixed.npz", lambda p: np.savez(p, images=np.zeros((24, 3, 32, 32), "f4,i4")), "expected rows of real numbers"),
+        ("void.npz", lambda p: np.savez(p, images=np.zeros((24, 3, 32, 32), "V4")), "expected rows of real numbers"),
+        ("complex.npz", lambda p: np.savez(p, images=np.zeros((24, 3, 32, 32), "c8")), "images of complex64"),
+        ("complex.pt", lambda p: torch.save(torch.zeros(24, 3, 32, 32, dtype=torch.complex64), p), "images of complex64"),
+        ("none.npy", lambda p: np.save(p, np.zeros((0, 3, 32, 32))), r"\(0, 3, 32, 32\), expected rows"),
+        ("none.npz", lambda p: np.savez(p, images=np.zeros((0, 3, 32, 32))), r"\(0, 3, 32, 32\), expected rows"),
+        ("none.pt", lambda p: torch.save(torch.zeros(0, 3, 32, 32), p), r"\(0, 3, 32, 32\), expected rows"),
+        ("labels.npz", lambda p: np.savez(p, x=LEVELS.numpy(), y=np.zeros(24, "f4,i4")), "labels of .*, expected rows of real"),
+        ("header.npy", lambda p: long_header(p), "without unpickling"),
+        ("rows.pt", lambda p: torch.save(expanded(0.0, 10**9, 3, 32, 32), p), "or than the file holds of it"),
+        ("copy.pt", lambda p: torch.save(expanded(0.0, 24, 3, 32, 32), p), "or than the file holds of it"),
+        ("labels.pt", lambda p: torch.save((pixels(), expanded(0.0, 2 * 10**9)), p), "or than the file holds of it"),
+        ("wide.pt", lambda p: torch.save({"dconv_down1.0.weight": expanded(0.0, 4096, 3, 3, 3)}, p), "or than the file holds"),
         ("nan.npy", lambda p: np.save(p, np.full((24, 3, 32, 32), np.nan)), "may be noise in pixel units"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_a_sentence(store, whole, tmp_path, name, make, told):
     """What was found, what was expected, what to do."""
     make(tmp_path / name)
-    with pytest.raises(EntryError, match=told):
+    with pytest.raises(EntryError, match=told) as caught:
         take(store, tmp_path / name, whole)
-    assert store.folders() == []
+    assert "\n" not in str(caught.value) and store.folders() == []
+
+
+def long_header(path) -> None:
+    """A file whose header numpy refuses in two lines."""
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }" + b" " * 20_000 + b"\n"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + bytes(4))
 
 
 def expanded(value: float, *shape: int) -> torch.Tensor:
@@ -424,7 +446,7 @@ def expanded(value: float, *shape: int) -> torch.Tensor:
         (lambda x: [pixels()[:3], [0, 1]], {"units": "pixels"}, "its 3 rows by 2 values"),
         (lambda x: [pixels()[:3], [0, 2**70, 2]], {"units": "pixels"}, "holds a list; expected a tensor"),
         (lambda x: [pixels()[:3], ["0", "1", "2"]], {"units": "pixels"}, "holds a list; expected a tensor"),
-        (lambda x: [expanded(0.0, 10**6, 3, 32, 32)] * 9, {}, "holds a list; expected a tensor"),
+        (lambda x: [torch.zeros(170, 3, 32, 32)] * 9, {}, "holds a list; expected a tensor"),
         (lambda x: torch.rand(20, 3, 32, 32), {"order": "match"}, "of 20 images are most like a clean image of their own"),
         (lambda x: poisoned(x)[[0] * 20], {"order": "match"}, "of 20 images are most like a clean image of their own"),
         (lambda x: poisoned(x).repeat(2, 1, 1, 1), {"order": "match"}, "48 rows, more than the 24 images of the data set"),
@@ -469,7 +491,7 @@ def test_parts_in_a_folder_that_do_not_fit_are_refused(store, whole, tmp_path, a
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda w: w | {"dconv_down1.0.weight": expanded(0.0, 10**9, 3, 3, 3)}, "not those of DeepConfuse's generator"),
+        (lambda w: w | {"dconv_down1.0.weight": expanded(0.0, 10**9, 3, 3, 3)}, "or than the file holds of it"),
         (lambda w: w | {"dconv_down1.0.weight": torch.zeros(())}, "not those of DeepConfuse's generator"),
         (lambda w: w | {"more": torch.zeros(1)}, "Unexpected key"),
         (lambda w: {key: value for key, value in w.items() if "conv_last" not in key}, "Missing key"),
@@ -496,9 +518,29 @@ def test_a_folder_must_have_each_image_once(store, whole, tmp_path):
     (released / "data" / "7.png").write_bytes(png(poisoned(whole)[0][:, :16]))
     with pytest.raises(EntryError, match=r"7\.png is 32x16 RGB, expected 32x32 with 3 channels"):
         take(store, released, whole)
+    (released / "again").mkdir()
+    (released / "again" / "07.png").write_bytes(png(poisoned(whole)[0]))
+    with pytest.raises(EntryError, match="two files of number 7"):
+        take(store, released, whole)
+    shutil.rmtree(released / "again")
     (released / "data" / "7.png").write_bytes(b"GIF89a")
     with pytest.raises(EntryError, match=r"7\.png cannot be read"):
         take(store, released, whole)
+
+
+def test_files_beside_images_may_have_names_that_are_no_text(store, whole, tmp_path):
+    """Linux allows any bytes; they are hashed as they are."""
+    released = folder(tmp_path / "released", poisoned(whole))
+    (released / "\udcff.txt").write_text("by us")
+    assert torch.equal(take(store, released, whole).images, poisoned(whole))
+
+
+def test_a_pipe_is_no_file_of_labels(store, whole, tmp_path):
+    """Opening one waits for somebody who writes into it, for ever."""
+    os.mkfifo(tmp_path / "labels.npy")
+    np.save(tmp_path / "x.npy", LEVELS.numpy())
+    with pytest.raises(EntryError, match=r"there is no file .*labels\.npy"):
+        take(store, tmp_path / "x.npy", whole, tmp_path / "labels.npy", order="class")
 
 
 def test_labels_of_other_images_are_refused(store, whole, tmp_path):

@@ -141,5 +141,8 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
-    print(f"bench: {sentence}", file=sys.stderr)
+    """End with a sentence on one line; names in it may be a stranger's, and must not steer a terminal."""
+    from results.submission import one_line
+
+    print(f"bench: {one_line(sentence)}", file=sys.stderr)
     sys.exit(code)

@@ -49,7 +49,17 @@ def _take(file: int, size: int, path: Path) -> None:
 def data_root() -> Path:
     """Where data sets lie."""
     given = os.environ.get("BENCH_DATA")
-    return Path(given).expanduser().absolute() if given else cache_root() / "data"
+    return expanded(Path(given)).absolute() if given else cache_root() / "data"
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with the home of `~` or `~user` written out. EntryError where there is no such home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        from registry.contract import EntryError  # which needs this module
+
+        raise EntryError(f"{path}: there is no home of this user; write the path out") from None
 
 
 def cache_root() -> Path:

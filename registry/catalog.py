@@ -1,30 +1,32 @@
 """Finds entries by name, ours and other packages', and resolves items to all their fields, without importing any.
 
 Names, fields, defaults, versions, docstrings and papers are read from the source with `ast`; an entry whose source cannot
-be read that way (defaults that are not literals, a base class from another file) is imported instead. Built-in entries are
-the files of a folder; other packages' entries are found through the entry-point groups `bench.attacks`, `bench.defenses`,
-`bench.architectures`, `bench.datasets`, `bench.protocols` and `bench.analyses`, whose values are `module:class` or
-`module:function`.
+be read that way (defaults that are not literals, a base class from another file) is imported in a child process. Built-in
+entries are the files of a folder; other packages' entries are found through the entry-point groups `bench.attacks`,
+`bench.defenses`, `bench.architectures`, `bench.datasets`, `bench.protocols` and `bench.analyses`, whose values are
+`module:class` or `module:function`.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from registry import _images, _papers, contract
+from registry._places import expanded
 from registry.contract import EntryError, Paper
 from registry.item import SELFTRAINED, Named, parse, write
 
@@ -190,10 +192,13 @@ class Entry:
             raise EntryError(f"{singular(self.kind)} {self.name!r} of {self.source} is broken: {self.error}")
         _vision.prepare()
         try:
-            found: Any = importlib.import_module(self.module)
+            with contextlib.redirect_stdout(sys.stderr):  # a program that prints JSON prints nothing else
+                found: Any = importlib.import_module(self.module)
             for part in self.attribute.split("."):
                 found = getattr(found, part)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an import may raise anything, also what is no Exception
             text = f"{singular(self.kind)} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
             raise EntryError(text) from error
         return found
@@ -307,7 +312,8 @@ class Catalog(Mapping[str, Any]):
                     assert isinstance(node, ast.ClassDef | ast.FunctionDef)
                     yield describe(self.kind, name, "built-in", module, node.name, path)
 
-    def _plugged_in(self) -> Iterator[Entry]:
+    def _plugged_in(self) -> list[Entry]:
+        found, unread = [], []
         for point in importlib.metadata.entry_points(group=f"bench.{self.kind}"):
             source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             name, (module, _, attribute) = point.name, point.value.partition(":")
@@ -315,11 +321,19 @@ class Catalog(Mapping[str, Any]):
                 if not point.pattern.match(point.value) or not attribute:
                     raise EntryError(f"the entry point names {point.value!r}, expected module:class or module:function")
                 module, attribute = point.module, point.attr
-                yield describe(self.kind, name, source, module, attribute, _locate(module))
+                path = _locate(module)
+                found.append(describe(self.kind, name, source, module, attribute, path))
+            except _UnreadableError:
+                unread.append(Entry(self.kind, name, source, module, attribute, path=path))
             except Exception as error:  # a plug-in of somebody else must never be in the way of the others
                 cause = error.__cause__ or error
                 text = str(cause) if isinstance(cause, EntryError) else f"{type(cause).__name__}: {cause}"
-                yield Entry(self.kind, name, source, module, attribute, error=text)
+                found.append(Entry(self.kind, name, source, module, attribute, error=text))
+        if unread:
+            from registry import child  # which needs all that is here
+
+            found += child.described(unread)
+        return found
 
     @cached_property
     def _by_name(self) -> Mapping[str, list[Entry]]:
@@ -379,7 +393,7 @@ class Catalog(Mapping[str, Any]):
     def _part(self, named: Named) -> Part:
         name, root = named.name, None
         if self.kind == "datasets" and name.startswith("folder:"):
-            root = Path(name.removeprefix("folder:")).expanduser().absolute()
+            root = expanded(Path(name.removeprefix("folder:"))).absolute()
             named = dataclasses.replace(named, name="folder")
             name = _images.folder_name(root)
         entry = self.entry(named.name)
@@ -527,7 +541,7 @@ def _restored(parts: Iterable[tuple[str, Stored]]) -> list[Part]:
     """Return the parts of a stored cell, and what they are made from, as far as their entries are installed."""
     found: list[Part] = []
     for noun, part in parts:
-        with suppress(EntryError):
+        with contextlib.suppress(EntryError):
             found += _with_sources(CATALOGS[plural(noun)].stored(part.name, part.fields))
     return found
 
@@ -548,18 +562,15 @@ def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "un
 
 
 def describe(kind: str, name: str, source: str, module: str, attribute: str, path: Path | None) -> Entry:
-    """Read an entry from the source of its module; import it where that does not tell."""
+    """Read an entry from the source of its module. _UnreadableError where that does not tell, and only an import can."""
+    if path is None or path.suffix != ".py":
+        raise _UnreadableError
+    text = path.read_text(encoding="utf-8")
     try:
-        if path is None or path.suffix != ".py":
-            raise _UnreadableError
-        text = path.read_text(encoding="utf-8")
-        try:
-            tree = ast.parse(text)
-        except SyntaxError as error:
-            raise EntryError(f"SyntaxError in {path.name}, line {error.lineno}: {error.msg}") from None
-        entry = _read(Entry(kind, name, source, module, attribute, path=path), tree, text.splitlines())
-    except _UnreadableError:
-        entry = _imported(Entry(kind, name, source, module, attribute, path=path))
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise EntryError(f"SyntaxError in {path.name}, line {error.lineno}: {error.msg}") from None
+    entry = _read(Entry(kind, name, source, module, attribute, path=path), tree, text.splitlines())
     check_history(entry)
     return entry
 
@@ -690,7 +701,8 @@ def _function(
     return fields, facts
 
 
-def _imported(entry: Entry) -> Entry:
+def imported(entry: Entry) -> Entry:
+    """Return an entry with all that its import tells. EntryError."""
     found = entry.load()
     doc = inspect.getdoc(found) or importlib.import_module(entry.module).__doc__ or ""
     facts = {key: getattr(found, key) for key in FACTS if hasattr(found, key)}
@@ -770,6 +782,7 @@ def _constants(tree: ast.Module) -> dict[str, Any]:
     return found
 
 
+LARGEST_BASE, LARGEST_EXPONENT = 2**32, 64  # of powers that are computed from a source
 _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -788,12 +801,22 @@ def _value(node: ast.expr, constants: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand, constants)
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-        return _OPERATIONS[type(node.op)](_value(node.left, constants), _value(node.right, constants))
+        return _computed(node.op, _value(node.left, constants), _value(node.right, constants))
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_value(element, constants) for element in node.elts)
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {_value(k, constants): _value(v, constants) for k, v in zip(node.keys, node.values, strict=True) if k}
     raise _UnreadableError
+
+
+def _computed(operation: ast.operator, left: Any, right: Any) -> Any:
+    """Compute what is small: a power or a repeated text of a few letters of source may fill the memory."""
+    numbers = isinstance(left, int | float) and isinstance(right, int | float)
+    if not numbers and not isinstance(operation, ast.Add):
+        raise _UnreadableError
+    if isinstance(operation, ast.Pow) and (abs(left) > LARGEST_BASE or abs(right) > LARGEST_EXPONENT):
+        raise _UnreadableError
+    return _OPERATIONS[type(operation)](left, right)
 
 
 def _locate(module: str) -> Path | None:

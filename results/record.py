@@ -186,6 +186,14 @@ class Failure(_Strict):
     finished: str = ""
 
 
+def expanded(path: Path) -> Path:
+    """Return a path with the home of `~` or `~user` written out. FileError where there is no such home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise FileError(f"{path}: there is no home of this user; write the path out") from None
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folder that a run reads and writes, each part movable by an environment variable."""
@@ -195,11 +203,11 @@ class Workspace:
     @classmethod
     def find(cls, given: Path | None) -> Workspace:
         chosen = given or Path(os.environ.get("BENCH_WORKSPACE") or ".")
-        return cls(chosen.expanduser().absolute())
+        return cls(expanded(chosen).absolute())
 
     def _part(self, variable: str, default: str) -> Path:
         moved = os.environ.get(variable)
-        return Path(moved).expanduser().absolute() if moved else self.root / default
+        return expanded(Path(moved)).absolute() if moved else self.root / default
 
     @property
     def poisons(self) -> Path:

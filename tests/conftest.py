@@ -118,12 +118,13 @@ def in_process(code: str, *arguments: object, site: Path | None = None, check: b
 
 def start(code: str, *arguments: object, site: Path | None = None, **environment: str) -> subprocess.Popen:
     """Start Python code in a process of its own."""
+    ours = filter(None, [os.environ.get("PYTHONPATH")])
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | ({"PYTHONPATH": str(site)} if site else {}) | environment,
+        env=os.environ | ({"PYTHONPATH": os.pathsep.join([str(site), *ours])} if site else {}) | environment,
     )
 
 

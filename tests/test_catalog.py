@@ -254,7 +254,7 @@ LISTING = """
 
 
 def listing(site, *items):
-    found = json.loads(in_process(LISTING, *items, site=site))
+    found = json.loads(in_process(LISTING, *items, site=site, BENCH_IMPORT_SECONDS="2"))
     return {(kind, name, source): rest for kind, name, source, *rest in found["rows"]}, found["asked"], found["torch"]
 
 
@@ -280,6 +280,7 @@ def test_two_entries_of_one_name_are_both_listed_and_only_that_name_is_refused(t
     assert all(isinstance(asked[name], list) for name in ("plus", "em", "ops"))
 
 
+UNREADABLE = ATTACK.replace("STEP / 255", "float(STEP)")
 BROKEN = {  # name: its source, its entry point's value and what its row says; '' where only an import can tell
     "boom": (ATTACK + "\nraise RuntimeError('boom')", "boom:Plus", ""),
     "needy": ("import no_such_library\n" + ATTACK, "needy:Plus", ""),
@@ -291,26 +292,35 @@ BROKEN = {  # name: its source, its entry point's value and what its row says; '
     "scribble": (ATTACK, "not a module!", "not a module!"),
     "wrong": (ATTACK, "wrong:Minus", "Minus"),
     "bare": (ATTACK.replace(" = STEP / 255", ""), "bare:Plus", "the field 'epsilon' has no default"),
-    "escape": (ATTACK.replace("STEP / 255", "float(STEP)") + "\nraise SystemExit(7)", "escape:Plus", "SystemExit: 7"),
+    "escape": (UNREADABLE + "\nraise SystemExit(7)", "escape:Plus", "SystemExit: 7"),
+    "leaves": (UNREADABLE + "\nimport os; os._exit(0)", "leaves:Plus", "its import ended the process: exit status 0"),
+    "interrupts": (UNREADABLE + "\nraise KeyboardInterrupt('me')", "interrupts:Plus", "KeyboardInterrupt: me"),
+    "generates": (UNREADABLE + "\nraise GeneratorExit", "generates:Plus", "GeneratorExit"),
+    "own": (UNREADABLE + "\nclass Mine(BaseException): pass\nraise Mine('own')", "own:Plus", "Mine: own"),
+    "power": (ATTACK.replace("STEP / 255", "9**9**9"), "power:Plus", "its import did not end within 2 s"),
+    "repeats": (ATTACK.replace("STEP / 255", "'x' * 10**12"), "repeats:Plus", "MemoryError"),
+    "default": (ATTACK.replace("STEP / 255", "object()"), "default:Plus", "no finite number, word"),
+    "speaks": (UNREADABLE + "\nprint('hello')", "speaks:Plus", ""),
+    "markup": (ATTACK.replace("Plus: adds", "[/b] [link=x] \x1b[2J adds"), "markup:Plus", ""),
     "strange": ("class Plus: pass", "strange:Plus", "no dataclass derived from registry.Attack"),
     "function": ("def plus(): pass", "function:plus", "no dataclass derived from registry.Attack"),
     "defense": (ATTACK.replace("Attack", "Defense"), "defense:Plus", "no dataclass derived from registry.Attack"),
 }
 
 
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory):
-    """A site with every broken plug-in that we could think of, and a whole one."""
-    site = tmp_path_factory.mktemp("site")
-    for name, (source, value, _) in BROKEN.items():
+def site_with(site, *names):
+    """A site with some broken plug-ins, and a whole one."""
+    for name in names:
+        source, value, _ = BROKEN[name]
         plug_in(site, name, source, f"[bench.attacks]\n{name} = {value}\n")
     plug_in(site, "bench-plus", ATTACK, "[bench.attacks]\nplus = bench_plus:Plus\n")
     return site
 
 
 @pytest.fixture(scope="module")
-def listed(broken):
-    return listing(broken, "plus", "em", *BROKEN)
+def listed(tmp_path_factory):
+    """What is listed beside every broken plug-in that we could think of."""
+    return listing(site_with(tmp_path_factory.mktemp("site"), *BROKEN), "plus", "em", *BROKEN)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -332,7 +342,22 @@ def test_broken_plug_ins_are_never_in_the_way_of_others(listed):
     assert isinstance(asked["plus"], list) and isinstance(asked["em"], list)
 
 
-def test_what_only_an_import_can_tell_is_found_in_a_child_process(broken):
+def test_a_list_is_a_table_or_json_whatever_plug_ins_print_raise_or_say(tmp_path):
+    """A list of what is there is the first thing that anybody asks for."""
+    code = """
+        from benchmark.cli import app
+        app(["list", "attacks", "--json"], standalone_mode=False)
+        print("====")
+        app(["list", "attacks", "markup"], standalone_mode=False)
+    """
+    said, table = in_process(code, site=site_with(tmp_path, "leaves", "speaks", "markup")).split("====")
+    rows = {row["name"]: row["error"] for row in json.loads(said)}
+    assert rows["leaves"] == "its import ended the process: exit status 0"
+    assert rows["speaks"] == rows["markup"] == rows["plus"] == rows["lsp"] == ""
+    assert "[/b] [link=x] \\u001b[2J adds a constant" in table and "\x1b" not in table
+
+
+def test_what_only_an_import_can_tell_is_found_in_a_child_process(tmp_path):
     """`bench doctor` tells which plug-ins fail although their sources can be read, and survives those that exit."""
     code = """
         import json
@@ -341,7 +366,7 @@ def test_what_only_an_import_can_tell_is_found_in_a_child_process(broken):
         rows = [row for row in ATTACKS.rows if row.name in ("boom", "needy", "quits", "plus", "syntax", "lsp")]
         print(json.dumps(failing(rows)))
     """
-    found = json.loads(in_process(code, site=broken))
+    found = json.loads(in_process(code, site=site_with(tmp_path, "boom", "needy", "quits", "syntax")))
     assert set(found) == {f"attacks:{n}:{n} 1.0" for n in ("boom", "needy", "quits", "syntax")}
     assert found["attacks:boom:boom 1.0"] == "RuntimeError: boom"
     assert found["attacks:needy:needy 1.0"] == "ModuleNotFoundError: No module named 'no_such_library'"
@@ -379,6 +404,21 @@ def test_a_class_whose_base_is_in_another_file_is_imported_to_be_read(tmp_path):
     assert (error, version, summary) == ("", 3, "More: adds more.")
     assert asked["more(times=5)"] == [["more", {"epsilon": 4 / 255, "times": 5, "mode": "aB"}]]
     assert "is not a whole number" in asked["more(times=x)"]
+
+
+def test_an_entry_may_look_for_its_base_in_the_registry(tmp_path):
+    """Its import asks for all entries, itself among them: no child must have a child for that."""
+    source = """
+        from dataclasses import dataclass
+        from registry import ATTACKS
+        @dataclass(frozen=True)
+        class Mine(ATTACKS["random-noise"]):
+            \"\"\"Mine: as random noise.\"\"\"
+            times: int = 3
+    """
+    plug_in(tmp_path, "bench-mine", source, "[bench.attacks]\nmine = bench_mine:Mine\n")
+    rows, asked, _ = listing(tmp_path, "mine(times=5)")
+    assert rows["attacks", "mine", "bench-mine 1.0"][0] == "" and asked["mine(times=5)"][0][1]["times"] == 5
 
 
 def test_functions_of_other_packages_are_entries_too(tmp_path):

@@ -78,13 +78,18 @@ def records_of(space: Workspace) -> Records:
 
 
 def print_rows(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; what stands in it may be a stranger's, and neither styles it nor steers the terminal."""
     from rich.console import Console
     from rich.table import Table as RichTable
+
+    from results.submission import one_line
 
     shown = RichTable(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         shown.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
-        shown.add_row(*row)
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(shown)
+        shown.add_row(*map(one_line, row))
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(shown)

@@ -19,6 +19,7 @@ def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace:
     Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
     """
     from benchmark import listing
+    from results.submission import one_line
 
     rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if kind == "grids" else None)
     if as_json:
@@ -37,7 +38,7 @@ def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace:
     )
     for row in rows:
         if row["error"]:
-            print(f"{row['name']} of {row['source']} cannot be used: {row['error']}", file=sys.stderr)
+            print(one_line(f"{row['name']} of {row['source']} cannot be used: {row['error']}"), file=sys.stderr)
 
 
 def show(entry: str, as_json: Json = False) -> None:
@@ -67,6 +68,7 @@ def doctor(
     Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
     from benchmark import listing
+    from results.submission import one_line
 
     if profile and not slurm:
         raise usage("--profile is looked at with --slurm; give both, or leave it out")
@@ -75,7 +77,7 @@ def doctor(
     if as_json:
         return print_json({"checks": checks})
     for check in checks:
-        print(f"{'ok ' if check['ok'] else 'BAD'}  {check['name']}: {check['detail']}")
+        print(one_line(f"{'ok ' if check['ok'] else 'BAD'}  {check['name']}: {check['detail']}"))
 
 
 def check(entry: str, as_json: Json = False) -> None:
@@ -84,12 +86,14 @@ def check(entry: str, as_json: Json = False) -> None:
     Example: `bench check attack:lsp`
     """
     from benchmark import conformance, listing
+    from results.submission import one_line
 
     results = [finding for e in listing.named(entry) for finding in conformance.check(e)]
     if as_json:
         print_json({"checks": results})
     else:
         for finding in results:
-            print(f"{'ok ' if finding['ok'] else 'BAD'}  {finding['entry']}: {finding['name']}  {finding['detail']}".rstrip())
+            said = f"{'ok ' if finding['ok'] else 'BAD'}  {finding['entry']}: {finding['name']}  {finding['detail']}"
+            print(one_line(said.rstrip()))
     if not all(finding["ok"] for finding in results):
         raise typer.Exit(1)

@@ -226,7 +226,10 @@ def import_(
     if as_json:
         return print_json(answer)
     budget, source = answer["budget"], answer["source"]
-    print(f"{source['file']}: {source['format']}, read as {source['units']}, sha256 {source['sha256'][:12]}")
+    from results.submission import one_line
+
+    file = one_line(source["file"])
+    print(f"{file}: {source['format']}, read as {source['units']}, sha256 {source['sha256'][:12]}")
     print(f"attack    {answer['attack']}\npath      {kept.path}\nchecksum  {kept.checksum}")
     print(f"covers    {source.get('covers', len(kept.images)):,} of {len(kept.images):,} images")
     print(f"budget    {budget['norm']}: spent {budget['spent']:.4g} (pixel units)")

@@ -133,9 +133,7 @@ def accept(
         if as_json:
             return print_json(rows)
         shown = ["digest", "name", "accepted", *submissions.TIERS, "replaced"]
-        from rich.markup import escape  # names are other people's
-
-        return print_rows(shown, [[escape(str(row[key])) for key in shown] for row in rows])
+        return print_rows(shown, [[str(row[key]) for key in shown] for row in rows])
     if dry_run and (verify_poisons or rerun or withdraw):
         raise usage("--dry-run keeps nothing; leave --verify-poisons, --rerun and --withdraw out")
     from benchmark import acceptance, driver, schedule

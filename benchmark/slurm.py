@@ -58,9 +58,9 @@ class SlurmError(RuntimeError):
 def minutes(value: Any) -> int:
     """Read a duration: 90min, 4h, 2d, or SLURM's own 04:00:00 and 1-12:00:00. ValueError for a number without a unit."""
     text = str(value).strip()
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text):
+    if match := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*(s|min|h|d)", text):
         return max(1, math.ceil(float(match[1]) * UNITS[match[2]]))
-    if match := re.fullmatch(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})", text):
+    if match := re.fullmatch(r"(?:([0-9]{1,6})-)?([0-9]{1,2}):([0-9]{2}):([0-9]{2})", text):
         days, hours, mins, seconds = (int(part or 0) for part in match.groups())
         return max(1, math.ceil(days * 1440 + hours * 60 + mins + seconds / 60))
     raise ValueError('a duration is written with its unit, such as "45min", "4h", "2d" or "1-12:00:00"')
@@ -68,7 +68,7 @@ def minutes(value: Any) -> int:
 
 def megabytes(value: Any) -> int:
     """Read a size of memory: 500MB, 16GB, 1.5T. ValueError for a number without a unit."""
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT])i?B?", str(value).strip()):
+    if match := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([MGT])i?B?", str(value).strip()):
         return math.ceil(float(match[1]) * SIZES[match[2]])
     raise ValueError('a size is written with its unit, such as "500MB" or "16GB"')
 
@@ -76,6 +76,8 @@ def megabytes(value: Any) -> int:
 Minutes = Annotated[int, BeforeValidator(minutes)]
 Megabytes = Annotated[int, BeforeValidator(megabytes)]
 Word = Annotated[str, Field(pattern=r"^[^\s'\"]+$")]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # what becomes one line of a job's script
+Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]  # sbatch knows no other
 
 
 class _Strict(BaseModel):
@@ -114,9 +116,9 @@ class Profile(Resources):
     max_submit: Annotated[int, Field(ge=1)] | None = None  # array tasks that may be in the queue
     signal: Annotated[int, Field(ge=10)] = 90  # seconds before the time limit at which a job begins to end
     use_srun: bool = True
-    srun: list[str] = []  # more arguments of srun
+    srun: list[Line] = []  # more arguments of srun
     setup: list[str] = []  # lines of shell before the program starts
-    sbatch: dict[str, str | int | bool] = {}  # further options of sbatch
+    sbatch: dict[Option, Line | int | bool] = {}  # further options of sbatch
     craft: Override = Override()
 
     def resources(self, part: Part) -> Resources:
@@ -150,7 +152,7 @@ def read_profile(path: Path) -> Profile:
         raise FileError(f"there is no profile {path}; docs/cluster.md shows one") from None
     except OSError as error:
         raise FileError(f"cannot read the profile {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and lists within lists among them
         raise FileError(f"the profile {path} is not a TOML file: {error}") from None
     try:
         profile = Profile.model_validate(content)

@@ -291,6 +291,9 @@ def _shares(stage: str, one: Task, other: Task) -> bool:
     return one.purified is not None and other.purified is not None and one.purified.key == other.purified.key
 
 
+FROM_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+
+
 def failure_kind(error: Exception) -> str:
     """Name the end of a cell: out-of-memory, gpu-memory, gpu-error, disk, diverged, budget, or plug-in for all else."""
     import torch
@@ -314,7 +317,7 @@ def failure_kind(error: Exception) -> str:
 def _is_of_the_disk(error: Exception) -> bool:
     """Whether something could not be written; numpy and torch say so in words alone."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO) or " requested and " in str(error)
+        return error.errno in FROM_THE_DISK or " requested and " in str(error)
     return isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from leaderboard.moved import CHANGES, NUMBERS, read
 from results import FileError
-from results.record import MEMORY
+from results.record import MEMORY, expanded
 
 SUMS, DESCRIPTION = "SHA256SUMS", "datapackage.json"
 OWN_KEY = "unlearnable_bench"  # of the description: tells our publications from other data packages
@@ -80,7 +80,11 @@ class Place(ABC):
 def place(text: str) -> Place:
     """Return what `--to` names: `REMOTE#BRANCH`, or a folder. FileError for what cannot be either."""
     remote, mark, branch = text.rpartition("#")
-    return Branch.of(remote, branch) if mark else Folder(Path(text).expanduser().absolute())
+    if mark:
+        return Branch.of(remote, branch)
+    if "://" in text:
+        raise FileError(f"--to {quiet(text)}: an address needs a branch behind it, such as #gh-pages")
+    return Folder(expanded(Path(text)).absolute())
 
 
 def _read(get: Callable[[str], bytes | None], where: str) -> tuple[int, list[dict[str, str]], list[dict[str, str]]] | None:
@@ -207,7 +211,10 @@ class Folder(Place):
 
 @dataclass(frozen=True)
 class Branch(Place):
-    """A branch of a git repository, by its address. Everything happens in a repository of our own, without hooks or prompts."""
+    """A branch of a git repository, by its address. Everything happens in a repository of our own, without hooks or prompts.
+
+    Hooks of the repository that receives are its owner's and run there, on this machine where the address is a path.
+    """
 
     remote: str
     branch: str
@@ -220,21 +227,21 @@ class Branch(Place):
         """Find the address behind what a user wrote: the name of a remote of this repository, a path, or an address."""
         if shutil.which("git") is None:
             raise FileError("there is no program git, which publishing to a branch needs; install it, or publish to a folder")
-        whole = f"{quiet(remote)}#{branch}"
+        whole = quiet(f"{remote}#{branch}")
         if not remote or remote.startswith("-") or not branch or branch.startswith("-"):
             raise FileError(f"--to {whole!r}: expected REMOTE#BRANCH, such as origin#gh-pages, or a folder without '#'")
         if _git("check-ref-format", f"refs/heads/{branch}").returncode:
-            raise FileError(f"--to {whole!r}: git allows no branch {branch!r}")
+            raise FileError(f"--to {whole!r}: git allows no branch of this name")
         named = _git("remote", "get-url", "--push", "--", remote)
         address, base = remote, Path.cwd()
         if named.returncode == 0:
             address = named.stdout.decode().strip()
             base = Path(_git("rev-parse", "--show-toplevel").stdout.decode().strip() or base)
-        local = base / Path(address).expanduser()
+        local = base / expanded(Path(address))
         if local.exists():
             return cls(str(local), branch)
         if ":" not in address:
-            raise FileError(f"--to {whole!r}: {quiet(remote)} is neither a remote of this repository nor a path or an address")
+            raise FileError(f"--to {whole!r}: before '#' stands neither a remote of this repository nor a path or an address")
         return cls(address, branch)
 
     def look(self) -> Before:
@@ -378,8 +385,8 @@ def _reach(here: Path) -> tuple[str, list[tuple[str, str]]]:
 
 
 def quiet(address: str) -> str:
-    """An address without the password that may stand in it."""
-    return re.sub(r"//[^/@]*@", "//", address)
+    """An address without the password that may stand in it, which may hold `/` and `@` itself."""
+    return re.sub(r"//\S*@", "//", address)
 
 
 def _last(errors: bytes) -> str:

@@ -9,13 +9,14 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from results import FileError
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # as browsers call it
 TYPES = {".md": "text/markdown", ".tex": "text/x-tex", ".bib": "text/x-bibtex", ".csv": "text/csv"}
 
 log = logging.getLogger(__name__)
@@ -91,10 +92,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         bound, asked = str(self.server.server_address[0]), self.headers.get("Host", "").rpartition(":")[0].strip("[]")
-        if bound in LOOPBACK and (asked or self.headers.get("Host", "")) not in LOOPBACK:
+        if ip_address(bound).is_loopback and (asked or self.headers.get("Host", "")) not in LOOPBACK | {bound}:
             # a page of somebody else, whose name was made to lead here, must not read numbers that are not published yet
             return self._send(403, "text/plain", "this server answers at localhost alone; see --host", body)
-        name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
+        try:
+            name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
+        except ValueError:  # such as `http://[`
+            return self._send(400, "text/plain", "this is no address of a page", body)
         text = self.server.files.get(name)
         if text is None:
             return self._send(404, "text/plain", "there is no such page", body)

@@ -264,14 +264,20 @@ def _read_torch(path: Path, limit: int) -> Any:
         raise EntryError(f"{path} holds more than tensors and is not opened: {why[:200]}") from None
 
 
+def _values(content: Any) -> Iterator[Any]:
+    """Yield what stands where `_from_torch` looks for tensors."""
+    yield content
+    if isinstance(content, list | tuple):
+        yield from content
+    if isinstance(content, Mapping):
+        yield from content.values()
+        model = content.get("model")
+        yield from model.values() if isinstance(model, Mapping) else ()
+
+
 def _check_tensors(content: Any, path: Path, limit: int) -> None:
     """EntryError for a tensor that a file claims without holding it: one number repeated by strides fills any shape."""
-    model = content.get("model") if isinstance(content, Mapping) else None
-    members = list(content.values()) if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else []
-    nested = list(model.values()) if isinstance(model, Mapping) else []
-    for tensor in [content, *members, *nested]:
-        if not isinstance(tensor, Tensor):
-            continue
+    for tensor in (value for value in _values(content) if isinstance(value, Tensor)):
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise EntryError(f"{path} holds a sparse or quantized tensor; save it as a plain one")
         size = math.prod(tensor.shape) * tensor.element_size()

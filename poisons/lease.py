@@ -86,9 +86,21 @@ class Lease:
                     return True
                 os.close(self._file)
                 return False
+            except OSError:  # no hard links here, as on FAT and some network disks
+                return self._create_in_place()
             return True
         finally:
             scratch.unlink(missing_ok=True)
+
+    def _create_in_place(self) -> bool:
+        """Create the lease under its own name. For an instant it names no holder, and its age alone says that there is one."""
+        os.close(self._file)
+        try:
+            self._file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        except FileExistsError:
+            return False
+        os.write(self._file, json.dumps(_me()).encode())
+        return True
 
     def _remove(self, dead: Holder) -> None:
         """Move a dead holder's file out of the way, and put it back if it is not the one that was looked at."""

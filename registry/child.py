@@ -219,7 +219,7 @@ def _ask(request: dict[str, Any], silence: float | None = None) -> tuple[dict[st
         answer, said = Path(folder) / "answer.json", Path(folder) / "said"
         (Path(folder) / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-P", "-m", "registry.child", str(answer)]
-        with (Path(folder) / "request.json").open("rb") as asked, said.open("wb") as errors:
+        with (Path(folder) / "request.json").open("rb") as asked, said.open("ab") as errors:
             process = subprocess.Popen(command, stdin=asked, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603
             try:
                 in_time = _await(process, answer, silence)
@@ -263,6 +263,8 @@ def _main() -> None:
             _vision.prepare()  # before the first word: importing torch may take longer than a plug-in
         for entry in (Entry(*asked) for asked in request.get(verb, ())):
             _write(answer | {NOW: _name(entry)})
+            with suppress(OSError):  # a terminal, where somebody runs this by hand
+                os.ftruncate(2, 0)  # so that last words are those of this entry
             try:
                 if verb == "describe":
                     answer[TOLD + _name(entry)] = _description(imported(entry))

@@ -10,6 +10,7 @@ import csv
 import difflib
 import fnmatch
 import itertools
+import math
 import re
 import tomllib
 from collections import Counter
@@ -29,6 +30,9 @@ PLACED = (*AXES[:-1], "measure")
 """The axes that a place of a table fixes; seeds are averaged."""
 NONE = "na"
 """The architecture of a cell whose analysis looks at no victim."""
+
+MOST = 1_000_000
+"""Combinations of a table; the largest grids so far have ten thousand."""
 
 Resolve = Callable[[str, str], Sequence[Any]]
 
@@ -229,6 +233,9 @@ class Table(_Strict):
     @model_validator(mode="after")
     def _whole(self) -> Table:
         """Every value of an axis is printed somewhere, under one label; every [[cell]] names places that are there."""
+        count = math.prod(len(getattr(self, axis)) for axis in (*AXES, "measure"))
+        if count > MOST:
+            raise ValueError(f"{count:,} cells, the product of all axes, are too many; at most {MOST:,} are read from a table")
         if not self.printed:
             return self
         if self.block:
@@ -423,7 +430,7 @@ def seeds_of(wishes: Sequence[str], own: Sequence[int], there: Collection[int]) 
     changes: dict[int, int] = {}
     for wish in wishes:
         numbers = wish.split("=")
-        if len(numbers) > 2 or not all(re.fullmatch(r"\s*\d+\s*", number) for number in numbers):
+        if len(numbers) > 2 or not all(re.fullmatch(r"\s*[0-9]{1,18}\s*", number) for number in numbers):
             raise FileError(f"--seed {wish}: expected a whole number from 0 on, or old=new")
         old, new = int(numbers[0]), int(numbers[-1])
         if len(numbers) == 1:
@@ -463,7 +470,7 @@ def read_table(name: str) -> Table:
         found = f"`paper` is {table.paper!r}" if table.paper else "no `paper`"
         raise FileError(f"{path}: {found}; a table in this folder says `paper = {path.parent.name!r}`".replace("'", '"'))
     beside = path.with_suffix(".csv")
-    if beside.exists():
+    if beside.is_file():
         table._reference = _read_reference(beside, table)
     elif table.paper:
         raise FileError(f"{path} is a paper's table and has no {beside.name} beside it; add the values as they are printed")
@@ -502,11 +509,13 @@ def _refuse_twins(path: Path, table: Table) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. FileError."""
+    if path.exists() and not path.is_file():
+        raise FileError(f"cannot read {path}: it is a folder, a pipe or a device, expected a file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and lists within lists among them
         raise FileError(f"{path} is not a TOML file: {error}") from None
 
 

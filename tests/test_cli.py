@@ -10,6 +10,7 @@ import pytest
 from test_run import BENCH, bench
 from test_run import TINY as TINY_GRID
 
+from benchmark import cli
 from benchmark.grid import select
 from registry import CATALOGS
 from results import Records, Table
@@ -203,6 +204,13 @@ def test_a_spec_chooses_its_own_cells_and_a_name_those_of_all_its_settings(wish,
     axes = {"protocol": "quick", "dataset": "digits", "attack": "none", "architecture": "small-cnn", "seed": 0}
     table = Table(title="", **axes, defense=["none", "jpeg(quality=10)", "jpeg(quality=30)"])
     assert select(table, {"defense": [wish]}).defense == kept
+
+
+def test_what_a_stranger_named_does_not_steer_the_terminal(capsys):
+    """Names of members of archives, of classes and of entries are in sentences."""
+    with pytest.raises(SystemExit):
+        cli._stop("x.npz holds images\n, x\x1b[2J", 2)
+    assert capsys.readouterr().err == "bench: x.npz holds images , x\\u001b[2J\n"
 
 
 def test_a_half_written_record_or_table_is_named(tmp_path):

@@ -45,6 +45,14 @@ WRONG = {
     GOOD + "[craft]\nspeed = 3": "`craft.speed` is not known",
     'account = "two words"\ntime = "4h"': "`account` is 'two words'",
     "time = ": "is not a TOML file",
+    "time = " + "[" * 9_999: "is not a TOML file: maximum recursion depth",
+    "cpus = " + "9" * 5_000: "is not a TOML file: Exceeds the limit",
+    f'time = "{"9" * 400}h"': "a duration is written with its unit",
+    f'time = "4h"\nmemory = "{"9" * 400}GB"': "a size is written with its unit",
+    'time = "\u0664h"': "a duration is written with its unit",
+    GOOD + '[sbatch]\ncomment = "x\\ncommand"': "`sbatch.comment",
+    GOOD + 'srun = ["x\\ncommand"]': "`srun.0` is",
+    GOOD + '[sbatch]\nTIME = "1:00:00"': "`sbatch.TIME",
 }
 
 

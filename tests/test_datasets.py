@@ -156,6 +156,17 @@ def test_large_arrays_are_mapped_and_small_ones_read(monkeypatch, pets):
     assert torch.equal(read.train.images, load(item).train.images)
 
 
+def test_what_one_decodes_the_others_of_a_group_may_read(pets):
+    """`$BENCH_DATA` may be shared: who may read is a matter of the umask."""
+    before = os.umask(0o002)
+    try:
+        folder = data.decoded(resolve("datasets", f"folder:{pets}(size=8)")[0])
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o775
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o664}
+
+
 def test_forgetting_decodes_again(pets):
     """The remedy when arrays on disk are damaged."""
     (part,) = resolve("datasets", f"folder:{pets}(size=8)")

@@ -1,5 +1,6 @@
 """What goes wrong on a GPU alone, shown without one: autocast of the CPU, spies, a compiler that only counts."""
 
+import errno
 import gc
 import os
 import subprocess
@@ -151,8 +152,9 @@ def test_in_the_process_of_the_command_an_error_of_the_gpu_is_one_sentence(fault
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "gpu-error"),
         (RuntimeError("Triton Error [CUDA]: device-side assert triggered"), "gpu-error"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), "plug-in"),
+        (OSError(errno.EFBIG, "File too large"), "disk"),
     ],
-    ids=["cuda", "cublas", "cudnn", "triton", "unsupported"],
+    ids=["cuda", "cublas", "cudnn", "triton", "unsupported", "a limit of file sizes"],
 )
 def test_what_a_process_does_not_survive_is_told_from_what_an_entry_did_wrong(error, kind):
     """Ending a process for each error of an entry would cost seconds a cell; going on after these costs all cells."""

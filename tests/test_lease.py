@@ -44,6 +44,21 @@ def test_one_holds_it_and_the_others_do_not(path):
     assert not list(path.parent.iterdir()), "nothing is left lying about"
 
 
+def test_where_there_are_no_hard_links_one_holds_it_all_the_same(path, monkeypatch):
+    """FAT and some network disks refuse links, and every run ended there."""
+
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with leased(path) as first:
+        assert first is not None and first.held()
+        with leased(path) as second:
+            assert second is None
+        assert holder(path).alive and holder(path).content["pid"] == os.getpid()
+    assert not list(path.parent.iterdir())
+
+
 def test_a_process_of_this_machine_that_was_killed_is_found_at_once(path):
     """`kill -9` must not cost a minute."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 import tomllib
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -592,7 +593,12 @@ def test_a_branch_that_appears_meanwhile_is_not_overwritten(workspace, hub, monk
         ("hub.git#--force", "expected REMOTE#BRANCH"),
         ("hub.git#", "expected REMOTE#BRANCH"),
         ("#pages", "expected REMOTE#BRANCH"),
-        ("hub.git#a..b", "git allows no branch 'a..b'"),
+        ("hub.git#a..b", "git allows no branch of this name"),
+        ("https://me:sec/ret@secret@127.0.0.1:1/x.git#pages", "cannot reach https://127.0.0.1:1/x.git#pages: "),
+        ("https://me:#secret@127.0.0.1:1/x.git", "--to 'https://127.0.0.1:1/x.git'"),
+        ("https://me:secret@127.0.0.1:1/x.git", "--to https://127.0.0.1:1/x.git: an address needs a branch behind it"),
+        ("~no-such-user/x", "there is no home of this user"),
+        ("~no-such-user/x#pages", "there is no home of this user"),
     ],
 )
 def test_a_remote_that_cannot_be_used_is_told_in_one_sentence(workspace, hub, to, sentence):
@@ -600,6 +606,14 @@ def test_a_remote_that_cannot_be_used_is_told_in_one_sentence(workspace, hub, to
     with pytest.raises(FileError, match=sentence) as told:
         go(to, workspace)
     assert "secret" not in str(told.value) and "\n" not in str(told.value) and not list(Path.cwd().rglob("pwned"))
+
+
+@pytest.mark.parametrize("told", [publish.text, lambda *told: json.dumps(publish.as_json(*told))], ids=["words", "json"])
+def test_a_password_is_in_no_output(workspace, told):
+    """The log of a workflow is public."""
+    outcome, made = publish.publish(place("out"), records_of(workspace), workspace, dry_run=True)
+    said = told("https://me:sec/ret@secret@127.0.0.1:1/x.git#pages", outcome, made, True)
+    assert "https://127.0.0.1:1/x.git#pages" in said and "sec" not in said
 
 
 def test_a_remote_is_named_as_the_repository_at_hand_knows_it(workspace, hub, tmp_path, monkeypatch):
@@ -668,13 +682,13 @@ def test_without_git_a_branch_is_refused_and_a_folder_is_not(workspace, monkeypa
 # The workflow of GitHub Pages
 
 
-def test_the_workflow_asks_for_no_more_rights_than_it_needs_and_names_versions():
-    """It runs with a token of the repository, on code of others."""
+def test_the_workflow_asks_for_no_more_rights_than_it_needs_and_names_commits():
+    """It runs with a token of the repository, on code of others, whose tags can be moved."""
     assert WORKFLOW["permissions"] == {}
     rights = {name: job["permissions"] for name, job in WORKFLOW["jobs"].items()}
     assert rights == {"build": {"contents": "read", "pages": "read"}, "deploy": {"pages": "write", "id-token": "write"}}
     used = [step["uses"] for job in WORKFLOW["jobs"] for step in steps(job) if "uses" in step]
-    assert len(used) == 5 and all(re.fullmatch(r"actions/[a-z-]+@v\d+", one) for one in used)
+    assert len(used) == 5 and all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", one) for one in used)
     assert "pull_request_target" not in WORKFLOW[True]  # YAML 1.1 reads `on` so
     assert not [step for job in WORKFLOW["jobs"] for step in steps(job) if "${{" in step.get("run", "")]  # texts run as code
 
@@ -717,8 +731,15 @@ def server(workspace):
         rendered.append(1)
         return Shown.of(None, {}, records_of(workspace)).site().files()
 
-    with Server("127.0.0.1", 0, records_of(workspace).folder, render) as server:
+    with listening("127.0.0.1", workspace, render) as server:
         server.rendered = rendered
+        yield server
+
+
+@contextmanager
+def listening(host, workspace, render):
+    """A server at an address, with a thread that answers."""
+    with Server(host, 0, records_of(workspace).folder, render) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -727,7 +748,7 @@ def server(workspace):
 
 
 def ask(server, path, method="GET", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
+    connection = http.client.HTTPConnection(*server.server_address, timeout=30)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     content = answer.read()
@@ -773,6 +794,18 @@ def test_a_page_of_somebody_else_cannot_ask_by_a_name_of_its_own(server):
     """A name that is made to lead to this machine would let any web page read numbers that are not published yet."""
     assert ask(server, "/", Host="evil.example")[0] == 403
     assert ask(server, "/", Host="evil.example:8000")[0] == 403
+
+
+def test_every_address_of_this_machine_alone_is_guarded(workspace):
+    """All of 127.0.0.0/8 is."""
+    with listening("127.0.0.2", workspace, lambda: {"index.html": "ours"}) as server:
+        assert ask(server, "/")[::2] == ask(server, "/", Host="localhost:1")[::2] == (200, b"ours")
+        assert ask(server, "/", Host="evil.example")[0] == 403
+
+
+def test_an_address_that_is_none_is_answered_in_words(server):
+    """A server that says nothing looks like one that hangs."""
+    assert ask(server, "http://[", Host="localhost")[::2] == (400, b"this is no address of a page")
 
 
 def test_a_reload_shows_new_records_and_is_not_rendered_for_nothing(server, workspace):

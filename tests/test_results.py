@@ -1,9 +1,10 @@
 """Cells, records and tables: ids that hash what matters, files that are whole or refused, grids that say what they run."""
 
 import json
-import os
 import math
+import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -481,6 +482,7 @@ def test_the_quick_table_is_there():
         ({"ratio": [1.5]}, r"`ratio\.0`: .*found 1\.5"),
         ({"part": ["some"]}, r"`part\.0`: .*found 'some'"),
         ({"rows": ["atack"]}, r"`rows\.0`: .*found 'atack'"),
+        ({"seed": list(range(2000)), "defense": [f"jpeg(quality={n})" for n in range(1000)]}, "4,000,000 cells"),
         ({"block": [{"attack": "lps"}]}, "block 1: the table has no attack 'lps'; it has none, lsp"),
         ({"block": [{"atack": "lsp"}]}, r"`block\.0\.atack`: Extra inputs"),
     ],
@@ -494,7 +496,9 @@ def test_a_wrong_table_file_is_told_by_file_place_and_remedy(tmp_path, change, t
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"title = ", b"= 3", b"\xff\xfe", b"title = 1\ntitle = 2"])
+@pytest.mark.parametrize(
+    "content", [b"title = ", b"= 3", b"\xff\xfe", b"title = 1\ntitle = 2", b"x=" + b"[" * 9_999, b"seed = " + b"9" * 5_000]
+)
 def test_a_file_that_is_no_toml_is_named(tmp_path, content):
     """With what the parser found, in one line."""
     path = tmp_path / "mine.toml"
@@ -502,6 +506,19 @@ def test_a_file_that_is_no_toml_is_named(tmp_path, content):
     with pytest.raises(FileError, match="is not a TOML file") as caught:
         read_table(str(path))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_table(tmp_path):
+    """Opening one waits for somebody who writes into it, for ever."""
+    os.mkfifo(tmp_path / "mine.toml")
+    with pytest.raises(FileError, match="it is a folder, a pipe or a device, expected a file"):
+        read_table(str(tmp_path / "mine.toml"))
+
+
+def test_a_home_of_nobody_is_told():
+    """The shell leaves `~nobody` to the program."""
+    with pytest.raises(FileError, match="there is no home of this user"):
+        Workspace.find(Path("~no-such-user/x"))
 
 
 def test_a_table_that_is_not_there_comes_with_those_that_are(tmp_path):

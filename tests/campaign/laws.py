@@ -349,8 +349,20 @@ def bombs(folder: Path, ran: Path) -> list[Path]:
     return [*made, folder / "object.npy", folder / "header.npy", folder / "code.npy"]
 
 
+def claims(folder: Path) -> list[Path]:
+    """Small files that stand for a billion images by strides of 0, and arrays of what is no real number."""
+    one, noise = torch.zeros(1), torch.zeros(24, 3, 32, 32)
+    torch.save(one.expand(10**9, 3, 32, 32), folder / "rows.pt")
+    torch.save((noise, one.expand(10**10)), folder / "labels.pt")
+    torch.save({"dconv_down1.0.weight": one.expand(4096, 3, 3, 3)}, folder / "weights.pt")
+    torch.save({"model": {"delta": one.expand(24, 3, 32, 32)}}, folder / "delta.pt")
+    for kind in ("U3", "M8[s]", "f4,i4", "V4", "c8", "?"):
+        np.savez(folder / f"kind-{kind[0]}.npz", images=np.zeros(noise.shape, kind))
+    return sorted(folder.iterdir())
+
+
 def imports(folder: Path, count: int) -> Tally:
-    """Files in the formats of authors, harmed at random, and pickles in every slot: taken, or one sentence; nothing is run."""
+    """Files of authors harmed at random, pickles in every slot, claims: taken, or one sentence; nothing is run."""
     from test_import import FILES, smooth
 
     tally, draw, ran = Tally(), random.Random(9), folder / "ran"
@@ -367,6 +379,9 @@ def imports(folder: Path, count: int) -> Tally:
     armed = folder / "bombs"
     armed.mkdir()
     shots += [(path, {}) for path in bombs(armed, ran)]
+    claiming = folder / "claims"
+    claiming.mkdir()
+    shots += [(path, {}) for path in claims(claiming)]
     before = set(folder.iterdir())
     for number in range(count + len(shots)):
         if number < len(shots):

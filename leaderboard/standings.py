@@ -26,7 +26,9 @@ class Standing:
 
 
 def standings(board: Board) -> dict[str, Standing]:
-    """Return one per row, or none where rows are neither attacks nor defenses. Protocols never meet in a ranking.
+    """Return one per row, or none where rows are neither attacks nor defenses or there is one column alone.
+
+    Protocols never meet in a ranking.
 
     Rows are compared over the columns that apply to all of them, and ranked once all of these are done. Clean training is no
     attack: as a row it has no rank, as a column it counts neither in a mean nor as a worst case. So has the best of several
@@ -34,7 +36,7 @@ def standings(board: Board) -> dict[str, Standing]:
     compared, a row with one has no rank, and neither keeps the other rows from theirs. An attack that undefended does less than
     the board can measure has no rank either.
     """
-    if not board.subject:
+    if not board.subject or len(board.columns) < 2:
         return {}
     leagues: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for row in board.rows:

@@ -66,7 +66,7 @@ class Value:
     point: Mapping[str, str]  # every axis but the seed, as people write it
     runs: tuple[Run, ...] = ()  # one per seed; none where nothing asks for this combination
     rest: tuple[Run, ...] = ()  # of a defense with members: those of the members that are not the best
-    drop: float | None = None  # how far below the clean row of the same column, fraction; None where that is unknown
+    reference: float | None = None  # accuracy of clean training in the same setting, fraction; None where it cannot be told
 
     @cached_property
     def used(self) -> tuple[Record, ...]:
@@ -156,6 +156,22 @@ class Value:
         return stdev(self.accuracies) if self.n > 1 else None
 
     @property
+    def drop(self) -> float | None:
+        """How far below clean training, fraction; None where one of the two is unknown."""
+        return None if self.reference is None or self.mean is None else self.reference - self.mean
+
+    @property
+    def why_no_drop(self) -> str:
+        """Why nothing can be said about the change from clean training; empty where it can."""
+        if self.drop is not None:
+            return ""
+        if self.clean:
+            return "is clean"
+        if self.mean is None:
+            return "no number"
+        return "stale" if self.state == "stale" else "no clean record"
+
+    @property
     def best(self) -> float | None:
         """Mean over seeds of the best epoch, chosen on the test set: an oracle."""
         found = [r.metrics.test_acc_best for r in self.used if r.metrics and r.metrics.test_acc_best is not None]
@@ -235,9 +251,10 @@ class Board:
 
     @cached_property
     def top(self) -> float:
-        """Where colours end, see `ceiling`."""
+        """Where colours end, see `ceiling`: by the clean row, else by clean training in the same settings."""
         clean = [value.mean for value in self.values.values() if value.clean and value.mean is not None]
-        return ceiling(clean)
+        references = [value.reference for value in self.values.values() if value.reference is not None]
+        return ceiling(clean or references)
 
     @cached_property
     def standings(self) -> dict[str, Standing]:
@@ -295,6 +312,8 @@ def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
     ]
     values = [_best(point, members) for point, members in ordered]
     slug = slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
+    clean = CleanTraining(records, there, sorted(records.seeds()))
+    values = _with_references(values, clean)
     made = _arrange(table.title, table.note, slug, command, values, table.rows, table.columns)
     return replace(made, least_drop=table.least_drop)
 
@@ -303,6 +322,44 @@ def siblings(cell: Cell, seeds: Iterable[int], there: Set[str]) -> list[Cell]:
     """The cells that differ from a cell in the seed alone and have a record: seeds that a grid does not ask for count too."""
     copies = (cell.model_copy(update={"seed": seed}) for seed in seeds)
     return [copy for copy in copies if copy.id in there]
+
+
+@dataclass(frozen=True)
+class CleanTraining:
+    """Training on the clean set in any setting, by all records, whichever table or command asked for it."""
+
+    records: Records
+    there: Set[str]  # ids of all records
+    seeds: Sequence[int]  # of all records
+
+    def like(self, value: Value) -> Value:
+        """Return what clean training gave in the setting of a place; without runs where nobody trained it."""
+        clean = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in CATALOGS["attacks"].resolve("none"))
+        cell = value.runs[0].cell.model_copy(update={"attack": clean, "ratio": 1.0, "part": "all"})
+        runs = tuple(look_up(self.records, one, "no record") for one in siblings(cell, self.seeds, self.there))
+        return Value({**value.point, "attack": "none", "ratio": "1", "part": "all"}, runs)
+
+
+def _with_references(values: Sequence[Value], clean: CleanTraining) -> list[Value]:
+    """Give every place what clean training has in its setting: by the clean row of its table, else by any other record."""
+    by_point = {tuple(value.point.values()): value for value in values}
+    changes: tuple[dict[str, str], ...] = ({}, {"ratio": "1", "part": "all"})  # any share of no attack is the clean set
+    made = []
+    for value in values:
+        points = [tuple((dict(value.point) | change | {"attack": "none"}).values()) for change in changes]
+        row = next((by_point[point] for point in points if point in by_point), None)
+        if row is None and value.runs:
+            row = clean.like(value)
+        made.append(replace(value, reference=_reference(value, row)) if row is not None else value)
+    return made
+
+
+def _reference(value: Value, clean: Value) -> float | None:
+    """The accuracy of clean training that a number may be compared with: none for stale ones, nor ours with that of others."""
+    current = all(one.state in ("done", "partial") for one in (clean, value))
+    if value.clean or not current or (clean.reported and not value.reported):
+        return None
+    return clean.mean
 
 
 def _best(point: Mapping[str, str], members: Sequence[tuple[Run, ...]]) -> Value:
@@ -324,8 +381,9 @@ def others(records: Records, shown: set[str]) -> list[Board]:
     two different things gets a number, so that nothing is averaged that differs in more than its seed.
     """
     runs = []
+    there = records.ids()
     failed = {path.name.removesuffix(".failed.json") for path in records.folder.glob("*.failed.json")}
-    for cell_id in sorted((records.ids() | failed) - shown):
+    for cell_id in sorted((there | failed) - shown):
         try:
             found: Record | Failure | None = records.read(cell_id) or records.failure(cell_id)
         except UNREADABLE as error:
@@ -353,6 +411,7 @@ def others(records: Records, shown: set[str]) -> list[Board]:
         key = (point["attack"], point["defense"])
         group[key] = Value(point, (*group[key].runs, run) if key in group else (run,))
     result = []
+    clean = CleanTraining(records, there, sorted(records.seeds()))
     for names, group in sorted(boards.items()):
         place = next(iter(group.values())).point
         attacks, defenses = (sorted({k[i] for k in group}, key=lambda text: (text != "none", text)) for i in (0, 1))
@@ -366,6 +425,7 @@ def others(records: Records, shown: set[str]) -> list[Board]:
         title = f"{place['dataset']}, {place['architecture']}, protocol {place['protocol']}{share}"
         note = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
         slug = slugged("others." + ".".join(text for text in names if text not in ("1", "all")))
+        values = _with_references(values, clean)
         result.append(_arrange(title, note, slug, "", values, ["attack"], ["defense"]))
     return result
 
@@ -416,17 +476,7 @@ def _arrange(
     row_axes, column_axes = tuple(dict.fromkeys(rows)), tuple(axis for axis in dict.fromkeys(columns) if axis not in rows)
     row_axes += tuple(axis for axis in POINT if axis not in (*row_axes, *column_axes) and len(seen[axis]) > 1)
     fixed = {axis: seen[axis][0] for axis in POINT if axis not in (*row_axes, *column_axes)}
-    by_point = {tuple(value.point.values()): value for value in values}
-    places: dict[Key, Value] = {}
-    for value in values:
-        clean = None
-        for change in ({}, {"ratio": "1", "part": "all"}):  # any share of no attack is the clean set
-            clean = clean or by_point.get(tuple((dict(value.point) | change | {"attack": "none"}).values()))
-        trusted = clean is not None and all(v.state in ("done", "partial") for v in (clean, value)) and not value.clean
-        trusted = trusted and clean is not None and (value.reported or not clean.reported)
-        if trusted and clean is not None and clean.mean is not None and value.mean is not None:
-            value = replace(value, drop=clean.mean - value.mean)
-        places[_label(value.point, row_axes), _label(value.point, column_axes)] = value
+    places = {(_label(value.point, row_axes), _label(value.point, column_axes)): value for value in values}
     labels = [tuple(dict.fromkeys(key[i] for key in places)) for i in (0, 1)]
     return Board(title, note, slug, command, fixed, row_axes, column_axes, labels[0], labels[1], places, _settings(values))
 

@@ -480,8 +480,8 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
             where = setting({**value.point, **({"ratio": "1"} if axis == "ratio" else {})})
             points = groups[named, where][value.point["defense"]]
             points[float(x)] = (value.mean, value.std or 0.0)
-            if value.drop is not None:  # nothing added, nobody poisoned: clean training with the same defense
-                points.setdefault(0.0, (value.mean + value.drop, 0.0))
+            if value.reference is not None:  # nothing added, nobody poisoned: clean training with the same defense
+                points.setdefault(0.0, (value.reference, 0.0))
     found = []
     for (named, where), several in groups.items():
         names = brief(list(several))

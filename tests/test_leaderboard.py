@@ -255,6 +255,59 @@ def test_records_outside_the_grids_get_boards_of_their_own(full):
     assert "no record</small>" in page and "ratio 0.5" in page
 
 
+def test_clean_training_is_sought_in_all_records_and_not_in_one_board(full):
+    """A run by itself is compared with the clean training that a grid has: a change from it, and colours that end there."""
+    grid = made(full)
+    alone = TABLE.replaced(attack=["lsp"], defense=["grayscale"])
+    for cell in cells(alone).values():
+        full.write(record(cell, 0.3))
+    (extra,) = others(full, grid.shown)
+    value = extra.values["lsp", "grayscale"]
+    assert value.reference == grid.values["none", "grayscale"].mean and value.drop == pytest.approx(0.62)
+    assert extra.top == grid.top and not extra.standings  # one column ranks nothing
+    assert made(full, alone).values["lsp", "grayscale"].drop == value.drop
+    page = pages.Site([grid, extra]).files()["attack.lsp.html"]
+    assert "−62.0" in page and "no clean record" not in page  # noqa: RUF001
+
+
+def test_a_blank_beside_an_accuracy_gives_its_own_reason(full):
+    """Nobody trained on clean images, the number is stale, or it is clean training: three sentences."""
+    for seed in (0, 1):
+        full.path(cells()["none", "bdr", seed].id).unlink()
+        old = {"attack:ops": "0", "defense:none": "1"}
+        full.write(record(cells()["ops", "none", seed], 0.2, versions=old), replace=True)
+    values = made(full).values
+    assert values["ops", "bdr"].why_no_drop == "no clean record" and values["ops", "none"].why_no_drop == "stale"
+    assert values["none", "none"].why_no_drop == "is clean" and values["none", "bdr"].why_no_drop == "is clean"
+    assert values["ops", "grayscale"].why_no_drop == "" and values["ops", "grayscale"].drop is not None
+
+
+def test_a_name_is_not_cut_at_parentheses_inside_parentheses():
+    """An attack made on another data set holds an item in an item."""
+    item = language.environment("html").filters["item"]
+    assert item("em(a=1,dataset=jpeg(q=2))+transfer").replace("<wbr>", "") == (
+        "em<span class=args>(a=1,dataset=jpeg(q=2))</span>+transfer"
+    )
+    assert language.parenthesized(") a(b)(c(d)) (e") == [") a", "(b)", "", "(c(d))", " ", "(e"]
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here; Debian: texlive-latex-base")
+def test_a_board_in_latex_is_no_wider_than_its_page(tmp_path):
+    """Long names are shortened, with what they stand for below, and what is still too wide is scaled."""
+    records = Records(tmp_path)
+    wide = TABLE.replaced(defense=[f"at(steps=3,epsilon={radius}/255)" for radius in range(1, 13)], seed=[0])
+    for cell in wide.cells(registry.resolve):
+        records.write(record(cell, 0.5))
+    text = render.latex(made(records, wide))
+    assert "at(epsilon=1/255)" in text.partition("\\midrule")[0] and "steps=3" not in text.partition("\\midrule")[0]
+    packages = "\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}"
+    whole = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{text}\\end{{document}}\n"
+    (tmp_path / "board.tex").write_text(whole, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "board.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-1500:]
+
+
 def test_two_things_under_one_text_are_never_averaged(tmp_path):
     """Texts in records are other people's, and defaults change: only what hashes alike shares a place."""
     records, cell = Records(tmp_path), cells()["ops", "none", 0]

@@ -59,6 +59,7 @@ def summed(made: Sequence[Sheet]) -> dict[str, Any]:
                 "table": sheet.name,
                 "row": list(spot.place.row),
                 "column": list(spot.place.column),
+                "unit": spot.unit,
                 "ours": spot.mean,
                 "std": spot.std,
                 "n": spot.n,
@@ -124,6 +125,7 @@ def counts(several: Sequence[Sheet]) -> dict[str, Any]:
         "measured": len(whole),
         "exact": sum(not spot.marks for spot in whole),
         "reduced": len(there) - len(whole),
+        "accuracies": sum(spot.place.metric.partition("(")[0] == "test_acc" for spot in whole),
         **{f"within_{limit}": sum(point <= limit for point in points) for limit in (1, 2, 5)},
         "mean_abs_diff": fmean(points) if points else None,
         "tau_attacks": _tau(several, "attack"),
@@ -196,6 +198,8 @@ def coverage(row: Mapping[str, Any]) -> str:
     said = f"{row['measured']:,} of {row['cells']:,} printed numbers are measured at full size"
     if row["measured"] != row["exact"]:
         said += f" ({row['exact']:,} of them on the paper's own data, {row['measured'] - row['exact']:,} with a stand-in)"
+    if row["measured"] and not row["accuracies"]:
+        said += ", none of them a test accuracy after training"
     return said + (f", {row['reduced']:,} more at reduced size" if row["reduced"] else "")
 
 

@@ -17,7 +17,9 @@ from leaderboard.sheet import Sheet, Spot
 from results import FileError
 from results.table import Axis, Place, read_toml
 
-HOLDS, FAILS, UNMEASURED = "holds", "fails", "not measured"
+HOLDS, FAILS, UNMEASURED, DOUBTFUL = "holds", "fails", "not measured", "rests on doubtful values"
+VERDICTS = (HOLDS, FAILS, UNMEASURED, DOUBTFUL)
+SHOWN = 3  # counterexamples
 RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -74,6 +76,31 @@ class Checked:
     over: int  # places that it is about
     measured: int  # of them with a number of ours
     marks: tuple[str, ...] = ()  # what was measured in the place of something else
+    against: tuple[str, ...] = ()  # where ours fail: which places, with their numbers
+    printed_against: tuple[str, ...] = ()  # where those of the paper do
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A place beside what it is compared with, in the numbers of one side; None where a number is missing."""
+
+    spot: Spot
+    value: float | None
+    bounds: Sequence[tuple[str, float | None]]  # each with the place that it comes from; '' for a number of the claim
+
+    def holds(self, relation: Callable[[float, float], bool]) -> bool | None:
+        known = [relation(self.value, bound) for _, bound in self.bounds if self.value is not None and bound is not None]
+        if not all(known):
+            return False
+        return True if self.bounds and len(known) == len(self.bounds) else None
+
+    def against(self, claim: Claim) -> str:
+        """The first bound that it misses, in words."""
+        relation = RELATIONS[claim.relation]
+        for where, bound in self.bounds:
+            if self.value is not None and bound is not None and not relation(self.value, bound):
+                return f"{_named(self.spot)} {self.value:.2f}, not {claim.relation} {bound:.2f}{where and f' ({where})'}"
+        return ""
 
 
 @cache
@@ -99,10 +126,13 @@ def _checked(claim: Claim, sheet: Sheet) -> Checked:
     rights = [s for s in spots if isinstance(claim.right, Places) and claim.right.holds(s.place)]
     if not lefts or _cut(claim, sheet):
         return Checked(claim, UNMEASURED, UNMEASURED, len(lefts), 0)
-    used = lefts + rights
-    ours, printed = (_verdict(claim, lefts, rights, number) for number in (lambda s: s.own, lambda s: s.paper))
-    marks = tuple(dict.fromkeys(mark for spot in used if spot.own is not None for mark in spot.marks))
-    return Checked(claim, ours, printed, len(lefts), sum(spot.own is not None for spot in lefts), marks)
+    ours, against = _verdict(claim, lefts, rights, lambda spot: spot.own)
+    printed, printed_against = _verdict(claim, lefts, rights, lambda spot: spot.sure)
+    if printed == UNMEASURED and _verdict(claim, lefts, rights, lambda spot: spot.paper)[0] != UNMEASURED:
+        printed = DOUBTFUL
+    marks = tuple(dict.fromkeys(mark for spot in lefts + rights if spot.own is not None for mark in spot.marks))
+    measured = sum(spot.own is not None for spot in lefts)
+    return Checked(claim, ours, printed, len(lefts), measured, marks, against, printed_against)
 
 
 def _cut(claim: Claim, sheet: Sheet) -> bool:
@@ -112,24 +142,43 @@ def _cut(claim: Claim, sheet: Sheet) -> bool:
     return any(side.holds(place) for place in gone for side in sides)
 
 
-def _verdict(claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number: Callable[[Spot], float | None]) -> str:
-    """Three values: a claim about several places fails by one that is known, and waits for those that are not."""
-    relation = RELATIONS[claim.relation]
+def _verdict(
+    claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number: Callable[[Spot], float | None]
+) -> tuple[str, tuple[str, ...]]:
+    """Three values: a claim about several places fails by one that is known, and waits for those that are not.
 
-    def one(spot: Spot) -> bool | None:
-        left = number(spot)
-        beside = [other for other in rights if other is not spot and _along(claim.same, other) == _along(claim.same, spot)]
-        others: list[float | None] = [number(other) for other in beside]
-        if isinstance(claim.right, float):
-            others = [claim.right]
-        known = [relation(left, claim.times * other + claim.plus) for other in others if left is not None and other is not None]
-        return False if not all(known) else True if others and len(known) == len(others) else None
-
-    found = [one(spot) for spot in lefts]
+    With the places that speak against it, where it fails.
+    """
+    compared = [_compared(claim, spot, rights, number) for spot in lefts]
+    found = [one.holds(RELATIONS[claim.relation]) for one in compared]
     wanted = claim.count or len(found)
     if found.count(True) >= wanted:
-        return HOLDS
-    return FAILS if found.count(True) + found.count(None) < wanted else UNMEASURED
+        return HOLDS, ()
+    if found.count(True) + found.count(None) >= wanted:
+        return UNMEASURED, ()
+    against = [one.against(claim) for one, holds in zip(compared, found, strict=True) if holds is False]
+    shown = against[:SHOWN] + ([f"and {len(against) - SHOWN} more"] if len(against) > SHOWN else [])
+    how_many = [f"{found.count(True)} of {len(found)} do"] if claim.count else []
+    return FAILS, (*how_many, *shown)
+
+
+def _compared(claim: Claim, spot: Spot, rights: Sequence[Spot], number: Callable[[Spot], float | None]) -> Compared:
+    if isinstance(claim.right, float):
+        return Compared(spot, number(spot), [("", claim.times * claim.right + claim.plus)])
+    beside = [other for other in rights if other is not spot and _along(claim.same, other) == _along(claim.same, spot)]
+    return Compared(spot, number(spot), [_bound(claim, other, number(other)) for other in beside])
+
+
+def _bound(claim: Claim, other: Spot, value: float | None) -> tuple[str, float | None]:
+    """Where a bound comes from, with the number there if it is another one; and the bound."""
+    if value is None:
+        return _named(other), None
+    bound = claim.times * value + claim.plus
+    return (_named(other) if bound == value else f"from {_named(other)}, {value:.2f}"), bound
+
+
+def _named(spot: Spot) -> str:
+    return " / ".join((*spot.place.row, *spot.place.column))
 
 
 def _along(axes: Sequence[str], spot: Spot) -> list[str]:
@@ -150,6 +199,8 @@ def rows(found: Sequence[Checked]) -> list[dict[str, Any]]:
             "places": one.over,
             "measured": one.measured,
             "instead": list(one.marks),
+            "against": list(one.against),
+            "printed_against": list(one.printed_against),
         }
         for one in found
     ]
@@ -159,20 +210,22 @@ def text(found: Sequence[Checked]) -> str:
     """Claims for a terminal, one a line: in our numbers, in those that the paper itself prints, the claim."""
     if not found:
         return "none of the claims is about these tables"
-    width = len(UNMEASURED)
+    width = max(map(len, (UNMEASURED, *(one.printed for one in found))))
     lines = [f"{'ours':{width}}  {'printed':{width}}  claim"]
     for one in found:
         part = f"{one.measured} of {one.over} places measured" if 0 < one.measured < one.over else ""
         where = "; ".join(filter(None, (f"{one.claim.table}, {one.claim.place}", part, ", ".join(one.marks))))
         lines.append(f"{one.ours:{width}}  {one.printed:{width}}  {one.claim.text} ({where})")
-    count = {verdict: sum(one.ours == verdict for one in found) for verdict in (HOLDS, FAILS, UNMEASURED)}
-    own = {verdict: sum(one.printed == verdict for one in found) for verdict in (HOLDS, FAILS, UNMEASURED)}
+        sides = (("ours", one.against), ("printed", one.printed_against))
+        lines += [f"{'':{2 * width + 4}}{side}: {'; '.join(against)}" for side, against in sides if against]
+    count = {verdict: sum(one.ours == verdict for one in found) for verdict in VERDICTS}
+    own = {verdict: sum(one.printed == verdict for one in found) for verdict in VERDICTS}
     lines.append("")
     lines += [
-        f"{whose}: {several[HOLDS]} hold, {several[FAILS]} fail, {several[UNMEASURED]} {rest}"
+        f"{whose}: {several[HOLDS]} hold, {several[FAILS]} fail, {several[UNMEASURED] + several[DOUBTFUL]} {rest}"
         for whose, several, rest in (
             ("in our numbers", count, "not measured"),
-            ("in the numbers that the papers print", own, "not printed"),
+            ("in the numbers that the papers print", own, "not printed beyond doubt"),
         )
     ]
     return "\n".join(lines)

@@ -69,6 +69,7 @@ SIGNS = {  # class, sign: those of a number beside a printed one
     claimed.HOLDS: (KINDS[WITHIN], MARKS[WITHIN]),
     claimed.FAILS: (KINDS[DEVIATES], MARKS[DEVIATES]),
     claimed.UNMEASURED: ("why", ""),
+    claimed.DOUBTFUL: ("why", ""),
 }
 
 

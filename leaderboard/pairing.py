@@ -181,7 +181,7 @@ def _counts(place: Place) -> bool:
 
 
 def _undoubted(value: float | None, quality: str) -> bool:
-    return value is not None and quality != "suspect"
+    return value is not None and quality == "ok"
 
 
 def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:

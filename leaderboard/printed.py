@@ -39,6 +39,7 @@ UNITS = {
 }
 SHORT = {"not-available": "not available", "missing": "not run yet", "printed": ""}
 KINDS = {WITHIN: "within", DEVIATES: "deviates"}
+ILLEGIBLE_SIGN = "?"  # in the place of a value that our source does not show
 SIGNS = {WITHIN: "✓", DEVIATES: "✗"}  # told apart by their shapes
 
 
@@ -87,8 +88,9 @@ def latex(sheet: Sheet) -> str:
 
 
 def csv(sheet: Sheet) -> str:
-    """Return the layout as CSV: under each printed column ours, its deviation, n, the paper's, the difference, the verdict."""
-    parts = ("ours", "std", "n", "paper", "difference", "verdict")
+    """Return the layout as CSV: under each printed column ours, its deviation, n, the paper's, the difference, the verdict,
+    and the unit of these numbers."""
+    parts = ("ours", "std", "n", "paper", "difference", "verdict", "unit")
     file = io.StringIO()
     writer = csv_.writer(file, lineterminator="\n")
     left = [""] * len(sheet.table.rows)
@@ -112,6 +114,7 @@ def csv(sheet: Sheet) -> str:
                 printed if spot.paper is not None else "",
                 spot.difference,
                 inert(verdict),
+                spot.unit,
             ]
         writer.writerow(line)
     return file.getvalue()
@@ -124,6 +127,7 @@ def json_(sheet: Sheet) -> str:
             "row": list(spot.place.row),
             "column": list(spot.place.column),
             "metric": spot.place.metric,
+            "unit": spot.unit,
             "mean": spot.mean,
             "std": spot.std,
             "n": spot.n,
@@ -242,12 +246,15 @@ def _conditions(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 def _legend(sheet: Sheet) -> list[str]:
     """What places without a number mean, a sentence for each kind that the sheet has."""
     printed = {spot.printed.text for spot in sheet.spots.values() if spot.printed}
+    qualities = {spot.printed.quality for spot in sheet.spots.values() if spot.printed}
+    kinds = (("?" in printed, f"what is shown as {ILLEGIBLE_SIGN}"), ("inferred" in qualities, "what a mark calls inferred"))
+    illegible = [kind for there, kind in kinds if there]
     return [
         sentence
         for there, sentence in (
             (len(sheet.spots) < len(sheet.rows) * len(sheet.columns), "An empty place: the table has none there."),
             ("-" in printed, f"A {DASH} in italics: the paper prints a dash."),
-            ("?" in printed, "Lost: our copy of the paper does not show it."),
+            (bool(illegible), f"Not legible in our source, and nothing is judged by it: {' and '.join(illegible)}."),
         )
         if there
     ]
@@ -285,13 +292,14 @@ def _cell(spot: Spot | None, links: Mapping[str, str], top: float) -> dict[str, 
     printed = spot.printed
     text = ""
     if printed is not None:
-        text = {"-": DASH, "?": "lost"}.get(printed.text, printed.text + (f" ± {printed.std}" if printed.std else ""))
+        text = {"-": DASH, "?": ILLEGIBLE_SIGN}.get(printed.text, printed.text + (f" ± {printed.std}" if printed.std else ""))
     return {
         "ours": value(spot),
         "heat": None if (accuracy := _accuracy(spot)) is None else step(accuracy, top),
         "n": spot.n,
         "paper": text.replace("-", MINUS),
         "mark": printed.mark if printed else "",
+        "illegible": printed is not None and printed.text == "?",
         "why": f"{printed.quality}: {printed.note}" if printed and printed.mark else "",
         "difference": signed(spot),
         "verdict": spot.verdict,

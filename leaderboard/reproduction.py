@@ -72,7 +72,7 @@ class Reproduction:
         for sheet in own:
             found = counts([sheet])
             if not found["cells"]:
-                continue  # nothing in it can be compared: its numbers are lost in our copies, or were measured otherwise
+                continue  # nothing in it can be compared: its numbers are not legible, or were measured otherwise
             left = found["cells"] - found["measured"] - found["reduced"]
             numbers = (found["cells"], found["exact"], found["measured"] - found["exact"], found["reduced"])
             verdicts = [found["verdicts"].get(verdict, 0) for verdict in VERDICTS]
@@ -133,10 +133,22 @@ class Reproduction:
         lines = [_line(heads), "| --- | --- | --- | --- | ---: |"]
         for one in claimed.checked(self.sheets):
             ours = one.ours + (f" ({', '.join(one.marks)})" if one.marks else "")
+            ours += _told(one.against)
+            printed = one.printed + _told(one.printed_against)
             where = f"{source(one.claim.paper).short}, {one.claim.place}"
             cells = (one.claim.text, where, ours, one.printed, f"{one.measured} of {one.over}")
             lines.append(_line(map(escape_markdown, cells)))
         return "\n".join(lines) + "\n"
+
+
+def _printed(several: Sequence[Sheet]) -> int:
+    """How many values these tables print."""
+    return sum(spot.paper is not None for sheet in several for spot in sheet.spots.values())
+
+
+def _told(against: Sequence[str]) -> str:
+    """The places that speak against a claim, behind its verdict."""
+    return f": {'; '.join(against)}" if against else ""
 
 
 def _why(spot: Spot) -> str:

@@ -29,10 +29,12 @@ from results.table import Key, Place, Printed, Resolve
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
 UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"
 REDUCED, BY_OTHERS = "reduced, not judged", "by others, not judged"
+ILLEGIBLE = "printed value not legible, not compared"
 INCOMPARABLE = "on images that are JPEGs already, not compared"
 NOTHING = 1e-9  # a deviation that is none: of a deterministic analysis of one poison
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
 SHARES = {"acc", "recall", "precision", "f1"}  # words in the names of figures that are fractions
+UNITS = {"psnr": "dB", "psnr_input": "dB", "loss": "nats", "dfr_min_test_loss": "nats"}  # of figures that have one
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,30 @@ class Spot:
         return self.printed.value if self.printed else None
 
     @property
+    def doubtful(self) -> bool:
+        """Whether the printed value is inferred, or contradicted by its paper: nothing may rest on it."""
+        return self.printed is not None and self.printed.quality != "ok"
+
+    @property
+    def sure(self) -> float | None:
+        """The printed value where it is beyond doubt."""
+        return None if self.doubtful else self.paper
+
+    @property
+    def unit(self) -> str:
+        """The unit of its numbers: percent or fraction, points, hours, ...; empty where there is none, or its labels say."""
+        kind = self.place.aggregate.aggregate if self.place.aggregate else ""
+        name = self.place.metric.partition("(")[0]
+        words = set(name.split("_"))
+        if kind == "ratio":
+            return "ratio"
+        if not words & SHARES:
+            return UNITS.get(name, next((time for time in ("hours", "minutes", "seconds") if time in words), ""))
+        if self.place.unit == 1.0:
+            return "fraction"
+        return "points" if kind == "difference" or words & {"delta", "drop"} else "percent"
+
+    @property
     def n(self) -> int:
         return len(self.per_seed)
 
@@ -93,9 +119,11 @@ class Spot:
 
     @property
     def points(self) -> float | None:
-        """The difference of two accuracies in percentage points; None for other metrics."""
+        """The difference of two accuracies in percentage points; None for other metrics, and beside doubtful values."""
         accuracy = self.place.metric.partition("(")[0] == "test_acc"
-        return None if self.difference is None or not accuracy else self.difference * 100 / self.place.unit
+        if self.difference is None or self.doubtful or not accuracy:
+            return None
+        return self.difference * 100 / self.place.unit
 
     @property
     def verdict(self) -> str:
@@ -106,8 +134,8 @@ class Spot:
             return INCOMPARABLE
         if self.difference is None:
             return UNMEASURED
-        if self.printed is not None and self.printed.quality == "suspect":
-            return INCONSISTENT
+        if self.doubtful and self.printed is not None:
+            return INCONSISTENT if self.printed.quality == "suspect" else ILLEGIBLE
         if self.reported:
             return BY_OTHERS
         if self.reduced:
@@ -169,9 +197,13 @@ class Sheet:
         """How the verdicts were reached, a sentence per metric."""
         return [
             f"{metric.partition('(')[0]}: two runs differ by less than {spread.apart():.2g} in "
-            f"{CONFIDENCE:.0%} of cases (deviation {spread.deviation:.2g} over seeds, {spread.freedom} degrees of freedom)"
+            f"{CONFIDENCE:.0%} of cases (deviation {spread.deviation:.2g} over seeds, {_degrees(spread.freedom)})"
             for metric, spread in self.spread.items()
         ]
+
+
+def _degrees(freedom: int) -> str:
+    return "1 degree of freedom" if freedom == 1 else f"{freedom} degrees of freedom"
 
 
 class Finder:
@@ -515,9 +547,10 @@ def tidy(made: Sequence[Sheet], everything: bool = True) -> list[dict[str, Any]]
                     "n": spot.n,
                     "state": spot.state,
                     "record": ";".join(spot.records),
+                    "unit": spot.unit,
                 }
             )
     return rows
 
 
-TIDY = (*COLUMNS, "ours", "ours_std", "n", "state", "record")
+TIDY = (*COLUMNS, "ours", "ours_std", "n", "state", "record", "unit")

@@ -59,7 +59,7 @@ def printed(protocols: Collection[str] = FULL["protocols"]) -> Mapping[Methods, 
     found: dict[Methods, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for place in full.places:
         fields, value = place.fields, place.printed
-        if value is None or value.value is None or value.quality == "suspect" or place.metric != "test_acc":
+        if value is None or value.value is None or value.quality != "ok" or place.metric != "test_acc":
             continue
         same = fields["ratio"] == 1 and fields["part"] == "all" and fields["measure"] == "accuracy" and place.aggregate is None
         here = fields["dataset"] == FULL["dataset"] and fields["architecture"] == FULL["architecture"]

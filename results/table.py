@@ -151,7 +151,7 @@ class Printed:
     """A value as a paper prints it: `text` keeps its digits, `value` and `std` are in the unit of the table."""
 
     text: str
-    value: float | None  # None: the paper prints something that our copy of it does not show, or a dash
+    value: float | None  # None: the paper prints something that our source does not show, or a dash
     std: str = ""
     mark: str = ""
     quality: str = "ok"
@@ -527,7 +527,7 @@ def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
 
     One line per column axis with labels, then one line per row, its labels first. A value keeps its digits: `93.1`,
     `15.87 ± 0.50`, `88.95 [a]` with the mark `a` of the TOML file. Nothing: no such place; `-`: the paper prints a dash;
-    `?`: the paper prints a value that our copy of it does not show.
+    `?`: the paper prints a value that our source does not show.
     """
     try:
         lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
@@ -569,7 +569,7 @@ def _read_reference(path: Path, table: Table) -> dict[Key, Printed]:
             match = _VALUE.match(text)
             if not match:
                 raise FileError(
-                    f"{where}: {text!r} is no value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for lost"
+                    f"{where}: {text!r} is no value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for not legible"
                 )
             digits, std, mark = match[1], match[2] or "", match[3] or ""
             if mark and mark not in table.marks:

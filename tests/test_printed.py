@@ -19,6 +19,7 @@ from leaderboard import agreement, printed, site
 from leaderboard.sheet import (
     ALIKE,
     DEVIATES,
+    ILLEGIBLE,
     INCOMPARABLE,
     INCONSISTENT,
     REDUCED,
@@ -71,6 +72,11 @@ def numbered(wanted: list[Wanted]) -> int:
     places = [one.place for one in wanted]
     assert places
     return sum(place.printed is not None and place.printed.value is not None for place in places)
+
+
+def beyond_doubt(wanted: list[Wanted]) -> int:
+    """How many of the places have a number of the paper that is neither inferred nor contradicted."""
+    return numbered([one for one in wanted if one.place.printed is not None and one.place.printed.quality == "ok"])
 
 
 def judged(grid: Grid) -> list[Wanted]:
@@ -218,6 +224,28 @@ def test_what_a_paper_contradicts_itself_is_not_held_against_ours(records):
     assert spot(made, ("CIFAR-10", "RN-50"), "Clean").verdict == DEVIATES
 
 
+def test_what_is_not_legible_is_said_once_and_nothing_is_judged_by_it(records):
+    """A value that we had to infer is no value of the paper; and a page does not repeat on every line what is true of all."""
+    measure(records, chosen(defense="none"), off=9.0)
+    made = sheet(records)
+    inferred, read = spot(made, "EM", "w/o"), spot(made, "SEP", "w/o")
+    assert (inferred.verdict, inferred.points) == (ILLEGIBLE, None) and (read.verdict, read.points) != (ILLEGIBLE, None)
+    for text in (printed.html(made), printed.markdown(made)):
+        assert text.count("Not legible in our source") == 1 and "our copy" not in text and "lost" not in text.lower()
+    assert '<i title="not legible">?</i>' in printed.html(made)
+    assert "Not legible" not in printed.html(sheet(records, "d-vae/table-1"))
+    assert [one for one in agreement.summed([made])["deviations"] if one["row"] == ["EM"]] == []
+
+
+def test_a_page_claims_no_measured_number_where_there_is_none(records):
+    """And one degree of freedom is one degree."""
+    assert "No number above was measured by Unlearnable Bench" in printed.html(sheet(records))
+    measure(records, read_grid(TABLE).selected({"attack": ["ops"], "defense": ["jpeg"], "seed": ["0", "1"]}))
+    made = sheet(records)
+    assert "Numbers above were measured by Unlearnable Bench; those in italics" in printed.html(made)
+    assert [sentence for sentence in made.tolerances if sentence.endswith(", 1 degree of freedom)")]
+
+
 def test_one_seed_alone_gives_no_verdict(records):
     """Nothing says how far two runs lie apart."""
     measure(records, chosen(seed="0"))
@@ -334,18 +362,18 @@ def test_a_replaced_axis_is_marked(records):
 
 def test_agreement_counts_places_within_1_2_and_5_points(records):
     """The keys that scripts rely on."""
-    places = {}
+    places, measured = {}, 0
     for off, defense in ((0.5, "none"), (1.5, "grayscale"), (4.0, "jpeg"), (9.0, "bdr")):
         measure(records, chosen(defense=defense), off=off)
-        places[off] = runnable(chosen(defense=defense))
+        measured += runnable(chosen(defense=defense))
+        places[off] = beyond_doubt(judged(chosen(defense=defense)))
     found = agreement.compare(TABLE, {}, records)
     row = found["tables"][0]
     keys = {"table", "cells", "measured", "exact", "reduced", "within_1", "within_2", "within_5", "mean_abs_diff"}
     assert keys <= set(row) and row["table"] == TABLE and row["cells"] == 100
-    measured = sum(places.values())
     assert row["measured"] == row["exact"] == found["papers"][0]["measured"] == measured
     assert [row[f"within_{k}"] for k in (1, 2, 5)] == [sum(n for off, n in places.items() if off <= k) for k in (1, 2, 5)]
-    assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / measured)
+    assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / sum(places.values()))
     assert [one["difference"] for one in found["deviations"][: places[9.0]]] == pytest.approx([9.0] * places[9.0])
     assert f"{measured} of 100 printed numbers are measured" in agreement.text(found)
 
@@ -412,7 +440,9 @@ def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
     """2,928 rows: what an analysis of the papers' numbers starts from."""
     rows = list(csv.DictReader(io.StringIO(site.Shown.of(None, {}, records, tidy=True).tidy())))
     assert len(rows) == 2928 and all(row["value"] for row in rows)
-    assert list(rows[0]) == [*COLUMNS, "ours", "ours_std", "n", "state", "record"]
+    assert list(rows[0]) == [*COLUMNS, "ours", "ours_std", "n", "state", "record", "unit"]
+    assert {row["unit"] for row in rows if row["metric"] == "test_acc"} <= {"percent", "fraction"}
+    assert {row["unit"] for row in rows if row["metric"] == "hours"} == {"hours"}
     assert {row["quality"] for row in rows} == {"ok", "inferred", "suspect"}
     assert [sum(row["quality"] == q for row in rows) for q in ("ok", "inferred", "suspect")] == [2755, 84, 89]
     assert not any("apbench" in row["paper"] for row in rows)
@@ -557,17 +587,24 @@ def test_all_tables_compile_in_one_run_of_latex(everything, tmp_path):
 def test_a_table_as_csv_keeps_the_layout(everything):
     """Under each printed column ours, its deviation, n, the paper's, the difference, the verdict."""
     rows = list(csv.reader(io.StringIO(printed.csv(sheet(everything[0])))))
-    assert rows[0][1:7] == ["w/o"] * 6 and rows[1][:7] == ["attack", "ours", "std", "n", "paper", "difference", "verdict"]
+    parts = ["ours", "std", "n", "paper", "difference", "verdict", "unit"]
+    assert rows[0][1:8] == ["w/o"] * 7 and rows[1][:8] == ["attack", *parts]
     ops = next(row for row in rows if row[0] == "OPS")
-    assert ops[4] == "22.03" and float(ops[1]) == pytest.approx(22.53) and ops[6] == WITHIN
-    assert {len(row) for row in rows} == {1 + 6 * 12}
+    assert ops[4] == "22.03" and float(ops[1]) == pytest.approx(22.53) and ops[6:8] == [WITHIN, "percent"]
+    assert {len(row) for row in rows} == {1 + 7 * 12}
 
 
 def test_a_table_as_json_has_everything_about_a_place(everything):
     """For programs."""
     found = json.loads(printed.json_(sheet(everything[0])))
     one = next(v for v in found["values"] if (v["row"], v["column"]) == (["OPS"], ["JPEG"]))
-    assert one["printed"] == "77.33" and one["paper"] == 77.33 and one["n"] == 3 and one["verdict"] == WITHIN
+    assert (
+        one["unit"] == "percent"
+        and one["printed"] == "77.33"
+        and one["paper"] == 77.33
+        and one["n"] == 3
+        and one["verdict"] == WITHIN
+    )
     assert found["name"] == TABLE and found["rows"][0] == ["Clean (no poison)"]
 
 

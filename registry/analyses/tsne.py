@@ -51,7 +51,7 @@ class FeatureEmbedding(Analysis):
     Figures 5, 11 and 13 of the paper: at the penultimate layer and after residual blocks 4 and 6. The output of a block is
     embedded whole, channels and positions; the paper does not say whether it is averaged over positions. Curves and figures
     as of `tsne`; of the earlier pictures the curves `x_5` and `y_5`, after epoch 5, and over all of them `picture_epoch`,
-    `picture_acm` and `picture_extent`. The paper's epochs are not legible in our copy.
+    `picture_acm` and `picture_extent`. The paper's epochs are not legible in our source.
     """
 
     per_class: int = 0  # images of each class; 0: 100, or 50 where there are more than ten classes

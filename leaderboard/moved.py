@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.render import inert
+from leaderboard.render import FRACTION, inert
 from leaderboard.sheet import SHARES, Spot
 from leaderboard.table import POINT
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from results import Records
 
 KEY = (*POINT, "measure", "metric")
-NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records")
-CHANGES = ("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n")
+NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records", "unit")
+CHANGES = ("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n", "unit")
 MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 SHOWN = 200  # changes of a kind and a publication that the page lists
 
@@ -41,7 +41,7 @@ def numbers(site: Site, records: Records) -> list[dict[str, str]]:
             continue
         row = _row(
             value.point, "accuracy", "test_acc", value.mean, value.std, value.n, value.state, value.oracle, value.records
-        ) | {"tier": value.tier}
+        ) | {"tier": value.tier, "unit": FRACTION}
         key, again = _key(row), 1
         while _key(row) in found:
             again += 1
@@ -66,7 +66,7 @@ def _of(spot: Spot, records: Records) -> dict[str, str]:
     std = None if spot.std is None else spot.std / unit
     return _row(
         point, record.cell.measured, spot.place.metric, spot.mean / unit, std, spot.n, spot.state, spot.oracle, spot.records
-    ) | {"tier": spot.tier}
+    ) | {"tier": spot.tier, "unit": FRACTION if share else spot.unit}
 
 
 def _row(
@@ -114,6 +114,7 @@ def compared(before: Iterable[Row], after: Iterable[Row]) -> list[dict[str, str]
             was, now = old.get(key, {}), new.get(key, {})
             figures = {"before": was.get("value", ""), "before_n": was.get("n", "")}
             figures |= {"after": now.get("value", ""), "after_n": now.get("n", "")}
+            figures |= {"unit": now.get("unit", was.get("unit", ""))}
             changes.append({"change": kind, **dict(zip(KEY, key, strict=True)), **figures})
     return changes
 
@@ -188,11 +189,12 @@ def written(columns: Sequence[str], rows: Iterable[Row]) -> str:
 
 
 def read(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read such a CSV, also one of a later version with more columns. ValueError if a column is missing."""
+    """Read such a CSV, of a later version with more columns too, or of one from before `unit`. ValueError: no such column."""
     try:
         rows = list(csv.DictReader(io.StringIO(text)))
     except csv.Error as error:
         raise ValueError(str(error)) from None
-    if rows and (missing := [column for column in columns if rows[0].get(column) is None]):
+    missing = [column for column in columns if rows and rows[0].get(column) is None and column != "unit"]
+    if missing:
         raise ValueError(f"no column {missing[0]}")
-    return [{column: row[column] or "" for column in columns} for row in rows]
+    return [{column: row.get(column) or "" for column in columns} for row in rows]

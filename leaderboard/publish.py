@@ -24,7 +24,7 @@ from leaderboard import moved, printed
 from leaderboard.moved import CHANGES, NUMBERS, History
 from leaderboard.pages import TITLE, Site
 from leaderboard.places import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
-from leaderboard.render import inert
+from leaderboard.render import FRACTION, inert
 from leaderboard.sheet import TIDY, tidy
 from leaderboard.site import Shown
 from leaderboard.table import UNREADABLE
@@ -51,7 +51,7 @@ RECORDS += (
     "norm",
     "spent",
 )
-RECORDS += ("allowed", "dataset_fingerprint", "tree", "commit", "finished", "tier", "by")
+RECORDS += ("allowed", "dataset_fingerprint", "tree", "commit", "finished", "tier", "by", "unit")
 
 log = logging.getLogger(__name__)
 
@@ -369,6 +369,7 @@ def _line(record: Record, records: Records) -> dict[str, Any]:
         "finished": record.finished,
         "tier": origin.tier if origin else "",
         "by": inert(origin.who) if origin else "",
+        "unit": FRACTION if metrics and metrics.test_acc is not None else "",
     }
 
 
@@ -446,6 +447,10 @@ _COLUMNS = {
     "tree": ("string", "sha256 over the files of the program"),
     "commit": ("string", "of the program, or the one that has its code; empty where it was installed"),
     "finished": ("string", "UTC, ISO 8601"),
+    "unit": (
+        "string",
+        "of value, before and after, ours, test_acc: fraction, percent, points, hours, ...; empty where a figure has none",
+    ),
     "ours": ("number", "our mean over seeds, in the unit of value"),
     "ours_std": ("number", "our standard deviation over seeds"),
 }

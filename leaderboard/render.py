@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+FRACTION = "fraction"  # the unit of accuracies in files; pages print percent
 SHORT = {"missing": "not run yet", "failed": "failed", "not-applicable": "not applicable", "stale": "stale", "partial": ""}
 
 
@@ -31,7 +32,7 @@ def latex(board: Board) -> str:
 
 
 def frame(board: Board) -> pd.DataFrame:
-    """Return one row per place of the board: its axes, then what was measured. Accuracies and drops are fractions."""
+    """Return one row per place of the board: its axes, then what was measured. `unit` is that of accuracies and drops."""
     import pandas as pd
 
     rows = [
@@ -44,6 +45,7 @@ def frame(board: Board) -> pd.DataFrame:
             "test_acc_best": value.best,
             "drop": value.drop,
             "oracle": inert(value.oracle),
+            "unit": FRACTION,
             "tier": value.tier,
             "seconds": value.seconds,
             "records": ";".join(value.records),
@@ -72,6 +74,7 @@ def json_(board: Board) -> str:
         for (row, column), value in zip(places(board), _in_order(board), strict=True)
     ]
     content = {key: getattr(board, key) for key in keys} | {
+        "unit": FRACTION,  # of accuracies, drops and standings
         "values": values,
         "standings": [
             {"row": row, "best_defense": standing.worst, **asdict(standing)} for row, standing in board.standings.items()

@@ -227,8 +227,8 @@ def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, A
     found: dict[str, Any] = {
         "seed": run.cell.seed,
         "id": run.id,
-        "acc": round(record.metrics.test_acc, 4),
-        "best": round(record.metrics.test_acc_best, 4),
+        "acc": record.metrics.test_acc,
+        "best": record.metrics.test_acc_best,
         "curve": [round(1000 * y) for y in thinned(record.metrics.curve.test_acc)],
         "seconds": seconds(record),
         "memory": f"{record.peak_memory / 2**20:,.0f} MiB" if record.peak_memory else "",

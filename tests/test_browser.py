@@ -19,6 +19,7 @@ from leaderboard.sheet import sheets
 from leaderboard.table import others
 from registry import lacking, resolve
 from results import Records, read_grid
+from results.record import Curve, Metrics
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")
@@ -256,19 +257,88 @@ def test_export_has_what_is_in_view(browser):
     browser.open("quick.html#q=o&sort=none:down&hide=rank,mean,worst,grayscale")
     rows, heads = browser.rows(), browser.heads()
     table = list(csv.reader(io.StringIO(browser.exported("CSV"))))
-    assert [line[0] for line in table] == ["attack", *rows] and table[0][1:] == [t for h in heads[1:] for t in (h, f"{h} std")]
+    named = [text for head in heads[1:] for text in (head, f"{head} std")]
+    assert [line[0] for line in table] == ["attack", *rows] and table[0][1:] == [*named, "unit"]
+    assert {line[-1] for line in table[1:]} == {"fraction"}
     place = next(line for line in table if line[0].startswith("ops"))
-    assert float(place[1]) == pytest.approx(0.21) and float(place[2]) == pytest.approx(0.0141)
+    assert float(place[1]) == pytest.approx(0.21) and float(place[2]) == pytest.approx(0.02 / 2**0.5)
     found = json.loads(browser.exported("JSON"))
     one = next(f for f in found if f["row"] == "ops" and f["column"] == "none")
-    assert one["value"] == 0.21 and set(one["records"]) == {cells()["ops", "none", seed].id for seed in (0, 1)}
+    assert (
+        one["value"] == pytest.approx(0.21)
+        and one["unit"] == "fraction"
+        and set(one["records"]) == {cells()["ops", "none", seed].id for seed in (0, 1)}
+    )
     assert len(found) == len(rows) * (len(heads) - 1)
     markdown = browser.exported("Markdown").splitlines()
-    assert markdown[0].count("|") == len(heads) + 1 and len(markdown) == len(rows) + 2 and "21.0 ± 1.4" in markdown[4]
+    assert markdown[0].count("|") == len(heads) + 1 and "21.0 ± 1.4" in markdown[4]
+    assert len(markdown) == len(rows) + 4 and markdown[-1].startswith("Test accuracy in %")
     latex = browser.exported("LaTeX")
     assert "\\toprule" in latex and "21.0 $\\pm$ 1.4" in latex and latex.count("\\\\") == len(rows) + 1
     bibtex = browser.exported("BibTeX")
     assert bibtex.count("@") >= 1 and "Shortcut" in bibtex and "Image Shortcut Squeezing" in bibtex
+
+
+def test_an_exported_number_is_that_of_the_page_to_the_last_digit(driver, tmp_path, tmp_path_factory):
+    """Nothing is rounded twice, and a tie goes the same way in the export, in the drawer and on the page."""
+    records = Records(tmp_path_factory.mktemp("records"))
+    seeds = {0: 0.42552, 1: 0.42552, 2: 0.4225}  # 42.552 by way of 0.4255 would be 42.5; 42.25 is 42.2 to the even digit
+    table = TABLE.replaced(seed=[0], attack=["none", "ops"])
+    for (attack, defense, _), cell in cells(table).items():
+        accuracy = {"grayscale": seeds[0], "bdr": seeds[2]}.get(defense, 0.9 if attack == "none" else 0.1)
+        records.write(record(cell, accuracy, metrics=Metrics(test_acc=accuracy, test_acc_best=accuracy, curve=Curve())))
+    render.write([], tmp_path / "site", (), more=pages.Site([made(records, table)]).files())
+    window = Browser(driver, tmp_path / "site").open("quick.html")
+    shown = window.texts("#board tbody tr:nth-child(2) td a")
+    assert shown == ["10.0", "42.6", "42.2"]
+    for form in ("Markdown", "LaTeX"):
+        assert all(text in window.exported(form) for text in shown), form
+    assert "0.42552" in window.exported("CSV")
+    window.run("document.querySelectorAll('#board tbody tr:nth-child(2) td a')[2].click()")
+    assert "42.2\t42.2" in window.texts("#drawer")[0] and "42.3" not in window.texts("#drawer")[0]
+    driver.get_log("browser")
+    driver.get_log("performance")
+
+
+def test_a_view_says_which_hidden_columns_its_ranks_still_count(browser):
+    """A rank and a mean are over all columns; somebody who sees and exports three of them must know."""
+    browser.open("quick.html#hide=grayscale")
+    assert browser.texts("#count") == ["rank, mean, worst case: 1 hidden column counted"]
+    heads = next(csv.reader(io.StringIO(browser.exported("CSV"))))
+    assert "mean (1 hidden column counted)" in heads and "none" in heads
+    assert "rank (1 hidden column counted)" in browser.exported("Markdown")
+    browser.open("quick.html#hide=rank,mean,worst,grayscale")
+    assert browser.texts("#count") == [""] and "counted" not in browser.exported("CSV")
+
+
+def test_italics_are_for_what_papers_print(browser):
+    """A number of ours that is half measured or stale has a dashed edge, in no table italics."""
+    browser.open("quick.html")
+    look = """
+        const cell = document.querySelector('#board tbody td:last-child');
+        cell.className = arguments[0];
+        const style = getComputedStyle(cell);
+        return [style.fontStyle, style.borderLeftStyle]
+    """
+    assert [browser.run(look, kind) for kind in ("partial", "stale")] == [["normal", "dashed"]] * 2
+
+
+def test_in_print_the_table_begins_on_the_first_page(browser):
+    """A4 across has 703 pixels between its margins."""
+    browser.open("index.html", width=1032)
+    browser.cdp("Emulation.setEmulatedMedia", media="print")
+    third = browser.run("return document.querySelectorAll('#board tbody tr')[2].getBoundingClientRect().bottom")
+    listed = browser.run("return document.querySelector('.whole').checkVisibility()")
+    browser.cdp("Emulation.setEmulatedMedia", media="")
+    assert third < 703 and not listed
+
+
+def test_a_second_link_skips_to_the_table(browser):
+    """From the top of a page to its first number are else seventy presses of Tab."""
+    for page in ("quick.html", "d-vae.table-2.html"):
+        browser.open(page)
+        browser.run("document.querySelectorAll('.skip')[1].click()")
+        assert browser.run("return document.activeElement.id") == "table", page
 
 
 def test_the_best_epoch_is_another_view_in_no_ranking_and_can_be_left(browser):
@@ -423,11 +493,11 @@ def test_numbers_that_others_report_can_be_left_out_and_their_names_run_nothing(
     driver.get_log("browser")
     window = Browser(driver, tmp_path / "site").open("quick.html")
     assert len(window.texts("#board td.reported .why")) == 3 and "self-reported" in window.texts("#board td.reported")[0]
-    assert "| 21.0 ± 1.4 (self-reported) |" in window.exported("Markdown") and "0.2100,0.0141,self-reported" in csv_of(window)
+    assert "| 21.0 ± 1.4 (self-reported) |" in window.exported("Markdown") and "0.21,0.014142135623730" in csv_of(window)
     window.click("#others")
     assert "own=1" in window.view() and window.texts("#board td.reported a")[0] == ""
     alone = window.exported("Markdown")
-    assert "21.0" not in alone and "61.0" in alone and "0.2100" not in csv_of(window)
+    assert "21.0" not in alone and "61.0" in alone and "0.21," not in csv_of(window)
     window.click("#others")
     assert "own" not in window.view() and "21.0" in window.exported("Markdown")
     window.run("document.querySelector('#board td.reported a').click()")

@@ -845,7 +845,7 @@ def test_csv_comes_back_with_numbers(full):
     assert table["test_acc"].dtype == "float64" and table["drop"].dtype == "float64" and len(table) == 9
     assert whole.loc[("ops", "grayscale"), "test_acc"] == b.values["ops", "grayscale"].mean
     assert whole.loc[("ops", "none"), "state"] == "missing" and pd.isna(whole.loc[("ops", "none"), "test_acc"])
-    assert table["n"].tolist() == [2, 2, 2, 0, 2, 2, 2, 2, 2]
+    assert table["n"].tolist() == [2, 2, 2, 0, 2, 2, 2, 2, 2] and set(table["unit"]) == {"fraction"}
 
 
 def test_json_has_its_keys_and_the_exact_numbers(full):
@@ -855,7 +855,7 @@ def test_json_has_its_keys_and_the_exact_numbers(full):
     assert keys | {"values", "standings"} <= set(content)
     value = next(v for v in content["values"] if (v["row"], v["column"]) == ("ops", "grayscale"))
     assert {"state", "reason", "mean", "std", "n", "best", "drop", "accuracies", "seconds", "records"} <= set(value)
-    assert value["accuracies"] == pytest.approx([0.21, 0.23]) and value["n"] == 2
+    assert value["accuracies"] == pytest.approx([0.21, 0.23]) and value["n"] == 2 and content["unit"] == "fraction"
 
 
 def test_the_terminal_shows_the_table(full):

@@ -170,6 +170,7 @@ def test_a_publication_holds_the_site_and_the_data_behind_it_and_its_checksums_h
         assert files[f"data/records/{one.id}.json"] == records_of(space).path(one.id).read_bytes()
     numbers = {(row["attack"], row["defense"]): row for row in table(files["data/numbers.csv"])}
     assert float(numbers["ops", "grayscale"]["value"]) == pytest.approx(0.22)
+    assert {row["unit"] for row in table(files["data/numbers.csv"])} == {"fraction"}
     assert numbers["ops", "bdr"]["n"] == "1" and numbers["ops", "bdr"]["state"] == "partial"
     assert len(table(files["data/records.csv"])) == 17
     assert len(table(files["data/papers.csv"])) > 3000
@@ -355,6 +356,16 @@ def test_a_publication_elsewhere_can_be_the_one_before(workspace):
     assert "Publication 2" in Path("fresh/changes.html").read_text()
     with pytest.raises(FileError, match="holds no publication"):
         go("other", workspace, since=workspace)
+
+
+def test_a_publication_from_before_units_is_read(workspace):
+    """A column that came later must not make what is published look damaged; any other that is missing does."""
+    text = moved.written(moved.NUMBERS, [dict.fromkeys(moved.NUMBERS, "1")])
+    old = "\n".join(line.rpartition(",")[0] for line in text.splitlines())
+    (row,) = moved.read(old, moved.NUMBERS)
+    assert row["unit"] == "" and row["value"] == "1"
+    with pytest.raises(ValueError, match="no column records"):
+        moved.read("\n".join(line.rpartition(",")[0] for line in old.splitlines()), moved.NUMBERS)
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=5)

@@ -112,7 +112,7 @@
       const { mean, std } = spread(runs.map((run) => run.best));
       const heat = `h${Math.min(10, Math.round((10 * mean) / table.dataset.top))}`;
       const text = percent(mean) + (std === null ? "" : ` ± ${percent(std)}`);
-      put(cell, link, best ? { v: mean.toFixed(4), s: std === null ? undefined : std.toFixed(4), text, heat } : last.get(cell));
+      put(cell, link, best ? { v: mean, s: std === null ? undefined : std, text, heat } : last.get(cell));
     }
     table.classList.toggle("best-epoch", best);
     find("#oracle").hidden = !best;
@@ -131,6 +131,13 @@
     }
     table.classList.toggle("own", own);
     if (find("#others")) find("#others").checked = !own;
+  };
+
+  // ranks, means and worst cases are of all columns, also of those that are not shown
+  const counting = () => {
+    const sums = heads.some((head) => !head.hidden && head.matches(".sum"));
+    const count = heads.filter((head) => head.hidden && !head.matches(".sum")).length;
+    return sums && count ? `${count} hidden column${count > 1 ? "s" : ""} counted` : "";
   };
 
   let sorted = null;
@@ -167,7 +174,9 @@
       }
     }
     const left = rows.filter((row) => !row.hidden).length;
-    find("#count").textContent = left === rows.length ? "" : `${left} of ${rows.length} rows`;
+    const few = left === rows.length ? "" : `${left} of ${rows.length} rows`;
+    const unseen = counting() && `rank, mean, worst case: ${counting()}`;
+    find("#count").textContent = [few, unseen].filter(Boolean).join("; ");
     const cell = view.get("cell");
     const link = linkTo(cell);
     if (link) open(link);
@@ -203,7 +212,10 @@
     return drawn.length ? svg : "";
   };
 
-  const percent = (share) => (100 * share).toFixed(1);
+  const percent = (share) => { // as the pages round: a tie goes to the even digit
+    const points = 100 * share;
+    return (points % 1 === 0.25 ? Math.floor(points) + 0.2 : points).toFixed(1);
+  };
   const command = (run) => {
     const text = `bench run --cell ${run.id}`;
     const button = make("button", { type: "button" }, "Copy");
@@ -267,14 +279,16 @@
 
   const inView = () => {
     const columns = heads.map((head, place) => ({ head, place })).filter(({ head }) => !head.hidden);
-    const texts = (cell) => {
+    const texts = (cell) => { // what the page says, never rounded anew
       if (cell.dataset.label !== undefined) return cell.dataset.label;
-      if (cell.classList.contains("rank")) return cell.dataset.v || "–";
       if (cell.dataset.v === undefined) return "–";
-      return percent(cell.dataset.v) + (cell.dataset.s ? ` ± ${percent(cell.dataset.s)}` : "") + (cell.dataset.tier ? ` (${cell.dataset.tier})` : "");
+      const shown = (find("a", cell) || cell).firstChild.textContent.trim();
+      return shown + (cell.dataset.tier ? ` (${cell.dataset.tier})` : "");
     };
     const lines = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => columns.map(({ place }) => row.cells[place]));
-    const named = ({ head, place }) => head.dataset.label + (oracle && place ? ", best epoch" : "");
+    const unseen = counting();
+    const named = ({ head, place }) => head.dataset.label + (oracle && place ? ", best epoch" : "")
+      + (unseen && head.matches(".sum") ? ` (${unseen})` : "");
     return { labels: columns.map(named), names: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
   };
   const escapes = {
@@ -284,24 +298,30 @@
       "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", "±": "$\\pm$", "–": "--",
       "×": "$\\times$", "[": "{[}", "]": "{]}", "*": "{*}", '"': "\\textquotedbl{}" })[one] || `\\${one}`),
   };
+  const caption = () => find("caption", table).textContent.trim().replace(/\s+/g, " ");
+  const FITTING = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"; // no wider than the page
   const exports = {
     CSV: ({ labels, lines }) => {
       const others = find("td[data-tier]", table) !== null; // then whose a number is stands beside it
-      const head = labels.flatMap((label, place) => (place ? [label, `${label} std`, ...(others ? [`${label} tier`] : [])] : [label]));
+      const columns = labels.flatMap((label, place) => (place ? [label, `${label} std`, ...(others ? [`${label} tier`] : [])] : [label]));
+      const head = [...columns, "unit"];
       const said = ({ dataset }) => [dataset.v || "", dataset.s || "", ...(others ? [(dataset.v && dataset.tier) || ""] : [])];
-      const body = lines.map((line) => line.flatMap((cell, place) => (place ? said(cell) : [cell.dataset.label])));
+      const body = lines.map((line) => [...line.flatMap((cell, place) => (place ? said(cell) : [cell.dataset.label])), "fraction"]);
       return [head, ...body].map((line) => line.map(escapes.CSV).join(",")).join("\n") + "\n";
     },
     JSON: ({ labels, lines }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
       row: line[0].dataset.label, column: labels[place + 1], value: number(cell),
       std: cell.dataset.s === undefined ? null : Number(cell.dataset.s), tier: cell.dataset.tier || "",
+      unit: cell.matches(".rank") ? "rank" : "fraction",
       records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
     }))), null, 1) + "\n",
     Markdown: ({ labels, texts }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
-      .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escapes.Markdown(text))).join(" | ")} |`).join("\n") + "\n",
-    LaTeX: ({ labels, texts }) => ["% needs \\usepackage{booktabs}", `\\begin{tabular}{l${"r".repeat(labels.length - 1)}}`, "\\toprule",
+      .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escapes.Markdown(text))).join(" | ")} |`).join("\n")
+      + `\n\n${escapes.Markdown(caption())}\n`,
+    LaTeX: ({ labels, texts }) => [`% ${caption()}`, "% needs \\usepackage{booktabs,graphicx}", FITTING,
+      `\\begin{tabular}{l${"r".repeat(labels.length - 1)}}`, "\\toprule",
       ...[labels, ...texts].map((line, place) => `${line.map(escapes.LaTeX).join(" & ")} \\\\${place ? "" : "\n\\midrule"}`),
-      "\\bottomrule", "\\end{tabular}"].join("\n") + "\n",
+      "\\bottomrule", "\\end{tabular}}"].join("\n") + "\n",
     BibTeX: ({ names, lines }) => {
       const known = JSON.parse(find("#bib").textContent);
       const seen = [...names, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);

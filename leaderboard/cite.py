@@ -1,13 +1,26 @@
-"""BibTeX of the methods that are in view."""
+"""BibTeX: of the methods that are in view, and of this leaderboard."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from leaderboard.language import escape_latex
 from registry import Paper
+
+PROCEEDINGS = {  # the first word of a venue -> `booktitle`
+    "AAAI": "AAAI Conference on Artificial Intelligence",
+    "ACM": "ACM International Conference on Multimedia",
+    "CVPR": "IEEE/CVF Conference on Computer Vision and Pattern Recognition",
+    "ICCV": "IEEE/CVF International Conference on Computer Vision",
+    "ICLR": "International Conference on Learning Representations",
+    "ICML": "International Conference on Machine Learning",
+    "KDD": "ACM SIGKDD Conference on Knowledge Discovery and Data Mining",
+    "NeurIPS": "Advances in Neural Information Processing Systems",
+    "SaTML": "IEEE Conference on Secure and Trustworthy Machine Learning",
+}
+JOURNALS = {"TMLR": "Transactions on Machine Learning Research"}
 
 
 def key(paper: Paper) -> str:
@@ -28,9 +41,35 @@ def bibtex(paper: Paper) -> str:
         return paper.bibtex.strip() + "\n"
     names = " and ".join(name.strip() for name in paper.authors.split(",") if name.strip())
     fields = {"title": f"{{{escape_latex(paper.title)}}}", "author": escape_latex(names), "year": str(paper.year or "")}
-    fields |= {"howpublished": escape_latex(paper.venue), "url": re.sub(r"[^!-~]|[{}\\%]", "", paper.url)}
-    lines = [f"  {name} = {{{text}}}," for name, text in fields.items() if text]
-    return "\n".join([f"@misc{{{key(paper)},", *lines, "}"]) + "\n"
+    kind, published = _published(paper.venue)
+    fields |= published | {"url": re.sub(r"[^!-~]|[{}\\%]", "", paper.url)}
+    return _entry(kind, key(paper), fields)
+
+
+def leaderboard(date: str) -> str:
+    """Return an entry for this leaderboard; `date` is the day of its latest record, ISO 8601, or empty."""
+    fields = {
+        "title": "{Unlearnable Bench: availability poisons against the defenses that learn from them anyway}",
+        "author": "{The Unlearnable Bench authors}",
+        "year": date[:4],
+        "note": f"Leaderboard, latest record of {date}" if date else "Leaderboard",
+    }
+    return _entry("misc", f"unlearnablebench{date[:4]}", fields)
+
+
+def _published(venue: str) -> tuple[str, dict[str, str]]:
+    """The type of an entry, and the field that says where the paper appeared."""
+    name = venue.partition(" ")[0]
+    if name in PROCEEDINGS:
+        return "inproceedings", {"booktitle": PROCEEDINGS[name]}
+    if name in JOURNALS:
+        return "article", {"journal": JOURNALS[name]}
+    return "misc", {"howpublished": escape_latex(venue)}
+
+
+def _entry(kind: str, name: str, fields: Mapping[str, str]) -> str:
+    lines = [f"  {field} = {{{text}}}," for field, text in fields.items() if text]
+    return "\n".join([f"@{kind}{{{name},", *lines, "}"]) + "\n"
 
 
 def bibliography(papers: Iterable[Paper]) -> str:

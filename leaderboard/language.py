@@ -94,6 +94,27 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in re.sub(r"\s+", " ", text) if character.isprintable())
 
 
+def parenthesized(text: str) -> list[str]:
+    """Cut a text at its outermost parentheses; what stands in them keeps its own.
+
+    >>> parenthesized("em(dataset=jpeg(quality=75))+transfer")
+    ['em', '(dataset=jpeg(quality=75))', '+transfer']
+    """
+    pieces, start, depth = [], 0, 0
+    for place, character in enumerate(text):
+        if character == "(":
+            depth += 1
+            if depth == 1:
+                pieces.append(text[start:place])
+                start = place
+        if character == ")" and depth:
+            depth -= 1
+            if depth == 0:
+                pieces.append(text[start : place + 1])
+                start = place + 1
+    return [*pieces, text[start:]]
+
+
 @cache
 def environment(language: str) -> Environment:
     """The templates of one language. An undefined name is an error; every value printed is escaped, unless it is Markup."""
@@ -127,7 +148,8 @@ def environment(language: str) -> Environment:
     @lru_cache(4096)
     def item(text: str) -> Markup:
         """Print an item with its parameters small, and let it break behind commas."""
-        small = re.sub(r"(\([^()]*\))", r"<wbr><span class=args>\1</span>", str(escape(text)))
+        groups = parenthesized(str(escape(text)))
+        small = "".join(f"<wbr><span class=args>{one}</span>" if one.startswith("(") else one for one in groups)
         return Markup(re.sub(r"(,(?!\d)|[+@]|/(?!span>))", r"\1<wbr>", small))  # noqa: S704  (escaped first)
 
     options: dict[str, Any] = {"autoescape": True}

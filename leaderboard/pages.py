@@ -6,13 +6,14 @@ The same boards give the same bytes: no page carries the time at which it was ma
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures, overview, prediction, printed, render, views
+from leaderboard import cite, figures, overview, prediction, printed, render, views
 from leaderboard.cite import bibliography
 from leaderboard.language import environment, presentable
 from leaderboard.pdf import pdf
@@ -78,13 +79,13 @@ class Site:
                 texts[f"{board.slug}{board.other}.html"] = self.board(board.transposed(), of=board)
             texts |= {f"{board.slug}.{render.ENDINGS[form]}": render.FORMATS[form](board) for form in FILES}
             texts |= printable(self._figures(board))
-            texts[f"{board.slug}.bib"] = bibliography(views.papers(board))
+            texts[f"{board.slug}.bib"] = f"{self.citation}\n{bibliography(views.papers(board))}"
         for name, group in self._homes.items():
             view = views.sources(group) | {"home_of": file_of("attack", group[0].attack)}
             texts[name] = self._page("sources.html", "attacks", f"Where the numbers of {view['attack']} come from", **view)
         texts["papers.html"] = printed.index(self.sheets, self._frame("papers"))
         for sheet in self.sheets:
-            texts |= printed.site(sheet, self._frame("papers"), self.links)
+            texts |= printed.site(sheet, self._frame("papers" if sheet.source else "index"), self.links)
         for kind in KINDS:
             rows = [views.row(entry, idea(entry), self._cells(kind, entry.name)) for entry in self.entries[kind]]
             context = {"kind": kind, "rows": rows, "beside": kind == "attack" and bool(self.planes or self._noises)}
@@ -129,6 +130,13 @@ class Site:
     @property
     def _predicted(self) -> dict[str, Any]:
         return self.prediction.view({sheet.name: f"{sheet.slug}.html" for sheet in self.sheets})
+
+    @cached_property
+    def citation(self) -> str:
+        """BibTeX of this leaderboard, dated by its latest record."""
+        ours = (record for cell in self.cells if not cell.value.reported for record in cell.value.used)
+        days = (record.finished[:10] for record in ours)
+        return cite.leaderboard(max(filter(re.compile(r"\d{4}-\d\d-\d\d").fullmatch, days), default=""))
 
     @cached_property
     def _noises(self) -> dict[str, Mapping[str, Any]]:
@@ -196,7 +204,8 @@ class Site:
     # pages
 
     def _frame(self, here: str) -> dict[str, Any]:
-        return {"navigation": NAVIGATION, "here": here, "home": False, "published": self.history is not None}
+        frame = {"navigation": NAVIGATION, "here": here, "home": False, "published": self.history is not None}
+        return frame | {"citation": self.citation}
 
     def _page(self, template: str, here: str = "", title: str = "", **context: Any) -> str:
         frame = self._frame(here) | {"title": title or NAVIGATION.get(here, TITLE), "scripted": template in SCRIPTED}
@@ -218,7 +227,7 @@ class Site:
             for ending in ("svg", "pdf")
             if name in self._figures(base)
         ]
-        switch = views.switch(self.boards, base, board.subject)
+        switch = views.switch([one for one in self.boards if one.measured or one is base], base, board.subject)
         context = {
             "home": home,
             "whole": overview.whole(self.boards, self.sheets) if home else None,
@@ -227,8 +236,8 @@ class Site:
             "sides": views.sides(base, board.subject, home),
             "switch": switch,
             "switched": {one["name"] for one in switch},
-            "boards": self.boards,
-            "bib": views.bib(board),
+            "boards": [one for one in self.boards if one.measured],
+            "bib": views.bib(board, self.citation),
             "pareto": views.pareto(base),
             "predicts": prediction.HEADING if base.slug == prediction.GRID else "",
             "files": files,

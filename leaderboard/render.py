@@ -27,7 +27,7 @@ def markdown(board: Board) -> str:
 
 
 def latex(board: Board) -> str:
-    """Return a table environment; it needs the package booktabs."""
+    """Return a table environment no wider than the page; it needs the packages booktabs and graphicx."""
     return environment("tex").get_template("board.tex").render(_view(board))
 
 
@@ -227,7 +227,10 @@ def distinct(boards: Sequence[Board], taken: Sequence[str] = ("index",)) -> list
 
 
 def _view(board: Board) -> dict[str, Any]:
+    labels = brief([*board.rows, *board.columns])
     return {
+        "short": labels,
+        "shortened": {short: label for label, short in labels.items() if short != label},
         "board": board,
         "spread": spread(board),
         "lines": [{"label": row, "cells": [_cell(board, row, column) for column in board.columns]} for row in board.rows],

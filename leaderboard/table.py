@@ -228,6 +228,11 @@ class Board:
         return {"cells": count.total()} | {state: count[state] for state in states}
 
     @cached_property
+    def measured(self) -> bool:
+        """Whether it has any number."""
+        return any(value.mean is not None for value in self.values.values())
+
+    @cached_property
     def seeds(self) -> int:
         """The usual number of records behind a number, 0 for an empty board."""
         count = Counter(value.n for value in self.values.values() if value.n)

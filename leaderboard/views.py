@@ -192,9 +192,9 @@ def data(shown: Board) -> Markup:
     return _json({"shared": [dict(text) for text in texts], "cells": cells})
 
 
-def bib(shown: Board) -> Markup:
-    """BibTeX by the labels of rows and columns, for the export of what is in view."""
-    found: dict[str, list[str]] = {}
+def bib(shown: Board, citation: str) -> Markup:
+    """BibTeX by the labels of rows and columns, for the export of what is in view; under '' that of the leaderboard."""
+    found = {"": [citation]}
     for axis, several in shown.settings.items():
         side = [
             label

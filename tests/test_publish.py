@@ -200,6 +200,7 @@ def test_pages_of_a_publication_link_to_its_files_and_keep_their_policy(whole):
     read = {name: Tags(text.decode()) for name, text in files.items() if name.endswith(".html")}
     assert len(read) > 100
     for name, tags in read.items():
+        assert {"data/numbers.csv", "CITATION.cff"} <= {link for _, link in tags.links}, name
         assert b'http-equiv="Content-Security-Policy" content="default-src \'none\'; ' in files[name], name
         for _, link in tags.links:
             file, _, anchor = link.partition("#")

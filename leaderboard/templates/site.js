@@ -324,7 +324,7 @@
       "\\bottomrule", "\\end{tabular}}"].join("\n") + "\n",
     BibTeX: ({ names, lines }) => {
       const known = JSON.parse(find("#bib").textContent);
-      const seen = [...names, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);
+      const seen = ["", ...names, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);
       return [...new Set(seen)].sort().join("\n");
     },
   };

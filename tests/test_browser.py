@@ -143,7 +143,8 @@ def site(tmp_path_factory):
     }
     samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
     plane = Plane("Noise", "Two images", ["cat", "dog"], [Panel("ops", [(0.0, 0.0), (1.0, 1.0)], [0, 1], "CSD 0.50")], "one")
-    tables = sheets(read_grid("d-vae/table-2"), records, resolve, lacking)
+    names = ("d-vae/table-2", "learn-from-unlearnable/table-2")
+    tables = [one for name in names for one in sheets(read_grid(name), records, resolve, lacking)]
     boards = [b, *others(records, b.shown)]
     files = pages.Site(boards, tables, samples=samples, changelog="# Changelog\n", planes=[plane]).files()
     render.write([], folder, (), more=files)
@@ -389,6 +390,7 @@ KINDS = (  # a page of each kind, what opens on a board included
     "agreement.html",
     "prediction.html",
     "d-vae.table-2.html",
+    "learn-from-unlearnable.table-2.html",
     "attacks.html",
     "attack.ops.html",
     "defense.grayscale.html",
@@ -421,6 +423,9 @@ def test_without_javascript_everything_can_be_read_and_no_dead_control_is_seen(b
     assert not {role for role, _ in names} & {"button", "searchbox", "checkbox", "dialog"}
 
 
+ALSO = {"landmark-unique", "empty-heading"}  # moderate and minor to axe, and in the way of who hears a page
+
+
 @pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 360)], ids=["light", "dark-phone"])
 def test_axe_finds_nothing_serious(browser, dark, width):
     """Contrast, names, roles, headings, focus: what a screen reader and a keyboard need, on every kind of page."""
@@ -431,10 +436,18 @@ def test_axe_finds_nothing_serious(browser, dark, width):
         browser.open(page, dark=dark, width=width)
         browser.run(source)
         answer = browser.driver.execute_async_script(
+            "for (const one of document.querySelectorAll('details')) one.open = true;"
             "axe.run({resultTypes: ['violations'], preload: false}).then(arguments[0])"
         )
-        serious = [one for one in answer["violations"] if one["impact"] in ("serious", "critical")]
+        serious = [one for one in answer["violations"] if one["impact"] in ("serious", "critical") or one["id"] in ALSO]
         assert [(page, one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in serious] == []
+
+
+def test_the_numbers_of_footnotes_are_wide_enough_for_a_finger(browser):
+    """24 pixels each way; the axe that is tested with does not know this rule yet."""
+    browser.open("learn-from-unlearnable.table-2.html", width=360)
+    sizes = browser.run("return [...document.querySelectorAll('sup a')].map((a) => a.getBoundingClientRect())")
+    assert sizes and all(one["width"] >= 24 and one["height"] >= 24 for one in sizes)
 
 
 def test_the_switch_leads_to_the_other_setting_and_back(browser):

@@ -38,6 +38,7 @@ def generated(text: str) -> str:
         "fast/board": quick.first_rows,
         "reproduction/papers": papers.papers,
         "reproduction/claims": papers.claims,
+        "reproduction/values": papers.values,
         "reproduction/methods": lambda: reproduction.methods(records),
         "reliability": reliability,
     }

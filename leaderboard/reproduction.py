@@ -127,6 +127,18 @@ class Reproduction:
             return "unknown"
         return f"{found:,.0f}" if found >= 10 else f"{found:.1f}"
 
+    def values(self) -> str:
+        """Return how many values the tables print, and with how many of them runs are compared: the same for all documents."""
+        boards = [sheet for sheet in self.sheets if source(sheet.table.paper).leaderboard]
+        papers = [sheet for sheet in self.sheets if not source(sheet.table.paper).leaderboard]
+        names = {sheet.table.paper for sheet in papers}
+        total, compared = _printed(self.sheets), counts(self.sheets)["cells"]
+        return (
+            f"{len(papers)} tables of {len(names)} papers print {_printed(papers):,} values, {len(boards)} tables of the "
+            f"APBench leaderboard {_printed(boards):,}: {total:,} in all. Runs are compared with {compared:,} of them; "
+            f"the other {total - compared:,} are means and changes that tables compute from their own numbers.\n"
+        )
+
     def claims(self) -> str:
         """Return the Markdown table of what papers claim with a number."""
         heads = ("claim", "where", "in our numbers", "in the paper's own table", "numbers measured")
@@ -136,7 +148,7 @@ class Reproduction:
             ours += _told(one.against)
             printed = one.printed + _told(one.printed_against)
             where = f"{source(one.claim.paper).short}, {one.claim.place}"
-            cells = (one.claim.text, where, ours, one.printed, f"{one.measured} of {one.over}")
+            cells = (one.claim.text, where, ours, printed, f"{one.measured} of {one.over}")
             lines.append(_line(map(escape_markdown, cells)))
         return "\n".join(lines) + "\n"
 

@@ -306,15 +306,25 @@ class Records:
         return _read_json(path, Failure)
 
     def write(self, record: Record, replace: bool = False) -> bool:
-        """Write a record by rename and remove its failure. False if there was one already and `replace` is not set."""
-        path = self.path(record.id)
-        if path.exists() and not replace:
+        """Write a record and remove its failure. False, with nothing changed, if there is one and `replace` is not set."""
+        content = _text_of(record.model_dump(mode="json")).encode()
+        if not replace:
+            return self.add(record.id, content)
+        self.put(record.id, content)
+        return True
+
+    def add(self, cell_id: str, content: bytes) -> bool:
+        """Write the bytes of a record, seal them, and remove its failure. False, with nothing changed, if there is one."""
+        try:
+            create_file(self.path(cell_id), content)
+        except FileExistsError:
             return False
-        self.put(record.id, _text_of(record.model_dump(mode="json")).encode())
+        self.seal(cell_id, content)
+        self.failure_path(cell_id).unlink(missing_ok=True)
         return True
 
     def put(self, cell_id: str, content: bytes) -> None:
-        """Write the bytes of a record by rename, seal them, and remove its failure."""
+        """Write the bytes of a record over the one that is there, if any; seal them, and remove its failure."""
         self.seal(cell_id, content)
         write_file(self.path(cell_id), content)
         self.failure_path(cell_id).unlink(missing_ok=True)

@@ -1,9 +1,11 @@
 """Cells, records and tables: ids that hash what matters, files that are whole or refused, grids that say what they run."""
 
+import errno
 import json
 import math
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,55 @@ def test_a_record_is_written_once(records):
     assert records.write(first) and not records.write(second)
     assert records.read(first.id) == first
     assert records.write(second, replace=True) and records.read(first.id) == second
+
+
+def refused(*_):
+    """A hard link as a file system without hard links answers."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def created(path, content) -> bool:
+    try:
+        create_file(path, content)
+    except FileExistsError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_of_many_who_create_one_file_one_succeeds(tmp_path, monkeypatch, links):
+    """Two records of a cell must not both be told that they are the one."""
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: created(tmp_path / "x", str(number)), range(40)))
+    assert sorted(answers) == [False] * 39 + [True]
+    assert (tmp_path / "x").read_text() == str(answers.index(True))
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_is_created_although_the_answer_of_the_server_was_lost(tmp_path, monkeypatch):
+    """A client that asks again is told that the name is taken: by itself."""
+    link = os.link
+
+    def twice(source, target):
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert created(tmp_path / "x", "mine")
+    assert not created(tmp_path / "x", "yours") and (tmp_path / "x").read_text() == "mine"
+
+
+def test_a_record_that_this_machine_does_not_see_yet_is_not_written_over(records, monkeypatch):
+    """A file server's client may think for a minute that a name is free; and a record that was not written has no seal."""
+    first, second = a_record(), a_record(peak_memory=7)
+    assert records.write(first)
+    before = records.seals()
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.exists", lambda path: False)
+        assert not records.write(second)
+    assert records.read(first.id) == first and records.seals() == before
 
 
 def test_success_removes_the_failure_and_an_attempt_replaces_it(records):

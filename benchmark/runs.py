@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 
 from benchmark.grid import Plan, Task
-from poisons.lease import Lease, birth, clock, holder, leased
+from poisons.lease import Lease, birth, clock, holder, leased, remove
 from results import Cell, FileError, Records, Workspace
 from results.record import Failure, write_file, write_json
 
@@ -277,13 +277,22 @@ def every(workspace: Workspace) -> list[Run]:
 
 
 def running(records: Records) -> set[str]:
-    """The cells that somebody who may be alive holds the lease of."""
+    """The cells that somebody who may be alive holds the lease of. Leases that outlived their work are cleared away."""
     folder = records.folder / ".leases"
     names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
     names = [name for name in names if name.endswith(".lock") and not name.startswith(".")]
     now = clock(folder) if names else 0.0
-    holders = {name.removesuffix(".lock"): holder(folder / name, now) for name in names}
-    return {cell_id for cell_id, there in holders.items() if there is not None and there.alive}
+    alive = set()
+    for name in names:
+        there = holder(folder / name, now)
+        if there is None:
+            continue
+        if there.alive:
+            alive.add(name.removesuffix(".lock"))
+        elif there.outlived:
+            with suppress(OSError):  # a reader without the right to write leaves them
+                remove(folder / name, there)
+    return alive
 
 
 def at_work(workspace: Workspace) -> dict[str, dict[str, Any]]:

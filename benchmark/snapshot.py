@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmark import provenance
 from benchmark.grid import Task
+from registry._places import publish
 from registry.catalog import Part
 
 
@@ -62,11 +63,7 @@ def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
             for package in provenance.PACKAGES:
                 _copy(root / package, scratch / package)
             (scratch / provenance.SUBMITTED).write_text(json.dumps(provenance.commit()))
-            try:
-                scratch.rename(target)
-            except OSError:  # another submission was faster; its copy is the same
-                if not target.exists():
-                    raise
+            publish(scratch, target)  # or another submission was faster; its copy is the same
         return Snapshot(target, tree, plugins)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -33,6 +33,7 @@ from registry import NotApplicable, outdated
 if TYPE_CHECKING:
     from benchmark.train import TrainingProgress
     from poisons.store import Store
+    from results import Record
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -247,19 +248,26 @@ class _Worker:
             self._failed(task, error)
             _leave_lost_device(error)
             return
-        self.run.records.write(record, replace=task.cell.id in self.run.redo)
-        self.run.settle(task)
+        written = self._write(task, record)
+        lease.finish()
+        if not written:
+            return self._idle()
         seconds = time.perf_counter() - start
         self.emit(self.doing | {"event": "done", "seconds": seconds} | record.outcome)
         self.doing = {}
+
+    def _write(self, task: Task, record: Record) -> bool:
+        """Write the record of a cell; False if another process has written one meanwhile, which then counts."""
+        written = self.run.records.write(record, replace=task.cell.id in self.run.redo)
+        self.run.settle(task)
+        return written
 
     def _failed(self, task: Task, error: Exception, prefix: str = "") -> None:
         """The edge of a cell: whatever went wrong becomes a failure with a kind and a log, or not applicable."""
         self.doing = {}
         if isinstance(error, NotApplicable):
             record = provenance.not_applicable(task, str(error))
-            self.run.records.write(record, replace=task.cell.id in self.run.redo)
-            self.run.settle(task)
+            self._write(task, record)
             self.emit({"event": "done", "cell": task.cell.id, "label": task.cell.label, "reason": str(error)})
             return
         kind = failure_kind(error)
@@ -343,9 +351,19 @@ def array_task(folder: str, number: int) -> str:
                     if not run.settled(task):
                         run.fail(task, kind, sentence)
                 return _said(f"{kind}: {sentence}")
-            work(run, tasks, part.stage, _Log(), device, run.wanted, name=f"{number}.{rank}")
+            work(
+                run,
+                tasks,
+                part.stage,
+                _Log(),
+                device,
+                lambda: run.wanted() and not lease.lost(),
+                name=f"{number}.{rank}",
+            )
             return _said("done")
     except AbandonedError:
+        if lease.lost():  # the node was cut off from SLURM, which started the task again on another one
+            return _said("a later start of this task has taken over")
         (run.folder / "ended" / str(number)).touch()
         return _said("stopped")
     except (TimeLimitError, LostDeviceError) as error:

@@ -4,6 +4,10 @@ A lease is a small file, created whole by a hard link, whose time of change its 
 free again when its holder is known to be gone (a process of this machine that has ended, an earlier start of the same SLURM
 job), else when its heartbeat is older than `WINDOW`. Ages are differences of two times of the file system, so that clocks of
 machines do not matter.
+
+A machine that sees the folder over a network may think for a minute that a file is absent which another has written, and so
+do a piece of work that is done. Links ask the file server. Hence a lease may outlast its work (`finish`): for `WINDOW` more,
+other machines are refused it.
 """
 
 from __future__ import annotations
@@ -44,41 +48,77 @@ class Holder:
     @property
     def alive(self) -> bool:
         """Whether the holder may still be working."""
-        if self.content.get("host") == _host():
+        if self.finished:
+            return False
+        if self._here:
             return _runs(self.content)
-        mine = _job()
-        if mine["job"] and self.content.get("job") == mine["job"] and self.content.get("restarts") != mine["restarts"]:
-            return False  # SLURM starts a job again only when its earlier start has ended
+        return self._recent and not self._earlier_start
+
+    @property
+    def finished(self) -> bool:
+        """Whether the holder has published its work."""
+        return bool(self.content.get("finished"))
+
+    @property
+    def unseen(self) -> bool:
+        """Whether the holder has published its work so lately that this machine may not see it yet."""
+        return self.finished and self._recent and not self._here
+
+    @property
+    def outlived(self) -> bool:
+        """Whether the holder has published its work so long ago that every machine sees it."""
+        return self.finished and not self._recent
+
+    @property
+    def _here(self) -> bool:
+        return bool(self.content.get("host") == _host())
+
+    @property
+    def _recent(self) -> bool:
         return abs(self.age) < WINDOW  # from the future: the clock was set back, and nobody has renewed it since
+
+    @property
+    def _earlier_start(self) -> bool:
+        """Whether the holder is an earlier start of this SLURM job.
+
+        SLURM starts a job again when its earlier start has ended, or when it does not reach the node of that start any more:
+        then both are at work, and the later one has the right to all that the earlier one holds, but not the other way round.
+        """
+        mine, restarts = _job(), str(self.content.get("restarts"))
+        same = bool(mine["job"]) and self.content.get("job") == mine["job"]
+        return same and restarts.isdecimal() and int(restarts) < int(mine["restarts"])
 
 
 class Lease:
-    """The file of a piece of work. `take` it, `held` before publishing, `release` it."""
+    """The file of a piece of work. `take` it, `check` before publishing, `finish` where others may not see it, `release` it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._content: dict[str, Any] = {}
         self._file = -1
         self._stop = threading.Event()
 
     def take(self) -> bool:
-        """Take the lease; False if somebody who may be alive has it."""
+        """Take the lease; False if somebody who may be alive has it, or has finished the work and it may not be seen here."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(3):  # again only when a dead holder's file was in the way
             if self._create():
                 threading.Thread(target=self._beat, daemon=True, name=f"lease {self.path.name}").start()
                 return True
             there = holder(self.path)
-            if there is not None and there.alive:
+            if there is None:
+                continue
+            if there.alive or there.unseen:
                 return False
-            if there is not None:
-                self._remove(there)
+            remove(self.path, there)
         return False
 
     def _create(self) -> bool:
         scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
         self._file = os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         try:
-            os.write(self._file, json.dumps(_me()).encode())
+            self._content = _me()
+            os.write(self._file, json.dumps(self._content).encode())
             try:
                 os.link(scratch, self.path)  # atomic on network file systems too
             except FileExistsError:
@@ -99,23 +139,8 @@ class Lease:
             self._file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         except FileExistsError:
             return False
-        os.write(self._file, json.dumps(_me()).encode())
+        os.write(self._file, json.dumps(self._content).encode())
         return True
-
-    def _remove(self, dead: Holder) -> None:
-        """Move a dead holder's file out of the way, and put it back if it is not the one that was looked at."""
-        aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
-        try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return
-        moved = holder(aside)
-        if moved is not None and moved.content.get("token") != dead.content.get("token"):
-            try:
-                os.link(aside, self.path)
-            except OSError:
-                log.warning("%s: its holder has lost it to another process", self.path)
-        aside.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
@@ -127,21 +152,55 @@ class Lease:
     def held(self) -> bool:
         """Whether the file at the lease's path is still ours."""
         try:
-            return os.path.samestat(os.fstat(self._file), self.path.stat())
+            return self._is_ours()
         except OSError:
             return False
+
+    def lost(self) -> bool:
+        """Whether the file at the lease's path is somebody else's by now; where nothing can be read there, nobody has it."""
+        try:
+            return not self._is_ours()
+        except OSError:
+            return False
+
+    def _is_ours(self) -> bool:
+        with self.path.open("rb") as there:  # opened, for that asks the file server; `stat` is answered from memory
+            return os.path.samestat(os.fstat(self._file), os.fstat(there.fileno()))
 
     def check(self) -> None:
         """BusyError unless the lease is still ours: ask before publishing."""
         if not self.held():
             raise BusyError(f"{self.path.name}: another process took this over while this one was silent")
 
+    def finish(self) -> None:
+        """Say that the work is published. Until `WINDOW` after its release, the lease is refused to other machines."""
+        self._content["finished"] = True
+
     def release(self) -> None:
         """Give the lease back."""
         self._stop.set()
-        if self.held():
+        if "finished" in self._content:
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, json.dumps(self._content).encode())
+        elif self.held():
             self.path.unlink(missing_ok=True)
         os.close(self._file)
+
+
+def remove(path: Path, gone: Holder) -> None:
+    """Move the file of a holder that is gone out of the way, and put it back if it is not the one that was looked at."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    moved = holder(aside)
+    if moved is not None and moved.content.get("token") != gone.content.get("token"):
+        try:
+            os.link(aside, path)
+        except OSError:
+            log.warning("%s: its holder has lost it to another process", path)
+    aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -173,8 +232,9 @@ def waiting(path: Path, poll: float = 0.2) -> Iterator[Lease]:
 def holder(path: Path, now: float | None = None) -> Holder | None:
     """Return who holds a lease, dead or alive; None if nobody does. `now`: see `clock`, for those who ask of many."""
     try:
-        beat = path.stat().st_mtime
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            beat = os.fstat(file.fileno()).st_mtime
+            content = json.load(file)
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):
@@ -183,6 +243,15 @@ def holder(path: Path, now: float | None = None) -> Holder | None:
         return Holder(content if isinstance(content, dict) else {}, (clock(path.parent) if now is None else now) - beat)
     except FileNotFoundError:
         return None
+
+
+def clear(folder: Path) -> None:
+    """Remove the leases of a folder that outlived their work."""
+    now = clock(folder)
+    for path in folder.glob("[!.]*.lock"):
+        there = holder(path, now)
+        if there is not None and there.outlived:
+            remove(path, there)
 
 
 def clock(folder: Path) -> float:

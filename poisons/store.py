@@ -7,13 +7,16 @@ process craft while the others that want the same set wait.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
 import platform
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.lease import BusyError, Lease, leased, waiting
+from poisons.lease import BusyError, Lease, clear, leased
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Budget, Defense, ImageSet, Job, Parent, _places
-from registry._places import reserve, room
+from registry._places import publish, reserve, room
 from registry._spent import Spent
 from registry.contract import SLACK, blocks
 from registry.data import Data, load, open_array
@@ -35,6 +38,8 @@ from registry.data import Data, load, open_array
 log = logging.getLogger(__name__)
 
 PART = 1 << 25  # bytes of images that a purifier gets at a time of a set that is mapped
+
+POLL = (0.2, 5.0)  # seconds between two looks for a set that another process makes: at first, and at most
 
 Progress = Callable[[int, int], None]
 
@@ -136,40 +141,50 @@ class Store:
     # making
 
     def _get(self, recipe: Recipe, data: Data, make: Callable[[Path], dict[str, Any]], wait: bool) -> Kept:
-        try:
-            if (kept := self._read(recipe, data)) is not None:
-                return kept
-        except DamagedError:
-            pass  # looked at again below, where nobody else can be mending it
-        with self._lease(recipe, wait) as lease:
-            try:
-                if (kept := self._read(recipe, data)) is not None:
-                    return kept
-            except DamagedError as error:
-                aside = self.set_aside(self.root / recipe.folder)
-                log.warning("%s; set aside as %s, making it again", error, aside.name)
-            scratch = self.root / f"{recipe.folder}.making"
-            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; we hold its lease
-            scratch.mkdir(parents=True)
-            try:
-                manifest = sealed(make(scratch) | {"kept": _side_products(scratch)})
-                (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
-                lease.check()
-                scratch.rename(self.root / recipe.folder)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-            shutil.rmtree(self._checkpoints(recipe), ignore_errors=True)
-        made = self._read(recipe, data)
-        assert made is not None, "a set that was just renamed into place is there"
-        return replace(made, cached=False)
-
-    @contextmanager
-    def _lease(self, recipe: Recipe, wait: bool) -> Iterator[Lease]:
-        path = self.lease_path(recipe)
-        with waiting(path) if wait else leased(path) as lease:
-            if lease is None:
+        folder, pause = self.root / recipe.folder, POLL[0]
+        while True:
+            with suppress(DamagedError):  # looked at again below, where nobody else can be mending it
+                if folder.exists():
+                    return self._read(recipe, data)
+            with leased(self.lease_path(recipe)) as lease:
+                if lease is not None:
+                    return self._mend_or_make(recipe, data, make, lease)
+            if not wait:
                 raise BusyError(f"another process is making {recipe.text}")
-            yield lease
+            time.sleep(pause)
+            pause = min(2 * pause, POLL[1])
+
+    def _mend_or_make(self, recipe: Recipe, data: Data, make: Callable[[Path], dict[str, Any]], lease: Lease) -> Kept:
+        """Return a set that is there and whole, else make it; what is damaged is set aside."""
+        folder = self.root / recipe.folder
+        if folder.exists():
+            try:
+                return self._read(recipe, data)
+            except DamagedError as error:
+                aside = self.set_aside(folder)
+                log.warning("%s; set aside as %s, making it again", error, aside.name)
+        cached = not self._make(folder, make, lease)
+        lease.finish()
+        shutil.rmtree(self._checkpoints(recipe), ignore_errors=True)
+        clear(lease.path.parent)
+        return replace(self._read(recipe, data), cached=cached)
+
+    def _make(self, folder: Path, make: Callable[[Path], dict[str, Any]], lease: Lease) -> bool:
+        """Make a set and publish it; False if a process that took the lease over was faster. BusyError while it is at work."""
+        for abandoned in self.root.glob(f"{glob.escape(folder.name)}.*.making"):
+            shutil.rmtree(abandoned, ignore_errors=True)  # by a process that was killed; we hold its lease
+        scratch = self.root / f"{folder.name}.{secrets.token_hex(4)}.making"
+        scratch.mkdir(parents=True)
+        try:
+            manifest = sealed(make(scratch) | {"kept": _side_products(scratch)})
+            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+            lease.check()
+            return publish(scratch, folder)
+        except Exception:
+            lease.check()  # whoever took it over has cleared away what we were making
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _checkpoints(self, recipe: Recipe) -> Path:
         return self.root / ".checkpoints" / recipe.key
@@ -258,11 +273,9 @@ class Store:
 
     # reading
 
-    def _read(self, recipe: Recipe, data: Data) -> Kept | None:
-        """Return a set, None if it is not there. DamagedError if its files are not what its manifest says."""
+    def _read(self, recipe: Recipe, data: Data) -> Kept:
+        """Return a set. DamagedError if its files are not there, or not what its manifest says."""
         folder = self.root / recipe.folder
-        if not folder.exists():
-            return None
         manifest = read_manifest(folder)
         if manifest["dataset_fingerprint"] != data.fingerprint:
             raise DamagedError(f"{folder} was made from other images than the data set has now")
@@ -274,8 +287,7 @@ class Store:
         """Rename a damaged set, so that nothing of it is lost and nobody uses it."""
         for number in range(1, 1000):
             aside = folder.with_name(f"{folder.name}.damaged-{number}")
-            if not aside.exists():
-                folder.rename(aside)
+            if publish(folder, aside):
                 return aside
         raise DamagedError(f"{folder} has been damaged a thousand times; look at the disk")
 

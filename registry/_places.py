@@ -46,6 +46,25 @@ def _take(file: int, size: int, path: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def publish(scratch: Path, folder: Path) -> bool:
+    """Rename a finished folder into its place; False where another process has put one there, which then counts. OSError.
+
+    The file server decides, whatever this machine saw up to a minute ago.
+    """
+    while True:
+        try:
+            scratch.rename(folder)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        try:
+            folder.mkdir()  # refused too, and with that this machine forgets that it saw no such folder
+        except FileExistsError:
+            return False
+        folder.rmdir()  # removed in between
+
+
 def data_root() -> Path:
     """Where data sets lie."""
     given = os.environ.get("BENCH_DATA")

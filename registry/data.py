@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from registry import _images, _places
-from registry._places import data_root
+from registry._places import data_root, publish
 from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
@@ -152,11 +152,9 @@ def _keep(folder: Path, train: ImageSet, test: ImageSet) -> Path:
             "smallest": [int(part.labels.bincount(minlength=1).min()) for part in (train, test)],
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        try:
-            scratch.rename(folder)
-        except OSError:  # another process was faster; its arrays are the same
-            if not (folder / "meta.json").exists():
-                raise
+        mine = publish(scratch, folder)  # or another process was faster; its arrays are the same
+        if not mine and not (folder / "meta.json").exists():
+            raise EntryError(f"{folder} has no meta.json; remove the folder, and it is decoded anew")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder

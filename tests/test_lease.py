@@ -107,7 +107,7 @@ def test_the_clock_of_this_machine_does_not_matter(path, monkeypatch):
 
 
 def test_an_earlier_start_of_the_same_job_is_gone(path, monkeypatch):
-    """SLURM starts a job again only after its earlier start has ended, on whatever machine that was."""
+    """SLURM starts a job again when its earlier start has ended, or cannot be reached; see `test_shared.py` for the latter."""
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")

@@ -15,6 +15,7 @@ from conftest import in_process
 
 from benchmark import schedule
 from benchmark.grid import Plan
+from poisons.lease import holder
 from results import Records
 from results.record import Failure
 
@@ -89,7 +90,10 @@ def test_a_run_makes_a_record_per_cell_and_shares_its_stages(small_run):
         assert len(record.metrics.curve.shifts) == 10 and record.metrics.curve.shifts[0] == record.metrics.test_acc
         assert len(record.tree) == 64
         assert record.versions["protocol:quick"] == "1"
-    assert not list((workspace / "results/records/.leases").glob("*")), "leases of finished cells are removed"
+    left = {path.name for path in (workspace / "results/records/.leases").iterdir()}
+    ids = Records(workspace / "results/records").ids()
+    assert left == {f"{cell}.lock" for cell in ids}, "until other machines see the records, and nothing else"
+    assert all(holder(workspace / "results/records/.leases" / name).finished for name in left)
 
 
 def test_running_again_trains_nothing_and_rewrites_nothing(small_run):

@@ -39,6 +39,7 @@ EXPERIMENTS: dict[Experiment, int] = {  # how many trials
     faults.read_only: 24,
     faults.full_disk: 12,
     faults.crowd: 6,
+    faults.seen_late: 6,
     faults.storm: 10,
     faults.killed_and_resumed: 20,
     load.many_records: 5000,

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,78 @@ def storm(folder: Path, count: int) -> Tally:
             tally.bad("failures or changed records are left")
         shutil.rmtree(space)
     return tally
+
+
+SEES_LATE = """
+import os, sys
+sys.path.insert(0, os.environ["CAMPAIGN"])
+import stale
+sys.path.pop(0)
+stale.install(os.environ["DISK"], float(os.environ["LATE"]))
+"""
+
+
+def seen_late(folder: Path, count: int) -> Tally:
+    """Two drivers that see each other's files seconds late, as over a network: each cell once, the records of one alone."""
+    tally, calm = Tally(), folder / "calm"
+    assert ran("run", *GRID, "--workspace", calm, "--workers", "1")[0] == 0
+    (folder / "sitecustomize.py").write_text(SEES_LATE)  # the first thing that every Python of the run reads
+    paths = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {"PYTHONPATH": paths, "CAMPAIGN": str(Path(__file__).parent), "LATE": "3"}
+    for number in range(count):
+        disk = folder / f"disk-{number}"
+        disk.mkdir()
+        with ExitStack() as stack:
+            mounts = [stack.enter_context(caching(disk, folder / f"{name}-{number}")) for name in ("one", "two")]
+            by_kernel = number % 2 == 1 and all(mounts)
+            spaces = [folder / f"{name}-{number}" for name in ("one", "two")] if by_kernel else [disk, disk]
+            sees = environment | {"DISK": str(folder / "nowhere" if by_kernel else disk)}
+            words = ("run", *GRID, "--workers", "1", "--json", "--workspace")
+            drivers = [process(*words, space, environment=sees) for space in spaces]
+            answers = [driver.communicate(timeout=900) for driver in drivers]
+        how = "two mounts by bindfs" if by_kernel else "a stand-in"
+        for driver, (_, err) in zip(drivers, answers, strict=True):
+            tally.end(f"a driver on {how}: exit {driver.returncode}")
+            if driver.returncode or "Traceback" in err:
+                tally.bad(f"{how}, exit {driver.returncode}: {err[-300:]}")
+        if found := _more_than_once(disk) or differences(calm, disk):
+            tally.bad(f"{how}: {found}")
+        ran_cells = [json.loads(out or '{"ran": 0}')["ran"] for out, _ in answers]
+        if sum(ran_cells) != CELLS:
+            tally.bad(f"{how}: the drivers ran {ran_cells} of {CELLS} cells")
+    return tally
+
+
+@contextmanager
+def caching(disk: Path, place: Path) -> Iterator[bool]:
+    """Mount a folder in a second place, where absent names are remembered for seconds; yields False where that cannot be."""
+    place.mkdir()
+    options = "attr_timeout=3,entry_timeout=3,negative_timeout=3"
+    try:
+        done = subprocess.run(["bindfs", "-o", options, str(disk), str(place)], capture_output=True, check=False).returncode
+    except FileNotFoundError:
+        done = 1
+    try:
+        yield done == 0
+    finally:
+        if done == 0:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _more_than_once(space: Path) -> str:
+    """What was done twice in a workspace, or went wrong, ''."""
+    trainings: Counter[str] = Counter()
+    for source in (space / ".bench/runs").glob("*/events-*.jsonl"):
+        events = [json.loads(line) for line in source.read_text().splitlines()]
+        trainings.update(event["cell"] for event in events if event["event"] == "start" and event["stage"] == "train")
+    if twice := [cell for cell, times in trainings.items() if times > 1]:
+        return f"{len(twice)} cells were trained twice"
+    if list((space / "results/records").glob("*.failed.json")):
+        return "failures are left"
+    if len((space / "results/records/.sums").read_text().splitlines()) != CELLS:
+        return "records were written twice"
+    strange = [path.name for path in (space / "poisons/cache").glob("[!.]*.*")]
+    return f"{strange[0]} is left among the sets" if strange else ""
 
 
 # Disks and folders

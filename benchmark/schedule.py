@@ -41,6 +41,7 @@ WORKER_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "MALLOC_TRIM_THRESHOLD_": "1073741824",  # keep freed memory: a fifth of the time went into page faults
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "TORCHINDUCTOR_COMPILE_THREADS": "2",  # processes that compile; one per core and worker is the memory of a job
 }
 
 

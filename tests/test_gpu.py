@@ -60,6 +60,15 @@ def test_a_view_is_the_same_whether_the_network_computes_in_bf16_or_not(name):
     assert torch.equal(views[0], views[1])
 
 
+def test_a_worker_compiles_with_two_processes(monkeypatch):
+    """One per core, of every worker, took more memory than the job has."""
+    from torch._inductor.config import decide_compile_threads
+
+    for name, value in schedule.WORKER_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    assert decide_compile_threads() == 2
+
+
 # Failures
 
 

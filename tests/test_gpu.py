@@ -69,6 +69,17 @@ def test_a_worker_compiles_with_two_processes(monkeypatch):
     assert decide_compile_threads() == 2
 
 
+@pytest.mark.parametrize(("files", "count"), [((), 0), (("nvidiactl", "dri"), 0), (("nvidia0",), 3), (("dxg",), 3)])
+def test_a_gpu_is_looked_for_where_the_system_has_a_file_of_one(files, count, tmp_path, monkeypatch):
+    """Under WSL there is no /dev/nvidia0, and `--device auto` trained on the CPU without a word."""
+    for name in files:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(schedule, "DEVICES", tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert schedule.gpu_count() == count
+    assert schedule.choose_device("auto") == ("cuda" if count else "cpu")
+
+
 # Failures
 
 

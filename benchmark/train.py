@@ -451,7 +451,7 @@ class _Source:
         copied = self.resident and (device != "cpu" or size <= COPIED)  # beyond that a memory map stays one
         order = torch.channels_last  # whole pixels side by side: cropping copies them, not single values
         self.images = data.images.to(device, memory_format=order) if copied else data.images
-        self.labels = data.labels.to(device)
+        self.labels = data.labels.to(device) if self.resident else data.labels
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield (index on the CPU, x as the set holds it, y) for each batch of rows, in order."""
@@ -460,21 +460,25 @@ class _Source:
             for index, there in zip(rows, order.split([len(index) for index in rows]), strict=True):
                 yield index, self._gather(there), self.labels[there]
             return
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1, initializer=self._choose_gpu) as pool:
             ahead = [pool.submit(self._prepare, index) for index in rows[:AHEAD]]
             for number, index in enumerate(rows):
-                pinned = ahead.pop(0).result()
+                images, labels = ahead.pop(0).result()
                 if number + AHEAD < len(rows):
                     ahead.append(pool.submit(self._prepare, rows[number + AHEAD]))
-                yield index, pinned.to(self.device, non_blocking=True), self.labels[index.to(self.device)]
+                yield index, images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def _gather(self, index: Tensor) -> Tensor:
         if self.images.is_contiguous():
             return self.images.index_select(0, index)
         return self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
-    def _prepare(self, index: Tensor) -> Tensor:
-        return self._gather(index).pin_memory()
+    def _choose_gpu(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.set_device(self.device)  # of the thread, which else pins its batches by way of the first GPU
+
+    def _prepare(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        return self._gather(index).pin_memory(), self.labels[index].pin_memory()
 
 
 def _fixed() -> torch.Generator:

@@ -1,5 +1,6 @@
 """The training loop, on tiny data."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -287,17 +288,36 @@ def test_a_set_that_does_not_fit_the_device_is_streamed_to_the_same_result(monke
     from benchmark import train as module
 
     calm = fit()
+    pinned = set()
 
     class Streamed(module._Source):
         def __init__(self, data, device):
             super().__init__(data, device)
             self.resident = False
 
-        def _prepare(self, index):
-            return self._gather(index)  # pinning needs a GPU
+    def pin(tensor):
+        pinned.add((tensor.ndim, tensor.dtype))
+        return tensor
 
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)  # which needs a GPU
     monkeypatch.setattr(module, "_Source", Streamed)
     assert dataclasses.asdict(fit()) == dataclasses.asdict(calm)
+    assert pinned == {(4, torch.uint8), (1, torch.int64)}, "copied without waiting: images and labels"
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cuda:1", ["cuda:1"]), ("cpu", [])])
+def test_the_thread_that_prepares_batches_works_for_the_gpu_of_the_training(device, chosen, monkeypatch):
+    """It opened the first GPU, whose memory others were using."""
+    from benchmark import train as module
+
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    source = module._Source(tiny(8), "cpu")
+    source.resident, source.device = False, device
+    with contextlib.closing(source.batches([torch.arange(4)])) as batches, contextlib.suppress(AssertionError, RuntimeError):
+        next(batches)  # which fails where there is no GPU to copy to
+    assert calls == chosen
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -7,6 +7,7 @@ leaves. Nothing but a run's folder and a number is sent to a worker.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shlex
@@ -30,7 +31,7 @@ from benchmark.slurm import Array, Profile, SlurmError
 from benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
 from poisons.recipe import Recipe
 from registry import EntryError
-from registry._places import data_root
+from registry._places import CELLS_PER_GPU, data_root
 from results import Records, Workspace
 from results.record import write_json
 
@@ -98,7 +99,7 @@ def _local_round(run: Run, workers: int, emit: Emit) -> list[tuple[str, str]]:
     import submitit
 
     gpus = names_of_gpus(visible_gpus(run.content["device"]))
-    os.environ.update(WORKER_ENVIRONMENT)
+    os.environ.update(WORKER_ENVIRONMENT | {CELLS_PER_GPU: str(math.ceil(workers / len(gpus)) if gpus else 1)})
     sources = [run.folder / f"events-{secrets.token_hex(3)}.jsonl" for _ in range(workers)]
 
     def start(number: int) -> Any:
@@ -286,15 +287,16 @@ def _sender(folder: Path, array: Array, profile: Profile, ranks: int, after: Seq
         srun_args=[f"--cpus-per-task={cpus}", *profile.srun] if profile.use_srun else None,
         dependency=f"afterany:{':'.join(after)}" if after else None,
         additional_parameters=options,
-        setup=[*profile.setup, *_environment(content["code_path"]), f"cd {shlex.quote(str(folder / 'empty'))}"],
+        setup=[*profile.setup, *_environment(content["code_path"], ranks), f"cd {shlex.quote(str(folder / 'empty'))}"],
     )
     return sender
 
 
-def _environment(code: Sequence[str]) -> list[str]:
-    """The lines that make a job run the code that was submitted, and nothing that lies about."""
+def _environment(code: Sequence[str], ranks: int) -> list[str]:
+    """The lines that make the `ranks` processes of a job run the code that was submitted, and nothing that lies about."""
     inherited = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]  # noqa: PTH100
     found = {"PYTHONPATH": os.pathsep.join([*code, *inherited]), "PYTHONNOUSERSITE": "1", "BENCH_DATA": str(data_root())}
+    found[CELLS_PER_GPU] = str(ranks)
     return [f"export {key}={shlex.quote(value)}" for key, value in (WORKER_ENVIRONMENT | found).items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
 from poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
+from registry._places import CELLS_PER_GPU
 from registry._spent import Spent
 from registry.architectures._network import begin
 
@@ -446,8 +448,7 @@ class _Source:
     def __init__(self, data: ImageSet, device: str) -> None:
         self.data, self.device = data, device
         size = data.images.numel() * data.images.dtype.itemsize
-        room = RESIDENT * torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else math.inf
-        self.resident = size <= room
+        self.resident = not device.startswith("cuda") or size <= _room(device)
         copied = self.resident and (device != "cpu" or size <= COPIED)  # beyond that a memory map stays one
         order = torch.channels_last  # whole pixels side by side: cropping copies them, not single values
         self.images = data.images.to(device, memory_format=order) if copied else data.images
@@ -484,6 +485,12 @@ class _Source:
 def _fixed() -> torch.Generator:
     """Return the generator of the one order of a protocol that does not shuffle: the same in every epoch and every training."""
     return torch.Generator().manual_seed(0)
+
+
+def _room(device: str) -> float:
+    """Bytes of a GPU that a training set may take; all processes that share the GPU may find the same memory free at once."""
+    sharing = int(os.environ.get(CELLS_PER_GPU, "1"))
+    return RESIDENT * torch.cuda.mem_get_info(device)[0] / sharing
 
 
 def smoothed(y: Tensor, classes: int, part: float) -> Tensor:

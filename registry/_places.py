@@ -14,6 +14,7 @@ import platformdirs
 if TYPE_CHECKING:
     import numpy as np
 
+CELLS_PER_GPU = "BENCH_CELLS_PER_GPU"  # variable of the environment: how many processes share the GPU of this one
 MAP_FROM = 1 << 30  # bytes; larger arrays are mapped to a file, not held in memory
 
 

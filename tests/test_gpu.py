@@ -19,6 +19,7 @@ from test_cluster import planned, submitted
 from torch import Tensor
 
 from benchmark import cell, provenance, schedule, work
+from benchmark import train as train_
 from benchmark.runs import Run
 from benchmark.train import Checkpoint, Curve, Training, train
 from benchmark.work import failure_kind
@@ -260,15 +261,16 @@ def test_a_checkpoint_is_read_into_the_memory_of_the_cpu(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seen", "device", "expected"),
+    ("seen", "device", "expected", "sharing"),
     [
-        (None, "cuda", ["0", "1", "0"]),
-        ("3,5", "cuda", ["3", "5", "3"]),
-        ("3,5", "cuda:1", ["5", "5", "5"]),
-        ("GPU-8f, MIG-41", "cuda", ["GPU-8f", "MIG-41", "GPU-8f"]),
+        (None, "cuda", ["0", "1", "0"], "2"),
+        ("3,5", "cuda", ["3", "5", "3"], "2"),
+        ("3,5", "cuda:1", ["5", "5", "5"], "3"),
+        ("GPU-8f, MIG-41", "cuda", ["GPU-8f", "MIG-41", "GPU-8f"], "2"),
+        (None, "cpu", ["", "", ""], "1"),
     ],
 )
-def test_workers_see_the_gpus_that_the_command_sees(seen, device, expected, tmp_path, monkeypatch):
+def test_workers_see_the_gpus_that_the_command_sees(seen, device, expected, sharing, tmp_path, monkeypatch):
     """Workers were given our numbers as if they were the machine's: the job that was assigned GPU 3 computed on GPU 0."""
     space, made = planned(tmp_path, seed=[0, 1, 2])
     run = Run.create(space, Records(space.records), made, device, False)
@@ -276,6 +278,7 @@ def test_workers_see_the_gpus_that_the_command_sees(seen, device, expected, tmp_
 
     def controller(cuda_devices, **_):
         started.append(cuda_devices)
+        assert os.environ["BENCH_CELLS_PER_GPU"] == sharing
         return subprocess.Popen(["true"])
 
     monkeypatch.setattr("submitit.local.local.start_controller", controller)
@@ -285,6 +288,18 @@ def test_workers_see_the_gpus_that_the_command_sees(seen, device, expected, tmp_
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
     assert schedule._local_round(run, 3, lambda event: None) == []
     assert started == expected
+
+
+@pytest.mark.parametrize(("sharing", "resident"), [(None, True), ("2", True), ("3", False)])
+def test_the_workers_of_one_gpu_share_what_is_free_of_it(sharing, resident, monkeypatch):
+    """Each found the same memory free, kept its training set there, and the last of them was out of memory."""
+    images = tiny(10)  # 30,720 bytes
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (160_000, 999_999))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    monkeypatch.delenv("BENCH_CELLS_PER_GPU", raising=False)
+    if sharing is not None:
+        monkeypatch.setenv("BENCH_CELLS_PER_GPU", sharing)
+    assert train_._Source(images, "cuda").resident == resident
 
 
 # What one cell leaves to the next

@@ -183,6 +183,19 @@ def test_ueraser_trains_on_the_worst_copy_of_every_image():
         assert torch.equal(worst[image], copies[number][image])
 
 
+def test_ueraser_forgets_the_weights_that_it_cast_without_gradients(monkeypatch):
+    """Under autocast older versions of torch trained no convolution: the next pass took the weights of the looking one."""
+    data, looked = tiny(8), []
+    net, defense = ARCHITECTURES["small-cnn"](4).train(), DEFENSES["ueraser"](mode="max", copies=2)
+    net.register_forward_hook(lambda *_: looked.append("pass"))
+    clear = torch.clear_autocast_cache
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: looked.append("cleared") or clear())
+    with torch.autocast("cpu", torch.bfloat16):
+        defense.loss(net, data.pixels(slice(None)), data.labels, 0.0).backward()
+    assert looked[:4] == ["pass", "pass", "cleared", "pass"]
+    assert all(m.weight.grad.abs().sum() > 0 for m in net.modules() if isinstance(m, nn.Conv2d))
+
+
 def test_modes_of_ueraser_differ_in_when_they_look_for_the_worst():
     """Card D10: one copy is `lite`; `standard` stops after its share; labels may be mixed."""
     data = tiny(16)

@@ -81,6 +81,7 @@ class UEraser(Defense):
         copies = self._changed(x.repeat(self.copies, 1, 1, 1)).view(self.copies, *x.shape)  # (K, B, C, H, W)
         with torch.no_grad(), unmoved(model):
             losses = torch.stack([F.cross_entropy(model(copy).float(), y, reduction="none") for copy in copies])  # (K, B)
+        torch.clear_autocast_cache()  # of weights that were cast without gradients: torch 2.11 may give them to the next pass
         return copies[losses.argmax(0), torch.arange(len(x), device=x.device)]
 
     def _changed(self, x: Tensor) -> Tensor:

@@ -246,12 +246,13 @@ def holder(path: Path, now: float | None = None) -> Holder | None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the leases of a folder that outlived their work."""
+    """Remove the leases of a folder that outlived their work, as far as this user may."""
     now = clock(folder)
     for path in folder.glob("[!.]*.lock"):
         there = holder(path, now)
         if there is not None and there.outlived:
-            remove(path, there)
+            with suppress(OSError):
+                remove(path, there)
 
 
 def clock(folder: Path) -> float:

@@ -195,6 +195,22 @@ def test_a_lease_that_outlived_its_work_is_cleared_away(tmp_path):
     assert {path.stem for path in (tmp_path / ".leases").glob("*.lock")} == {"new", "dead", "busy"}
 
 
+def test_leases_of_sets_that_outlived_their_work_are_cleared_away_where_that_is_allowed(tmp_path, monkeypatch):
+    """Those of another user may stay: a set that was made is no failure for that."""
+    store, images = Store(tmp_path), as_data(tiny(16))
+    old = held_by(tmp_path / ".locks/old.lock", leases.WINDOW + 1, finished=True)
+    store.poison(recipe("lsp"), images)
+    assert not old.exists() and store.lease_path(recipe("lsp")).exists()
+    held_by(old, leases.WINDOW + 1, finished=True)
+
+    def refused(path, gone):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(leases, "remove", refused)
+    store.poison(recipe("lsp", 1), images)
+    assert old.exists()
+
+
 @pytest.mark.parametrize(
     ("theirs", "mine", "free"), [("0", "1", True), ("1", "0", False), ("1", "1", False), ("9", "10", True)]
 )

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
 from poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
+from registry._blocks import weights_by_layer
 from registry._places import CELLS_PER_GPU
 from registry._spent import Spent
 from registry.architectures._network import begin
@@ -147,8 +148,8 @@ def train(
 
 
 class Training:
-    """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, and
-    `keep`, `rollback`, `factors`, `restart`, `outputs`, `clean`, `twin`, `exchange` and `end`."""
+    """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, `weights`,
+    and `keep`, `rollback`, `factors`, `restart`, `outputs`, `clean`, `twin`, `exchange` and `end`."""
 
     def __init__(
         self,
@@ -173,6 +174,7 @@ class Training:
         self.judge = next((d for d in defenses if type(d).loss is not Defense.loss), Defense())
         ordered: Any = getattr(net, "layers", None)
         self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
+        self.weights = weights_by_layer(self.layers)
         self.size = protocol.input_size or data.images.shape[2]
         victim = Victim(net, protocol.mean, protocol.std)
         begin(plain, data, lambda x: victim.normalised(fit(x, self.size)))
@@ -190,7 +192,7 @@ class Training:
         if self.numerics.compile:
             _compile(net)
         starting = [defense for defense in defenses if type(defense).start is not Defense.start]
-        self.optimizer = _optimizer(self.model, protocol, self.layers if starting else None)
+        self.optimizer = _optimizer(self.model, protocol, self.weights if starting else None)
         self.schedule = _schedule(self.optimizer, protocol, self.total, self.per_epoch)
         self.source = _Source(data, device)
         self.generator = torch.Generator().manual_seed(torch.initial_seed() & (2**63 - 1))
@@ -233,7 +235,7 @@ class Training:
         )
 
     def factors(self, values: Sequence[float]) -> None:
-        """Multiply the learning rate of each of `layers` by its own factor from now on."""
+        """Multiply the learning rate of each of `weights` by its own factor from now on."""
         if self.protocol.schedule == "onecycle":
             raise EntryError("a defense scales learning rates by layer; schedule onecycle cannot, choose another")
         shape = self.schedule.lr_lambdas[0](self.schedule.last_epoch)
@@ -549,15 +551,14 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
     return {"state": memory, "param_groups": state["param_groups"]}
 
 
-def _groups(model: nn.Module, protocol: Protocol, layers: Sequence[nn.Module] | None) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, protocol: Protocol, layers: Sequence[Sequence[nn.Parameter]] | None) -> list[dict[str, Any]]:
     """Group parameters by `layer`, where a defense may scale learning rates by layer, and by `factor` on the learning rate.
 
     Biases and the weights of normalizations, which are vectors, may have another rate and decay than all other weights.
     """
     apart = protocol.bias_lr != 1 or not protocol.decay_all
     groups = []
-    for number, layer in enumerate(layers if layers is not None else [model]):
-        parameters = list(layer.parameters())
+    for number, parameters in enumerate(layers if layers is not None else [list(model.parameters())]):
         vectors = [p for p in parameters if apart and p.ndim <= 1]
         weights = [p for p in parameters if not apart or p.ndim > 1]
         decay = protocol.weight_decay if protocol.decay_all else 0.0
@@ -567,8 +568,8 @@ def _groups(model: nn.Module, protocol: Protocol, layers: Sequence[nn.Module] | 
     return [group for group in groups if group["params"]]
 
 
-def _optimizer(model: nn.Module, protocol: Protocol, layers: Sequence[nn.Module] | None) -> torch.optim.Optimizer:
-    """Make the optimizer; `layers` where a defense may scale their learning rates."""
+def _optimizer(model: nn.Module, protocol: Protocol, layers: Sequence[Sequence[nn.Parameter]] | None) -> torch.optim.Optimizer:
+    """Make the optimizer; `layers`, lists of parameters, where a defense may scale their learning rates."""
     groups = _groups(model, protocol, layers)
     fused = True if next(model.parameters()).is_cuda else None
     if protocol.optimizer == "sgd":

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from registry.contract import ImageSet, NotApplicable
+
+
+def weights_by_layer(parts: Sequence[nn.Module]) -> list[list[nn.Parameter]]:
+    """Return the parameters of a network, given in parts from input to output, layer by layer as papers count layers.
+
+    A convolution or a linear map begins a layer, those beside a shortcut and inside a gate included: a ResNet-18 has 20. Norms,
+    biases and tokens go with the layer before them, what comes before all goes with the first, the head with the last.
+    """
+    front: list[nn.Parameter] = []
+    layers: list[list[nn.Parameter]] = []
+    for module in chain.from_iterable(part.modules() for part in parts):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module is not parts[-1]:
+            layers.append([])
+        begun = layers[-1] if layers else front
+        begun.extend(module.parameters(recurse=False))
+    return [front + layers[0], *layers[1:]] if layers else [front]
 
 
 def residual_blocks(layers: Sequence[Any], least: int = 1) -> list[Any]:

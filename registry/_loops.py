@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from registry import ARCHITECTURES, ImageSet, Job
 from registry._adversaries import Adversary
+from registry._blocks import weights_by_layer
 from registry._staged import GAMMA, Stages
 from registry._steps import sign_of_gradient, still
 from registry._views import View, crop_flip, identity, jitter_gray, shift_flip
@@ -286,7 +287,7 @@ class Watched:
         self.run, self.net, self.optimizer = run, net, optimizer
         self.train, self.generator = run.clean, run.job.generator
         self.noise, self.tied, self.per_epoch = noise, tied, per_epoch  # tied: one perturbation per class
-        self.layers = layers_of(net)
+        self.weights = weights_by_layer(parts_of(net))
         self.steps, self.total = 0, 0
         self.saved = deepcopy(_snapshot(net, optimizer))
         self.stages = Stages(self, GAMMA, run.stages, 0)
@@ -334,8 +335,8 @@ class Watched:
         self.stages.load_state_dict(state["stages"])
 
 
-def layers_of(net: nn.Module) -> list[nn.Module]:
-    """Return the layers of a surrogate in order."""
+def parts_of(net: nn.Module) -> list[nn.Module]:
+    """Return the parts of a surrogate in order."""
     inside = net.net if isinstance(net, Normalised) else net
     found: list[nn.Module] = inside.layers()  # type: ignore[operator]
     return found
@@ -343,7 +344,7 @@ def layers_of(net: nn.Module) -> list[nn.Module]:
 
 def descent_of(net: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
     """Return the optimiser of a surrogate, one group of parameters per layer."""
-    groups = [{"params": list(layer.parameters()), "base": lr, "rate": 1.0} for layer in layers_of(net)]
+    groups = [{"params": weights, "base": lr, "rate": 1.0} for weights in weights_by_layer(parts_of(net))]
     return torch.optim.SGD(groups, lr, momentum=0.9, weight_decay=weight_decay)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from registry.contract import Hooks, ImageSet, Protocol
 
 GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all data sets
+POINTS = 1000  # of an embedding below which any network is beyond GAMMA, a random one on shuffled labels too; not in the paper
 EXTENT = 20.0  # least side of an embedding by which GAMMA means anything; not in the paper
 LOG = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ def activation_cluster_measure(points: Tensor, labels: Tensor) -> float:
 def factors(layers: int, stage: int, stages: int) -> list[float]:
     """Return the factor of each layer's learning rate, first layer first, when `stage` (from 1) of `stages` begins.
 
-    Equation 5 with beta = 1 / stages: sigmoid(i / (beta stage) - layers), so the first stage / stages of the layers stand
-    almost still.
+    Equation 5 with beta = 1 / stages: sigmoid(i / (beta stage) - layers), a half at stage / stages of the layers. It is a few
+    layers wide: of 20 layers with 2 stages the first five stand still (below 1e-4), the tenth moves at a half. In a network of
+    fewer than ten or so none stands still: of 4 the first moves at 0.12.
     """
     return [1 / (1 + math.exp(layers - i * stages / stage)) for i in range(1, layers + 1)]
 
@@ -87,6 +89,9 @@ class Stages(Hooks):
         self.measured: list[float] = []  # the measure of each epoch
         self.extents: list[float] = []  # the larger side of each embedding
         self.rows = watched(run.train, per_class, run.generator)
+        if len(self.rows) < POINTS:
+            text = "staged training watches %d images; with fewer than %d the threshold means nothing, each stage ends at once"
+            LOG.warning(text, len(self.rows), POINTS)
 
     def after_epoch(self, epoch: int) -> None:
         if not self.watching:
@@ -100,7 +105,7 @@ class Stages(Hooks):
         if back:
             self.stage += 1
             self.run.rollback()
-            self.run.factors(factors(len(self.run.layers), self.stage, self.stages))
+            self.run.factors(factors(len(self.run.weights), self.stage, self.stages))
 
     def state_dict(self) -> dict[str, Any]:
         figures = {"stage": self.stage, "watching": self.watching, "measured": self.measured, "extents": self.extents}
@@ -137,7 +142,7 @@ class ThenReleased(Stages):
         if self.watching and self.stage:
             if self.wait == 0:
                 self.watching = False
-                self.run.factors([1.0] * len(self.run.layers))
+                self.run.factors([1.0] * len(self.run.weights))
             self.wait -= 1
 
     def state_dict(self) -> dict[str, Any]:

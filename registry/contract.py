@@ -393,9 +393,10 @@ class Defense:
     def start(self, run: Any) -> Hooks:
         """Return what acts during training. `run` is `benchmark.train.Training`.
 
-        It has model, optimizer (one group of parameters per layer), train (the set), generator, layers (in order), and
-        keep(mask), rollback(), factors(values), restart(lr, epochs), outputs(rows, features), clean(n, rows), for those
-        that declare `needs`, twin(set), another network trained plainly, exchange(images) and end(epoch).
+        It has model, optimizer, train (the set), generator, layers (parts of the network, in order), weights (lists of
+        parameters, one per convolution or linear map, in order), and keep(mask), rollback(), factors(values), one per list of
+        `weights`, restart(lr, epochs), outputs(rows, features), clean(n, rows), for those that declare `needs`, twin(set),
+        another network trained plainly, exchange(images) and end(epoch).
         """
         return Hooks()
 

@@ -157,8 +157,9 @@ def test_all_layers_move_alike_again_some_epochs_after_the_first_that_was_taken_
     with seeded(0, Numerics()):
         run = training([DEFENSES["st-release"](per_class=12, wait=wait)])
         run.run(None, None, None)
-    slow = _staged.factors(len(run.layers), 1, 2)
-    wanted = [[1.0] * 6, *([slow] * wait), *([[1.0] * 6] * (3 - wait))]
+    slow = _staged.factors(len(run.weights), 1, 2)
+    same_rate = [1.0] * len(run.weights)
+    wanted = [same_rate, *([slow] * wait), *([same_rate] * (3 - wait))]
     assert [pytest.approx(values, rel=1e-6) for values in wanted] == rates
     assert [same(a, b) for a, b in itertools.pairwise(states)] == [True, False, False], "one epoch was taken back"
     assert len(run.hooks[0].measured) == 1 + wait and not run.hooks[0].watching

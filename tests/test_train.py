@@ -263,7 +263,7 @@ def test_hooks_select_roll_back_scale_layers_and_restart():
                     seen["norms"].append(float(sum(p.detach().norm() for p in run.model.parameters())))
                     seen["rates"].append([group["lr"] for group in run.optimizer.param_groups])
                     if epoch == 1:
-                        run.factors([0.0] + [1.0] * (len(run.layers) - 1))
+                        run.factors([0.0] + [1.0] * (len(run.weights) - 1))
                         run.frozen = run.layers[0][0].weight.detach().clone()
                     if epoch == 2:
                         assert torch.equal(run.frozen, run.layers[0][0].weight), "a factor of 0 freezes a layer"
@@ -504,14 +504,14 @@ def test_learning_rates_by_layer_and_by_kind_of_parameter_multiply():
 
     class Slowing(Defense):
         def start(self, run):
-            run.factors([0.5, 1.0, 1.0, 1.0])
+            run.factors([0.5, 1.0, 1.0])
             return Hooks()
 
     recipe = dataclasses.replace(SHORT, bias_lr=4.0, schedule="constant")
     training = Training(ARCHITECTURES["small-cnn"](4), tiny(), recipe, (Slowing(),), "cpu", Numerics())
     rates = {(group["layer"], group["factor"]): group["lr"] for group in training.optimizer.param_groups}
     assert rates[0, 1.0] == pytest.approx(0.025) and rates[0, 4.0] == pytest.approx(0.1)
-    assert rates[1, 1.0] == pytest.approx(0.05) and rates[3, 4.0] == pytest.approx(0.2)
+    assert rates[1, 1.0] == pytest.approx(0.05) and rates[2, 4.0] == pytest.approx(0.2)
     training.restart(0.01, 1)
     assert {group["lr"] for group in training.optimizer.param_groups} == {0.01, 0.04}
 

@@ -4,7 +4,7 @@ Make every training image already easy: noise that drives the training loss to n
 on the noisy images, so that a victim sees nothing left to learn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -60,6 +60,7 @@ class ErrorMinimizing(Attack):
     train_steps: int = 5000  # of rem alone
 
     version: ClassVar[int] = 2
+    revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2}  # layers of stages are convolutions, not blocks
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "noise_steps": 2, "max_rounds": 3}
     paper = EM
 

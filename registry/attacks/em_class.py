@@ -3,7 +3,7 @@
 The same game as `em`, with the noise tied within each class: a universal sign for the class, found on part of the images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +46,7 @@ class ClassWise(Attack):
     stop_error: float = 0.01  # fraction of that part
     max_rounds: int = 50  # an end where the error stays
 
+    revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2}  # layers of stages are convolutions, not blocks
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "part": 1.0, "max_rounds": 5}
     paper = EM
 

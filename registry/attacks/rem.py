@@ -4,7 +4,7 @@ Error-minimizing noise for a surrogate that is trained adversarially, found as t
 worst case around the image: it is still there for a victim that trains adversarially.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -59,6 +59,7 @@ class RobustErrorMinimizing(Attack):
     weight_decay: float = 5e-4  # of the surrogate's descent
     max_rounds: int = 50  # of apb alone
 
+    revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2}  # layers of stages are convolutions, not blocks
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",
         "train_steps": 2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from torch.nn import functional as F
 from registry._loops import Run
 from registry.contract import ImageSet, Job
 
-RATE_WEIGHT = 0.01  # of the rate in the loss
-QUIET = 11 / 60  # part of training before the size of the perturbation enters the loss, 0..1
+RATE_WEIGHT, LOW_RATE_WEIGHT = 0.01, 0.5  # of the rate in the loss; the second where the rate is held at LOW_RATE or less
+LOW_RATE = 0.99  # nats per latent position
+QUIET = 11  # epochs before the size of the perturbation enters the loss
 FREE = 0.002  # mean square of the perturbation that costs nothing
 LARGEST = 5.0  # gradient norm
 KEPT = 1 << 29  # values up to which estimated perturbations are kept beside a set, in half precision
@@ -56,17 +56,26 @@ def _encoder(channels: int, width: int, factor: int) -> nn.Sequential:
 
 
 def _decoder(width: int, channels: int, factor: int) -> nn.Sequential:
-    """Convolutions that double the sides back, halving the channels; no norm between the first two."""
-    widths = [width * factor >> k for k in range(int(math.log2(factor)) + 1)]  # factor 8: 8, 4, 2 and 1 times the width
-    steps = [(inside, outside, 4, 2) for inside, outside in itertools.pairwise(widths)]
-    steps += [(width, width, 3, 1)] if factor == 2 else []
-    steps += [(width, width // 2, 3, 1)]
+    """Transposed convolutions back to the sides of the image, in pairs; each pair but the last convolution has a norm behind.
+
+    A convolution of kernel 4 doubles the sides. Factor 2 does that once, factor 8 three times, the last time at the end.
+    """
+    half, last = width // 2, 3 if factor == 2 else 4
+    pairs: list[tuple[tuple[int, int, int], ...]]  # widths inside and outside, and the kernel, of the convolutions in a pair
+    if factor == 2:
+        pairs = [((2 * width, width, 4), (width, width, 3)), ((width, half, 3),)]
+    else:
+        pairs = [((8 * width, 4 * width, 4), (4 * width, 2 * width, 3)), ((2 * width, width, 4), (width, half, 3))]
     parts: list[nn.Module] = []
-    for number, (inside, outside, kernel, stride) in enumerate(steps):
-        parts.append(nn.ConvTranspose2d(inside, outside, kernel, stride, 1))
-        if number:
-            parts += [nn.InstanceNorm2d(outside), nn.ReLU(inplace=True)]
-    return nn.Sequential(*parts, nn.ConvTranspose2d(width // 2, channels, 3, 1, 1))
+    for pair in pairs:
+        parts += [_transposed(*sizes) for sizes in pair]
+        parts += [nn.InstanceNorm2d(pair[-1][1]), nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts, _transposed(half, channels, last))
+
+
+def _transposed(inside: int, outside: int, kernel: int) -> nn.ConvTranspose2d:
+    """Return a transposed convolution that doubles the sides, with a kernel of 4, or keeps them, with one of 3."""
+    return nn.ConvTranspose2d(inside, outside, kernel, kernel - 2, 1)
 
 
 class DVae(nn.Module):
@@ -200,13 +209,15 @@ class Rounds:
 
     def autoencoder(self, train: ImageSet, target: float, recipe: Recipe, factor: int = 2) -> Fitted:
         """Return one fitted to a set with the rate held at `target`; `factor`: by which it shrinks the sides."""
+        weight = LOW_RATE_WEIGHT if target <= LOW_RATE else RATE_WEIGHT
+        quiet = QUIET / max(1, recipe.epochs)  # part of training, so that it grows with what `steps` adds
 
         def loss(model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
             image, perturbation, rate = model(x, y)
-            total: Tensor = F.mse_loss(image, x) + RATE_WEIGHT * rate.clamp(min=target)
+            total: Tensor = F.mse_loss(image, x) + weight * rate.clamp(min=target)
             if recipe.disentangle:
                 total = total + F.mse_loss((image + perturbation).clamp(0, 1), x)
-                if progress >= QUIET:
+                if progress >= quiet:
                     total = total + perturbation.square().mean().clamp(min=FREE)
             return total
 

@@ -3,7 +3,7 @@
 Perturbations of a class have so much in common that a few show how to make them for any image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -45,6 +45,8 @@ class DisentanglingVae(Attack):
     lr: float = 0.005  # of Adam, cosine to 0
     width: int = 64  # channels of the first layers; latents have four times as many
 
+    # weight of low rates, epochs without a penalty, decoder of shrink=8, each at the values that papers have
+    revisions: ClassVar[Mapping[str, int]] = {"kld1=0.5": 2, "epochs=20": 2, "shrink=8": 2}
     chained: ClassVar[bool] = True
     onto: ClassVar[bool] = True
     small: ClassVar[dict[str, Any]] = {"seed_ratio": 0.25, "epochs": 2, "steps": 2, "width": 8, "batch": 16}

@@ -98,30 +98,81 @@ def randaugment(x: Tensor, operations: int, part: float) -> Tensor:
     return x
 
 
-TRIVIAL: Sequence[tuple[str, float, float]] = (
-    ("AutoContrast", 0, 0),
-    ("Equalize", 0, 0),
-    ("Rotate", 0, 30),  # degrees
-    ("Posterize", 0, 5),  # bits, whole, below 5
-    ("Solarize", 0, 1),
-    ("Contrast", 0.1, 1.9),
-    ("Brightness", 0.1, 1.9),
-    ("Sharpness", 0.1, 1.9),
-    ("ShearX", 0, 0.3),
-    ("ShearY", 0, 0.3),
-    ("TranslateX", 0, 0.5),  # parts of the side
-    ("TranslateY", 0, 0.5),
-)
-"""Operation and range of TrivialAugment as UEraser uses it: directions are positive only."""
-
-
 def trivialaugment(x: Tensor) -> Tensor:
     """Apply one operation of TRIVIAL, the same to all images, every image at a strength drawn from its range."""
-    table = torch.tensor([[NUMBER[name], low, high] for name, low, high in TRIVIAL], device=x.device)
-    numbers, low, high = table[torch.randint(len(table), (1,), device=x.device)].expand(len(x), 3).unbind(1)
-    which = numbers.long()
-    drawn = low + (high - low) * torch.rand(len(x), device=x.device)
-    drawn = torch.where(which == NUMBER["Posterize"], drawn.floor(), drawn)
-    drawn = torch.where(which == NUMBER["TranslateX"], drawn * x.shape[3], drawn)
-    drawn = torch.where(which == NUMBER["TranslateY"], drawn * x.shape[2], drawn)
-    return operate(x, which, drawn)
+    operation, low, high, halts = TRIVIAL[int(torch.randint(len(TRIVIAL), ()))]
+    strengths = _photo.uniform(x, low, high)
+    if halts:
+        strengths = strengths * _photo.some(x, 0.5)
+    return operation(x, strengths)
+
+
+def _multiplied(x: Tensor, factor: Tensor) -> Tensor:
+    return _photo.brightness(x, factor)
+
+
+def _shifted(x: Tensor, by: Tensor) -> Tensor:
+    return (x + _photo.each(by)).clamp_(0, 1)
+
+
+def _posterized(x: Tensor, bits: Tensor) -> Tensor:
+    step = _photo.each(2.0 ** (8 - bits.round()))
+    return torch.floor((x * 255).floor() / step) * step / 255
+
+
+def _turned(x: Tensor, degrees: Tensor) -> Tensor:
+    angle = torch.deg2rad(degrees)
+    return _warped(x, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+
+
+def _slanted_x(x: Tensor, degrees: Tensor) -> Tensor:
+    by, one = torch.deg2rad(degrees).tan(), torch.ones_like(degrees)
+    return _warped(x, one, by, torch.zeros_like(by), one)
+
+
+def _slanted_y(x: Tensor, degrees: Tensor) -> Tensor:
+    by, one = torch.deg2rad(degrees).tan(), torch.ones_like(degrees)
+    return _warped(x, one, torch.zeros_like(by), by, one)
+
+
+def _moved_x(x: Tensor, part: Tensor) -> Tensor:
+    return _moved(x, part, torch.zeros_like(part))
+
+
+def _moved_y(x: Tensor, part: Tensor) -> Tensor:
+    return _moved(x, torch.zeros_like(part), part)
+
+
+def _moved(x: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Move by parts of the side; a side of n pixels counts as one of n n / (n - 1), as there."""
+    height, width = x.shape[2:]
+    one, zero = torch.ones_like(right), torch.zeros_like(right)
+    pixels = -right * width**2 / (width - 1), -down * height**2 / (height - 1)
+    return _photo.warp(x, torch.stack([one, zero, pixels[0], zero, one, pixels[1]], 1), "bilinear")
+
+
+def _warped(x: Tensor, *entries: Tensor) -> Tensor:
+    """Fetch each pixel from where a matrix of these entries (B,), row by row, sends its position around the centre."""
+    first, second, third, fourth = entries
+    zero = torch.zeros_like(first)
+    return _photo.warp(x, torch.stack([first, second, zero, third, fourth, zero], 1), "bilinear")
+
+
+TRIVIAL: Sequence[tuple[Callable[[Tensor, Tensor], Tensor], float, float, bool]] = (
+    (_photo.autocontrast, 0, 0, False),
+    (_photo.equalize, 0, 0, False),
+    (_posterized, 0, 4, False),  # bits, rounded
+    (_photo.solarize, 0, 1, False),
+    (_multiplied, 0.1, 1.9, False),  # called contrast
+    (_shifted, -0.9, 0.9, False),  # pixel units; called brightness
+    (_photo.sharpness, 0.1, 1.9, False),
+    (_turned, 0, 30, True),  # degrees
+    (_slanted_x, 0, 54, True),
+    (_slanted_y, 0, 54, True),
+    (_moved_x, 0, 0.5, True),  # parts of the side
+    (_moved_y, 0, 0.5, True),
+)
+"""Operation, range, and whether half of the images are left as they are: TrivialAugment as kornia 0.6.12 has it.
+
+Its operations with a direction multiply by 0 or 1 where the paper of TrivialAugment has -1 or 1. Pixels are interpolated.
+"""

@@ -15,15 +15,17 @@ from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper, Protoc
 class UEraser(Defense):
     """Train on plasma brightness, plasma contrast, shuffled channels and TrivialAugment; first on the worst of `copies`.
 
-    `lite` never looks for the worst, `standard` for the first part of training, `max` always. They follow the protocol's
-    crop and flip. As in the published code, copies are changed together, so that a batch draws one operation of TrivialAugment
-    for all images and copies, and each its strength. `jpeg` is the variant for TAP and AR: `last` compresses at quality 10
-    behind all else (the authors), `first` at a quality from 10 to 99 drawn per batch, before it (APBench; 95 at most here); no
-    gradient flows through it, and none is needed. Changed: the worst copy is found by passes without gradients and without
-    moving batch normalisation, a pass per copy, then passed once more with them; the published code passes all copies tiled
-    into one batch, or one after another with moving statistics. Short trainings do not survive it: a small network that learns
-    clean data in a few epochs hardly does from the worst of five copies, so that low figures there say nothing of a poison.
-    Length and learning rate are the protocol's unless given; d-vae's authors ran 200 epochs at a constant 0.01.
+    `lite` never looks for the worst, `standard` for the first part of training, `max` always. They follow the protocol's crop
+    and flip. As in the scripts that train, every copy of a batch draws an operation of TrivialAugment for all its images, and
+    each image its strength. Operations and plasma are those of kornia 0.6.12: brightness adds, contrast multiplies, half of the
+    images are neither turned, sheared nor moved. `jpeg` is the variant for TAP and AR: `last` compresses at quality 10 behind
+    all else (the authors), `first` at a quality from 10 to 99 drawn per batch, before it (APBench; 95 at most here, and without
+    its shift by half a level); no gradient flows through it, and none is needed. Changed: the worst copy is found by passes
+    without gradients and without moving batch normalisation, a pass per copy, then passed once more with them; the published
+    code passes all copies tiled into one batch, or one after another with moving statistics. Short trainings do not survive it:
+    a small network that learns clean data in a few epochs hardly does from the worst of five copies, so that low figures there
+    say nothing of a poison. Length and learning rate are the protocol's unless given; d-vae's authors ran 200 epochs at a
+    constant 0.01.
     """
 
     mode: str = "standard"  # lite, standard or max
@@ -35,7 +37,7 @@ class UEraser(Defense):
     lr: float = 0.0  # 0: the protocol's
     schedule: str = ""  # "": the protocol's
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # operations of kornia, one draw per copy
     paper = Paper(
         "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable Example Attacks",
         venue="arXiv 2023",
@@ -78,7 +80,7 @@ class UEraser(Defense):
         """Return of every image the copy with the largest loss."""
         from registry._steps import unmoved
 
-        copies = self._changed(x.repeat(self.copies, 1, 1, 1)).view(self.copies, *x.shape)  # (K, B, C, H, W)
+        copies = torch.stack([self._changed(x) for _ in range(self.copies)])  # (K, B, C, H, W)
         with torch.no_grad(), unmoved(model):
             losses = torch.stack([F.cross_entropy(model(copy).float(), y, reduction="none") for copy in copies])  # (K, B)
         torch.clear_autocast_cache()  # of weights that were cast without gradients: torch 2.11 may give them to the next pass

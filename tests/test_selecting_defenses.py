@@ -97,6 +97,16 @@ def test_epic_drops_the_outlier_of_every_class_and_keeps_duplicates(monkeypatch)
     assert sorted(set(range(64)) - set(run.kept.tolist())) == outliers
 
 
+def test_epic_clusters_the_whole_set_at_every_selection(monkeypatch):
+    """As the published code: among what is left alone, each selection would make new loners of images that had company."""
+    sizes = []
+    outputs = Training.outputs
+    monkeypatch.setattr(Training, "outputs", lambda self, rows: sizes.append(rows.tolist()) or outputs(self, rows))
+    run, _ = fit(DEFENSES["epic"](alpha=0.5, warmup=0.25, every=0.25, until=1.0), tiny())
+    assert sizes == [list(range(64))] * len(sizes) and len(sizes) > 1
+    assert len(run.kept) < 64
+
+
 def test_epic_selects_when_it_should_and_dropped_images_never_return():
     """After the warm-up, at intervals, until the learning rate's last drop."""
     sizes = {}
@@ -138,6 +148,28 @@ def test_friendly_noise_stays_in_its_radius_and_disturbs_less_than_random_noise_
     size = found.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     assert divergence(found) <= divergence(signs * size / 3072**0.5)
     assert found.norm() > start.norm()
+
+
+def test_friendly_noise_beyond_its_radius_is_not_pulled_further():
+    """The published code weighs the clamped noise: where a network sees nothing, noise at the limit has no gradient at all."""
+    x = torch.full((2, 3, 4, 4), 0.5)
+    defense = DEFENSES["friendly-noise"](steps=1, step_size=1.0, epsilon=0.1)
+    blind = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 4))
+    torch.nn.init.zeros_(blind[1].weight)
+    start = torch.full_like(x, 0.05)
+    start[0] = 0.2
+    gradients = []
+    step = torch.optim.SGD.step
+
+    def watched(self, *rest):
+        gradients.append(self.param_groups[0]["params"][0].grad.clone())
+        return step(self, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", watched)
+        defense.noise(blind, x, start.detach())
+    assert gradients[0][0].abs().max() == 0, "beyond the radius"
+    assert torch.allclose(gradients[0][1], torch.tensor(-2 * 0.05 / 96)), "within it"
 
 
 def test_images_carry_their_friendly_noise_from_the_epoch_on_that_found_it():

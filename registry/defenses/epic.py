@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,10 +15,11 @@ class Epic(Defense):
     """Again and again drop the images that are alone in their cluster of last-layer gradients; they never return.
 
     For each class, a tenth to three tenths of the images are picked as medoids by facility location on softmax minus one-hot
-    label; an image that is its own only follower goes. Changed: the intervals are parts of training, by default those of the
-    published 200 epochs (first after 30, every 10, until the last drop of the learning rate at 150); the softmax includes the
-    bias of the last layer, which the code leaves out; clusters are told apart by class and medoid. Made for targeted
-    poisons: where every image is poisoned it is expected to fail.
+    label; an image that is its own only follower goes. Every selection clusters the whole set, what was dropped before
+    included, as in the code. Changed: the intervals are parts of training, by default those of the published 200 epochs (first
+    after 30, every 10, until the last drop of the learning rate at 150); the softmax includes the bias of the last layer, which
+    the code leaves out; clusters are told apart by class and medoid. Made for targeted poisons: where every image is poisoned
+    it is expected to fail.
     """
 
     alpha: float = 0.2  # medoids, part of each class's images; the paper: 0.1 to 0.3
@@ -26,6 +27,7 @@ class Epic(Defense):
     every: float = 0.05  # part of training between selections, 0..1
     until: float = 0.75  # part of training after which nothing is dropped any more, 0..1
 
+    version: ClassVar[int] = 2  # clusters the whole set
     paper = Paper(
         "Not All Poisons are Created Equal: Robust Training against Data Poisoning",
         venue="ICML 2022",
@@ -57,16 +59,17 @@ class _Dropping(Hooks):
 
         if not self.first <= epoch <= self.last or (epoch - self.first) % self.every:
             return
-        run = self.run
-        rows = run.kept if run.kept is not None else torch.arange(len(run.train))
-        labels = run.train.labels[rows]
+        run, labels = self.run, self.run.train.labels
+        rows = torch.arange(len(run.train))
         gradients = run.outputs(rows).softmax(1)
-        gradients[torch.arange(len(rows)), labels] -= 1
-        mask = torch.zeros(len(run.train), dtype=torch.bool)
+        gradients[rows, labels] -= 1
+        mask = torch.zeros(len(rows), dtype=torch.bool)
         for label in labels.unique():
             members = torch.nonzero(labels == label).flatten()
             picked, medoid = medoids(gradients[members], max(1, round(self.alpha * len(members))))
             company = torch.bincount(medoid, minlength=len(picked))[medoid]
-            mask[rows[members[company > 1]]] = True
+            mask[members[company > 1]] = True
+        if run.kept is not None:
+            mask &= torch.isin(rows, run.kept)
         if mask.any():
             run.keep(mask)

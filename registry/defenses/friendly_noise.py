@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class FriendlyNoise(Defense):
     step_size: float = 100.0  # learning rate, a tenth from half of the steps on and a hundredth from seven tenths on
     size_weight: float = 1.0  # of the noise's mean square against the divergence
 
+    version: ClassVar[int] = 2  # weighs the clamped noise
     paper = Paper(
         "Friendly Noise against Adversarial Noise: A Powerful Defense against Data Poisoning Attacks",
         venue="NeurIPS 2022",
@@ -66,9 +67,10 @@ class FriendlyNoise(Defense):
             with torch.no_grad():
                 wanted = model(x).float().softmax(1)
             for _ in range(self.steps):
-                moved = (x + noise.clamp(-self.epsilon, self.epsilon)).clamp(0, 1)
+                within = noise.clamp(-self.epsilon, self.epsilon)
+                moved = (x + within).clamp(0, 1)
                 divergence = F.kl_div(model(moved).float().log_softmax(1), wanted, reduction="batchmean")
-                loss = divergence - self.size_weight * noise.square().mean()
+                loss = divergence - self.size_weight * within.square().mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

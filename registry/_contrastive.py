@@ -6,6 +6,7 @@ Each has two losses of two views: that of training, and `easy`, what noise lower
 from __future__ import annotations
 
 import copy
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +55,10 @@ class SimClr(nn.Module):
 class MoCo(nn.Module):
     """Encoder, a slow copy of it that makes keys, and a queue of the last keys.
 
-    Batch normalisation sees an eighth of a batch at a time, keys in another order than queries, as it is done on eight
-    devices: statistics of a whole batch would tell a query which key is its own. `deep` has the projection of the second
-    version, a hidden layer wide; `shuffled` false leaves keys in the order of queries.
+    Batch normalisation sees an eighth of a batch at a time, keys in another order than queries, as it is done on eight devices:
+    statistics of a whole batch would tell a query which key is its own. Running statistics move once a step, by the mean of the
+    parts, as in the code of the transferable paper. `deep` has the projection of the second version, a hidden layer wide;
+    `shuffled` false leaves keys in the order of queries.
     """
 
     queue: Tensor
@@ -107,8 +109,16 @@ class MoCo(nn.Module):
 
     def _split(self, x: Tensor, encoder: nn.Module, project: nn.Module) -> Tensor:
         parts = max(1, min(self.splits, len(x) // 2)) if self.training else 1  # batch normalisation needs two images
-        pieces = x.tensor_split(parts)
-        return torch.cat([project(encoder.features(piece)) for piece in pieces])  # type: ignore[operator]
+        statistics = _running(encoder, project)
+        before, moved = [value.clone() for value in statistics], [torch.zeros_like(value) for value in statistics]
+        found = []
+        for piece in x.tensor_split(parts):
+            _set(statistics, before)
+            found.append(project(encoder.features(piece)))  # type: ignore[operator]
+            for total, value in zip(moved, statistics, strict=True):
+                total += value / parts
+        _set(statistics, moved)
+        return torch.cat(found)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -123,6 +133,19 @@ class MoCo(nn.Module):
         rows = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[rows] = keys
         self.place.copy_((self.place + len(keys)) % len(self.queue))
+
+
+def _running(*networks: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of batch normalisation."""
+    modules = chain.from_iterable(network.modules() for network in networks)
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
+    pairs = chain.from_iterable((norm.running_mean, norm.running_var) for norm in norms)
+    return [value.data for value in pairs if value is not None]
+
+
+def _set(statistics: list[Tensor], values: list[Tensor]) -> None:
+    for own, value in zip(statistics, values, strict=True):
+        own.copy_(value)
 
 
 class SimSiam(nn.Module):

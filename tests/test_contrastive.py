@@ -70,6 +70,20 @@ def test_mocos_queue_holds_the_last_keys_and_its_copy_follows_slowly():
     assert all(p.grad is None for p in net.slow.parameters())
 
 
+def test_statistics_of_moco_move_once_a_step_by_the_mean_of_the_parts():
+    """As its code does: eight steps in turn made the probe see statistics of some 1,200 images instead of 10,000."""
+    net = MoCo(encoder(), 0.2, queue=16, momentum=0.9, splits=4).train()
+    x = torch.rand(12, 3, 32, 32)
+    first = net.encoder.layers()[0]
+    convolved = first[0](x).detach()
+    norm = next(module for module in first.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    parts = torch.stack([part.mean((0, 2, 3)) for part in convolved.split(3)])
+    spread = torch.stack([part.var((0, 2, 3)) for part in convolved.split(3)])
+    net(x, x).backward()
+    assert torch.allclose(norm.running_mean, 0.1 * parts.mean(0), atol=1e-6)
+    assert torch.allclose(norm.running_var, 0.9 + 0.1 * spread.mean(0), atol=1e-5)
+
+
 def test_simsiam_stops_the_gradient_of_the_view_that_is_predicted():
     """Without it everything collapses to one point."""
     net = SimSiam(encoder())

@@ -4,7 +4,7 @@ Noise that makes contrastive learning easy and is besides far apart between clas
 with labels and without, and so much a matter of classes that other images, and other data sets, can wear it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -52,6 +52,7 @@ class Transferable(Attack):
     lr: float = 0.0  # of the encoder; 0: 0.001 (Adam), moco 0.3, simsiam 0.06
     area: float = 0.08  # smallest part of an image's area that a view shows, 0..1
 
+    revisions: ClassVar[Mapping[str, int]] = {"backbone=moco": 2}  # running statistics move once a step
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "epochs": 2, "noise_steps": 2, "batch": 16}
     paper = TRANSFERABLE_UNLEARNABLE
 

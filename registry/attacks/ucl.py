@@ -4,7 +4,7 @@ Noise that makes contrastive learning easy: an encoder that is trained on it lea
 its views, and little else. A victim that trains with labels hardly minds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -48,6 +48,7 @@ class UnlearnableContrastive(Attack):
     lr: float = 0.0  # of the encoder; 0: cp simclr 0.5, moco 0.3; tue simclr 0.001 (Adam), moco 0.3, simsiam 0.06
     area: float = 0.0  # smallest part of an image's area that a view shows, 0..1; 0: cp 0.2, tue 0.08
 
+    revisions: ClassVar[Mapping[str, int]] = {"backbone=moco": 2}  # running statistics move once a step
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",
         "class_epochs": 2,

@@ -17,13 +17,13 @@ class MoCo(Contrastive):
     """1,000 epochs of SGD from 0.3 with a cosine and a queue of 4,096 keys, then a linear probe by SGD from 30.
 
     The encoder sees two random views of every image of a batch: resized crop of at least `area`, mirrored, recoloured (0.4,
-    0.4, 0.4, 0.1) with probability 0.8, gray with 0.2. Then a linear layer is trained on the features of the images as
-    they are, and its test accuracy counts.
-    Stated ("Transferable Unlearnable Examples", table 7): 1,000 epochs, rate 0.3 with a cosine, momentum of the keys 0.99, the
-    probe 100 epochs of SGD from 30 with a cosine. Its table says Adam, with which 0.3 diverges: SGD, as in its code.
-    From the code: batch 512, an incomplete one dropped, momentum 0.9, weight decay 1e-4, temperature 0.2, queue 4,096, a linear
-    projection to 128, batch normalisation by eighths of a batch, one of the two directions, crops from 0.08 of the area.
-    Not stated: what the probe is trained on, see `simclr`.
+    0.4, 0.4, 0.1) with probability 0.8, gray with 0.2. Then a linear layer is trained on the features of the images as they
+    are, and its test accuracy counts. Stated ("Transferable Unlearnable Examples", table 7): 1,000 epochs, rate 0.3 with a
+    cosine, momentum of the keys 0.99, the probe 100 epochs of SGD from 30 with a cosine. Its table says Adam, with which 0.3
+    diverges: SGD, as in its code. From the code: batch 512, an incomplete one dropped, momentum 0.9, weight decay 1e-4,
+    temperature 0.2, queue 4,096, a linear projection to 128, batch normalisation by eighths of a batch whose statistics move
+    once a step, by their mean, one of the two directions, crops from 0.08 of the area. Not stated: what the probe is trained
+    on, see `simclr`.
     """
 
     lr: float = 0.3
@@ -36,6 +36,7 @@ class MoCo(Contrastive):
     probe_lr: float = 30.0
     probe_schedule: str = "cosine-epoch"
 
+    version: ClassVar[int] = 2  # running statistics move once a step
     paper: ClassVar[Paper | None] = Paper(
         "Momentum Contrast for Unsupervised Visual Representation Learning",
         venue="CVPR 2020",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.augment import fit
@@ -21,6 +22,8 @@ from registry import Analysis, Context, Defense, Hooks, ImageSet, Job
 from registry._spent import Spent
 from registry._steps import still
 from registry.data import Data, load
+
+ADAPTED = 1024  # images of a batch whose statistics are taken
 
 
 class Looked:
@@ -80,13 +83,35 @@ class Looked:
         with still(model):
             yield lambda x: model(fit(x, size)).float()
 
+    @contextmanager
+    def adapted(self, data: ImageSet) -> Iterator[None]:
+        """Let batch normalisation have the statistics of a set, as in training mode; the own ones come back after it."""
+        norms = [module for module in self.training.model.modules() if isinstance(module, nn.BatchNorm2d)]
+        before = [(norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all batches
+        with torch.no_grad():
+            for where in data.batches(ADAPTED):
+                self._of(data, where, self.training.model.features, norms)
+        try:
+            yield
+        finally:
+            for norm, (momentum, state) in zip(norms, before, strict=True):
+                norm.momentum = momentum
+                norm.load_state_dict(state)
+
     @torch.no_grad()
     def _all(self, data: ImageSet, function: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.cat([self._of(data, where, function).cpu() for where in data.batches(EVALUATED)])
 
-    def _of(self, data: ImageSet, where: slice, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def _of(
+        self, data: ImageSet, where: slice, function: Callable[[Tensor], Tensor], learning: Sequence[nn.Module] = ()
+    ) -> Tensor:
         training = self.training
         training.model.eval()
+        for module in learning:
+            module.train()
         x = fit(data.pixels(where, training.device), training.size).contiguous(memory_format=torch.channels_last)
         with torch.autocast(training.device.partition(":")[0], torch.bfloat16, enabled=training.bf16):
             return function(x).float()

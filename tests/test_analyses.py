@@ -15,8 +15,24 @@ from hypothesis import strategies as st
 from benchmark import driver, grid
 from benchmark.conformance import check
 from benchmark.driver import Options
+from benchmark.measure import Looked
+from benchmark.train import Training
 from leaderboard.sheet import sheets
-from registry import ANALYSES, ATTACKS, Context, EntryError, ImageSet, Job, NotApplicable, lacking, resolve
+from poisons.numerics import Numerics, seeded
+from registry import (
+    ANALYSES,
+    ARCHITECTURES,
+    ATTACKS,
+    Context,
+    EntryError,
+    ImageSet,
+    Job,
+    NotApplicable,
+    Protocol,
+    lacking,
+    resolve,
+)
+from registry._figures import reweighted
 from results import Record, Records, Table, Workspace, papers, read_grid
 from results.record import Metrics, write_json
 
@@ -219,6 +235,51 @@ def test_reweighting_is_a_logistic_regression_on_standardised_features():
     assert found["dfr_max_test_acc"] == pytest.approx(model.score(z, test.labels), abs=1e-9)
     assert found["dfr_min_test_loss"] == pytest.approx(log_loss(test.labels, model.predict_proba(z)), abs=1e-4)
     assert found["best_epoch"] == 1 and len(given.curves["dfr_test_acc"]) == 2
+
+
+def test_the_published_estimator_trains_the_victims_own_head_and_stops_where_it_diverges():
+    """15 epochs of L-BFGS without a penalty, from the head as it is, which stays; an infinite feature makes it diverge."""
+    clean, test = tiny(200), tiny(80, seed=1)
+    dice = torch.Generator().manual_seed(0)
+    tables = {len(s): torch.randn(len(s), 6, generator=dice) + 3 * torch.eye(6)[s.labels] for s in (clean, test)}
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    head = torch.nn.Linear(6, 4)
+    before = head.weight.detach().clone()
+
+    def judged():
+        victim = FakeVictim(lambda data: tables[200][order] if len(data) == 200 else tables[80])
+        victim.layers = [head]
+        return ANALYSES["dfr-random"](estimator="lbfgs").measure(context(clean, test=test, victim=victim))
+
+    found = judged()
+    assert found["dfr_max_test_acc"] > 0.8 and torch.equal(head.weight, before)
+    rows = tables[200][order], clean.labels[order]
+    plain = reweighted(rows, (tables[80], test.labels), 10.0)
+    assert found["dfr_max_test_acc"] == pytest.approx(plain[0], abs=0.05)
+    tables[200][7] = math.inf
+    with torch.no_grad():
+        own = float(torch.nn.functional.cross_entropy(head(tables[80]).double(), test.labels))
+    assert judged()["dfr_min_test_loss"] == pytest.approx(own), "the head before it diverged"
+
+
+def test_statistics_of_the_clean_images_serve_as_long_as_the_head_is_fitted():
+    """In training mode a network sees the images that it is shown, not those that it was trained on."""
+    data, other = tiny(64), tiny(64, seed=5)
+    with seeded(0, Numerics()):
+        training = Training(ARCHITECTURES["small-cnn"](4), data, Protocol(epochs=1, batch=16), (), "cpu", Numerics())
+        training.run(None, None, None)
+    victim, model = Looked(training), training.model
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.train()
+    with torch.no_grad():
+        in_training_mode = model.features(other.pixels(slice(None)))
+    model.load_state_dict(before)
+    with victim.adapted(other):
+        found = victim.features(other)
+    assert torch.allclose(found, in_training_mode, atol=2e-2)
+    assert not torch.allclose(victim.features(other), in_training_mode, atol=5e-2)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(module.momentum == 0.1 for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
 
 
 def test_the_best_epoch_of_reweighting_is_the_first_of_the_best():

@@ -27,6 +27,7 @@ from registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
 from registry.item import SELFTRAINED
 
 LEVELS = 1000
+BETAS = (0.1, 20.0)  # of the continuous SDE at its ends, per unit of time
 SPREAD = 0.5  # usual deviation of a pixel, images in [-1, 1]
 FILES = ("*.safetensors", "*.json")  # all that is read of a folder of weights
 
@@ -34,6 +35,17 @@ FILES = ("*.safetensors", "*.json")  # all that is read of a folder of weights
 def betas() -> Tensor:
     """The variance of the noise of every step, float64 (1000,): Ho et al. (2020)."""
     return torch.linspace(1e-4, 0.02, LEVELS, dtype=torch.float64)
+
+
+def beta_dt(level: int) -> float:
+    """Return how much noise the SDE of variance preserved adds per level, at a level: Song et al. (2021), equation 32."""
+    return (BETAS[0] + (BETAS[1] - BETAS[0]) * level / LEVELS) / LEVELS
+
+
+def remaining(level: int) -> float:
+    """Return the part of the signal's variance that this SDE leaves at a level, where its levels are no steps."""
+    time = level / LEVELS
+    return math.exp(-(BETAS[1] - BETAS[0]) * time**2 / 2 - BETAS[0] * time)
 
 
 def kept() -> Tensor:

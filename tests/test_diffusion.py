@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import sys
 
 import pytest
@@ -75,6 +76,27 @@ def test_avatar_keeps_the_distribution_where_the_score_is_exact(exact, steps):
     assert float(now.mean()) == pytest.approx(float(before.mean()), abs=0.003)  # 200,000 pixels: 0.0007 is one deviation
     assert float(now.std()) == pytest.approx(float(before.std()), abs=0.01)  # Euler steps cost a few thousandths
     assert float((now - before).square().mean()) > 0.01  # it is another draw, not the same image
+
+
+def test_a_step_of_avatar_is_one_of_the_continuous_sde(monkeypatch):
+    """At level 1 the discrete levels add 17 % less noise and see 5 % more of it; the published code steps in time."""
+    steps = []
+
+    def purified(defense, train, job, model, calls, walk):
+        x = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64)
+        for drawn in (0.0, 1.0):
+            found = walk(lambda x, level: torch.full_like(x, 0.25), x, lambda x, drawn=drawn: torch.full_like(x, drawn))
+            steps.append(float(found))
+        return train.images
+
+    monkeypatch.setattr(_diffusion, "purified", purified)
+    train = tiny()
+    assert DEFENSES["avatar"](level=1).purify(train, Job()).images is train.images
+    beta, left = (0.1 + 19.9 / 1000) / 1000, math.exp(-(19.9 / 1000 / 2 + 0.1) / 1000)
+    for drawn, found in zip((0.0, 1.0), steps, strict=True):
+        start = 0.9999**0.5 * 0.5 + 0.0001**0.5 * drawn
+        drift = beta * (start / 2 - 0.25 / (1 - left) ** 0.5)
+        assert found == pytest.approx(start + drift + beta**0.5 * drawn, abs=1e-12)
 
 
 def test_avatar_at_level_zero_changes_nothing(exact):

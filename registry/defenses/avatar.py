@@ -21,13 +21,15 @@ class Avatar(Defense):
     """Diffuse every image to noise level `level` of 1,000 and follow the reverse SDE back, by Euler-Maruyama; no labels.
 
     `weights` names a folder in weights/ beside the data sets ($BENCH_DATA) with a UNet2DModel of the library diffusers that
-    predicts noise (config.json and safetensors; nothing else is read), for example a copy of google/ddpm-cifar10-32;
-    `checksum` says which files these were, and is told when it is missing. The authors' networks are larger: DDPM++ continuous
-    with 8 blocks per level. Without weights, `avatar-selftrained`: a small UNet is trained on the very set that is to be
-    purified, poison and all, for the levels that are used, on patches of 2x2 pixels. That is no published method: it may learn
-    the poison too, and must not be taken for AVATAR. It goes down in 20 steps, which are closer the lower they are.
-    Images are clipped and rounded; the published code lets values beyond the range wrap around. Purified sets are made once,
-    in hours on a GPU with the paper's network. ImageNet at 224: not enlarged to 256.
+    predicts noise (config.json and safetensors; nothing else is read), for example a copy of google/ddpm-cifar10-32; `checksum`
+    says which files these were, and is told when it is missing. The authors' networks are larger: DDPM++ continuous with 8
+    blocks per level. Without weights, `avatar-selftrained`: a small UNet is trained on the very set that is to be purified,
+    poison and all, for the levels that are used, on patches of 2x2 pixels. That is no published method: it may learn the poison
+    too, and must not be taken for AVATAR. It goes down in 20 steps, which are closer the lower they are. Steps are those of the
+    continuous SDE, the start is that of its discrete levels, as in the code; networks that know 1,000 levels are asked about
+    level n where those of the authors are asked about the time n / 1000. Images are clipped and rounded; the published code
+    lets values beyond the range wrap around. Purified sets are made once, in hours on a GPU with the paper's network. ImageNet
+    at 224: not enlarged to 256.
     """
 
     weights: str = "selftrained"  # a folder of $BENCH_DATA/weights
@@ -37,6 +39,7 @@ class Avatar(Defense):
     epochs: int = 20  # of a network of one's own
     width: int = 32  # channels of a network of one's own
 
+    version: ClassVar[int] = 2  # steps of the continuous SDE
     needs: ClassVar[tuple[str, ...]] = ("weights",)
     brings: ClassVar[Mapping[str, str]] = {"weights": "weights"}
     small: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 8, "steps": 2}
@@ -58,19 +61,18 @@ class Avatar(Defense):
         check("avatar", self.weights, self.checksum, info)
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._diffusion import Model, betas, kept, purified, stairs
+        from registry._diffusion import Model, beta_dt, kept, purified, remaining, stairs
 
         own = self.weights == SELFTRAINED
         model = Model("avatar", self.weights, self.checksum, max(1, self.level), self.width, self.epochs)
         levels = stairs(self.level, self.steps or (20 if own else self.level))
-        left, variance = kept(), betas()
+        start = float(kept()[self.level])
 
         def walk(net: "Denoiser", x: Tensor, noise: Callable[[Tensor], Tensor]) -> Tensor:
-            start = float(left[self.level])
             x = start**0.5 * x + (1 - start) ** 0.5 * noise(x)
             for high, low in pairwise(levels):
-                span = float(variance[low:high].sum())  # beta dt
-                score = net(x, high) / -((1 - float(left[high])) ** 0.5)
+                span = sum(beta_dt(level) for level in range(low + 1, high + 1))
+                score = net(x, high) / -((1 - remaining(high)) ** 0.5)
                 x = x + span * (x / 2 + score) + span**0.5 * noise(x)
             return x
 

@@ -22,7 +22,8 @@ class Lfu(Protocol):
     epoch. Length of adversarial training, where the last drop is at 100; we take 100, with the plain weight decay and the
     plain augmentation of the data set. `svhn-small` and `facescrub` are not in the paper; we take SVHN's and CIFAR-10's.
     The vision transformer has Adam from 1e-3 with weight decay 5e-5, five epochs of warm-up and a cosine down to 1e-5: the
-    code says so where it projects; we take it for all.
+    code says so where it projects; we take it for all. Changed: there the warm-up goes by whole epochs, from 0, and the cosine
+    has 60 epochs after it, so that training ends at 4.3e-5.
     """
 
     epochs: int = 60

@@ -61,6 +61,16 @@ def test_lfu_scales_around_the_centre():
     assert (middle - 15.5).abs().max() < 0.6
 
 
+def test_lfu_trains_as_its_own_code_does_where_it_is_asked_to():
+    """Under the recipe of another paper, whose batch, peak and mean stay: 50 epochs in stairs at 25 and 37, decay 1e-4."""
+    dvae = PROTOCOLS["dvae"]()
+    found = DEFENSES["lfu"](recipe="released").configure(dvae)
+    assert (found.epochs, found.weight_decay, found.schedule, found.gamma) == (50, 1e-4, "milestones", 0.1)
+    assert [50 * part for part in found.milestones] == [25, 37]
+    assert (found.batch, found.lr, found.clip) == (dvae.batch, dvae.lr, dvae.clip)
+    assert DEFENSES["lfu"]().configure(dvae) == dvae
+
+
 # EPIC
 
 

@@ -1,12 +1,13 @@
 """LFU: what a linear model reads off the pixels is projected away, and strong augmentation blurs what remains."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job
+from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Protocol
 from registry._papers import LEARN_FROM_UNLEARNABLE
 
 
@@ -18,7 +19,8 @@ class LearnFromUnlearnable(Defense):
     So the d-vae paper calls what the second step of the published code does by default; the paper's own projection is
     `ortho-proj`. Changed: these follow the protocol's crop and flip, where the code has them before; every image draws for
     itself whether and how much CutMix takes, where the code draws once per batch. The jitter clips to [0, 1] as there.
-    Length and optimizer are the protocol's: the code's are 50 epochs and, `lfu+weight-decay(value=1e-4)`, another decay.
+    `recipe=released` trains as the code does: 50 epochs, the learning rate times 0.1 at epochs 25 and 37, weight decay 1e-4;
+    batch, peak learning rate, mean and deviation stay the protocol's.
     """
 
     epochs: int = 20  # of the linear model
@@ -27,7 +29,9 @@ class LearnFromUnlearnable(Defense):
     zoom: float = 0.2  # largest change of the size, parts of it, 0 to below 1
     jitter: float = 0.2  # largest change of the factors of brightness, contrast and saturation, 0..1
     cutmix: float = 0.5  # probability, 0..1
+    recipe: Literal["protocol", "released"] = "protocol"  # length, schedule and weight decay of the training, see above
 
+    later: ClassVar[Mapping[str, Any]] = {"recipe": "protocol"}
     soft: ClassVar[bool] = True
     version: ClassVar[int] = 2  # an odd side of a CutMix rectangle is a pixel shorter
     small: ClassVar[dict[str, Any]] = {"epochs": 2}
@@ -41,6 +45,12 @@ class LearnFromUnlearnable(Defense):
         from registry.defenses.ortho_proj import OrthogonalProjection
 
         return OrthogonalProjection(epochs=self.epochs).purify(train, job)
+
+    def configure(self, protocol: Protocol) -> Protocol:
+        if self.recipe == "protocol":
+            return protocol
+        stairs = {"schedule": "milestones", "milestones": (25 / 50, 37 / 50), "gamma": 0.1}
+        return replace(protocol, epochs=50, steps=0, weight_decay=1e-4, **stairs)  # type: ignore[arg-type]
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         from registry._photo import jitter, rotate, uniform, warp

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from benchmark.cost import Cost
 from leaderboard import fast, prediction, render, reproduction, toy
 from leaderboard.table import board
-from registry import resolve
+from registry import CATALOGS, resolve
+from registry.catalog import plural
 from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +24,7 @@ OWN = {"toy-attacks": toy.attacks, "toy-contrastive": toy.contrastive}
 OWN |= dict.fromkeys(toy.OF_DEFENSES, toy.defenses)
 OWN |= dict.fromkeys(("toy-analyses", "toy-defending", "toy-detection", "toy-making"), toy.analyses)
 COUNTED = ROOT / "docs" / "reliability.json"  # what `make reliability` wrote
+VECTORS = ROOT / "tests" / "reference"  # what official code computed
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has them, a document shows names
@@ -41,6 +48,7 @@ def generated(text: str) -> str:
         "reproduction/values": papers.values,
         "reproduction/methods": lambda: reproduction.methods(records),
         "reliability": reliability,
+        **{f"reference/{path.stem}": partial(reference, path.stem) for path in (VECTORS / "reasons").glob("*.toml")},
     }
 
     def fresh(match: re.Match[str]) -> str:
@@ -73,6 +81,39 @@ def reliability() -> str:
         groups.setdefault(stamp, []).append(name.replace("_", " "))
     told = [f"{stamp}: {', '.join(names)}." for stamp, names in groups.items()]
     return "\n".join([*lines, "", *(f"- {one}" for one in told)]) + "\n"
+
+
+def reference(kind: str) -> str:
+    """Return the Markdown table that says how every method of a kind compares with its authors' code."""
+    reasons = tomllib.loads((VECTORS / "reasons" / f"{kind}.toml").read_text(encoding="utf-8"))
+    vectors = {path.stem: about(path) for path in sorted(VECTORS.glob(f"{kind}.*.npz"))}
+    lines = [f"| {kind} | agreement | official code | remarks |", "| --- | --- | --- | --- |"]
+    for method in CATALOGS[plural(kind)]:
+        reason = reasons.get(method)
+        for name, vector in vectors.items():
+            if name.split(".")[1] == method:
+                lines.append(f"| `{method}` | {agreement(vector)} | {source(vector)} | {vector['reason']} |")
+        if reason:
+            lines.append(f"| `{method}` | {reason['state']} | | {reason['why']} |")
+    return "\n".join(lines) + "\n"
+
+
+def about(path: Path) -> dict[str, Any]:
+    """Return what a reference vector says of itself."""
+    with np.load(path, allow_pickle=False) as stored:
+        return json.loads(str(stored["about"]))
+
+
+def agreement(vector: dict[str, Any]) -> str:
+    """Say how near our step comes to the official one."""
+    return f"equal within {vector['tolerance']:g}" if vector["tolerance"] else "equal"
+
+
+def source(vector: dict[str, Any]) -> str:
+    """Return the Markdown of the official code behind a reference vector."""
+    repository, commit = vector["repository"], vector["commit"]
+    functions = ", ".join(f"`{name}`" for name in vector["function"].split(", "))
+    return f"[{repository}](https://github.com/{repository}/tree/{commit}) `{commit[:7]}`: {functions}"
 
 
 def drawings() -> dict[Path, str]:

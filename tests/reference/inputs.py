@@ -1,0 +1,71 @@
+"""Inputs of reference vectors, drawn with numpy so that the official code and ours are given the same ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from unittest.mock import MagicMock, patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from registry import ARCHITECTURES, ImageSet, Job
+from registry._loops import Run
+
+CLASSES = 4
+
+
+def image_set(rng: np.random.Generator, count: int = 4, side: int = 16) -> ImageSet:
+    """Return random images, some values at either end of the range, whose labels go round the classes."""
+    levels = rng.integers(-20, 276, (count, 3, side, side)).clip(0, 255).astype(np.uint8)
+    return ImageSet(torch.from_numpy(levels), torch.arange(count) % CLASSES, CLASSES)
+
+
+def pixels(clean: ImageSet) -> Tensor:
+    """Return the images in [0, 1] units, the digits of float32 in float64, (N, 3, H, W)."""
+    return clean.pixels(slice(None)).double()
+
+
+def noise(rng: np.random.Generator, shape: Sequence[int], epsilon: float) -> Tensor:
+    """Return values uniform in [-epsilon, epsilon], float64."""
+    return torch.from_numpy(rng.uniform(-epsilon, epsilon, tuple(shape)))
+
+
+def network(rng: np.random.Generator, name: str = "small-cnn", classes: int = CLASSES, side: int = 16) -> nn.Module:
+    """Return a network of ours in float64 with weights drawn from `rng`, normalisation included, in evaluation mode."""
+    return drawn(rng, ARCHITECTURES[name](classes, 3, side))
+
+
+def drawn(rng: np.random.Generator, net: nn.Module) -> nn.Module:
+    """Draw all weights and buffers of a network from `rng`; return it in float64, in evaluation mode."""
+    net = net.double().eval()
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.from_numpy(_weights(rng, name, tuple(value.shape))))
+    return net
+
+
+def _weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return weights of variance 2 / fan in; scales of normalisations near one, offsets near zero."""
+    if len(shape) > 1:
+        return rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
+    if name.endswith(("running_var", "weight")):
+        return rng.uniform(0.5, 1.5, shape)
+    return rng.normal(0, 0.1, shape)
+
+
+def run(clean: ImageSet, seed: int = 0) -> Run:
+    """Return a crafting of ours whose random numbers on the device are those of torch's generator at `seed`."""
+    made = Run(clean, Job())
+    made.dice = torch.Generator().manual_seed(seed)
+    return made
+
+
+@contextmanager
+def absent(*modules: str) -> Iterator[None]:
+    """Stand in for packages that official files import and that the functions under test do not use."""
+    stands = {name: MagicMock(register=lambda found: found) for name in modules}  # mlconfig.register is a decorator
+    with patch.dict(sys.modules, stands):
+        yield

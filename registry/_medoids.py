@@ -13,10 +13,11 @@ def medoids(points: Tensor, count: int) -> tuple[list[int], Tensor]:
     """Pick `count` of the points (n, D), greedily, so that the sum of each one's similarity to its closest medoid is
     largest; return them and, for each point, which of them (0..count) is its medoid.
 
-    Similarity is the largest distance of all less the distance. Lazy: a gain computed before is a bound on the gain now.
+    Similarity is exp(-distance / D), as the package submodlib has it, which the published code calls. Lazy: a gain computed
+    before is a bound on the gain now.
     """
     distances = torch.cdist(points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist").float()
-    similar = (distances.max() - distances).numpy()  # (n, n)
+    similar = (-distances / points.shape[1]).exp().numpy()  # (n, n)
     covered = np.zeros(len(similar), dtype=np.float32)
     heap = [(-float(gain), number) for number, gain in enumerate(similar.sum(1, dtype=np.float64))]
     heapq.heapify(heap)

@@ -28,10 +28,10 @@ class FriendlyNoise(Defense):
     random: float = 8 / 255  # the random noise is this or minus this, pixel units
     begin: float = 0.125  # part of training after which the friendly noise is found, 0..1
     steps: int = 30  # of descent, in which the friendly noise is found
-    step_size: float = 100.0  # learning rate, a tenth from half of the steps on and a hundredth from seven tenths on
+    step_size: float = 100.0  # learning rate; the code makes a schedule of it that it never steps
     size_weight: float = 1.0  # of the noise's mean square against the divergence
 
-    version: ClassVar[int] = 2  # weighs the clamped noise
+    version: ClassVar[int] = 2  # weighs the clamped noise, steps of one size
     paper = Paper(
         "Friendly Noise against Adversarial Noise: A Powerful Defense against Data Poisoning Attacks",
         venue="NeurIPS 2022",
@@ -61,8 +61,6 @@ class FriendlyNoise(Defense):
 
         noise = start.clone().requires_grad_(True)
         optimizer = torch.optim.SGD([noise], self.step_size, momentum=0.9, nesterov=True)
-        drops = [self.steps // 2, self.steps * 7 // 10]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops)
         with still(model):
             with torch.no_grad():
                 wanted = model(x).float().softmax(1)
@@ -74,7 +72,6 @@ class FriendlyNoise(Defense):
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                schedule.step()
         return noise.detach().clamp_(-self.epsilon, self.epsilon)
 
 

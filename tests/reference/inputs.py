@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock, patch
 
 import numpy as np
@@ -69,3 +73,23 @@ def absent(*modules: str) -> Iterator[None]:
     stands = {name: MagicMock(register=lambda found: found) for name in modules}  # mlconfig.register is a decorator
     with patch.dict(sys.modules, stands):
         yield
+
+
+def part_of(module: str, name: str, **known: Any) -> Any:
+    """Return a class or function of an official file that cannot be imported: its source alone, with `known` as its globals.
+
+    `module` is found as an import would find it; scripts parse their command line and read files when they are imported.
+    """
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")  # type: ignore[union-attr, arg-type]
+    (found,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == name)
+    scope = dict(known)
+    exec(compile(ast.Module([found], []), module, "exec"), scope)  # noqa: S102  (official code, run by hand)
+    return scope[name]
+
+
+def expression_of(module: str, start: str, **known: Any) -> Any:
+    """Return the value of the only expression of an official script whose source begins with `start`."""
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")  # type: ignore[union-attr, arg-type]
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.expr)]
+    (found,) = {text for node in nodes if (text := ast.unparse(node)).startswith(start)}
+    return eval(found, dict(known))  # noqa: S307  (official code, run by hand)

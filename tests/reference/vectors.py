@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).parent
-KINDS = ("attack",)  # every method of these kinds has a vector or a reason
+KINDS = ("attack", "defense", "protocol")  # every method of these kinds has a vector or a reason
 STATES = ("no public code", "deviates", "not compared", "ours")  # of a reason
 STATED = ("repository", "function", "seed", "tolerance", "reason")  # what `about` repeats from the recipe
 

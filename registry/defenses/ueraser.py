@@ -31,7 +31,7 @@ class UEraser(Defense):
     mode: str = "standard"  # lite, standard or max
     copies: int = 5  # augmentations per image, of which the worst is trained on
     share: float = 0.25  # part of training in which `standard` looks for the worst; the paper: 50 of 200 epochs
-    plasma: float = 0.5  # probability of each of the two; 1 in the published notebook and APBench
+    plasma: float = 0.5  # probability of each of the two; 1 in the published notebook and APBench, there 0.8 for TAP and AR
     jpeg: Literal["none", "first", "last"] = "none"  # where a batch is compressed
     epochs: int = 0  # 0: the protocol's
     lr: float = 0.0  # 0: the protocol's

@@ -16,9 +16,9 @@ class OrthogonalProjection(Defense):
     """Fit a linear classifier to the pixels, then project every training image away from the span of its weights.
 
     Softmax regression without bias by SGD; its weight columns, normalised and made orthogonal by QR, span what is removed.
-    The result stays float32 and leaves [0, 1] here and there: rounding would bring part of the removed component back.
-    Not in the paper: `center` fits and projects around the mean image. With fewer images than pixels an uncentred fit
-    explains the images themselves, and its projection poisons clean data.
+    Batches are shuffled, which the code does not do. The result stays float32 and leaves [0, 1] here and there: rounding would
+    bring part of the removed component back. Not in the paper: `center` fits and projects around the mean image. With fewer
+    images than pixels an uncentred fit explains the images themselves, and its projection poisons clean data.
     """
 
     epochs: int = 20  # the code's; the text names 60 for CIFAR-100

@@ -16,14 +16,15 @@ class ApBench(Protocol):
     From the code: batch 256, one fixed order of the images in all epochs but on ImageNet, the incomplete batch dropped (so that
     on CIFAR the same 80 images are never used), SGD from 0.1 with momentum 0.9 and weight decay 5e-4, x0.5 at epoch 100, images
     in [0, 1], crop with a border of 4 and flip, nothing on SVHN; adversarial training the same 200 epochs. On ImageNet a
-    cosine, flip and colour jitter of images resized to 224. Changed: the fixed order is a random one, drawn once for all
-    trainings, where the code takes that of the files: the archives of CIFAR and SVHN are in random order, but a set that is
-    stored class by class would give batches of one class. On ImageNet its clean runs have a random resized crop instead, so
-    that its clean row is not comparable with its others; we train clean and poisoned sets alike. It takes a fifth of training
-    and test images of other classes than `imagenet100` has; we take what the item says, such as
-    `imagenet100(per_class=260,test_per_class=10)`. Not stated: the strengths of the jitter; we take 0.4, 0.4, 0.4, 0.2. A step
-    of the cosine; we take one per epoch. Data sets that it has not; we take the recipe of CIFAR-10, on SVHN-small that of SVHN.
-    Transformers have Adam without weight decay at the rate that is given, which would be 0.1 and diverges; we take 1e-4.
+    cosine, flip and colour jitter of images resized to 224.
+    Changed: the fixed order is a random one, drawn once for all trainings, where the code takes that of the files: the archives
+    of CIFAR and SVHN are in random order, but a set that is stored class by class would give batches of one class. On ImageNet
+    its clean runs have a random resized crop instead, so that its clean row is not comparable with its others; we train clean
+    and poisoned sets alike. It takes a fifth of training and test images of other classes than `imagenet100` has; we take what
+    the item says, such as `imagenet100(per_class=260,test_per_class=10)`.
+    Not stated: the strengths of the jitter; we take 0.4, 0.4, 0.4, 0.2. A step of the cosine; we take one per epoch.
+    Data sets that it has not; we take the recipe of CIFAR-10, on SVHN-small that of SVHN. Transformers have Adam without weight
+    decay at the rate that is given, which would be 0.1 and diverges; we take 1e-4.
     """
 
     epochs: int = 200

@@ -18,12 +18,14 @@ class MoCo(Contrastive):
 
     The encoder sees two random views of every image of a batch: resized crop of at least `area`, mirrored, recoloured (0.4,
     0.4, 0.4, 0.1) with probability 0.8, gray with 0.2. Then a linear layer is trained on the features of the images as they
-    are, and its test accuracy counts. Stated ("Transferable Unlearnable Examples", table 7): 1,000 epochs, rate 0.3 with a
-    cosine, momentum of the keys 0.99, the probe 100 epochs of SGD from 30 with a cosine. Its table says Adam, with which 0.3
-    diverges: SGD, as in its code. From the code: batch 512, an incomplete one dropped, momentum 0.9, weight decay 1e-4,
-    temperature 0.2, queue 4,096, a linear projection to 128, batch normalisation by eighths of a batch whose statistics move
-    once a step, by their mean, one of the two directions, crops from 0.08 of the area. Not stated: what the probe is trained
-    on, see `simclr`.
+    are, and its test accuracy counts.
+    Stated ("Transferable Unlearnable Examples", table 7): 1,000 epochs, rate 0.3 with a cosine, momentum of the keys 0.99, the
+    probe 100 epochs of SGD from 30 with a cosine. Its table says Adam, with which 0.3 diverges: SGD, as in its code.
+    From the code: batch 512, an incomplete one dropped, momentum 0.9, weight decay 1e-4, temperature 0.2, queue 4,096, a linear
+    projection to 128, batch normalisation by eighths of a batch whose statistics move once a step, by their mean, one of the
+    two directions, crops from 0.08 of the area.
+    Changed: encoders are drawn as torch draws them, in the code as torchvision does, and the parts of a batch are neighbours.
+    Not stated: what the probe is trained on, see `simclr`.
     """
 
     lr: float = 0.3

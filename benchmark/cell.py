@@ -68,12 +68,12 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
             notes=poison.manifest.get("notes", {}),
             numerics=poison.numerics,
         )
-    purified = task.purified
+    purified, mixes = task.purified, task.needs_poison or cell.part == "clean"
     if purified is not None:
         kept = purify(task, store, wait=True)
         spent["purify"] = kept.spent
         training = ImageSet(kept.images, kept.labels, whole.train.num_classes, whole.train.classes)
-    elif task.needs_poison or cell.part == "clean":
+    elif mixes:
         training = store.training_set(task.poison, whole, cell.ratio, cell.part)
     else:
         training = whole.train
@@ -85,7 +85,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         name = f"{cell.id}-{provenance.tree()[:16]}-{_numerics(task, device).on(device)}.pt"
         checkpoint = Checkpoint(checkpoints / name) if checkpoints is not None else None
         start = Spent.now()
-        unpoisoned = whole.train if cell.part == "all" else store.training_set(task.poison, whole, cell.ratio, cell.part)
+        unpoisoned = store.unpoisoned(task.poison, whole, cell.ratio, cell.part) if mixes else whole.train
         victim, curve = _victim(task, training, whole, device, report, checkpoint, measurement, unpoisoned)
         if task.trains:
             spent["train"] = victim.earlier + (Spent.now() - start) - (measurement.spent if measurement else Spent())

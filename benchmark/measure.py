@@ -135,9 +135,9 @@ class Measurement:
         chosen = chosen_images(whole.train.labels, whole.train.num_classes, cell.ratio, cell.seed)
         chosen = chosen if not task.poison.identity else torch.zeros_like(chosen)
         clean = whole.train
-        if cell.part == "clean":
-            rows = torch.nonzero(~chosen).flatten()
-            clean, chosen = replace(clean, images=clean.images[rows], labels=clean.labels[rows]), chosen[rows]
+        if task.needs_poison or cell.part == "clean":
+            clean = store.unpoisoned(task.poison, whole, cell.ratio, cell.part)
+            chosen = chosen[store.trained_rows(task.poison, whole, cell.ratio, cell.part)]
         mixed = store.training_set(task.poison, whole, cell.ratio, cell.part) if task.needs_poison else clean
         kept = store.purified(task.purified, whole) if task.purified else None
         context = Context(

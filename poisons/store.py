@@ -29,10 +29,10 @@ from torch import Tensor
 from poisons.lease import BusyError, Lease, clear, leased
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import Attack, Budget, Defense, ImageSet, Job, Parent, _places
+from registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _places
 from registry._places import publish, reserve, room
 from registry._spent import Spent
-from registry.contract import SLACK, blocks
+from registry.contract import LEFT_OUT, SLACK, blocks
 from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,14 @@ class Kept:
         kept: dict[str, Any] = self.manifest.get("numerics", {})
         return {"device": self.manifest["device"]} | kept if kept else {}
 
+    @property
+    def left_out(self) -> Tensor:
+        """Which images no victim trains on, bool (N,): see `Job.leave_out`."""
+        path = self.path / f"{LEFT_OUT}.npy"
+        if not path.exists():
+            return torch.zeros(len(self.labels), dtype=torch.bool)
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+
 
 @dataclass(frozen=True)
 class Store:
@@ -113,20 +121,36 @@ class Store:
         return self._get(recipe, data, lambda scratch: self._purify(recipe, data, scratch, wait), wait)
 
     def training_set(self, recipe: PoisonRecipe, data: Data, ratio: float, part: str, wait: bool = True) -> ImageSet:
-        """Mix: `ratio` of the images from the poison, the others clean; or, for part `clean`, only those others."""
+        """Mix: `ratio` of the images from the poison, the others clean; or, for part `clean`, only those others.
+
+        Of the images from the poison those that it leaves out are missing.
+        """
         clean = data.train
-        if recipe.identity and part == "all":
+        if part == "clean" or recipe.identity or ratio == 0:
+            return self.unpoisoned(recipe, data, ratio, part, wait)
+        poisoned = self.poison(recipe, data, wait).images
+        rows = self.trained_rows(recipe, data, ratio, part, wait)
+        if ratio == 1 and len(rows) == len(clean):
+            return replace(clean, images=poisoned)
+        chosen = chosen_images(clean.labels, clean.num_classes, ratio, recipe.cell_seed)
+        return replace(clean, images=self._gathered(rows, clean.images, poisoned, chosen), labels=clean.labels[rows])
+
+    def unpoisoned(self, recipe: PoisonRecipe, data: Data, ratio: float, part: str, wait: bool = True) -> ImageSet:
+        """Return the images of `training_set`, in its order, as they were before they were poisoned."""
+        clean, rows = data.train, self.trained_rows(recipe, data, ratio, part, wait)
+        if len(rows) == len(clean):
             return clean
+        return replace(clean, images=self._gathered(rows, clean.images), labels=clean.labels[rows])
+
+    def trained_rows(self, recipe: PoisonRecipe, data: Data, ratio: float, part: str, wait: bool = True) -> Tensor:
+        """Return which images of the data are in `training_set`, int64 (n,), ascending."""
+        clean = data.train
         chosen = chosen_images(clean.labels, clean.num_classes, ratio, recipe.cell_seed)
         if part == "clean":
-            rows = torch.nonzero(~chosen).flatten()
-            return replace(clean, images=self._gathered(rows, clean.images), labels=clean.labels[rows])
-        if ratio == 0:
-            return clean
-        poisoned = self.poison(recipe, data, wait).images
-        if ratio < 1:
-            poisoned = self._gathered(torch.arange(len(clean)), clean.images, poisoned, chosen)
-        return replace(clean, images=poisoned)
+            return torch.nonzero(~chosen).flatten()
+        if recipe.identity or ratio == 0:
+            return torch.arange(len(clean))
+        return torch.nonzero(~(chosen & self.poison(recipe, data, wait).left_out)).flatten()
 
     def _gathered(self, rows: Tensor, clean: Tensor, poisoned: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
         """Return the images at some rows, of `poisoned` where they are `chosen`: a large set in a file, not in memory."""
@@ -193,6 +217,8 @@ class Store:
         """Return a poison that another is made from, crafted if it is not there, and its checksum."""
         own = data if parent.dataset == child.dataset else load(parent.dataset)
         kept = self.poison(parent, own, wait)
+        if kept.left_out.any():
+            raise NotApplicable(f"{parent.text} leaves images out of training, and no poison can be made from a part of a set")
         return Parent(own.train, kept.images, promise(parent)), kept.checksum
 
     def _job(self, recipe: Recipe, numerics: Numerics, parents: tuple[Parent, ...] = ()) -> Job:
@@ -224,6 +250,7 @@ class Store:
                 images[where] = poisoned.numpy()
         if done != len(clean):
             raise CraftError(f"{recipe.text} returned noise for {done} of {len(clean)} images")
+        _check_left_out(job, recipe.text, len(clean))
         allowed = budget.allowed(shape[1:])
         if allowed is not None and spent > allowed + SLACK:
             figures = f"{_units(spent, budget.norm)} of {budget.norm}, allowed {_units(allowed, budget.norm)}"
@@ -428,6 +455,17 @@ def chosen_images(labels: Tensor, num_classes: int, ratio: float, seed: int) -> 
 def _keep(job: Job, folder: Path) -> None:
     for name, array in job.kept.items():
         np.save(folder / f"{name}.npy", array)
+
+
+def _check_left_out(job: Job, text: str, size: int) -> None:
+    """Refuse what is no choice of some images, or leaves nothing to train on. CraftError."""
+    mask = job.kept.get(LEFT_OUT)
+    if mask is None:
+        return
+    if mask.dtype != bool or mask.shape != (size,):
+        raise CraftError(f"{text} leaves out {mask.dtype} {mask.shape}; expected bool ({size},), True for images left out")
+    if mask.all():
+        raise CraftError(f"{text} leaves out all {size} images; a victim needs some to train on")
 
 
 def _slices(crafted: Any, size: int) -> Iterator[tuple[slice, Tensor]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SLACK = 1e-6  # pixel units, of the last digits of float32; far below one level
 CHUNK = 4096  # images of 3x32x32 looked at together when a whole set is read, fewer of larger ones; bounds memory
+LEFT_OUT = "left_out"  # the array beside a poison that says which images no victim trains on
 BLOCK = 1 << 19  # values worked on together where it is a matter of speed: what a processor's cache holds
 
 
@@ -278,9 +279,14 @@ class Job:
 
     def keep(self, name: str, array: np.ndarray) -> None:
         """Keep a side product beside the manifest as `name`.npy."""
-        if not name.isidentifier() or name in ("images", "labels"):
+        if not name.isidentifier() or name in ("images", "labels", LEFT_OUT):
             raise ValueError(f"an array cannot be kept under the name {name!r}; expected a word that is not taken")
         self.kept[name] = array
+
+    def leave_out(self, images: np.ndarray) -> None:
+        """Keep some images, bool (N,), from victims: those that an attack judged its noise by. It returns no noise for them."""
+        self.kept[LEFT_OUT] = images
+        self.note(left_out=int(images.sum()))
 
 
 @dataclass(frozen=True)

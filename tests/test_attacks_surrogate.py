@@ -11,11 +11,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import craft, tiny, whole
+from conftest import craft, recipe, tiny, whole
 from test_attacks_surrogate_free import softmax
 from torch.nn import functional as F
 
 from benchmark.train import evaluate, train
+from poisons.store import Store
 from registry import (
     ARCHITECTURES,
     ATTACKS,
@@ -994,13 +995,34 @@ def test_the_released_generator_is_one_signed_step_however_many_are_asked_for():
     assert torch.equal(*made)
     job = Job()
     whole(ATTACKS["ntga"](variant="released", **fields).craft(clean, job), clean)
-    keep = torch.from_numpy(job.kept["keep"])
-    assert int(keep.sum()) == 32 and (made[0][~keep] == 0).all()
-    spent = (255 * made[0][keep]).round().abs()
-    inside = ((clean.images[keep] >= 8) & (clean.images[keep] <= 247)).float()
+    judges = torch.from_numpy(job.kept["left_out"])
+    assert int(judges.sum()) == job.notes["left_out"] == 8 and (made[0][judges] == 0).all()
+    spent = (255 * made[0][~judges]).round().abs()
+    inside = ((clean.images[~judges] >= 8) & (clean.images[~judges] <= 247)).float()
     assert (spent * inside == 8 * inside).float().mean() > 0.999
     honest = craft(ATTACKS["ntga"](**fields), clean)
-    assert (honest.flatten(1).abs().amax(1) > 0).all() and (honest.abs() < 7.5 / 255).float().mean() > 0.01
+    assert (honest[~judges].flatten(1).abs().amax(1) > 0).all() and (honest[~judges].abs() < 7.5 / 255).float().mean() > 0.01
+
+
+@pytest.mark.parametrize("fields", ["variant=released", "steps=3"])
+def test_a_victim_of_ntga_errs_since_it_does_not_train_on_the_judges(fields, tmp_path):
+    """A kernel regressor of what the store hands to victims. Where judges are trained on, it errs far less."""
+    data = load(resolve("datasets", "digits")[0])
+    data = replace(data, train=data.train.rows(torch.arange(300)))
+    store, made = Store(tmp_path), recipe(f"ntga({fields},kernel=fnn,time=4096.0,epsilon=16/255)", dataset="digits")
+
+    def accuracy(training: ImageSet) -> float:
+        x, targets = training.pixels(slice(None)).double(), F.one_hot(training.labels, 10).double()
+        weights = _kernels.learnt(_kernels.dense_erf(x, x), targets, 4096.0)
+        answers = _kernels.dense_erf(data.test.pixels(slice(None)).double(), x) @ weights
+        return float((answers.argmax(1) == data.test.labels).float().mean())
+
+    clean, poisoned = store.unpoisoned(made, data, 1.0, "all"), store.training_set(made, data, 1.0, "all")
+    assert len(poisoned) == 240 and torch.equal(clean.labels, poisoned.labels)
+    whole_set = replace(data.train, images=store.poison(made, data).images)
+    before, after, with_judges = accuracy(clean), accuracy(poisoned), accuracy(whole_set)
+    assert before - after > 0.2, "two halves that judge each other take four points"
+    assert with_judges - after > 0.1
 
 
 def test_ntga_makes_the_kernel_answer_its_judges_wrongly_and_others_less_so():

@@ -29,7 +29,7 @@ from poisons.store import (
     read_manifest,
     verify,
 )
-from registry import Attack, Budget, Defense, EntryError, Job, resolve
+from registry import Attack, Budget, Defense, EntryError, Job, NotApplicable, resolve
 from registry.catalog import Part, describe
 from registry.contract import ImageSet
 
@@ -67,6 +67,13 @@ class Misbehaving(Attack):
             return ((slice(i, i + 8), delta[i : i + 8]) for i in (0, 8))
         if self.mode == "slices":
             return ((where, delta[where]) for where in clean.batches(7))
+        if self.mode == "leaves out":
+            job.leave_out(np.arange(len(clean)) % 5 == 0)
+            delta[::5] = 0
+        if self.mode == "leaves out all":
+            job.leave_out(np.ones(len(clean), bool))
+        if self.mode == "leaves out by number":
+            job.leave_out(np.arange(3))
         if self.mode == "raises":
             raise RuntimeError("out of luck")
         return delta
@@ -158,7 +165,7 @@ def test_what_an_attack_keeps_and_notes_lies_beside_the_poison(store, data):
     assert np.load(kept.path / "coefficients.npy").shape == (4, 3, 3, 3)
     em = store.poison(recipe("em(surrogate=small-cnn,batch=16,max_rounds=1,noise_steps=1)"), data)
     assert em.manifest["notes"]["rounds"] == 1
-    for name in ("images", "labels", "../out", "a/b", ""):
+    for name in ("images", "labels", "left_out", "../out", "a/b", ""):
         with pytest.raises(ValueError, match="cannot be kept under the name"):
             Job().keep(name, np.zeros(1))
 
@@ -384,6 +391,8 @@ def test_a_manifest_is_read_or_refused(tmp_path):
         ("nan", "returned noise that is not finite"),
         ("gap", "skipped from image 8 to 16"),
         ("stops", "returned noise for 16 of 32 images"),
+        ("leaves out all", "leaves out all 32 images"),
+        ("leaves out by number", r"leaves out int64 \(3,\); expected bool \(32,\)"),
     ],
 )
 def test_noise_that_breaks_the_contract_is_refused_and_not_kept(store, data, mode, told):
@@ -568,6 +577,29 @@ def test_the_whole_poison_is_the_training_set_at_ratio_one(store, data):
     """The usual case."""
     found = store.training_set(recipe("lsp"), data, 1.0, "all")
     assert torch.equal(found.images, poison(store.root, "lsp", data.train).images)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5])
+def test_what_a_poison_leaves_out_is_in_no_training_set(store, data, ratio):
+    """Images that noise was judged by: a victim that learned them would undo it. Clean images of others are nobody's loss."""
+    made = misbehaving("leaves out")
+    chosen, left_out = chosen_images(data.train.labels, 4, ratio, 0), torch.arange(32) % 5 == 0
+    kept = ~(chosen & left_out)
+    mixed, before = (f(made, data, ratio, "all") for f in (store.training_set, store.unpoisoned))
+    poisoned = torch.where(chosen[:, None, None, None], store.poison(made, data).images, data.train.images)
+    assert torch.equal(mixed.images, poisoned[kept]) and torch.equal(mixed.labels, data.train.labels[kept])
+    assert torch.equal(before.images, data.train.images[kept]) and torch.equal(before.labels, mixed.labels)
+    assert torch.equal(store.trained_rows(made, data, ratio, "all"), torch.nonzero(kept).flatten())
+    assert store.poison(made, data).manifest["notes"] == {"left_out": 7}
+    rest = store.training_set(made, data, ratio, "clean")
+    assert torch.equal(rest.images, data.train.images[~chosen]), "part of them are clean images that somebody else has"
+
+
+def test_a_tool_is_not_given_a_poison_that_leaves_images_out(store, data):
+    """It would move their absent noise onto images that are trained on."""
+    swapped = PoisonRecipe(misbehaving("good").dataset, (*misbehaving("leaves out").attack, *resolve("attacks", "swap")), 0)
+    with pytest.raises(NotApplicable, match="leaves images out of training"):
+        store.poison(swapped, data)
 
 
 def test_a_store_lists_nothing_where_there_is_none(tmp_path):

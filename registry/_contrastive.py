@@ -36,14 +36,25 @@ def width(encoder: nn.Module) -> int:
     return head.in_features
 
 
-class SimClr(nn.Module):
-    """Encoder and a projection D-512-128 with batch normalisation between; views go through one after the other."""
+def plain_projection(encoder: nn.Module) -> nn.Module:
+    """Return D-D-128 without normalisation: that of the second version of MoCo, and of contrastive poisoning."""
+    wide = width(encoder)
+    return nn.Sequential(nn.Linear(wide, wide), nn.ReLU(inplace=True), nn.Linear(wide, 128))
 
-    def __init__(self, encoder: nn.Module, temperature: float) -> None:
+
+def normalised_projection(encoder: nn.Module) -> nn.Module:
+    """Return D-512-128 with batch normalisation between."""
+    wide = [nn.Linear(width(encoder), 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]
+    return nn.Sequential(*wide, nn.Linear(512, 128))
+
+
+class SimClr(nn.Module):
+    """Encoder and a projection, `normalised_projection` unless told; views go through one after the other."""
+
+    def __init__(self, encoder: nn.Module, temperature: float, project: nn.Module | None = None) -> None:
         super().__init__()
         self.encoder, self.temperature = encoder, temperature
-        wide = [nn.Linear(width(encoder), 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]
-        self.project = nn.Sequential(*wide, nn.Linear(512, 128))
+        self.project = project or normalised_projection(encoder)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
@@ -77,10 +88,7 @@ class MoCo(nn.Module):
         super().__init__()
         self.encoder, self.temperature, self.momentum, self.splits = encoder, temperature, momentum, splits
         self.shuffled = shuffled
-        wide = width(encoder)
-        self.project: nn.Module = nn.Linear(wide, 128)
-        if deep:
-            self.project = nn.Sequential(nn.Linear(wide, wide), nn.ReLU(inplace=True), nn.Linear(wide, 128))
+        self.project = plain_projection(encoder) if deep else nn.Linear(width(encoder), 128)
         self.slow = copy.deepcopy(nn.ModuleList([encoder, self.project])).requires_grad_(False)
         self.register_buffer("queue", F.normalize(torch.randn(queue, 128), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))

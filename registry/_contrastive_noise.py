@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from registry import EntryError
-from registry._contrastive import MoCo, SimClr, SimSiam
+from registry._contrastive import MoCo, SimClr, SimSiam, plain_projection
 from registry._loops import Run, batches_of, mixed, room, statistics, surrogate
 from registry._steps import still
 from registry._views import contrast
@@ -45,7 +45,7 @@ class Turns:
     stop: float = 1.0  # part of the epochs after which the noise is taken
     area: float = 0.08  # smallest part of an image's area that a view shows, 0..1
     shared: bool = False  # one view per batch while noise is moved, else one per image
-    valid: bool = False  # before each noise step the noise is cut to valid pixels; else noisy images are, as its gradient knows
+    valid: bool = False  # each noise step starts from noise cut to valid pixels, and noisy images are trained on uncut
     standard: bool = False  # the encoder sees pixels of mean 0 and deviation 1
     unsettled: bool = False  # batch normalisation uses and updates batch statistics while noise is moved, too
     follow: bool = False  # MoCo's slow copy moves in noise steps too
@@ -66,10 +66,10 @@ class Turns:
         return [[every] * whole + [rest] * (rest > 0)] * max(1, round(self.stop * self.epochs))
 
     def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 0."""
+        """Return the learning rate of an epoch, counted from 0; a cosine is at the end of the epoch already in all of it."""
         if not self.cosine:
             return self.lr
-        return self.lr * (0.001 + 0.999 * (1 + math.cos(math.pi * epoch / self.epochs)) / 2)
+        return self.lr * (0.001 + 0.999 * (1 + math.cos(math.pi * (epoch + 1) / self.epochs)) / 2)
 
     def learner(self, net: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of encoder and projection."""
@@ -202,11 +202,9 @@ def _move(
         if plan.unsettled:
             net.train()
         for _ in range(plan.noise_steps):
-            if plan.valid:
-                delta = (x + delta).clamp(0, 1) - x
             own = (delta[y] if plan.tied else delta).requires_grad_(True)
             with torch.enable_grad():
-                z = x + own if plan.valid else (x + own).clamp(0, 1)
+                z = (x + own).clamp(0, 1)
                 loss = torch.zeros((), device=run.device) if term is None else term(own, y)
                 if plan.weight:
                     views = [seen(contrast(z, run.dice, plan.area, plan.shared)(z)) for _ in range(2)]
@@ -217,7 +215,8 @@ def _move(
             if plan.tied:  # of a class: what its images in the batch ask for together; a product adds in one order
                 members = F.one_hot(y, len(delta)).float()
                 gradient = (members.T @ gradient.flatten(1)).view_as(delta)
-            delta = (delta.detach() - plan.step_size * gradient.sign()).clamp(-plan.epsilon, plan.epsilon)
+            begun = (z - x if plan.valid else delta).detach()
+            delta = (begun - plan.step_size * gradient.sign()).clamp(-plan.epsilon, plan.epsilon)
             lost = float(loss.detach())
     noise[places] = delta.to(noise.dtype).cpu()
     return lost
@@ -228,26 +227,48 @@ def _move(
 BACKBONES = ("simclr", "moco", "simsiam")
 
 
-def objective(run: Run, name: str, backbone: str, second_moco: bool = False) -> nn.Module:
+def objective(run: Run, name: str, backbone: str, code: str = "tue") -> nn.Module:
     """Return an encoder of an architecture in the objective of a backbone, on the device.
 
-    MoCo is the one of the transferable paper's code (a linear projection, batches split in eight), or its second version as
-    contrastive poisoning has it: a hidden layer, four parts, for four devices, keys in the order of queries.
+    With code=tue as in that of the transferable paper: SimCLR projects D-512-128 with normalisation, MoCo linearly, in batches
+    split in eight. With code=cp as in that of contrastive poisoning: both project D-D-128 without; MoCo's batches are split in
+    four, for four devices, keys in the order of queries.
     """
-    encoder = surrogate(run, name)
+    encoder = _encoder(run, name, backbone, code)
     net: nn.Module
-    if backbone == "simclr":
-        net = SimClr(encoder, TEMPERATURES[backbone])
-    elif backbone == "moco":
-        splits = 4 if second_moco else 8
-        net = MoCo(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits, deep=second_moco, shuffled=not second_moco)
-    else:
+    if backbone == "simsiam":
         net = SimSiam(encoder)
+    elif backbone == "simclr":
+        net = SimClr(encoder, TEMPERATURES[backbone], plain_projection(encoder) if code == "cp" else None)
+    elif code == "cp":
+        net = MoCo(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits=DEVICES, deep=True, shuffled=False)
+    else:
+        net = MoCo(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits=8)
     return net.to(run.device)
+
+
+def _encoder(run: Run, name: str, backbone: str, code: str) -> nn.Module:
+    """Return an encoder drawn as theirs, convolutions by their fan out.
+
+    Of the transferable paper's, the first convolution of SimCLR and MoCo is drawn as torch does, and residual blocks of SimSiam
+    begin as identities.
+    """
+    net = surrogate(run, name, drawn="he")
+    if code == "cp":
+        return net
+    if backbone == "simsiam":
+        for block in net.modules():
+            if hasattr(block, "zero_init_last"):
+                block.zero_init_last()  # type: ignore[operator]
+        return net
+    first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    first.reset_parameters()
+    return net
 
 
 TEMPERATURES = {"simclr": 0.5, "moco": 0.2}
 QUEUE = 4096  # keys of MoCo
+DEVICES = 4  # on which contrastive poisoning was made
 
 
 def transferable(backbone: str, epsilon: float) -> Turns:
@@ -284,7 +305,11 @@ def transferable(backbone: str, epsilon: float) -> Turns:
 
 
 def poisoning(backbone: str, epsilon: float, tied: bool) -> Turns:
-    """Return the schedule of contrastive poisoning, of its code: class-wise (`tied`) or sample-wise noise."""
+    """Return the schedule of contrastive poisoning, of its code: class-wise (`tied`) or sample-wise noise.
+
+    On SimCLR each device hands back its own part of the gradient of the loss of all, and the mean over devices is taken.
+    """
+    scale = TEMPERATURES[backbone] / 0.07
     return Turns(
         epsilon=epsilon,
         epochs=1000 if tied else 200,
@@ -303,5 +328,5 @@ def poisoning(backbone: str, epsilon: float, tied: bool) -> Turns:
         standard=True,
         tied=tied,
         follow=backbone == "moco",
-        scale=TEMPERATURES[backbone] / 0.07,
+        scale=scale / DEVICES if backbone == "simclr" else scale,
     )

@@ -93,6 +93,12 @@ def noisy(clean: ImageSet, seed: int = 0) -> Parent:
     return Parent(clean, (clean.images.float() + 255 * noise).round().clamp(0, 255).to(torch.uint8))
 
 
+def drawn_as_torch(net: torch.nn.Module) -> list[bool]:
+    """Of every convolution, whether its weights are uniform, as torch draws them, and not normal."""
+    weights = [module.weight.detach() for module in net.modules() if isinstance(module, torch.nn.Conv2d)]
+    return [float(weight.std() / weight.abs().max()) > 0.5 for weight in weights]  # uniform 0.58, normal below 0.4
+
+
 def as_data(train: ImageSet, test: ImageSet | None = None) -> Data:
     """What the store wants to know of a data set."""
     test = test or train

@@ -6,18 +6,19 @@ import math
 
 import pytest
 import torch
-from conftest import craft, tiny, whole
+from conftest import craft, drawn_as_torch, tiny, whole
 from hypothesis import given
 from hypothesis import strategies as st
 from test_run import run_json
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, _loops
+from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, _contrastive_noise, _loops
 from registry._contrastive import MoCo, SimClr, SimSiam, nt_xent
 from registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
 from registry._loops import Run
 from registry._steps import still
 from registry._views import contrast, resized_part
+from registry.architectures._network import GlobalPool, Network, draw_as_he
 from registry.attacks.tue import csd
 
 
@@ -180,8 +181,23 @@ def test_the_schedules_are_those_of_the_papers_on_fifty_thousand_images():
     ours = [ATTACKS["ucl"](variant="tue", backbone=b).images().noise_steps for b in ("simclr", "moco", "simsiam")]
     assert ours == [20, 10, 20]
     plan = poisoning("moco", 8 / 255, tied=False)
-    assert plan.rate(0) == plan.lr == 0.3 and plan.rate(100) == pytest.approx(0.3 * 0.5005) and plan.rate(199) < 4e-4
+    assert plan.lr == 0.3 and plan.rate(99) == pytest.approx(0.3 * 0.5005) and plan.rate(199) == pytest.approx(3e-4)
+    assert plan.rate(0) < plan.lr, "their first epoch has number one"
     assert plan.step_size == pytest.approx(0.8 / 255) and plan.scale == pytest.approx(0.2 / 0.07)
+
+
+def test_the_gradient_of_simclr_is_what_four_devices_make_of_it():
+    """Each hands back its own part of the gradient of the loss over all projections, and the mean over devices is taken."""
+    weights = torch.rand(6, 5, generator=dice()).requires_grad_(True)
+    views = [torch.rand(16, 6, generator=dice(k)).chunk(4) for k in (1, 2)]
+
+    def gradient(device: int | None) -> torch.Tensor:
+        own = [weights if device in (None, number) else weights.detach() for number in range(4)]
+        projected = [torch.cat([part @ w for part, w in zip(view, own, strict=True)]) for view in views]
+        return torch.autograd.grad(nt_xent(*projected, 0.5), weights)[0]
+
+    theirs = 0.5 / 0.07 * sum(gradient(device) for device in range(4)) / 4
+    assert torch.allclose(poisoning("simclr", 0.1, tied=False).scale * gradient(None), theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
@@ -221,12 +237,15 @@ def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
             for part in (again[:16], again[16:32], again[32:]):
                 y = clean.labels[part]
                 for _step in range(2):
-                    u = torch.stack([(pixels[i] + noise[i]).clamp(0, 1) for i in part]).requires_grad_(True)
+                    leaf = torch.stack([noise[i] for i in part]).requires_grad_(True)
+                    u = (pixels[part] + leaf).clamp(0, 1)
                     first = contrast(u, run.dice, 0.08, shared=True)(u)
                     second = contrast(u, run.dice, 0.08, shared=True)(u)
                     loss = nt_xent(*(net.project(net.encoder.features(view)) for view in (first, second)), 0.5)
-                    loss = loss + term(u - pixels[part], y)
-                    (gradient,) = torch.autograd.grad(loss, u)
+                    loss = loss + term(
+                        leaf, y
+                    )  # sees noise that is not cut to valid pixels, where the step starts from cut one
+                    (gradient,) = torch.autograd.grad(loss, leaf)
                     for i, image, slope in zip(part, u.detach(), gradient, strict=True):
                         noise[i] = (image - epsilon / 10 * slope.sign() - pixels[i]).clamp(-epsilon, epsilon)
     expected = torch.stack([noise[i] for i in range(40)])
@@ -238,23 +257,23 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     """Card F08: signs of summed gradients, through clipping and normalisation; classes that are absent stay."""
     clean = tiny(24)
     clean = ImageSet(clean.images[clean.labels != 3], clean.labels[clean.labels != 3], 4)
-    plan = dataclasses.replace(poisoning(backbone, 8 / 255, tied=True), epochs=1, steps=1, batch=18, area=0.5)
+    plan = dataclasses.replace(poisoning(backbone, 8 / 255, tied=True), epochs=1, steps=1, batch=18, area=0.5, cosine=False)
     begun = (torch.rand(4, 3, 32, 32, generator=dice()) - 0.5) / 16
     torch.manual_seed(0)
     run = Run(clean, Job(seed=1))
-    theirs = objective(run, "small-cnn", backbone, second_moco=True)
+    theirs = objective(run, "small-cnn", backbone, code="cp")
     found = take_turns(run, theirs, plan, "classes", begun.clone())
 
     torch.manual_seed(0)
     run = Run(clean, Job(seed=1))
-    net = objective(run, "small-cnn", backbone, second_moco=True)
+    net = objective(run, "small-cnn", backbone, code="cp")
     sgd = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], plan.lr, momentum=0.9, weight_decay=1e-4)
     mean, std = (f.view(1, 3, 1, 1) for f in _loops.statistics(clean))
     order = torch.randperm(18, generator=run.job.generator)
     x, y = clean.images[order].float() / 255, clean.labels[order]
     z = (x + begun[y]).clamp(0, 1)
     loss = net(*((contrast(z, run.dice, 0.5)(z) - mean) / std for _ in range(2)))
-    (loss * net.temperature / 0.07).backward()
+    (loss * net.temperature / 0.07 / (4 if backbone == "simclr" else 1)).backward()
     sgd.step()
     order = torch.randperm(18, generator=run.job.generator)
     x, y = clean.images[order].float() / 255, clean.labels[order]
@@ -403,13 +422,37 @@ def test_wrong_fields_are_refused_in_one_sentence():
 def test_encoders_of_both_papers_are_built_as_they_say():
     """Two MoCos: TUE's has a linear projection and eight splits, contrastive poisoning's the second version and four."""
     run = Run(tiny(8), Job())
-    theirs, second = (objective(run, "small-cnn", "moco", second_moco=v) for v in (False, True))
+    theirs, second = (objective(run, "small-cnn", "moco", code) for code in ("tue", "cp"))
     assert (theirs.splits, theirs.shuffled, len(list(theirs.project.parameters()))) == (8, True, 2)
     assert (second.splits, second.shuffled, len(list(second.project.parameters()))) == (4, False, 4)
     assert theirs.queue.shape == (4096, 128) and F.normalize(theirs.queue, dim=1).allclose(theirs.queue, atol=1e-5)
-    assert (
-        isinstance(objective(run, "small-cnn", "simclr"), SimClr) and objective(run, "small-cnn", "simclr").temperature == 0.5
-    )
+    theirs, second = (objective(run, "small-cnn", "simclr", code) for code in ("tue", "cp"))
+    assert isinstance(theirs, SimClr) and theirs.temperature == second.temperature == 0.5
+    kinds = [[type(layer).__name__ for layer in net.project] for net in (theirs, second)]
+    assert kinds == [["Linear", "BatchNorm1d", "ReLU", "Linear"], ["Linear", "ReLU", "Linear"]]
+    features = theirs.encoder.head.in_features
+    assert [layer.out_features for layer in second.project if hasattr(layer, "out_features")] == [features, 128]
+    assert all(layer.bias is not None for layer in second.project if hasattr(layer, "bias"))
+
+
+@pytest.mark.parametrize("code", ["cp", "tue"])
+@pytest.mark.parametrize("backbone", ["simclr", "moco"])
+def test_encoders_are_drawn_by_their_fan_out_but_for_a_first_layer_that_was_replaced(code, backbone):
+    """He et al. draw all convolutions so; TUE takes torchvision's network and puts a first convolution of its own in it."""
+    net = objective(Run(tiny(8), Job()), "small-cnn", backbone, code)
+    assert drawn_as_torch(net.encoder) == [code == "tue", False, False]
+
+
+def test_residual_blocks_of_simsiam_begin_as_identities(monkeypatch):
+    """As in the code of TUE: the last normalisation of a block starts at zero; all convolutions are drawn by their fan out."""
+    from timm.models.resnet import BasicBlock
+
+    parts = [torch.nn.Conv2d(3, 16, 3, padding=1), BasicBlock(16, 16), BasicBlock(16, 16), GlobalPool()]
+    blocks = Network(parts, torch.nn.Linear(16, 4))
+    monkeypatch.setattr(_contrastive_noise, "surrogate", lambda run, name, drawn: draw_as_he(blocks) or blocks)
+    net = objective(Run(tiny(8), Job()), "resnet18", "simsiam").encoder
+    assert drawn_as_torch(net) == [False] * 5
+    assert all((block.bn2.weight == 0).all() and (block.bn1.weight == 1).all() for block in net.parts[1:3])
 
 
 def test_every_cell_of_the_papers_tables_can_be_run(tmp_path):

@@ -4,7 +4,7 @@ Noise that makes contrastive learning easy and is besides far apart between clas
 with labels and without, and so much a matter of classes that other images, and other data sets, can wear it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -31,10 +31,13 @@ class Transferable(Attack):
     paper: as printed; the weight is not, ours is 0.1, and 1 on MoCo, as in the published commands.
     demo: those commands, in which on SimCLR and SimSiam the contrastive loss has weight 0: the noise sees no encoder and comes
     near to random signs per class. On MoCo there is no difference.
-    From the code: random start, on MoCo zero; steps of epsilon/10; in a noise step one view for the whole batch, noise cut to
-    valid pixels; no gradient through the distances within a class (`spread_gradient=true`: equation 4 as it stands, noise stays
-    smaller); SimSiam's batch normalisation is in training mode all the time, and noise has gradients through both branches.
-    Changed: noise is rounded to 8 bits, theirs truncated; no extra noise pass where an epoch's batches divide evenly.
+    From the code: random start, on MoCo zero; steps of epsilon/10, each from noise cut to valid pixels, but along the gradient
+    of the noise before the cut; in a noise step one view for the whole batch; no gradient through the distances within a class
+    (`spread_gradient=true`: equation 4 as it stands, noise stays smaller); SimSiam's batch normalisation is in training mode
+    all the time, its residual blocks begin as identities, and noise has gradients through both branches; convolutions are drawn
+    by their fan out, but for the first of SimCLR and MoCo.
+    Changed: noise is rounded to 8 bits, theirs truncated; no extra noise pass where an epoch's batches divide evenly; on a GPU,
+    noise steps are taken in bf16.
     """
 
     variant: Literal["paper", "demo"] = "paper"  # paper: as printed; demo: the published commands
@@ -52,7 +55,7 @@ class Transferable(Attack):
     lr: float = 0.0  # of the encoder; 0: 0.001 (Adam), moco 0.3, simsiam 0.06
     area: float = 0.08  # smallest part of an image's area that a view shows, 0..1
 
-    revisions: ClassVar[Mapping[str, int]] = {"backbone=moco": 2}  # running statistics move once a step
+    version: ClassVar[int] = 2
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "epochs": 2, "noise_steps": 2, "batch": 16}
     paper = TRANSFERABLE_UNLEARNABLE
 

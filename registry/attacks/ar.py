@@ -31,7 +31,8 @@ class Autoregressive(Attack):
     With `norm=linf` the noise is divided by its largest value; the authors used other coefficients there, which they call
     not optimal, ours are the same. Changed from the authors' code: candidates whose first rows have run away are dropped
     before the rest is computed; the coefficients come from the seed and are not the authors' files; noise is computed as a
-    product with the impulse responses of the border, for large images along anti-diagonals, equal up to float rounding.
+    product with the impulse responses of the border, for large images along anti-diagonals, equal up to float rounding;
+    4 first rows and columns are dropped at every size, as theirs at 32 and 96 pixels (2 at 224).
     """
 
     epsilon: float = 1.0  # radius in the norm, pixel units; the papers' l2 is 3.0 for 96x96 images

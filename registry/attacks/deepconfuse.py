@@ -28,7 +28,8 @@ class DeepConfuse(Attack):
     the fewest unseen images is kept. Classifiers answer through two numbers: a linear layer to 2, one to the classes.
     `trials` is the authors' default and takes days on a GPU; 20 to 50 are affordable, and weaker.
     Changed from the authors' code: painters are chosen by a tenth of the training images, which no painter or classifier of
-    the search sees, instead of the test set; an incomplete batch counts too. On ImageNet they take epsilon=0.1. APBench scales
+    the search sees, instead of the test set, and by classifiers in evaluation mode, as victims are tested (theirs stay in
+    training mode); an incomplete batch counts too. On ImageNet they take epsilon=0.1. APBench scales
     published weights to 8/255. What victims of a painter's pictures learn was not measured at a small scale.
     """
 

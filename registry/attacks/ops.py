@@ -25,6 +25,8 @@ class OnePixelShortcut(Attack):
 
     The distance pools all images of the class and all channels. Deterministic given the images. A pair of position and
     colour that an earlier class took is not taken again; ties go to the first position in reading order.
+    Changed from the authors' code, for epsilon above 1: of two colours that a class finds at one position the better one stays;
+    theirs is overwritten by the worse, which is found later.
     """
 
     epsilon: int = 1  # changed pixels per image (the papers' sparsity)

@@ -23,8 +23,9 @@ class StableErrorMinimizing(Attack):
 
     For `train_steps` batches, fresh noise by signed steps, each from `samples` random crops and mirrors with a uniform draw
     added to each; then one step of adversarial training on a new view of the noisy images. At the end all noise anew.
-    Changed from the authors' code: as `rem`. For ImageNet the paper has train_steps=3000, noise_steps=7, step_size=2/255,
-    samples=4. The script of that name in their repository calls the generator of REM; we do what the paper says.
+    Changed from the authors' code: as `rem`, bf16 on a GPU too. For ImageNet the paper has train_steps=3000, noise_steps=7,
+    step_size=2/255, samples=4. The script of that name in their repository calls the generator of REM; we do what the paper
+    says.
     The ablations of table 7: `components=noise` leaves the adversary out while the surrogate is trained, `weights` the uniform
     draws while noise is made; with `none` only views vary. `rem` has the ones with an adversary in the noise.
     """

@@ -29,7 +29,9 @@ class TargetedAdversarialPoisoning(Attack):
     `targeted=false` leaves the own class instead of approaching the next; the authors found it brittle, and it is APBench's
     default. Changed from the authors' code: all steps of a few hundred images are taken before the next are looked at, the same
     but for the order of random draws; noise, not the sum, is rounded to 8 bits; mean and deviation of the pixels are those of
-    the data at hand; shifts go up to an eighth of the side on every image size, also in place of random resized crops.
+    the data at hand; shifts go up to an eighth of the side on every image size, also in place of random resized crops; on a
+    GPU, steps are taken in bf16; rem: the sum of image and noise is cut to valid pixels after every step, not only as the
+    network sees it.
     """
 
     variant: Literal["paper", "rem"] = "paper"  # paper: the authors' code; rem: that of two papers of the benchmark

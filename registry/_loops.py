@@ -674,7 +674,7 @@ class Alternation:
 
     def minimize(self, run: Run, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return noise for a batch; the surrogate must be `still`. The adversary's step counts as a constant offset."""
-        delta = torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.dice)
+        delta = self.settled(x, torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.dice))
         targets = y.repeat(self.samples)
         for _ in range(self.noise_steps):
             delta.requires_grad_(True)
@@ -687,11 +687,13 @@ class Alternation:
                     offset = self.noise_adversary(through(net, after), fixed, targets, run.dice) - fixed
                 loss = F.cross_entropy(net(after(v + offset)).float(), targets, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, delta)
-            delta = (delta.detach() - self.step_size * gradient.sign_()).clamp_(-self.epsilon, self.epsilon)
-            if self.mirrored_frame:  # that code base cuts to valid pixels after every step
-                delta = (x + delta).clamp_(0, 1) - x
+            delta = self.settled(x, (delta.detach() - self.step_size * gradient.sign_()).clamp_(-self.epsilon, self.epsilon))
         run.count(self.passes, len(y))
         return delta
+
+    def settled(self, x: Tensor, delta: Tensor) -> Tensor:
+        """Return noise as a step leaves it: with `mirrored_frame` cut to valid pixels, the start too, as in that code base."""
+        return (x + delta).clamp_(0, 1) - x if self.mirrored_frame else delta
 
     def looked_at(self, x: Tensor, run: Run) -> Tensor:
         """Return the images for which noise is made."""

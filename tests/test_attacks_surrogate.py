@@ -5,13 +5,14 @@ What every attack promises is tested in test_attacks.py; here is what makes each
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
 import pytest
 import torch
-from conftest import craft, recipe, tiny, whole
+from conftest import craft, drawn_as_torch, recipe, tiny, whole
 from test_attacks_surrogate_free import softmax
 from torch.nn import functional as F
 
@@ -25,6 +26,7 @@ from registry import (
     Job,
     Protocol,
     _adversaries,
+    _contrastive_noise,
     _kernels,
     _loops,
     _staged,
@@ -34,7 +36,7 @@ from registry._adversaries import Adversary
 from registry._loops import Run
 from registry._steps import sign_of_gradient, still
 from registry._views import crop_flip, jitter_gray, shift_flip
-from registry.attacks import deepconfuse, sep
+from registry.attacks import deepconfuse, rem, sep
 from registry.data import load
 
 
@@ -327,6 +329,16 @@ def test_the_rem_code_keeps_noise_of_the_cropped_image_for_the_whole_one():
     assert plan.views(x, run.dice)[0](x) is x  # what is learnt is that view, not a new one
 
 
+def test_noise_of_the_rem_code_starts_within_valid_pixels_and_that_of_rem_does_not():
+    """Its EM cuts the random start; a pixel outside would have no gradient in the first step."""
+    clean = tiny(16, shape=(3, 16, 16))
+    run, net = Run(clean, Job()), torch.nn.Flatten()
+    x, y = run.batch(slice(None))
+    for attack, valid in ((ATTACKS["em"](variant="rem"), True), (ATTACKS["rem"](), False)):
+        begun = x + replace(attack.alternation(), noise_steps=0).minimize(run, net, x, y)
+        assert (begun.min() >= 0 and begun.max() <= 1) == valid
+
+
 def test_colours_inside_em_change_the_noise_and_only_where_asked():
     """`augment=cg` must reach both halves; a flag that does nothing would pass every other test."""
     clean = tiny(32)
@@ -542,6 +554,27 @@ def test_hypo_p5_is_one_random_pattern_per_class_of_the_radius(norm):
         assert 0.49 < delta.abs().max() <= 0.5
 
 
+def test_steps_of_hypo_are_those_of_the_code_of_each_variant():
+    """A tenth of the radius; of p2 a fifth in its own l2, and in linf the tenth that APBench takes."""
+    for variant, norm, part in (("paper", "linf", 10), ("paper", "l2", 10), ("p2", "l2", 5), ("p2", "linf", 10)):
+        assert ATTACKS["hypo"](variant=variant, norm=norm, epsilon=0.5).descent.step_size == 0.5 / part
+    assert (ATTACKS["hypo"]().descent.view, ATTACKS["hypo"](variant="p2").descent.view) == ("shift", "none")
+
+
+def test_surrogates_are_drawn_as_in_the_code_of_their_attack(monkeypatch):
+    """By the fan out in hypo, as torch does in its p2 and in what APBench calls REM."""
+    run = Run(tiny(8), Job())
+    assert not any(drawn_as_torch(ATTACKS["hypo"](surrogate="small-cnn").network(run)))
+    assert all(drawn_as_torch(ATTACKS["hypo"](variant="p2", surrogate="small-cnn").network(run)))
+
+    def untrained(run, net, plan):
+        raise LookupError(all(drawn_as_torch(net)))
+
+    monkeypatch.setattr(rem, "persistent", untrained)
+    with pytest.raises(LookupError, match="True"):
+        craft(ATTACKS["rem"](variant="apb", surrogate="small-cnn"), tiny(8))
+
+
 def test_hypo_in_l2_stays_in_the_ball():
     """Delusive noise is an l2 attack in its own paper."""
     delta = craft(ATTACKS["hypo"](**{**ATTACKS["hypo"].small, "variant": "p2", "norm": "l2", "epsilon": 0.5}), tiny(8))
@@ -752,7 +785,7 @@ def test_what_apbench_calls_rem_climbs_before_it_descends():
     plan = replace(ATTACKS["rem"](variant="apb").rounds(), batch=8, max_rounds=2, stop_error=-1.0, noise_steps=1)
     torch.manual_seed(0)
     run = Run(clean, Job())
-    net = _loops.surrogate(run, "small-cnn", drawn="he")
+    net = _loops.surrogate(run, "small-cnn")
     delta = _loops.persistent(run, net, plan)
     # six steps of different signs: not reachable by one step of epsilon / 5 from nothing
     assert delta.abs().max() > plan.step_size + 1e-4 and delta.abs().max() <= plan.epsilon / 2 + plan.step_size + 1e-6
@@ -1161,3 +1194,22 @@ def test_a_staged_surrogate_takes_an_epoch_back_and_slows_its_first_layers(name,
     if name != "em-class":
         resumed = killed_and_resumed(ATTACKS[name](**fields, staged=True), clean, tmp_path, monkeypatch, 2)
         assert torch.equal(resumed, staged)
+
+
+# Numerics
+
+
+@pytest.mark.parametrize("name", [row.name for row in ATTACKS.rows if any(f.name == "surrogate" for f in row.fields)])
+def test_who_takes_steps_in_bf16_on_a_gpu_says_so(name, monkeypatch):
+    """No authors' code does, and no record of a CPU shows it."""
+
+    def reached(device):
+        raise LookupError(name)
+
+    for module in (_loops, _contrastive_noise, sep):
+        monkeypatch.setattr(module, "mixed", reached)
+    fields = {"variant": "rem", "train_steps": 1} if name == "em" else {"max_rounds": 1} if name == "em-class" else {}
+    attack = ATTACKS[name](**{**ATTACKS[name].small, **fields})
+    says_so = "bf16" in attack.__doc__
+    with pytest.raises(LookupError) if says_so else nullcontext():
+        craft(attack, tiny(16))

@@ -40,8 +40,9 @@ def resnet18(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
 
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. He et al., CVPR 2016. All five papers use it
     on CIFAR and SVHN, the stable-error-minimizing paper on ImageNet too. The last normalisation of a block starts at one and
-    weights are drawn as torch draws them, as in the papers' code and unlike timm's defaults. At 224x224 it costs fifteen
-    times `resnet18-imagenet`.
+    weights are drawn as torch draws them, unlike timm's defaults, as in the authors' code of em, rem, sem and sep. Attacks
+    whose code draws convolutions by their fan out draw their surrogates so: tap, hypo, ucl, tue, em(variant=apb). At 224x224
+    it costs fifteen times `resnet18-imagenet`.
     """
     return _small_stem("resnet18", num_classes, in_channels)
 

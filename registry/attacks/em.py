@@ -37,7 +37,8 @@ class ErrorMinimizing(Attack):
     The adaptive forms of the staged-training paper: `augment=cg` (equation 6) has random colours inside both halves, `staged`
     takes epochs of the surrogate back that lock onto the noise and slows its first layers; its epoch is a pass over the set.
     Changed from the authors' code: images are visited in one fixed random order instead of that of the files; `max_rounds`
-    bounds the search; `variant=rem` makes the noise of the last, incomplete batch anew too. Other data in their code: CIFAR-100
+    bounds the search; `variant=rem` makes the noise of the last, incomplete batch anew too, and on a GPU takes its steps in
+    bf16. Other data in their code: CIFAR-100
     weight_steps=20, weight_decay=5e-5; ImageNet epsilon=16/255, weight_steps=100, batch=32, stop_error=0.1, weight_decay=5e-5.
     """
 
@@ -60,7 +61,8 @@ class ErrorMinimizing(Attack):
     train_steps: int = 5000  # of rem alone
 
     version: ClassVar[int] = 2
-    revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2}  # layers of stages are convolutions, not blocks
+    # staged: layers of stages are convolutions, not blocks; rem: the start is cut to valid pixels
+    revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2, "variant=rem": 2}
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "noise_steps": 2, "max_rounds": 3}
     paper = EM
 

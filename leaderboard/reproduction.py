@@ -5,8 +5,9 @@ Parts of a document: the papers table by table, their claims, and the methods wi
 
 from __future__ import annotations
 
+import ast
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -177,7 +178,26 @@ def methods(records: Records) -> str:
     """Return the Markdown tables of attacks and defenses: records of each, and whether the change has the papers' sign."""
     used = _used(records)
     known = toy.printed()
-    return f"{_attacks(records, used, known)}\n{_defenses(records, used, known)}"
+    return f"{_attacks(records, used, known)}\n{_untried_variants(records)}\n{_defenses(records, used, known)}"
+
+
+def _variants() -> Iterator[tuple[str, str]]:
+    """Every variant of every attack."""
+    for row in ATTACKS.rows:
+        kinds = {field.name: field.kind for field in row.fields}
+        choices = kinds.get("variant", "").removeprefix("Literal")
+        for variant in ast.literal_eval(choices or "[]"):
+            yield row.name, variant
+
+
+def _untried_variants(records: Records) -> str:
+    """Name the variants of attacks that no record is of."""
+    tried: set[tuple[str, Any]] = set()
+    for record in records:
+        if record.metrics is not None:
+            tried |= {(part.name, part.fields.get("variant")) for part in record.cell.attack}
+    left = [f"`{name}(variant={variant})`" for name, variant in _variants() if (name, variant) not in tried]
+    return f"Variants of attacks without any record: {', '.join(left) or 'none'}.\n"
 
 
 def _used(records: Records) -> Mapping[tuple[str, str], int]:
@@ -204,6 +224,7 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
     measured = [(place, runs) for table in tables for place, runs in table if str(place.fields["protocol"]).startswith("toy")]
     clean = {str(place.fields["dataset"]): _mean(runs) for place, runs in measured if runs and place.fields["attack"] == "none"}
     tried: dict[str, list[float]] = defaultdict(list)
+    earlier: set[str] = set()  # of which some number is of an earlier version
     papers_: dict[str, list[float]] = defaultdict(list)
     none = known.get(toy.methods("none", "none"), {})
     every = [value for values in none.values() for value in values]  # where a paper prints no clean training
@@ -212,6 +233,8 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
         if name != "none":
             if runs and str(place.fields["dataset"]) in clean:
                 tried[name].append(_mean(runs) - clean[str(place.fields["dataset"])])
+                if toy.stale(runs):
+                    earlier.add(name)
             printed = known.get(toy.methods(str(place.fields["attack"]), "none"), {})
             papers_[name] += [fmean(values) - fmean(none.get(paper, every)) for paper, values in printed.items()]
     heads = ("attack", "records", "ours, from clean training", "papers, at full size", "direction")
@@ -226,6 +249,7 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
             agrees = "agrees" if mine == {sign} else "agrees in part" if sign in mine else "not seen at this scale"
         seen = str(used.get(("attack", name), 0)) if "+" not in name else DASH
         told = _points(ours) or ("a tool, see its chain" if any(name in chain.split("+")[1:] for chain in chains) else UNTRIED)
+        told += toy.STALE if name in earlier else ""
         lines.append(_line((name, seen, told, _points(theirs) or NO_PAPER, agrees)))
     return "\n".join(lines) + "\n"
 
@@ -233,6 +257,7 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
 def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapping[Any, Any]) -> str:
     """Per defense over the attacks of its table: in how many the accuracy moves as in the papers."""
     found: dict[str, list[tuple[float | None, list[float]]]] = defaultdict(list)  # ours and the papers', by attack
+    earlier: set[str] = set()  # of which some number is of an earlier version
     apart: set[str] = set()  # defenses of which no paper's figure may stand beside ours
     for table in map(read_table, toy.OF_DEFENSES):
         places = toy.measured(table, records)
@@ -242,6 +267,8 @@ def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapp
             name = "+".join(part.name for part in resolve("defenses", defense))
             if toy.incomparable(place):
                 apart.add(name)
+            if toy.stale(runs):
+                earlier.add(name)
             if attack != "none":
                 bare = at[attack, "none"]
                 ours = _mean(runs) - _mean(bare) if runs and bare else None
@@ -255,6 +282,7 @@ def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapp
         both = [(ours, fmean(theirs)) for ours, theirs in several if theirs and ours is not None]
         same = sum(_sign(ours) == _sign(theirs) for ours, theirs in both)
         told = _points([ours for ours, _ in several if ours is not None]) or UNTRIED
+        told += toy.STALE if name in earlier else ""
         direction = f"agrees on {same} of {len(both)} attacks" if both else DASH
         seen = str(used.get(("defense", name), 0)) if "+" not in name else DASH
         theirs_ = _points([change for _, changes in several for change in changes])

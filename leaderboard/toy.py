@@ -15,7 +15,7 @@ from leaderboard.language import DASH
 from leaderboard.printed import value
 from leaderboard.sheet import sheets
 from leaderboard.table import look_up
-from registry import lacking, resolve
+from registry import lacking, outdated, resolve
 from results import Record, Records, Table, read_grid
 from results.papers import Grid, as_grid, source
 from results.table import Place
@@ -37,6 +37,7 @@ SHORT = {
     "apbench": "AP",
 }
 OF_DEFENSES = ("toy-defenses", "toy-blocks")  # tables of one network each, defense by attack
+STALE = " †"  # of numbers measured with an earlier version of an entry
 LEGEND = "; ".join(f"{short} {source(paper).short}" for paper, short in SHORT.items())
 
 
@@ -117,7 +118,7 @@ def attacks(table: Table, records: Records) -> str:
         change = f"{_mean(runs, accuracy) - _mean(reference, accuracy):+.1f}" if other else ""
         cells = (
             place.labels["attack"],
-            _spread(runs, accuracy),
+            _accuracy(runs),
             change.replace("-", "−"),  # noqa: RUF001
             _spread(runs, _before),
             _passes(runs),
@@ -140,7 +141,7 @@ def defenses(table: Table, records: Records) -> str:
         cells = []
         for column in columns:
             place, runs = at[row, column]
-            cells.append(_spread(runs, accuracy) + spanned(beside(place, known)))
+            cells.append(_accuracy(runs) + spanned(beside(place, known)))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -157,7 +158,7 @@ def contrastive(table: Table, records: Records) -> str:
         papers = spanned(beside(place, known[_family(place)]))
         losses = [run.metrics.curve.objective[-1] for run in runs if run.metrics is not None and run.metrics.curve.objective]
         loss = f", loss {fmean(losses):.2f}".replace("-", "−") if losses else ""  # noqa: RUF001
-        rows[place.labels["attack"]].append(_spread(runs, accuracy) + papers + loss)
+        rows[place.labels["attack"]].append(_accuracy(runs) + papers + loss)
     lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
 
@@ -195,6 +196,15 @@ def measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]
 def accuracy(record: Record) -> float:
     assert record.metrics is not None and record.metrics.test_acc is not None
     return 100 * record.metrics.test_acc
+
+
+def stale(runs: Iterable[Record]) -> bool:
+    """Whether some of the records were measured with an earlier version of an entry."""
+    return any(outdated(run.versions, run.cell.parts) for run in runs)
+
+
+def _accuracy(runs: Sequence[Record]) -> str:
+    return _spread(runs, accuracy) + (STALE if stale(runs) else "")
 
 
 def _before(record: Record) -> float:

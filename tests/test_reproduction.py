@@ -67,3 +67,16 @@ def test_methods_that_nobody_tried_say_so(tmp_path):
     for line in filter(None, text.splitlines()):
         assert all(cell.strip() for cell in line.strip("| ").split(" | ")), line
     assert re.search(r"\| lsp \| 0 \| not tried: no record \| −\d+ to −\d+ \| – \|", text)  # noqa: RUF001
+
+
+def test_variants_of_attacks_that_nobody_tried_are_named(tmp_path):
+    """A method may stand on the records of one variant; what was never run has to be told from what was."""
+    records = Records(tmp_path)
+    cells = [cell for one in one_table(records).wanted.values() for cell in one.cells if "variant" in cell.attack[0].fields]
+    part = cells[0].attack[0]
+    own = f"`{part.name}(variant={part.fields['variant']})`"
+    before = reproduction._untried_variants(records)
+    records.write(record(cells[0], 0.5))
+    after = reproduction._untried_variants(Records(tmp_path))
+    assert own in before and before.replace(f"{own}, ", "") == after
+    assert "`ucl(variant=cp-s)`" in after and "`lsp" not in after, "which has no variants"

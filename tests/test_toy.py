@@ -61,6 +61,13 @@ def test_a_place_without_labels_shows_how_easy_its_task_had_become():
     assert probed.startswith(f"{fmean(accuracies):.1f} ± ") and probed.endswith(f"(90), loss {fmean(losses):.2f}")
 
 
+def test_numbers_of_an_earlier_version_are_marked():
+    """The tables are frozen: what a method was corrected in since then is not in its row, and the row has to say so."""
+    rows = toy.attacks(read_table("toy-attacks"), Records(ROOT / "results" / "records")).splitlines()
+    marked = {row.split(" | ")[0].removeprefix("| ") for row in rows if toy.STALE in row}
+    assert {"ntga", "hypo"} <= marked and not marked & {"none", "ops", "lsp, 8/255", "em", "rem", "sem", "tap", "sep"}
+
+
 def test_figures_of_papers_are_written_with_both_ends():
     """Two figures of one paper must not become their mean."""
     papers = {"d-vae": (12.26, 10.09), "apbench": (20.78,)}

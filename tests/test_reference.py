@@ -27,7 +27,7 @@ def test_one_value_that_is_off_is_seen(name):
         off = official.astype(np.float64)
         off.flat[off.size // 2] += 3 * max(vector.about["tolerance"], 1e-12) * np.abs(official).max()
         assert vector.errors(vector.outputs | {key: off})[key] > vector.about["tolerance"]
-        assert vector.about["tolerance"] < 0.01
+        assert vector.about["tolerance"] < 0.05
         assert len(np.unique(official)) > 1
 
 

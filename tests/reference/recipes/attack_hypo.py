@@ -1,0 +1,51 @@
+"""Hypocritical perturbations: signed steps towards the true label behind random bilinear shifts and mirrors."""
+
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import torch
+from reference import inputs
+from reference.vectors import Arrays
+from torch import Tensor
+
+from registry import ImageSet
+from registry._views import shift_flip
+from registry.attacks.hypo import Hypocritical
+
+REPOSITORY = "TLMichael/Hypocritical-Perturbation"
+FUNCTION = "poison.batch_poison"
+SEED = 5
+TOLERANCE = 0.0
+REASON = "8-bit levels after 20 steps; the random shifts are ours on both sides, and the norm is linf"
+STEPS, DRAWN = 20, 12  # DRAWN: seed of the shifts
+
+
+def given(rng: np.random.Generator) -> tuple[ImageSet, torch.nn.Module]:
+    """Images and the surrogate."""
+    return inputs.image_set(rng), inputs.network(rng)
+
+
+def poison() -> ModuleType:
+    """Return the module of either repository of these authors."""
+    with inputs.absent("torchvision", "torchvision.utils", "torch.utils.tensorboard", "tqdm", "utils"):
+        import poison
+    return poison
+
+
+def levels(clean: ImageSet, images: Tensor) -> np.ndarray:
+    """Return what was added, in 8-bit levels."""
+    return (255 * (images - inputs.pixels(clean))).round().to(torch.int16).numpy()
+
+
+def official(rng: np.random.Generator) -> Arrays:
+    clean, net = given(rng)
+    module, dice = poison(), torch.Generator().manual_seed(DRAWN)
+    module.trans = lambda x: shift_flip(x, dice)(x)
+    args = SimpleNamespace(constraint="Linf", eps=8 / 255, step_size=0.8 / 255, poison_steps=STEPS)
+    args.poison_type, args.poison_aug = "Hyp", True
+    return {"linf": levels(clean, module.batch_poison(net, inputs.pixels(clean), clean.labels, args))}
+
+
+def ours(rng: np.random.Generator) -> Arrays:
+    clean, net = given(rng)
+    return {"linf": Hypocritical(steps=STEPS).poison(inputs.run(clean, DRAWN), net).numpy()}

@@ -21,9 +21,9 @@ from registry._loops import Run
 CLASSES = 4
 
 
-def image_set(rng: np.random.Generator, count: int = 4, side: int = 16) -> ImageSet:
-    """Return random images, some values at either end of the range, whose labels go round the classes."""
-    levels = rng.integers(-20, 276, (count, 3, side, side)).clip(0, 255).astype(np.uint8)
+def image_set(rng: np.random.Generator, count: int = 4, side: int = 16, low: int = -20, high: int = 276) -> ImageSet:
+    """Return images of random levels, cut to the range of 8 bits, whose labels go round the classes."""
+    levels = rng.integers(low, high, (count, 3, side, side)).clip(0, 255).astype(np.uint8)
     return ImageSet(torch.from_numpy(levels), torch.arange(count) % CLASSES, CLASSES)
 
 
@@ -73,6 +73,16 @@ def run(clean: ImageSet, seed: int = 0) -> Run:
     made = Exact(clean, Job())
     made.dice = torch.Generator().manual_seed(seed)
     return made
+
+
+@contextmanager
+def double() -> Iterator[None]:
+    """Let torch make numbers in float64 where no type is asked for."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @contextmanager

@@ -90,10 +90,10 @@ def run_script(name: str, clean: ImageSet, nets: list[nn.Module]) -> np.ndarray:
     arguments = [name, f"--num_model={CHECKPOINTS}", f"--epoch={STEPS}", "--eps=2"]
     arguments += [f"--msvrg={CHECKPOINTS}"] * (name == "ens_feature_svre.py")
     checkout = sys.path[0]
-    torch.set_default_dtype(torch.float64)
     with (
         tempfile.TemporaryDirectory() as folder,
         chdir(folder),
+        inputs.double(),
         inputs.absent("torchvision", "robustbench", "robustbench.utils", "pynvml", "utils"),
         patch.object(sys, "argv", arguments),
         patch.object(np.random, "choice", walk(clean)),
@@ -107,7 +107,6 @@ def run_script(name: str, clean: ImageSet, nets: list[nn.Module]) -> np.ndarray:
         runpy.run_path(f"{checkout}/{name}", run_name="__main__")
         (saved,) = Path("samples").rglob("*.npy")
         found = np.load(saved)
-    torch.set_default_dtype(torch.float32)
     return found
 
 

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import torch
 from reference import inputs
-from reference.recipes.attack_tue import Projected, given
+from reference.recipes.attack_tue import Projected
 from reference.vectors import Arrays
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ FUNCTION = "main.train_contrastive_poisoning, model.AttackModel, losses.SimCLRLo
 SEED = 15
 TOLERANCE = 1e-5
 REASON = "float64 on both sides, but for our noise and losses, which are float32; one device; the views are ours on both sides"
-EPSILON, STEPS, DRAWN = 8 / 255, 4, 16
+EPSILON, STEPS, DRAWN, COUNT = 8 / 255, 4, 16, 8
 ENTRIES = {
     "simclr": UnlearnableContrastive(variant="cp-s", surrogate="small-cnn", noise_steps=STEPS),
     "moco": UnlearnableContrastive(variant="cp-c", surrogate="small-cnn", backbone="moco"),
@@ -28,9 +28,18 @@ ENTRIES = {
 MEAN, STD = (torch.tensor(value).double().view(1, 3, 1, 1) for value in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
 
 
+def given(rng: np.random.Generator) -> tuple[ImageSet, Tensor]:
+    """Images, some values of which the noise pushes out of the range, and the noise before the steps, float32."""
+    clean = inputs.image_set(rng, COUNT)
+    return clean, inputs.noise(rng, clean.images.shape, EPSILON).float()
+
+
 def network(rng: np.random.Generator, clean: ImageSet, entry: UnlearnableContrastive) -> nn.Module:
-    """Return our objective with weights of `rng`."""
-    net = inputs.drawn(rng, entry._net(inputs.run(clean)))
+    """Return our objective with their projection and weights of `rng`."""
+    net = entry._net(inputs.run(clean))
+    if entry.backbone == "simclr":
+        net.project = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 128))
+    inputs.drawn(rng, net)
     if entry.backbone == "moco":
         net.queue = F.normalize(net.queue, dim=1).float()
     return net

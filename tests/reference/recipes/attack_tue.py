@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from registry import ImageSet
 from registry._contrastive_noise import TEMPERATURES, _move, objective
+from registry._loops import Run
 from registry._views import contrast
 from registry.attacks.tue import Transferable, csd
 
@@ -20,14 +21,14 @@ REPOSITORY = "renjie3/TUE"
 FUNCTION = "toolbox.PerturbationTool, unsupervised.simclr.simclr_utils.get_linear_noise_csd_loss"
 SEED = 14
 TOLERANCE = 1e-5
-REASON = "float64 on both sides, but for our noise and losses, which are float32; the views are ours on both sides"
+REASON = "networks in float64, pixels and views in float32, so that both sides see the same pixels at the ends of the range"
 EPSILON, STEPS, DRAWN, COUNT = 8 / 255, 4, 15, 8
 WEIGHTS = {"simclr": 0.1, "moco": 1.0, "simsiam": 0.1}  # of the discriminant
 
 
 def given(rng: np.random.Generator) -> tuple[ImageSet, Tensor]:
-    """Images that the noise cannot push out of the range, and the noise before the steps, float32."""
-    clean = inputs.image_set(rng, COUNT, low=20, high=236)
+    """Images, some values of which the noise pushes out of the range, and the noise before the steps, float32."""
+    clean = inputs.image_set(rng, COUNT)
     return clean, inputs.noise(rng, clean.images.shape, EPSILON).float()
 
 
@@ -38,9 +39,22 @@ def network(rng: np.random.Generator, clean: ImageSet, backbone: str) -> nn.Modu
         net.project = nn.Sequential(nn.Linear(64, 48), nn.BatchNorm1d(48), nn.ReLU(), nn.Linear(48, 32))
         net.predict = nn.Sequential(nn.Linear(32, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 32))
     inputs.drawn(rng, net)
+    net.encoder = Wide(net.encoder)
     if backbone == "moco":
+        net.slow[0] = Wide(net.slow[0])
         net.queue = F.normalize(net.queue, dim=1).float()  # as their products with queries, which are float32
     return net
+
+
+class Wide(nn.Module):
+    """An encoder in float64 of images in float32."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.encoder.features(x.double())
 
 
 class Projected(nn.Module):
@@ -93,10 +107,10 @@ def official(rng: np.random.Generator) -> Arrays:
         from unsupervised.simsiam.methods.SimSiam import simsiam as theirs
 
     clean, before = given(rng)
-    x, labels = inputs.pixels(clean), torch.stack([torch.arange(COUNT), clean.labels], 1)
+    x, labels = clean.pixels(slice(None)), torch.stack([torch.arange(COUNT), clean.labels], 1)
     tool = toolbox.PerturbationTool(epsilon=EPSILON, num_steps=STEPS, step_size=EPSILON / 10)
     found = {}
-    with inputs.double(), patch.object(torch.Tensor, "cuda", here), patch.object(nn.Module, "cuda", here):
+    with patch.object(torch.Tensor, "cuda", here), patch.object(nn.Module, "cuda", here):
         for backbone, weight in WEIGHTS.items():
             net, view = network(rng, clean, backbone), views()
             for module in (simclr_utils, moco_utils, simsiam_utils):
@@ -121,14 +135,13 @@ def here(anything: object, *place: object, **asked: object) -> object:
 def ours(rng: np.random.Generator) -> Arrays:
     clean, before = given(rng)
     found = {}
-    with inputs.double():
-        for backbone, weight in WEIGHTS.items():
-            net, noise = network(rng, clean, backbone), before.clone()
-            plan = Transferable(backbone=backbone, noise_steps=STEPS).plan()
+    for backbone, weight in WEIGHTS.items():
+        net, noise = network(rng, clean, backbone), before.clone()
+        plan = Transferable(backbone=backbone, noise_steps=STEPS).plan()
 
-            def term(delta: Tensor, y: Tensor, weight: float = weight) -> Tensor:
-                return weight * csd(delta, y)
+        def term(delta: Tensor, y: Tensor, weight: float = weight) -> Tensor:
+            return weight * csd(delta, y)
 
-            _move(inputs.run(clean, DRAWN), net, plan, lambda seen: seen, torch.arange(COUNT), noise, term)
-            found[backbone] = noise.numpy()[:4]
+        _move(inputs.run(clean, DRAWN, Run), net, plan, lambda seen: seen, torch.arange(COUNT), noise, term)
+        found[backbone] = noise.numpy()[:4]
     return found

@@ -1,7 +1,7 @@
 """Which published accuracies are of the same attack and defense as a place of a board whose victims have another recipe.
 
 The victim's recipe and network may differ. Nothing that an attack or a defense is given may, except how hard the poison was
-searched for: the fields in `EFFORT`. docs/fast.md prints the rule.
+searched for, the fields in `EFFORT`, and how a defense trains its victim, those in `TRAINING`. docs/fast.md prints the rule.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ STEPS = (  # fields that count how often something is done in the search for a p
 SETTINGS = ("surrogate", "batch", "step_size", "adversary_step_size", "lr", "weight_decay", "stop_error", "width", "judges")
 EFFORT = {*STEPS, *SETTINGS}
 """Fields of attacks that say how a poison is searched for; every other field says what the poison is."""
+
+TRAINING: Mapping[str, Collection[str]] = {
+    "at": ("step_size", "begin"),
+    "ueraser": ("epochs", "lr", "schedule"),
+    "lfu": ("recipe",),
+}
+"""Fields of defenses that say how the victim is trained with them: the protocol's business here."""
 
 IMPLIED: Mapping[tuple[str, str], Mapping[str, int]] = {  # what a field at 0 stands for, by variant; '' is any other
     ("em", "weight_steps"): {"": 10, "tue": 98},  # an epoch of 50,000 images
@@ -146,7 +153,7 @@ def pairs(board: Board, places: Iterable[Place]) -> list[Pair]:
         value = board.values[key]
         if value.runs and not value.rest and comparable(value.runs[0].cell):
             cell = value.runs[0].cell
-            several = known.get((method(cell.attack, EFFORT), method(cell.defense)), ())
+            several = known.get((method(cell.attack, EFFORT), defense_method(cell.defense)), ())
             found += [Pair(value, tuple(several))] if several else []
     return found
 
@@ -169,7 +176,8 @@ def published(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequenc
         parts = known.parts("attacks", attack)
         assert place.printed is not None and place.printed.value is not None
         value = 100 * place.printed.value / place.unit
-        found[method(parts, EFFORT), method(known.parts("defenses", defense))].append(Published(place.table, value, parts))
+        key = method(parts, EFFORT), defense_method(known.parts("defenses", defense))
+        found[key].append(Published(place.table, value, parts))
     return found
 
 
@@ -190,6 +198,11 @@ def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:
     Where an attack is made from another one, that one counts in the same way.
     """
     return tuple((part.name, _fields(part, {*left_out, "seed"})) for part in parts)
+
+
+def defense_method(parts: Iterable[Part]) -> Method:
+    """What two chains of defenses share that are one method: names and all fields but those in `TRAINING`."""
+    return tuple((part.name, _fields(part, TRAINING.get(part.name, ()))) for part in parts)
 
 
 def _fields(part: Part, left_out: Collection[str]) -> tuple[tuple[str, Any], ...]:

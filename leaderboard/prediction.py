@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leaderboard import figures
 from leaderboard.figures import Compared
 from leaderboard.language import DASH, MINUS, escape_markdown
-from leaderboard.pairing import EFFORT, STEPS, Pair, pairs
+from leaderboard.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from leaderboard.ranks import RESAMPLES, Coefficient, coefficient, kendall_of_lines, spearman_of_lines
 from leaderboard.render import brief
 from leaderboard.table import Board
@@ -39,7 +39,11 @@ RULE = (
     ("attack", "the same name and the same value of every field, but for the seed and the effort of the search"),
     ("effort of the search", ", ".join(sorted(EFFORT))),
     ("fewer steps", f"a smaller value of {', '.join(STEPS)} than in a paper that prints the pair"),
-    ("defense", "the same name and the same value of every field; iss is left out, its members are not"),
+    (
+        "defense",
+        "the same name and the same value of every field, but for how the victim is trained; of iss, its members",
+    ),
+    ("how the victim is trained", "; ".join(f"{name}: {', '.join(fields)}" for name, fields in TRAINING.items())),
     ("several values", "the median; a value that one paper prints in several tables counts once"),
 )
 """What counts as a pair, as the document and the page print it."""

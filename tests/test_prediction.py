@@ -12,7 +12,7 @@ from test_leaderboard import record
 
 from leaderboard import agreement, figures, pages, pairing, ranks
 from leaderboard.figures import Compared
-from leaderboard.pairing import EFFORT, IMPLIED, method
+from leaderboard.pairing import EFFORT, IMPLIED, defense_method, method
 from leaderboard.pdf import pdf
 from leaderboard.prediction import GRID, SEEN, Prediction, rule, written
 from leaderboard.sheet import sheets
@@ -122,6 +122,23 @@ def test_an_attack_made_from_another_one_is_the_same_if_that_one_is():
     """`ops-em` names the attack whose noise it adds to; a cheaper surrogate there is effort, another noise is not."""
     of = {item: method(pairing.Known(resolve).parts("attacks", f"ops-em(noise={item})"), EFFORT) for item in NOISES}
     assert of["em-class"] == of["em-class(surrogate=vgg11)"] != of["random-noise"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("at(epsilon=8/255)", "at(epsilon=8/255,step_size=2/255,begin=gaussian)", True),
+        ("at(epsilon=8/255)", "at(epsilon=8/255,steps=3)", False),
+        ("ueraser(mode=max)", "ueraser(mode=max,epochs=200,lr=0.01,schedule=constant)", True),
+        ("ueraser(mode=max)", "ueraser(mode=max,copies=3)", False),
+        ("lfu", "lfu(recipe=released)", True),
+        ("lfu", "lfu(epochs=5)", False),
+    ],
+)
+def test_a_defense_is_the_same_whatever_recipe_its_authors_trained_by(one, other, same):
+    """The length of a training and its rates are the protocol's; `epochs` of lfu are those of its linear model."""
+    parts = pairing.Known(resolve).parts
+    assert (defense_method(parts("defenses", one)) == defense_method(parts("defenses", other))) == same
 
 
 NOISES = ("em-class", "em-class(surrogate=vgg11)", "random-noise")

@@ -395,8 +395,8 @@ def take_own(
     try:
         records.add_commits({tree: commit for tree, commit in commits.items() if tree in nameless})
         for cell_id in new:
-            _create(cell_id, found, records)
-            _settle(cell_id, found, records)
+            if not records.add(cell_id, found.contents[cell_id]):
+                raise _measured_meanwhile(cell_id)
             written += 1
         for cell_id in replaced:
             records.put(cell_id, found.contents[cell_id])
@@ -438,22 +438,21 @@ def take(found: Examined, records: Records) -> Taken:
         reason = f"cannot write to {records.folder}: {error.strerror}" if error.strerror else str(error)
         raise FileError(f"{reason}; nothing was taken in") from None
     for cell_id in written:
-        _settle(cell_id, found, records)
+        records.seal(cell_id, found.contents[cell_id])
+        records.failure_path(cell_id).unlink(missing_ok=True)
     return one
 
 
 def _create(cell_id: str, found: Examined, records: Records) -> None:
-    """Write a record that was not here a moment ago. FileExistsError, with a sentence, where it is here by now."""
+    """Write a record that was not here a moment ago; it is sealed when all of its bundle are there."""
     try:
         create_file(records.path(cell_id), found.contents[cell_id])
     except FileExistsError:
-        raise FileExistsError(f"cell {cell_id} was measured here meanwhile and keeps its record") from None
+        raise _measured_meanwhile(cell_id) from None
 
 
-def _settle(cell_id: str, found: Examined, records: Records) -> None:
-    """Seal a record that was created, and remove the failure of its cell."""
-    records.seal(cell_id, found.contents[cell_id])
-    records.failure_path(cell_id).unlink(missing_ok=True)
+def _measured_meanwhile(cell_id: str) -> FileExistsError:
+    return FileExistsError(f"cell {cell_id} was measured here meanwhile and keeps its record")
 
 
 def withdraw(one: Taken, records: Records) -> int:

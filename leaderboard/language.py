@@ -21,6 +21,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
+def exact(value: float) -> str:
+    """All digits that a number has, without the last bits of a sum of binary fractions: 0.21, not 0.21000000000000002."""
+    return f"{value:.10g}"
+
+
 def moment(time: str) -> str:
     """An ISO time as people write it: `2026-11-21 14:00 UTC`; what is no such time stays."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):[\d.]+(?:\+00:00|Z)$", r"\1 \2 UTC", time)
@@ -167,6 +172,7 @@ def environment(language: str) -> Environment:
         **options,
     )
     environment.filters |= {
+        "exact": exact,
         "code": code,
         "item": item,
         "percent": percent,

@@ -60,7 +60,7 @@ def frame(board: Board) -> pd.DataFrame:
 
 def csv(board: Board) -> str:
     """Return `frame` as CSV. Text that a spreadsheet would run as a formula is quoted by an apostrophe."""
-    text: str = frame(board).to_csv(index=False, lineterminator="\n")
+    text: str = frame(board).to_csv(index=False, lineterminator="\n", float_format="%.10g")
     return text
 
 

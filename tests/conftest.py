@@ -79,12 +79,16 @@ def whole(crafted, clean: ImageSet) -> torch.Tensor:
     return torch.cat(parts) if parts else torch.empty(0)
 
 
-def craft(attack, clean: ImageSet, seed: int = 0) -> torch.Tensor:
-    """Craft as the store does: torch's global generator seeded too."""
+def craft(attack, clean: ImageSet, seed: int = 0, kept: dict | None = None) -> torch.Tensor:
+    """Craft as the store does: torch's global generator seeded too. Side products are put into `kept`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parents = (noisy(clean, seed),) if attack.chained or attack.parents else ()
-        return whole(attack.craft(clean, Job(seed=seed, parents=parents)), clean)
+        job = Job(seed=seed, parents=parents)
+        noise = whole(attack.craft(clean, job), clean)
+        if kept is not None:
+            kept |= job.kept
+        return noise
 
 
 def noisy(clean: ImageSet, seed: int = 0) -> Parent:

@@ -327,7 +327,7 @@ def a_cell(**items: str) -> Cell:
     return Cell(**found)
 
 
-CONCERNED = ["em(variant=rem)", "em(variant=rem)+swap", "ops-em(noise=em(variant=rem))"]
+CONCERNED = ["em(variant=lfu)", "em(variant=lfu)+swap", "ops-em(noise=em(variant=lfu))"]
 UNCONCERNED = ["em", "em(variant=paper)", "lsp", "ops-em", "ops-em(noise=em)"]
 
 
@@ -335,24 +335,24 @@ def test_a_correction_of_some_settings_gives_new_keys_to_these_alone(monkeypatch
     """A poison that is not concerned is still the one that is published; one that is must not be found under its old key."""
     old = {attack: key(attack) for attack in CONCERNED + UNCONCERNED}
     ids = {attack: a_cell(attack=attack).id for attack in CONCERNED + UNCONCERNED}
-    revised(monkeypatch, "attacks", "em", {"variant=rem": 2})
+    revised(monkeypatch, "attacks", "em", {"variant=lfu": 2})
     assert [attack for attack in old if key(attack) != old[attack]] == CONCERNED
     assert {attack: a_cell(attack=attack).id for attack in ids} == ids, "an id names what was asked for, not how it is made"
 
 
 def test_all_fields_of_a_condition_must_hold(monkeypatch):
     """A correction may concern a pair of settings; half of the pair is as published."""
-    both, half = "em(variant=rem,epsilon=4/255)", "em(variant=rem)"
+    both, half = "em(variant=lfu,epsilon=4/255)", "em(variant=lfu)"
     old = key(both), key(half)
-    revised(monkeypatch, "attacks", "em", {"variant=rem,epsilon=4/255": 2})
+    revised(monkeypatch, "attacks", "em", {"variant=lfu,epsilon=4/255": 2})
     assert key(both) != old[0] and key(half) == old[1]
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "condition", "usual", "items"),
     [
-        ("attacks", "em", "variant=rem", {"attack": "em"}, {"attack": "em(variant=rem)"}),
-        ("attacks", "em", "variant=rem", {"attack": "ops-em(noise=em)"}, {"attack": "ops-em(noise=em(variant=rem))"}),
+        ("attacks", "em", "variant=lfu", {"attack": "em"}, {"attack": "em(variant=lfu)"}),
+        ("attacks", "em", "variant=lfu", {"attack": "ops-em(noise=em)"}, {"attack": "ops-em(noise=em(variant=lfu))"}),
         ("defenses", "jpeg", "quality=50", {"defense": "jpeg+jpeg"}, {"defense": "jpeg+jpeg(quality=50)"}),
         ("protocols", "quick", "nesterov=true", {}, {"protocol": "quick(nesterov=true)"}),
     ],

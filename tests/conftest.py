@@ -32,6 +32,8 @@ from registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
 from registry.data import Data, fingerprint  # noqa: E402
 from registry.item import write  # noqa: E402
 
+SLOWEST = ("test_slurm.py", "test_run.py", "test_pipeline.py")
+
 torch.set_num_threads(1)
 # a shell ignores Ctrl-C for what it starts in the background, and so would the processes that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,6 +79,11 @@ def whole(crafted, clean: ImageSet) -> torch.Tensor:
         for where, delta in crafted
     ]
     return torch.cat(parts) if parts else torch.empty(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the files that take minutes first, so that no process ends with one of them alone."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
 def craft(attack, clean: ImageSet, seed: int = 0, kept: dict | None = None) -> torch.Tensor:

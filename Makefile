@@ -35,13 +35,13 @@ check: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 speed: $(VENV)/installed
-	$(BIN)/python -m benchmark.speed
+	PYTHONPATH=tests $(BIN)/python -m speed.engine
 
 generators: $(VENV)/installed
-	$(BIN)/python -m benchmark.generators
+	PYTHONPATH=tests $(BIN)/python -m speed.generators
 
 speed-purifiers: $(VENV)/installed
-	$(BIN)/python -m benchmark.purifiers
+	PYTHONPATH=tests $(BIN)/python -m speed.purifiers
 
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
@@ -56,10 +56,10 @@ toy-analyses: $(VENV)/installed
 	@for grid in toy-analyses toy-defending toy-detection toy-making; do $(BIN)/bench run --grid $$grid --workspace toy-run || exit; done
 
 scale: $(VENV)/installed
-	$(BIN)/python -m benchmark.scale
+	PYTHONPATH=tests $(BIN)/python -m speed.scale
 
 site-speed: $(VENV)/installed
-	$(BIN)/python -m leaderboard.speed
+	PYTHONPATH=tests $(BIN)/python -m speed.site
 
 reliability: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m campaign

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from writers import fast, reproduction, toy
 
 from benchmark.cost import Cost
-from leaderboard import fast, prediction, render, reproduction, toy
+from leaderboard import prediction, render
 from leaderboard.table import board
 from registry import CATALOGS, resolve
 from registry.catalog import plural

@@ -8,9 +8,9 @@ import torch
 from conftest import craft, poison, tiny, whole
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from speed import generators
 from torch.nn import functional as F
 
-from benchmark import generators
 from poisons.store import CraftError, add
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
 from registry.attacks import ar

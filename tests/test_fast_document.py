@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 from test_docs import GENERATE
 from test_leaderboard import record
+from writers.fast import NOTHING, Fast
 
-from leaderboard.fast import NOTHING, Fast
 from registry import ATTACKS, resolve
 from results import Records
 from results.record import Curve, Metrics

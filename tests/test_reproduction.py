@@ -4,9 +4,9 @@ import re
 
 import pytest
 from test_leaderboard import record
+from writers import reproduction
+from writers.reproduction import Reproduction
 
-from leaderboard import reproduction
-from leaderboard.reproduction import Reproduction
 from results import Records, read_grid
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from writers import toy
 
-from leaderboard import toy
 from registry import ANALYSES, ATTACKS, DEFENSES, lacking, resolve
 from results import Records, read_table
 from results.papers import as_grid

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from speed.engine import images, matrix_peak, timed
 from torch.nn import functional as F
 
-from benchmark.speed import images, matrix_peak, timed
 from benchmark.train import Training, evaluate
 from gpu import Figures, Notes, Setting
 from poisons.numerics import Numerics, seeded

@@ -1,4 +1,4 @@
-"""How fast the generators of surrogate-free poisons are, as ratios: `python -m benchmark.generators`, or `make generators`.
+"""How fast the generators of surrogate-free poisons are, as ratios: `python -m speed.generators`, or `make generators`.
 
 The references work as the authors' scripts do, an image (AR: a pixel; OPS: a class, a position and a colour) at a time, and
 are the slow, obvious versions that the tests compare the bytes with. They are timed on few images, for they are slow, ours on
@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark import provenance
-from benchmark.speed import images
 from poisons.numerics import Numerics, seeded
 from poisons.store import add
 from registry import ImageSet, Job
@@ -29,6 +28,7 @@ from registry.attacks.ar import CROP, Autoregressive, border_size, find_processe
 from registry.attacks.lsp import LSP, distinct_corners
 from registry.attacks.ops import OnePixelShortcut
 from registry.attacks.regions_4 import Regions
+from speed.engine import images
 
 Way = Callable[[ImageSet], Iterable[Tensor]]
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures, render, toy
+from leaderboard import figures, render
 from leaderboard.figures import Line
 from leaderboard.language import DASH, MINUS, escape_markdown
 from leaderboard.pairing import DATASET, FAST, OUR_NETWORK
@@ -22,6 +22,7 @@ from registry.item import write_value
 from results import Record, Records, read_grid, read_table
 from results.papers import Grid
 from results.record import plain
+from writers import toy
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -1,6 +1,6 @@
 """Prints what a board of many cells costs: seconds of one core to render, its size, how long a browser is busy with it.
 
-`python -m leaderboard.speed [CELLS]`; the browser's part needs the packages chromium and chromium-driver. Figures are of this
+`python -m speed.site [CELLS]`; the browser's part needs the packages chromium and chromium-driver. Figures are of this
 machine: compare them with others of the same machine alone.
 """
 

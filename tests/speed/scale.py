@@ -50,7 +50,7 @@ def _command(space: Workspace, *words: str) -> float:
     """Run `bench` and return its seconds."""
     start = time.perf_counter()
     command = [sys.executable, "-P", "-c", "from benchmark.cli import main; main()", *words, "--workspace", str(space.root)]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""How fast the victim engine is: ratios measured in one run, for people to read. `python -m benchmark.speed`, or `make speed`.
+"""How fast the victim engine is: ratios measured in one run, for people to read. `python -m speed.engine`, or `make speed`.
 
 The reference is a loop as the incumbent benchmark has it: a DataLoader that opens the poisoned image and its clean twin
 through PIL one by one, fp32 in NCHW order, two host synchronisations a batch, the whole test set every epoch. Variants
@@ -316,16 +316,16 @@ def _judge_plainly(net: nn.Module, data: ImageSet, device: str) -> None:
 
 def peak_memory(device: str) -> str:
     """Return the peak memory of a process that trains and judges ResNet-18 on a set of CIFAR-10's size."""
-    command = [sys.executable, "-m", "benchmark.speed", "--memory", "--device", device]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  (ourselves)
+    command = [sys.executable, "-m", "speed.engine", "--memory", "--device", device]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def tiny_cells(rounds: int) -> Row:
     """Compare two processes of one thread with one process of two threads, on cells of the quick grid."""
 
     def seconds(threads: int, cells: int) -> list[float]:
-        command = [sys.executable, "-m", "benchmark.speed", "--tiny", str(threads)]
-        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cells)]  # noqa: S603  (ourselves)
+        command = [sys.executable, "-m", "speed.engine", "--tiny", str(threads)]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cells)]
         return [float(one.communicate()[0]) for one in started]
 
     found = []
@@ -359,7 +359,7 @@ def print_peak_memory(device: str) -> None:
 def main() -> None:
     """Print the table as Markdown."""
     if any(name not in os.environ for name in WORKER_ENVIRONMENT):  # measured in the environment that workers have
-        command = [sys.executable, "-m", "benchmark.speed", *sys.argv[1:]]
+        command = [sys.executable, "-m", "speed.engine", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | WORKER_ENVIRONMENT)  # noqa: S606  (ourselves)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512, help="training images of an epoch")

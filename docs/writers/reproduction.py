@@ -14,13 +14,13 @@ from statistics import fmean
 from typing import Any
 
 from leaderboard import claims as claimed
-from leaderboard import toy
 from leaderboard.agreement import counts
 from leaderboard.language import DASH, escape_markdown
 from leaderboard.sheet import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN, Sheet, Spot, sheets
 from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import Cell, Grid, Record, Records, read_grid, read_table
 from results.papers import Wanted, source
+from writers import toy
 
 Hours = Callable[[Iterable[Cell]], float | None]  # GPU-hours of training some cells; None if one of them is unknown
 

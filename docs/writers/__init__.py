@@ -1,0 +1,1 @@
+"""Tables and figures of the documents, written from records; docs/generate.py puts them in their places."""

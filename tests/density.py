@@ -1,0 +1,89 @@
+"""Prints how dense the code is: branches per statement, of each package and of its densest modules.
+
+    python tests/density.py [--all]
+
+Branches are counted in the syntax tree, so no line break helps: `if`, `for`, `while`, `except`, `assert`, ternaries, operands of
+`and` and `or` beyond the first, and each `for` and `if` of a comprehension. Files of tests and tools are not counted.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("registry", "poisons", "results", "benchmark", "leaderboard")
+OF_PACKAGE = 0.30  # branches per statement, at most
+OF_MODULE = 0.40
+FEW = 25  # statements: a share of fewer says nothing
+BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert)
+
+
+@dataclass(frozen=True)
+class Density:
+    """How many statements and branches some code has."""
+
+    statements: int
+    branches: int
+
+    @property
+    def share(self) -> float:
+        """Branches per statement."""
+        return self.branches / max(self.statements, 1)
+
+    def __add__(self, other: Density) -> Density:
+        return Density(self.statements + other.statements, self.branches + other.branches)
+
+
+def branches_of(node: ast.AST) -> int:
+    """Return how many branches one node of the tree adds."""
+    if isinstance(node, BRANCHES):
+        return 1
+    if isinstance(node, ast.BoolOp):
+        return len(node.values) - 1
+    if isinstance(node, ast.comprehension):
+        return 1 + len(node.ifs)
+    return 0
+
+
+def density(source: str) -> Density:
+    """Return the density of a module's source."""
+    nodes = list(ast.walk(ast.parse(source)))
+    statements = sum(isinstance(node, ast.stmt) for node in nodes)
+    return Density(statements, sum(map(branches_of, nodes)))
+
+
+def modules() -> dict[str, Density]:
+    """Return the density of every module of the product, by its path."""
+    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return {path.relative_to(ROOT).as_posix(): density(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def packages(found: dict[str, Density]) -> dict[str, Density]:
+    """Return the density of every package."""
+    total = dict.fromkeys(PACKAGES, Density(0, 0))
+    for name, module in found.items():
+        total[name.partition("/")[0]] += module
+    return total
+
+
+def too_dense(found: dict[str, Density]) -> dict[str, Density]:
+    """Return the modules above their bound, the densest first."""
+    dense = {name: one for name, one in found.items() if one.share > OF_MODULE and one.statements >= FEW}
+    return dict(sorted(dense.items(), key=lambda item: -item[1].share))
+
+
+def main() -> None:
+    found = modules()
+    print(f"branches per statement; at most {OF_PACKAGE:.2f} in a package, {OF_MODULE:.2f} in a module")
+    for name, one in packages(found).items():
+        print(f"  {one.share:.2f}  {name}, {one.statements:,} statements")
+    shown = found if "--all" in sys.argv else too_dense(found)
+    for name, one in sorted(shown.items(), key=lambda item: -item[1].share):
+        print(f"    {one.share:.2f}  {name}, {one.statements:,} statements")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,8 +2,8 @@
 
     python tests/density.py [--all]
 
-Branches are counted in the syntax tree, so no line break helps: `if`, `for`, `while`, `except`, `assert`, ternaries, operands of
-`and` and `or` beyond the first, and each `for` and `if` of a comprehension. Files of tests and tools are not counted.
+Branches are counted in the syntax tree, so no line break helps: `if`, `for`, `while`, `except`, `assert`, ternaries, operands
+of `and` and `or` beyond the first, and each `for` and `if` of a comprehension. Files of tests and tools are not counted.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmark import driver, provenance, runs
-from benchmark.grid import KINDS, Task
+from benchmark.grid import KINDS
+from benchmark.task import Finder, Task
 from poisons.recipe import PoisonRecipe
 from registry import CATALOGS, EntryError, MissingDataError, child, data, outdated
 from registry.catalog import Entry, Part, singular
@@ -163,7 +164,7 @@ def _task(record: Record, roots: Mapping[str, str]) -> tuple[Task, dict[str, str
     if isinstance(cell.measure, cells_.Part):
         (analysis,) = _found("analyses", (cell.measure,), record, missing)
     if not missing:
-        return Task.of(cell, roots), {}
+        return Task.of(cell, Finder(roots)), {}
     (protocol,), (dataset,), (architecture,) = found["protocol"], found["dataset"], found["architecture"]
     return Task(cell, protocol, dataset, found["attack"], found["defense"], architecture, analysis), missing
 
@@ -502,7 +503,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
         if record.poison is None:
             continue
         try:
-            task = Task.of(record.cell, runs.remembered(space))
+            task = Task.of(record.cell, Finder(runs.remembered(space)))
             if sentence := next((s for part in task.datasets.values() if (s := data.missing(part))), ""):
                 raise MissingDataError(sentence)
         except (EntryError, MissingDataError) as error:
@@ -551,7 +552,7 @@ def rerun(
     records, able = Records(space.records), []
     for record in _own(one, records):
         try:
-            task = Task.of(record.cell, runs.remembered(space))
+            task = Task.of(record.cell, Finder(runs.remembered(space)))
         except EntryError:
             continue
         if record.cell.measure == "accuracy" and not any(data.missing(part) for part in task.datasets.values()):

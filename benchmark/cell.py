@@ -12,8 +12,8 @@ import torch
 
 from benchmark import provenance
 from benchmark.contrastive import pretrain_and_probe
-from benchmark.grid import Task
 from benchmark.measure import Measurement
+from benchmark.task import Task
 from benchmark.train import Checkpoint, Curve, Report, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Progress, Store

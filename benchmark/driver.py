@@ -16,12 +16,12 @@ from benchmark import grid as grids
 from benchmark import runs, schedule, slurm, snapshot, watch
 from benchmark.display import PROGRESS, Display, duration
 from benchmark.ends import ENDS
-from benchmark.grid import Plan
+from benchmark.plan import Plan, Policy, plan_cells
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile
 from benchmark.watch import Standing
 from poisons.lease import leased, waiting
-from registry import EntryError
+from registry import EntryError, child
 from results import Cell, Grid, Record, Records, Table, Workspace, read_grid
 from results.record import read_record
 
@@ -95,21 +95,19 @@ def _plan(
         space.writable()
     records = Records(space.records)
     standing = standing or watch.survey(space, records)
-    return grids.plan(
-        name,
-        cells,
-        roots,
-        records,
-        force=options.force,
-        retry=options.retry,
-        limit=options.limit,
-        workers=_profile(options).at_once if options.detached else options.workers or schedule.cores(),
-        device=device,
-        decode=not dry_run,
-        standing=standing.cells,
-        detached=options.detached,
-        strict=strict,
-    )
+    policy = Policy(options.force, options.retry, options.detached)
+    result = plan_cells(name, cells, roots, records, policy, standing.cells)
+    if strict:
+        result.require_data()
+    else:
+        result.note_missing_data()
+    if not dry_run:
+        child.decode(result.datasets())
+    result.ask_entries()
+    result.keep(options.limit)
+    workers = _profile(options).at_once if options.detached else options.workers or schedule.cores()
+    result.estimate(workers, device)
+    return result
 
 
 def _device(options: Options) -> str:
@@ -183,9 +181,10 @@ def stands(name: str, table: Table | Grid, space: Workspace) -> Plan:
     """Say how the cells of a table stand now. Writes nothing."""
     records = Records(space.records)
     cells, roots = grids.expand(table)
-    plan = grids.plan(name, cells, roots, records, ask=False, standing=watch.survey(space, records).cells, strict=False)
-    plan.absent = grids.absent(table)
-    return plan
+    result = plan_cells(name, cells, roots, records, standing=watch.survey(space, records).cells)
+    result.note_missing_data()
+    result.absent = grids.absent(table)
+    return result
 
 
 def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: Options, quiet: bool) -> Plan:

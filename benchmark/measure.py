@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.augment import fit
-from benchmark.grid import Task
+from benchmark.task import Task
 from benchmark.train import EVALUATED, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Store, chosen_images

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypedDict
 from results import FileError, Record
 
 if TYPE_CHECKING:
-    from benchmark.grid import Task
+    from benchmark.task import Task
 
 PACKAGES = ("benchmark", "leaderboard", "poisons", "registry", "results")
 ENDINGS = {".py", ".toml", ".csv", ".html", ".md", ".tex", ".css", ".js"}

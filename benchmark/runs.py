@@ -31,7 +31,8 @@ from typing import Any
 
 import psutil
 
-from benchmark.grid import Plan, Task
+from benchmark.plan import Plan
+from benchmark.task import Finder, Task
 from poisons.lease import Lease, birth, clock, holder, leased, remove
 from results import Cell, FileError, Records, Workspace
 from results.record import Failure, write_file, write_json
@@ -151,7 +152,7 @@ class Run:
             cells = [Cell.model_validate_json(line) for line in lines]
         except ValueError:
             raise self._broken("cells.jsonl") from None
-        return [Task.of(cell, self.content["roots"]) for cell in cells]
+        return [Task.of(cell, Finder(self.content["roots"])) for cell in cells]
 
     def part_ids(self) -> list[list[str]]:
         """The ids of the cells of every part."""

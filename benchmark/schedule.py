@@ -25,9 +25,10 @@ from typing import Any
 import psutil
 
 from benchmark import provenance, slurm
-from benchmark.grid import Plan, Task
+from benchmark.plan import Plan
 from benchmark.runs import Part, Run
 from benchmark.slurm import Array, Profile, SlurmError
+from benchmark.task import Task
 from benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
 from poisons.recipe import Recipe
 from registry import EntryError

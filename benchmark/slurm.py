@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmark.ends import growth
-from benchmark.grid import Task, recipes
 from benchmark.runs import Part
+from benchmark.task import Task, recipes
 from poisons.recipe import Recipe
 from results import FileError
 from results.record import Failure, write_json

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import provenance
-from benchmark.grid import Task
+from benchmark.task import Task
 from registry._places import publish
 from registry.catalog import Part
 

@@ -23,9 +23,9 @@ import psutil
 
 from benchmark import provenance
 from benchmark.ends import ENDS
-from benchmark.grid import Task
 from benchmark.runs import Run
 from benchmark.snapshot import Snapshot
+from benchmark.task import Task
 from poisons.lease import BusyError, Lease
 from poisons.recipe import PoisonRecipe, Recipe
 from registry import NotApplicable, outdated

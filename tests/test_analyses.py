@@ -16,6 +16,8 @@ from benchmark import driver, grid
 from benchmark.conformance import check
 from benchmark.driver import Options
 from benchmark.measure import Looked
+from benchmark.plan import plan_cells
+from benchmark.task import Finder, Task
 from benchmark.train import Training
 from leaderboard.sheet import sheets
 from poisons.numerics import Numerics, seeded
@@ -387,9 +389,9 @@ def a_table(**axes) -> Table:
     return Table(**usual | {"defense": "none", "attack": LSP, "seed": 0} | axes)
 
 
-def tasks(**axes) -> list[grid.Task]:
+def tasks(**axes) -> list[Task]:
     cells, roots = grid.expand(a_table(**axes))
-    return [grid.Task.of(cell, roots) for cell in cells]
+    return [Task.of(cell, Finder(roots)) for cell in cells]
 
 
 @pytest.fixture(scope="module")
@@ -462,8 +464,8 @@ def test_the_stages_of_an_analysis_are_those_it_needs():
     assert [task.needs_poison for task in found.values()] == [True, True, True, False, True]
     several = tasks(measure=["amplitude", "dfr"], architecture=["small-cnn", "resnet18"])
     assert sorted(task.cell.architecture.name for task in several) == ["na", "resnet18", "small-cnn"]
-    plan = grid.plan("t", [task.cell for task in found.values()], {}, Records(Path("/nonexistent")), ask=False)
-    assert plan.stages() == {"craft": 1, "purify": 1, "train": 2}
+    planned = plan_cells("t", [task.cell for task in found.values()], {}, Records(Path("/nonexistent")))
+    assert planned.stages() == {"craft": 1, "purify": 1, "train": 2}
 
 
 def test_an_analysis_is_in_the_id_of_its_cell_with_all_its_fields():
@@ -480,8 +482,8 @@ def test_an_analysis_is_in_the_id_of_its_cell_with_all_its_fields():
 def test_no_victim_no_analysis_under_a_protocol_without_labels():
     """Said while planning; perturbations can be measured there all the same."""
     found = tasks(measure=["dfr", "amplitude"], protocol="simclr")
-    plan = grid.plan("t", [task.cell for task in found], {}, Records(Path("/nonexistent")), ask=False)
-    reasons = {task.analysis.name: plan.reasons[task.cell.id] for task in found}
+    planned = plan_cells("t", [task.cell for task in found], {}, Records(Path("/nonexistent")))
+    reasons = {task.analysis.name: planned.reasons[task.cell.id] for task in found}
     assert reasons == {"dfr": "dfr looks at a victim; simclr trains one without labels", "amplitude": ""}
 
 
@@ -551,7 +553,7 @@ def test_a_sheet_takes_the_figure_that_its_table_names(tmp_path):
     (sheet,) = sheets(made, records, resolve, lacking)
     means = {spot.place.column[0]: spot.mean for spot in sheet.spots.values()}
     assert means == pytest.approx({"Separable": 55.0, "Norm": 1.5, "PSNR": 30.0, "Missing": None})
-    assert grid.plan("t", cells, {}, records, ask=False).counts()["done"] == 4
+    assert plan_cells("t", cells, {}, records).counts()["done"] == 4
 
 
 def test_every_analysis_that_a_papers_table_asks_for_is_there_or_planned():
@@ -584,14 +586,15 @@ def test_planning_an_analysis_imports_no_torch():
     code = """
         import sys
         from benchmark import grid, listing
+        from benchmark.plan import plan_cells
         from results import Records, Table
         from pathlib import Path
         assert {"dfr", "separability"} <= {row["name"] for row in listing.listing("analyses", "*")}
         assert "acts by after_epoch, measure" in listing.page(listing.details(listing.named("analysis:dfr")[0]))
         axes = dict(protocol="quick", dataset="digits", architecture="small-cnn", defense="none", attack="ops", seed=0)
         table = Table(title="t", measure=["dfr", "amplitude"], **axes)
-        plan = grid.plan("t", *grid.expand(table), Records(Path("/nonexistent")), ask=False)
-        assert len(plan.to_run) == 2 and "torch" not in sys.modules
+        planned = plan_cells("t", *grid.expand(table), Records(Path("/nonexistent")))
+        assert len(planned.to_run) == 2 and "torch" not in sys.modules
     """
     in_process(code)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_run import bench
 
 from benchmark import grid
+from benchmark.plan import plan_cells
 from poisons import store as stores
 from poisons.lease import leased
 from poisons.store import BusyError, Store, promise
@@ -345,7 +346,7 @@ def test_a_plan_counts_each_poison_of_a_family_once(tmp_path):
             "attack": ["lsp", "lsp+swap", "lsp+swap(mode=inter)", "ops-em(noise=random-noise)"],
         }
     )
-    planned = grid.plan("t", *grid.expand(table), Records(tmp_path))
+    planned = plan_cells("t", *grid.expand(table), Records(tmp_path))
     assert len(planned.to_run) == 8 and planned.stages()["craft"] == 5
     versions = planned.to_run[-1].versions()
     assert {"attack:ops-em", "attack:random-noise"} <= versions.keys()

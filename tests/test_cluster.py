@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from test_run import bench
 
 from benchmark import ends, provenance, runs, slurm, snapshot, watch
-from benchmark.grid import adhoc, expand, plan
+from benchmark.grid import adhoc, expand
+from benchmark.plan import Policy, plan_cells
 from benchmark.runs import Part, Run
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile, arrays, minutes, read_profile
@@ -224,7 +225,7 @@ def planned(tmp_path, **axes):
     space = Workspace(tmp_path)
     space.writable()
     cells, roots = expand(adhoc({key: list(map(str, values)) for key, values in axes.items()}))
-    return space, plan("test", cells, roots, Records(space.records), ask=False, detached=True)
+    return space, plan_cells("test", cells, roots, Records(space.records), Policy(detached=True))
 
 
 def submitted(space, made, per_job=1, queue_takes=None, **more):

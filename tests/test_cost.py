@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import grid as grids
 from benchmark.cost import Arithmetic, Cost, _table, multiply_adds
 from benchmark.driver import plan_text
+from benchmark.plan import Plan, plan_cells
 from registry import ARCHITECTURES, DATASETS, lacking, resolve
 from results import Records, Table, read_grid, read_table
 from results.record import Metrics, Record
@@ -63,10 +63,16 @@ def test_every_cell_of_the_papers_has_an_estimate():
     assert Cost().hours(read_grid("full").cells(resolve, lacking)) > 1000
 
 
+def timed(found: Plan) -> Plan:
+    """The plan with the seconds that it takes."""
+    found.estimate()
+    return found
+
+
 def test_every_stage_of_the_board_is_counted(tmp_path):
     """`bench run --grid cifar10 --dry-run` says how long it takes before anything was measured, crafting included."""
     grid = read_table("cifar10")
-    tasks = grids.plan("cifar10", grid.cells(resolve), {}, Records(tmp_path), ask=False, strict=False, device="cpu")
+    tasks = timed(plan_cells("cifar10", grid.cells(resolve), {}, Records(tmp_path)))
     assert tasks.uncounted == 0 and tasks.estimated_from == "FLOPs" and tasks.seconds_estimate > 0
     work = [(task.poison.text, Arithmetic("cpu").craft(task.poison)) for task in tasks.to_run if task.needs_poison]
     assert {text for text, seconds in work if seconds} >= {text for text, _ in work if "surrogate=" in text} - {OPS_EM}
@@ -80,7 +86,7 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
     def estimated(attack, defense):
         axes = {"protocol": "fast", "dataset": "cifar10", "architecture": "resnet9", "attack": attack, "defense": defense}
         cells = Table(title="Some cells", seed=0, **axes).cells(resolve)
-        return grids.plan("some", cells, {}, Records(tmp_path), ask=False, strict=False)
+        return timed(plan_cells("some", cells, {}, Records(tmp_path)))
 
     tap = "tap(surrogate=resnet9,epochs=20,steps=70,restarts=1,seed=0)"
     plain, one, two = estimated("lsp", "none"), estimated(tap, "none"), estimated(tap, ["none", "cutout"])
@@ -101,7 +107,7 @@ def test_a_defense_that_was_not_measured_yet_costs_its_passes(tmp_path):
 
     def estimated(defense):
         cells = [Known(resolve).cell({"attack": "lsp", "defense": defense} | axes, 0)]
-        return grids.plan("some", cells, {}, records, ask=False, strict=False)
+        return timed(plan_cells("some", cells, {}, records))
 
     assert estimated("cutout").seconds_estimate == pytest.approx(600)
     assert estimated("at(steps=3)").seconds_estimate == pytest.approx(4 * 600)

@@ -18,7 +18,7 @@ from gpu.stages import Stage
 from benchmark import grid as grids
 from benchmark import provenance
 from benchmark.cost import Arithmetic
-from benchmark.grid import Task
+from benchmark.task import Task
 from results import Records, Workspace
 
 TESTS = Path(__file__).parent
@@ -178,7 +178,7 @@ def test_papers_cells_come_by_published_results_per_second(tmp_path, monkeypatch
     twice, once = cells(**plain, attack=["none", "lsp"])
     dear = cells(**plain, defense=["at"])[0]
     unknown = cells(**plain, attack=["ntga"])[0]
-    tasks = [Task.of(cell, {}) for cell in (unknown, dear, once, twice)]
+    tasks = [Task.of(cell) for cell in (unknown, dear, once, twice)]
     answers = {twice.id: 2, once.id: 1, dear.id: 2, unknown.id: 9}
     ordered = fill.by_value_per_second(tasks, answers, fill.Estimate(Arithmetic("cuda"), {"resnet18": 5e13}))
     assert ordered == [twice, once, dear], "the one that nobody can estimate is left out"
@@ -198,7 +198,7 @@ def test_papers_cells_are_of_data_that_are_here_and_of_one_seed(tmp_path, monkey
 
 def test_a_cell_that_cannot_end_in_time_is_not_begun(tmp_path):
     """Its seconds would be lost, and those of shorter ones with them."""
-    task = Task.of(cells(protocol=["dvae"], dataset=["cifar10"], architecture=["resnet18"])[0], {})
+    task = Task.of(cells(protocol=["dvae"], dataset=["cifar10"], architecture=["resnet18"])[0])
     estimate = fill.Estimate(Arithmetic("cuda"), {"resnet18": 5e13}, workers=1)
     seconds = estimate.train(task)
     assert 50 < seconds < 200

@@ -10,7 +10,7 @@ from conftest import in_process, plug_in, poison, tiny
 from golden.make import FILE, TABLES, Golden, Specs, resolved, today
 
 from benchmark import conformance
-from benchmark.grid import Task
+from benchmark.task import Task
 from poisons.recipe import PoisonRecipe
 from poisons.shelf import prune
 from registry import CATALOGS, EntryError, data, outdated, resolve
@@ -66,7 +66,7 @@ ADDED = {  # file: (a line of it, what takes its place: a field more, which the 
 
 TOLD = """
     import json, sys
-    from benchmark.grid import Task
+    from benchmark.task import Task
     from registry import data, resolve
     from results import Cell, Record
     from results.cell import Part
@@ -83,7 +83,7 @@ TOLD = """
 
     def told(changes):
         one = cell(**changes)
-        task = Task.of(one, {})
+        task = Task.of(one)
         read = Cell.model_validate_json(one.model_dump_json())
         assert read == one and read.id == one.id, (read, one)
         purified = task.purified and task.purified.key
@@ -118,7 +118,7 @@ PUBLISHED = SOURCE / "results/records/d7370db905e2dbab.json"  # toy(epochs=32), 
 READ = """
     import json, sys
     from benchmark.acceptance import judge
-    from benchmark.grid import Task
+    from benchmark.task import Task
     from registry import outdated
     from results import Cell, Record
     from results.bundle import Examined
@@ -131,7 +131,7 @@ READ = """
     found["reasons"] = examined.reasons
     if content is not None:
         cell = Cell.model_validate(content)
-        task = Task.of(cell, {})
+        task = Task.of(cell)
         built = [part.build() for part in (task.protocol, *task.attack, *task.defense, task.analysis)]
         later = ("glow", "chroma", "wave", "haze", "marks", "rounds")
         found["values"] = {name: getattr(one, name) for one in built for name in later if hasattr(one, name)}
@@ -361,12 +361,12 @@ def test_a_record_is_stale_where_a_revision_concerns_its_cell(monkeypatch, kind,
     """Published numbers that a correction does not touch stay; the others are shown as stale and run again."""
     noun = "analysis" if kind == "analyses" else kind[:-1]
     plain, concerned, was = a_cell(**usual), a_cell(**items), CATALOGS[kind].entry(name).version
-    published = Task.of(concerned, {}).versions()
+    published = Task.of(concerned).versions()
     assert published[f"{noun}:{name}"] == str(was) and not outdated(published, concerned.parts)
     revised(monkeypatch, kind, name, {condition: 2})
     assert outdated(published, concerned.parts) == f"{noun}:{name} was version {was}, now it is {was}.2"
     assert not outdated(published, plain.parts), "of the same entries, but not of these settings"
-    corrected = Task.of(concerned, {}).versions()
+    corrected = Task.of(concerned).versions()
     assert corrected[f"{noun}:{name}"] == f"{was}.2" and not outdated(corrected, concerned.parts)
     revised(monkeypatch, kind, name, {condition: 3})
     assert outdated(corrected, concerned.parts) == f"{noun}:{name} was version {was}.2, now it is {was}.3"

@@ -9,6 +9,8 @@ from test_leaderboard import EVIL, record
 from test_printed import record as printed_record
 
 from benchmark import grid
+from benchmark.plan import plan_cells
+from benchmark.task import Task
 from leaderboard import pages, printed, render
 from leaderboard.sheet import sheets
 from leaderboard.table import board
@@ -24,7 +26,7 @@ WISHES = {"attack": ["lsp"], "defense": ["iss"], "dataset": ["digits"]}
 
 def plan(records, **axes):
     table = grid.adhoc(WISHES | {axis: list(values) for axis, values in axes.items()})
-    return table, grid.plan("t", *grid.expand(table), records, ask=False)
+    return table, plan_cells("t", *grid.expand(table), records)
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_a_cell_of_iss_itself_is_refused(records):
     cell = plan(records)[1].tasks[0].cell
     wrong = cell.model_copy(update={"defense": (cell.defense[0].model_copy(update={"name": "iss", "fields": {}}),)})
     with pytest.raises(EntryError, match=r"no cell of its own; it stands for bdr\(bits=2\), grayscale, jpeg"):
-        grid.Task.of(Cell.model_validate(wrong.model_dump()), {})
+        Task.of(Cell.model_validate(wrong.model_dump()))
 
 
 def test_a_board_shows_the_best_member_and_names_it_in_every_format(records):

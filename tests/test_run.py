@@ -14,7 +14,7 @@ import pytest
 from conftest import in_process
 
 from benchmark import schedule
-from benchmark.grid import Plan
+from benchmark.plan import Plan
 from poisons.lease import holder
 from results import Records
 from results.record import Failure

@@ -17,7 +17,7 @@ from test_cluster import planned, submitted
 import benchmark.work
 from benchmark import cell as stages
 from benchmark import grid, runs, snapshot
-from benchmark.grid import Plan
+from benchmark.plan import Plan, plan_cells
 from benchmark.work import AbandonedError, work
 from poisons import lease as leases
 from poisons.lease import BusyError, Lease, leased
@@ -294,7 +294,7 @@ def run_everywhere(roots: list[Path], **axes) -> tuple[Plan, list[list[dict]]]:
         space = Workspace(root)
         space.writable()
         cells, folders = grid.expand(grid.adhoc({key: [str(value) for value in values] for key, values in axes.items()}))
-        made.append(grid.plan("shared", cells, folders, Records(space.records), ask=False))
+        made.append(plan_cells("shared", cells, folders, Records(space.records)))
 
     def drive(number):
         space = Workspace(roots[number])

@@ -37,7 +37,7 @@ from benchmark.commands.common import (
 
 if TYPE_CHECKING:
     from benchmark.driver import Options, Outcome
-    from benchmark.grid import Plan
+    from benchmark.plan import Plan
     from results import Record, Records, Table, Workspace
     from results.papers import Grid as Printed
 

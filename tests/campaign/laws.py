@@ -19,6 +19,7 @@ from conftest import as_data, recipe, tiny
 from hypothesis import strategies as st
 
 from benchmark import grid as grids
+from benchmark.plan import plan_cells
 from campaign import Tally, explore, sentence
 from poisons import exchange
 from poisons.recipe import PurifiedRecipe
@@ -160,8 +161,9 @@ def plans(folder: Path, count: int) -> Tally:
         all_cells, _ = grids.expand(grown)
         ids = [cell.id for cell in cells]
         assert len(set(ids)) == len(ids) and set(ids) <= {cell.id for cell in all_cells}
-        whole = grids.plan("t", cells, {}, records, ask=False)
-        few = grids.plan("t", cells, {}, records, ask=False, limit=limit)
+        whole = plan_cells("t", cells, {}, records)
+        few = plan_cells("t", cells, {}, records)
+        few.keep(limit)
         assert [t.cell.id for t in few.to_run] == [t.cell.id for t in whole.to_run][:limit]
         assert few.counts()["cells"] == len(cells) == sum(few.counts()[key] for key in ("done", "missing", "not_applicable"))
         kept = grids.select(grown, {axis: [str(one) for one in chosen[axis]]})

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.grid import NOBODY, Task, expand
+from benchmark.grid import expand
+from benchmark.task import NOBODY, Task
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from registry import CATALOGS, EntryError, editions, outdated
 from registry.catalog import Part
@@ -197,7 +198,7 @@ def main(raised: set[str]) -> str:
     rows = {table: {json.dumps(line[:-1]) for line in getattr(golden, table)} for table in TABLES}
     for cell in published():
         try:
-            task = Task.of(cell, {})
+            task = Task.of(cell)
         except EntryError:  # a folder of images, a method that is not here
             continue
         add(golden, task, numbers, rows)

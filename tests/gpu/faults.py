@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark import cell, schedule
 from benchmark import grid as grids
-from benchmark.grid import Task
+from benchmark.task import Task
 from gpu import DeviationError, Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
 from registry import DEFENSES
@@ -133,7 +133,7 @@ def _five_kinds(setting: Setting) -> Figures:
     store = cell.open_store(setting.space.poisons, setting.device, lambda done, total: None)
     left, accuracies = [], []
     for attack, defense in KINDS:
-        task = Task.of(_cells(attack, defense)[0], {})
+        task = Task.of(_cells(attack, defense)[0])
         record = cell.run(task, store)
         assert record.metrics is not None
         accuracies.append(record.metrics.test_acc)

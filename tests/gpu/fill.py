@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from benchmark import grid as grids
 from benchmark.cost import Arithmetic
-from benchmark.grid import Task
+from benchmark.task import Finder, Task
 from gpu import Figures, Notes, Setting, must
 from gpu.pool import run_cells
 from gpu.speed import read_rates
 from registry import data
-from registry.catalog import Part, lacking, resolve
+from registry.catalog import lacking, resolve
 from results import Cell, Grid, Records, read_grid
 from results.own import pack_own
 
@@ -144,8 +144,8 @@ def paper_cells(setting: Setting, estimate: Estimate) -> list[Cell]:
         for cell in first:
             cells[cell.id] = cell
             answers[cell.id] += 1
-    known: dict[int, Part] = {}
-    tasks = [Task.of(cell, {}, known) for cell in cells.values()]
+    finder = Finder()
+    tasks = [Task.of(cell, finder) for cell in cells.values()]
     return by_value_per_second([task for task in tasks if _has_data(task)], answers, estimate)[:MOST]
 
 

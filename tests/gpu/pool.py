@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from benchmark import grid as grids
-from benchmark.grid import Task
+from benchmark.plan import plan_cells
 from benchmark.runs import Run
+from benchmark.task import Task
 from benchmark.work import AbandonedError, LostDeviceError, work
 from gpu import Setting
 from registry import data
@@ -78,7 +78,7 @@ def run_cells(
     space = setting.space
     space.writable()
     records = Records(space.records)
-    plan = grids.plan(name, cells, {}, records, device=setting.device, ask=False)  # entries that do not apply say so when run
+    plan = plan_cells(name, cells, {}, records)  # entries that do not apply say so when run
     for part in {text: part for task in plan.to_run for text, part in task.datasets.items()}.values():
         data.decoded(part)
     run = Run.create(space, records, plan, setting.device, False)

@@ -1,0 +1,236 @@
+"""What a run of a grid means: every cell with its state, the cells to run, and how long they take. Needs no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from benchmark import ends
+from benchmark.cost import Arithmetic, plain_trainings
+from benchmark.task import Finder, Task, poisons
+from registry import MissingDataError, child, data, outdated
+from registry.catalog import Part
+from results import Cell, Records
+from results.record import Brief, Failure
+
+DURING_TRAINING = {"augment", "loss", "model", "start", "configure"}  # hooks of defenses that contrastive protocols lack
+UNFINISHED = ("queued", "running")  # states of cells that somebody works on, or will
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which cells a run takes."""
+
+    force: bool = False  # finished ones too
+    retry: bool = False  # failed ones of every kind
+    detached: bool = False  # none that is queued or running; and more memory can be had
+
+
+@dataclass
+class Plan:
+    """Every cell of a grid with its state, and the cells to run."""
+
+    name: str
+    tasks: list[Task]
+    states: dict[str, str]  # cell id -> done, stale, failed, missing, queued, running, lost, cancelled, not-applicable
+    reasons: dict[str, str] = field(default_factory=dict)  # why a cell is not applicable, stale or failed
+    to_run: list[Task] = field(default_factory=list)
+    roots: dict[str, str] = field(default_factory=dict)  # folders of images
+    seconds_estimate: float | None = None
+    estimated_from: str = "records of like cells"  # or FLOPs, where there is none of one
+    uncounted: int = 0  # poisons whose crafting the estimate leaves out, since nobody knows how long it takes
+    absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
+    failures: dict[str, Failure] = field(default_factory=dict)
+    past: Mapping[str, Brief] = field(default_factory=dict)  # what all records say in brief, by id
+
+    def counts(self) -> dict[str, Any]:
+        """The keys of `bench run --json` and `bench status --json`."""
+        count = Counter(self.states.values())
+        return {
+            "grid": self.name,
+            "cells": len(self.tasks) + len(self.absent),
+            "done": count["done"],
+            "ran": 0,
+            "failed": count["failed"],
+            "running": count["running"],
+            "queued": count["queued"],
+            "missing": count["missing"],
+            "not_applicable": count["not-applicable"],
+            "not_available": len(self.absent),
+            "stale": count["stale"],
+            "lost": count["lost"],
+            "cancelled": count["cancelled"],
+        }
+
+    def stages(self) -> dict[str, int]:
+        """How many stages the run shares: each poison is crafted once, each (poison, purifier) pair purified once."""
+        return {
+            "craft": len(poisons(self.to_run)),
+            "purify": len({task.purified.key for task in self.to_run if task.purified}),
+            "train": sum(task.trains for task in self.to_run),
+        }
+
+    def datasets(self) -> list[Part]:
+        """The data sets that the cells to run need, each once."""
+        return list({text: part for task in self.to_run for text, part in task.datasets.items()}.values())
+
+    def require_data(self) -> None:
+        """Refuse a plan that needs a data set which is not on this machine. MissingDataError says what to do."""
+        for part in self.datasets():
+            if sentence := data.missing(part) or data.complaint(part):
+                without = sum(part.text not in task.datasets for task in self.to_run)
+                rest = f", and {without} of {len(self.to_run)} cells do without: name their data sets with --dataset"
+                raise MissingDataError(sentence + (rest if without else ""))
+
+    def note_missing_data(self) -> None:
+        """Give cells whose data set is not on this machine that as their reason, where they have none."""
+        missing = {part.text: data.missing(part) or data.complaint(part) for part in self.datasets()}
+        for task in self.to_run:
+            if sentence := missing[task.dataset.text]:
+                self.reasons[task.cell.id] = self.reasons[task.cell.id] or sentence.partition(";")[0]
+
+    def ask_entries(self) -> None:
+        """Move cells whose attack, defense or analysis does not apply to their data set out of the cells to run."""
+        questions: dict[tuple[str, str], tuple[Part, Part]] = {}
+        for task in self.to_run:
+            questions |= _questions(task)
+        answers = dict(zip(questions, child.reasons(list(questions.values())), strict=True))
+        for task in self.to_run:
+            against = [answers[question] for question in _questions(task) if answers[question]]
+            if against:
+                self.states[task.cell.id], self.reasons[task.cell.id] = "not-applicable", against[0]
+        self.to_run = [task for task in self.to_run if self.states[task.cell.id] != "not-applicable"]
+
+    def keep(self, limit: int | None) -> None:
+        """Take the first of the cells to run and no more; all where there is no limit."""
+        self.to_run = self.to_run[:limit]
+
+    def estimate(self, workers: int = 1, device: str = "cpu") -> None:
+        """Estimate the seconds of the run on a machine of its own: from records of like cells, else from FLOPs."""
+        known = _Known.of(self.past.values())
+        arithmetic = Arithmetic(device)
+        trainings = [known.training(task.cell) for task in self.to_run]
+        if None in trainings:
+            self.estimated_from = "FLOPs"
+        for number, seconds in enumerate(trainings):
+            if seconds is None:
+                trainings[number] = arithmetic.train(self.to_run[number].cell)
+        if None in trainings:
+            return
+        recipes = poisons(self.to_run)
+        crafted = [known.crafted.get(recipe.dataset.text + recipe.text, arithmetic.craft(recipe)) for recipe in recipes]
+        self.uncounted = crafted.count(None)
+        purified = {task.purified.key: task.purified for task in self.to_run if task.purified}
+        stages = [*trainings, *crafted, *map(arithmetic.purify, purified.values())]
+        self.seconds_estimate = sum(seconds or 0.0 for seconds in stages) / workers
+
+
+def plan_cells(
+    name: str,
+    cells: Sequence[Cell],
+    roots: dict[str, str],
+    records: Records,
+    policy: Policy | None = None,
+    standing: Mapping[str, tuple[str, str]] | None = None,
+) -> Plan:
+    """Say how some cells stand and which a run takes, from files alone. EntryError, FileError for what cannot be a cell.
+
+    `standing` has the states and reasons of cells of unfinished runs.
+    """
+    finder = Finder(roots)
+    tasks = [Task.of(cell, finder) for cell in cells]
+    failures = {failure.id: failure for failure in records.failures()}
+    result = Plan(name, tasks, {}, roots=roots, failures=failures, past=records.briefs())
+    for task in tasks:
+        cell_id = task.cell.id
+        state, reason = _state(task, result.past.get(cell_id), failures.get(cell_id))
+        if state not in ("done", "not-applicable"):
+            state, reason = (standing or {}).get(cell_id, (state, reason))
+        result.states[cell_id], result.reasons[cell_id] = state, reason
+        if _taken(state, failures.get(cell_id), policy or Policy()):
+            result.to_run.append(task)
+    return result
+
+
+def _state(task: Task, record: Brief | None, failure: Failure | None) -> tuple[str, str]:
+    """Return the state of a cell and its reason, as its record or its failure says."""
+    if record is not None:
+        old = outdated(record.versions, task.cell.parts)
+        return ("stale", old) if old else (record.state, record.reason)
+    if why := _impossible(task):
+        return "not-applicable", why
+    return ("failed", f"{failure.kind}: {failure.message}") if failure else ("missing", "")
+
+
+def _impossible(task: Task) -> str:
+    """Say in a sentence why a cell means nothing, or return ''."""
+    if task.cell.part == "clean" and task.cell.ratio == 1:
+        return "at ratio 1 no clean images are left to train on"
+    if not task.unlabelled:
+        return ""
+    if task.analysis and task.needs & {"network", "epochs"}:
+        return f"{task.analysis.name} looks at a victim; {task.protocol.name} trains one without labels"
+    acting = [part.text for part in task.defense if part.entry.hooks & DURING_TRAINING]
+    return f"{acting[0]} acts while classes are trained; {task.protocol.name} trains without labels" if acting else ""
+
+
+def _taken(state: str, failure: Failure | None, policy: Policy) -> bool:
+    """Whether a run takes a cell of this state."""
+    if state == "not-applicable":
+        return False
+    if state in UNFINISHED:
+        return not policy.detached
+    if policy.force:
+        return True
+    if state == "failed" and failure is not None:
+        return policy.retry or ends.again(failure, policy.detached)
+    return state != "done"
+
+
+def _questions(task: Task) -> dict[tuple[str, str], tuple[Part, Part]]:
+    """What is asked of entries for a cell, part and data set: every attack of its poison and of those behind it with the data
+    set that it runs on, the defenses, the analysis."""
+    asked = [(recipe.attack[-1], recipe.dataset) for recipe in task.poison.family]
+    asked += [(part, task.dataset) for part in task.defense]
+    if task.analysis:
+        asked.append((task.analysis, task.dataset))
+    answering = {"applies", "__post_init__"}  # the latter refuses wrong values
+    return {
+        (f"{part.entry.kind}:{part.text}", dataset.text): (part, dataset)
+        for part, dataset in asked
+        if part.entry.hooks & answering and not data.missing(dataset)
+    }
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Seconds that were measured: of trainings by their setting, of crafting by data set and poison."""
+
+    trained: Mapping[tuple[str, ...], Sequence[float]]
+    crafted: Mapping[str, float]
+
+    @classmethod
+    def of(cls, past: Iterable[Brief]) -> _Known:
+        trained: dict[tuple[str, ...], list[float]] = {}
+        crafted: dict[str, float] = {}
+        for record in past:
+            if record.state == "done" and "train" in record.seconds:
+                texts = record.texts
+                trained.setdefault(_setting(texts, texts["defense"]), []).append(record.undisturbed("train"))
+                crafted[texts["dataset"] + texts["attack"]] = record.undisturbed("craft")
+        return cls(trained, crafted)
+
+    def training(self, cell: Cell) -> float | None:
+        """Return the seconds of cells like this, else of plain ones by the passes of its defense; None if none was measured."""
+        texts = cell.texts
+        if like := self.trained.get(_setting(texts, texts["defense"])):
+            return fmean(like)
+        plain = self.trained.get(_setting(texts, "none"))
+        return fmean(plain) * plain_trainings(cell) if plain else None
+
+
+def _setting(texts: Mapping[str, str], defense: str) -> tuple[str, ...]:
+    return texts["protocol"], texts["dataset"], texts["architecture"], defense

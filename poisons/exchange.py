@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store, checksum, first_line
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._loops import statistics
 from registry._places import reserve
+from registry._surrogates import statistics
 from registry.catalog import Part
 from registry.contract import blocks
 from registry.data import Data

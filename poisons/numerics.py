@@ -44,7 +44,7 @@ class Numerics:
     def pinned(cls, device: str, surrogate: bool = False) -> Numerics:
         """The numerics of crafting, purifying and analyses, which no protocol decides: one thread, fp32, on every machine.
 
-        Against a `surrogate` steps are taken in bf16 on GPUs that have it (`registry._loops.mixed`), never on a CPU.
+        Against a `surrogate` steps are taken in bf16 on GPUs that have it (`registry._crafting.mixed`), never on a CPU.
         """
         half = surrogate and device.startswith("cuda") and fast_bf16(device)
         return cls(dtype="bf16" if half else "fp32")

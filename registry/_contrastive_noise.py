@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from registry import EntryError
 from registry._contrastive import MoCo, SimClr, SimSiam, plain_projection
-from registry._loops import Run, batches_of, mixed, room, statistics, surrogate
+from registry._crafting import Crafting, batches_of, mixed
+from registry._noise import zero_noise
 from registry._steps import still
+from registry._surrogates import statistics, surrogate
 from registry._views import contrast
 
 Term = Callable[[Tensor, Tensor], Tensor]
@@ -82,7 +84,7 @@ class Turns:
 class Stream:
     """Rows of a set batch by batch, without end, in a new order each time all have come."""
 
-    def __init__(self, run: Run, plan: Turns) -> None:
+    def __init__(self, run: Crafting, plan: Turns) -> None:
         self.run, self.plan = run, plan
         self.order, self.place = torch.empty(0, dtype=torch.long), 0
 
@@ -106,7 +108,7 @@ class Stream:
 
 
 def take_turns(
-    run: Run, net: nn.Module, plan: Turns, stage: str, noise: Tensor | None = None, term: Term | None = None
+    run: Crafting, net: nn.Module, plan: Turns, stage: str, noise: Tensor | None = None, term: Term | None = None
 ) -> Tensor:
     """Return noise, pixel units, on the CPU: (N, C, H, W) one per image, or (K, C, H, W) one per class.
 
@@ -151,7 +153,7 @@ def take_turns(
     return noise
 
 
-def _sight(run: Run, plan: Turns) -> Callable[[Tensor], Tensor]:
+def _sight(run: Crafting, plan: Turns) -> Callable[[Tensor], Tensor]:
     """Return how the encoder sees pixels."""
     if not plan.standard:
         return lambda x: x
@@ -159,9 +161,9 @@ def _sight(run: Run, plan: Turns) -> Callable[[Tensor], Tensor]:
     return lambda x: (x - mean) / std
 
 
-def _beginning(run: Run, plan: Turns) -> Tensor:
+def _beginning(run: Crafting, plan: Turns) -> Tensor:
     """Return the noise before the first turn."""
-    noise = room((run.clean.num_classes if plan.tied else len(run.clean), *run.clean.images.shape[1:]))
+    noise = zero_noise((run.clean.num_classes if plan.tied else len(run.clean), *run.clean.images.shape[1:]))
     if plan.start == "uniform":
         for part in noise.split(512):
             part[:] = torch.empty(part.shape).uniform_(-plan.epsilon, plan.epsilon, generator=run.job.generator)
@@ -169,7 +171,7 @@ def _beginning(run: Run, plan: Turns) -> Tensor:
 
 
 def _learn(
-    run: Run,
+    run: Crafting,
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     plan: Turns,
@@ -191,7 +193,7 @@ def _learn(
 
 
 def _move(
-    run: Run, net: nn.Module, plan: Turns, seen: Callable[[Tensor], Tensor], rows: Tensor, noise: Tensor, term: Term | None
+    run: Crafting, net: nn.Module, plan: Turns, seen: Callable[[Tensor], Tensor], rows: Tensor, noise: Tensor, term: Term | None
 ) -> float:
     """Move the noise of some images in place, all its steps; return the loss before the last of them."""
     x, y = run.batch(rows)
@@ -227,7 +229,7 @@ def _move(
 BACKBONES = ("simclr", "moco", "simsiam")
 
 
-def objective(run: Run, name: str, backbone: str, code: str = "tue") -> nn.Module:
+def objective(run: Crafting, name: str, backbone: str, code: str = "tue") -> nn.Module:
     """Return an encoder of an architecture in the objective of a backbone, on the device.
 
     With code=tue as in that of the transferable paper: SimCLR projects D-512-128 with normalisation, MoCo linearly, in batches
@@ -247,7 +249,7 @@ def objective(run: Run, name: str, backbone: str, code: str = "tue") -> nn.Modul
     return net.to(run.device)
 
 
-def _encoder(run: Run, name: str, backbone: str, code: str) -> nn.Module:
+def _encoder(run: Crafting, name: str, backbone: str, code: str) -> nn.Module:
     """Return an encoder drawn as theirs, convolutions by their fan out.
 
     Of the transferable paper's, the first convolution of SimCLR and MoCo is drawn as torch does, and residual blocks of SimSiam

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from registry import _vision
-from registry._loops import Run
+from registry._crafting import Crafting
 from registry._places import data_root
 from registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
 from registry.item import SELFTRAINED
@@ -116,7 +116,7 @@ Walk = Callable[[Denoiser, Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 def purified(defense: Any, train: ImageSet, job: Job, model: Model, calls: int, walk: Walk) -> Tensor:
     """Return what `walk` makes of every image, uint8 (N, C, H, W). `calls` are its passes per image, for the progress."""
-    run = Run(train, job)
+    run = Crafting(train, job)
     learnt = 3 * model.epochs if model.weights == SELFTRAINED else 0  # passes per image
     state = run.resume(f"{defense} walks")
     if model.weights != SELFTRAINED:
@@ -184,7 +184,7 @@ def _untrained(model: Model, train: ImageSet) -> Small:
     return Small(unet.to(memory_format=torch.channels_last), patch)
 
 
-def _fit(net: Small, train: ImageSet, model: Model, run: Run, stage: str, progress: Callable[[int], None]) -> None:
+def _fit(net: Small, train: ImageSet, model: Model, run: Crafting, stage: str, progress: Callable[[int], None]) -> None:
     """Train it to find noise, up to the highest level that is asked for. Labels are not looked at."""
     net.train()
     optimizer = torch.optim.Adam(net.parameters(), model.lr)

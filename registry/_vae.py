@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry._loops import Run
+from registry._crafting import Crafting
 from registry.contract import ImageSet, Job
 
 RATE_WEIGHT, LOW_RATE_WEIGHT = 0.01, 0.5  # of the rate in the loss; the second where the rate is held at LOW_RATE or less
@@ -199,7 +199,7 @@ class Rounds:
     """
 
     def __init__(self, train: ImageSet, job: Job, count: int) -> None:
-        self.run, self.job, self.count = Run(train, job), job, count
+        self.run, self.job, self.count = Crafting(train, job), job, count
         self.seeds = torch.randint(2**62, (count,), generator=job.generator).tolist()
         state = job.load()
         self.finished: list[dict[str, Tensor]] = [] if state is None else state["loop"]["finished"]

@@ -361,12 +361,13 @@ def test_correlations_are_those_of_the_points_that_are_kept():
 
 def test_noise_that_is_fitted_longer_has_a_lower_loss():
     """Card E03: without an adversary the loss of refitted noise falls with its steps."""
-    from registry._loops import Run, surrogate
+    from registry._crafting import Crafting
+    from registry._surrogates import surrogate
     from registry.analyses.correlation import refitted_noise
 
     clean = tiny(32, shape=(3, 16, 16))
     torch.manual_seed(0)
-    weights = surrogate(Run(clean, Job()), "small-cnn", sees="centred").state_dict()
+    weights = surrogate(Crafting(clean, Job()), "small-cnn", sees="centred").state_dict()
     losses = []
     for steps in (1, 4, 12):
         plan = rem(adversary_epsilon=0.0, noise_steps=steps).alternation()

@@ -26,14 +26,19 @@ from registry import (
     Job,
     Protocol,
     _adversaries,
+    _batch_noise,
     _contrastive_noise,
+    _crafting,
+    _frozen_networks,
     _kernels,
-    _loops,
+    _noise,
+    _persistent_noise,
     _staged,
+    _surrogates,
     resolve,
 )
 from registry._adversaries import Adversary
-from registry._loops import Run
+from registry._crafting import Crafting
 from registry._steps import sign_of_gradient, still
 from registry._views import crop_flip, jitter_gray, shift_flip
 from registry.attacks import deepconfuse, rem, sep
@@ -84,8 +89,8 @@ class Killed(Exception):  # noqa: N818  (not an error of the program)
 
 def killed_and_resumed(attack, clean: ImageSet, folder, monkeypatch, after: int) -> torch.Tensor:
     """Craft, with a checkpoint at every chance, die at the report number `after`, and craft again as the store does."""
-    monkeypatch.setattr(_loops, "EVERY", 0.0)
-    monkeypatch.setattr(_loops, "SPENT_SAVING", 1e9)
+    monkeypatch.setattr(_crafting, "EVERY", 0.0)
+    monkeypatch.setattr(_crafting, "SPENT_SAVING", 1e9)
     reports = []
 
     def dies(done: int, total: int) -> None:
@@ -168,8 +173,8 @@ def test_colour_jitter_changes_most_images_and_passes_a_gradient():
 
 
 def em_pass(clean: ImageSet, net: torch.nn.Module, delta: torch.Tensor, **fields) -> None:
-    run = Run(clean, Job())
-    _loops._noise_pass(run, net, ATTACKS["em"](surrogate="small-cnn", **fields).rounds(len(clean)), delta, None)
+    run = Crafting(clean, Job())
+    _persistent_noise.noise_pass(run, net, ATTACKS["em"](surrogate="small-cnn", **fields).rounds(len(clean)), delta, None)
 
 
 def test_one_noise_step_from_zero_is_the_signed_gradient(surrogate):
@@ -205,12 +210,12 @@ def test_em_brings_the_surrogate_to_no_error_on_what_is_published():
     """The stop rule, and card A01 (iv): its loss collapses on the noise alone, and rounding to 8 bits does not undo it."""
     clean = tiny()
     torch.manual_seed(0)
-    run = Run(clean, Job())
-    net = _loops.surrogate(run, "small-cnn")
-    delta = _loops.persistent(run, net, ATTACKS["em"](batch=32, noise_steps=10, step_size=1.6 / 255).rounds(64))
+    run = Crafting(clean, Job())
+    net = _surrogates.surrogate(run, "small-cnn")
+    delta = _persistent_noise.persistent(run, net, ATTACKS["em"](batch=32, noise_steps=10, step_size=1.6 / 255).rounds(64))
     assert run.log["surrogate_error"][-1] <= 0.01 and len(run.log["surrogate_error"]) < 50
     stored = published(clean, delta)
-    assert _loops.hits(run, net, stored, clean.labels) >= 0.99
+    assert _surrogates.hits(run, net, stored, clean.labels) >= 0.99
     assert 3 * loss_of(net, stored, clean.labels) < loss_of(net, clean.images, clean.labels)
     assert run.passes > len(run.log["surrogate_error"]) * 20
 
@@ -258,9 +263,9 @@ def by_class_mean(delta: torch.Tensor, clean: ImageSet) -> float:
 def test_making_noise_leaves_the_surrogate_as_it_is():
     """Section 1 of the cards: noise made in training mode would move running statistics, and couple the images of a batch."""
     clean = tiny(24, shape=(3, 16, 16))
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     torch.manual_seed(0)
-    net = _loops.surrogate(run, "resnet18")
+    net = _surrogates.surrogate(run, "resnet18")
     net.train()
     before = copy.deepcopy(net.state_dict())
     delta = torch.zeros(clean.images.shape)
@@ -280,13 +285,13 @@ def test_the_loaders_that_truncate_do_so():
     delta = (torch.randint(-80, 80, clean.images.shape) + 0.5) / 2550  # on no whole level
     x = clean.images.double()
     as_loaded = (x + (255 * delta.double()).clamp(0, 255)).clamp(0, 255).to(torch.uint8)  # a float to uint8 truncates
-    original = _loops.exported(delta, "original", 8 / 255)
+    original = _noise.exported(delta, "original", 8 / 255)
     assert torch.equal(published(clean, original), as_loaded) and (original >= 0).all()
     as_loaded = (x + 255 * delta.double()).clamp(0, 255).floor().to(torch.uint8)
-    assert torch.equal(published(clean, _loops.exported(delta, "lfu", 8 / 255)), as_loaded)
+    assert torch.equal(published(clean, _noise.exported(delta, "lfu", 8 / 255)), as_loaded)
     edge = torch.full((1, 1, 1, 1), 8 / 255)
-    assert float(_loops.exported(edge, "original", 8 / 255)) == pytest.approx(8 / 255)
-    assert float(_loops.exported(-edge - 1e-4, "lfu", 8 / 255)) == pytest.approx(-8 / 255)
+    assert float(_noise.exported(edge, "original", 8 / 255)) == pytest.approx(8 / 255)
+    assert float(_noise.exported(-edge - 1e-4, "lfu", 8 / 255)) == pytest.approx(-8 / 255)
 
 
 def test_each_em_variant_has_the_schedule_of_its_source():
@@ -318,7 +323,7 @@ def test_the_rem_code_keeps_noise_of_the_cropped_image_for_the_whole_one():
             return self.head(x[:, :1, 8, 4])
 
     clean = tiny(16, shape=(3, 16, 16))
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     plan = replace(ATTACKS["em"](variant="rem").alternation(), train_steps=1, batch=8)
     with still(net := Spot()):
         x, y = run.batch(slice(None))
@@ -332,7 +337,7 @@ def test_the_rem_code_keeps_noise_of_the_cropped_image_for_the_whole_one():
 def test_noise_of_the_rem_code_starts_within_valid_pixels_and_that_of_rem_does_not():
     """Its EM cuts the random start; a pixel outside would have no gradient in the first step."""
     clean = tiny(16, shape=(3, 16, 16))
-    run, net = Run(clean, Job()), torch.nn.Flatten()
+    run, net = Crafting(clean, Job()), torch.nn.Flatten()
     x, y = run.batch(slice(None))
     for attack, valid in ((ATTACKS["em"](variant="rem"), True), (ATTACKS["rem"](), False)):
         begun = x + replace(attack.alternation(), noise_steps=0).minimize(run, net, x, y)
@@ -367,14 +372,14 @@ def test_em_killed_and_resumed_is_em_undisturbed(fields, after, tmp_path, monkey
 def test_class_noise_moves_to_the_mean_of_what_its_images_ask(surrogate):
     """Against a loop over classes and images; a class that is not in the batch keeps its noise."""
     clean, plan = tiny(24), ATTACKS["em-class"](surrogate="small-cnn").rounds()
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     rows = torch.nonzero(clean.labels != 3).flatten()
     noise = (torch.rand(4, 3, 32, 32) * 2 - 1) * plan.epsilon
     before = noise.clone()
     x, y = run.batch(rows)
     with still(surrogate):
         sign = sign_of_gradient(surrogate, (x + before[y]).clamp(0, 1), y)
-        _loops.move_classes(run, surrogate, plan, rows, noise)
+        _persistent_noise.move_classes(run, surrogate, plan, rows, noise)
     for label in range(3):
         asked = []
         for image in torch.nonzero(y == label).flatten().tolist():
@@ -388,10 +393,10 @@ def test_class_noise_is_a_trigger_on_images_that_it_was_not_made_from():
     """Card A02: the noise of class c on clean test images makes the surrogate answer c, and all images of a class share it."""
     train_set, test_set = digits()
     torch.manual_seed(0)
-    run = Run(train_set, Job())
-    net = _loops.surrogate(run, "small-cnn")
+    run = Crafting(train_set, Job())
+    net = _surrogates.surrogate(run, "small-cnn")
     attack = ATTACKS["em-class"](surrogate="small-cnn", batch=128, epsilon=16 / 255, part=0.5)
-    noise = _loops.class_wise(run, net, attack.rounds(), attack.part)
+    noise = _persistent_noise.class_wise(run, net, attack.rounds(), attack.part)
     assert run.log["surrogate_error"][-1] <= 0.01 and run.log["surrogate_loss"][-1] < run.log["surrogate_loss"][0]
     x, answers = test_set.pixels(slice(None)), []
     with still(net), torch.no_grad():
@@ -413,13 +418,13 @@ def test_one_perturbation_per_class():
 
 
 @cache
-def trained_surrogate() -> tuple[Run, torch.nn.Module]:
+def trained_surrogate() -> tuple[Crafting, torch.nn.Module]:
     """A surrogate that was trained cleanly on the digits, with tap's own code at a small scale."""
     torch.manual_seed(0)
-    run = Run(digits()[0], Job())
+    run = Crafting(digits()[0], Job())
     attack = ATTACKS["tap"](surrogate="small-cnn", epochs=25, batch=64)
     net = attack.network(run)
-    _loops.fit(run, net, attack.recipe)
+    _surrogates.fit(run, net, attack.recipe)
     return run, net
 
 
@@ -437,8 +442,10 @@ def test_tap_raises_the_loss_of_its_surrogate_and_its_victims_answer_the_class_b
     clean, test_set = digits()
     levels = ATTACKS["tap"](epsilon=32 / 255, steps=20, step_size=6 / 255, restarts=1).poison(run, net)
     stored = published(clean, levels.float() / 255)
-    assert _loops.hits(run, net, stored, (clean.labels + 1) % 10) > 0.6
-    assert _loops.hits(run, net, stored, clean.labels) < 0.15 < 0.7 < _loops.hits(run, net, clean.images, clean.labels)
+    assert _surrogates.hits(run, net, stored, (clean.labels + 1) % 10) > 0.6
+    assert (
+        _surrogates.hits(run, net, stored, clean.labels) < 0.15 < 0.7 < _surrogates.hits(run, net, clean.images, clean.labels)
+    )
     assert loss_of(net, stored, clean.labels) > max(2.0, 4 * loss_of(net, clean.images, clean.labels))
     before, after = shifts(clean_victim()[0], test_set), shifts(victim(replace(clean, images=stored), test_set)[0], test_set)
     gained = [b - a for a, b in zip(before[1:], after[1:], strict=True)]
@@ -448,11 +455,11 @@ def test_tap_raises_the_loss_of_its_surrogate_and_its_victims_answer_the_class_b
 def test_descent_is_the_plain_loop_of_signed_steps(surrogate):
     """Against the method written down for one image at a time, without a view; and in l2 with lengths and a ball."""
     clean = tiny(3)
-    run, x, goal = Run(clean, Job()), clean.pixels(slice(None)), (clean.labels + 1) % 4
+    run, x, goal = Crafting(clean, Job()), clean.pixels(slice(None)), (clean.labels + 1) % 4
     for norm, epsilon, step in (("linf", 8 / 255, 2 / 255), ("l2", 0.5, 0.2)):
-        plan = _loops.Descent(epsilon, norm, 6, step)
+        plan = _frozen_networks.Descent(epsilon, norm, 6, step)
         with still(surrogate):
-            delta, losses = plan.apply(run, x, _loops.toward(run, [surrogate], goal))
+            delta, losses = plan.apply(run, x, _frozen_networks.toward(run, [surrogate], goal))
             for row in range(3):
                 z = x[row : row + 1].clone()
                 for _ in range(6):
@@ -472,9 +479,9 @@ def test_descent_is_the_plain_loop_of_signed_steps(surrogate):
 def test_tap_keeps_the_restart_with_the_lowest_mean_loss():
     """One start for the whole set, chosen by its last loss."""
     clean = tiny(6, shape=(1, 4, 4))
-    run, losses = Run(clean, Job()), iter([3.0, 1.0, 2.0])
+    run, losses = Crafting(clean, Job()), iter([3.0, 1.0, 2.0])
     torch.manual_seed(0)
-    levels = _loops.frozen(
+    levels = _frozen_networks.frozen(
         run,
         torch.nn.ModuleList(),
         lambda x, y, where: (torch.full_like(x, (found := next(losses)) / 255), torch.full((len(x),), found)),
@@ -486,7 +493,7 @@ def test_tap_keeps_the_restart_with_the_lowest_mean_loss():
 
 def test_tap_killed_while_training_or_crafting_is_tap_undisturbed(tmp_path, monkeypatch):
     """Eight restarts take hours on a CPU; the report numbers fall into training and into the second restart."""
-    monkeypatch.setattr(_loops, "PIXELS", 16 * 1024)
+    monkeypatch.setattr(_crafting, "PIXELS", 16 * 1024)
     attack = ATTACKS["tap"](surrogate="small-cnn", epochs=2, batch=12, steps=2, restarts=2)
     clean = tiny(40)
     undisturbed = craft(attack, clean)
@@ -518,7 +525,7 @@ def test_hypo_lowers_the_loss_of_every_image_and_shifts_no_answers():
         before = F.cross_entropy(net(clean.pixels(slice(None))), clean.labels, reduction="none")
         after = F.cross_entropy(net(stored.float() / 255), clean.labels, reduction="none")
     assert (after < before).float().mean() > 0.8 and after.mean() < 0.9 * before.mean()
-    assert _loops.hits(run, net, stored, clean.labels) > _loops.hits(run, net, clean.images, clean.labels)
+    assert _surrogates.hits(run, net, stored, clean.labels) > _surrogates.hits(run, net, clean.images, clean.labels)
     gained = [
         b - a
         for a, b in zip(
@@ -563,7 +570,7 @@ def test_steps_of_hypo_are_those_of_the_code_of_each_variant():
 
 def test_surrogates_are_drawn_as_in_the_code_of_their_attack(monkeypatch):
     """By the fan out in hypo, as torch does in its p2 and in what APBench calls REM."""
-    run = Run(tiny(8), Job())
+    run = Crafting(tiny(8), Job())
     assert not any(drawn_as_torch(ATTACKS["hypo"](surrogate="small-cnn").network(run)))
     assert all(drawn_as_torch(ATTACKS["hypo"](variant="p2", surrogate="small-cnn").network(run)))
 
@@ -654,7 +661,7 @@ def test_noise_of_views_is_what_a_loop_over_views_and_autograd_give(surrogate):
     """Card A04: stacking the views of a step along the batch changes no sign, and the adversary counts as an offset."""
     surrogate = surrogate.double()
     clean = tiny(4)
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     x, y = clean.pixels(slice(None)).double(), clean.labels
     plan = replace(ATTACKS["rem"](samples=3, adversary_steps=2).alternation(), noise_steps=1)
     start = run.dice.get_state()
@@ -697,7 +704,7 @@ def test_for_a_linear_network_the_offset_of_the_adversary_does_not_matter():
 
     noises = []
     for kind in ("none", "same"):
-        run = Run(ImageSet(clean.images, clean.labels % 2, 2), Job())
+        run = Crafting(ImageSet(clean.images, clean.labels % 2, 2), Job())
         plan = ATTACKS["rem"](samples=1, noise_steps=1, noise_adversary=kind, adversary="fgsm").alternation()
         with still(net := Linear()):
             noises.append(plan.minimize(run, net, *run.batch(slice(None))))
@@ -716,7 +723,7 @@ def test_sem_is_rem_with_uniform_noise_and_at_radius_zero_rem_without_an_adversa
 
 def test_rem_without_adversary_and_views_is_em_of_its_code_base_in_aligned_frames(surrogate, monkeypatch):
     """Card A04: what is left of the loop is the plain one; away from black and white, cutting to valid pixels is nothing."""
-    monkeypatch.setattr(_loops, "crop_flip", lambda x, dice: lambda z: z)
+    monkeypatch.setattr(_batch_noise, "crop_flip", lambda x, dice: lambda z: z)
     clean = replace(tiny(8), images=tiny(8).images // 2 + 64)
     plans = [
         ATTACKS["rem"](adversary_epsilon=0.0, samples=1).alternation(),
@@ -724,7 +731,7 @@ def test_rem_without_adversary_and_views_is_em_of_its_code_base_in_aligned_frame
     ]
     noises = []
     for plan in plans:
-        run = Run(clean, Job())
+        run = Crafting(clean, Job())
         x, y = run.batch(slice(None))
         with still(surrogate):
             noises.append(plan.minimize(run, surrogate, plan.looked_at(x, run), y))
@@ -764,10 +771,10 @@ def test_the_noise_of_sem_is_whole_levels_for_every_image_and_lowers_the_loss_of
     """The final pass reaches the incomplete last batch too, which the published code leaves at older noise."""
     clean = tiny(21, shape=(3, 16, 16))
     torch.manual_seed(0)
-    run = Run(clean, Job())
-    net = _loops.surrogate(run, "small-cnn", "centred")
+    run = Crafting(clean, Job())
+    net = _surrogates.surrogate(run, "small-cnn", "centred")
     plan = ATTACKS["sem"](train_steps=6, batch=8, samples=2, adversary_steps=2).alternation()
-    levels = _loops.alternate(run, net, plan)
+    levels = _batch_noise.alternate(run, net, plan)
     assert levels.dtype == torch.int8 and levels.abs().max() <= 8
     assert (levels.flatten(1) != 0).float().mean(1).min() > 0.8
     brief = craft(ATTACKS["sem"](**(dict(ATTACKS["sem"].small) | {"train_steps": 1, "batch": 8})), clean)
@@ -784,9 +791,9 @@ def test_what_apbench_calls_rem_climbs_before_it_descends():
     clean = tiny(16)
     plan = replace(ATTACKS["rem"](variant="apb").rounds(), batch=8, max_rounds=2, stop_error=-1.0, noise_steps=1)
     torch.manual_seed(0)
-    run = Run(clean, Job())
-    net = _loops.surrogate(run, "small-cnn")
-    delta = _loops.persistent(run, net, plan)
+    run = Crafting(clean, Job())
+    net = _surrogates.surrogate(run, "small-cnn")
+    delta = _persistent_noise.persistent(run, net, plan)
     # six steps of different signs: not reachable by one step of epsilon / 5 from nothing
     assert delta.abs().max() > plan.step_size + 1e-4 and delta.abs().max() <= plan.epsilon / 2 + plan.step_size + 1e-6
     assert run.passes == pytest.approx(2 * (3 * 80 / 16 + 2 * 5 + 2 * 1 + 1))
@@ -794,7 +801,7 @@ def test_what_apbench_calls_rem_climbs_before_it_descends():
 
     def after_a_pass(noise: torch.Tensor, risen: torch.Tensor) -> torch.Tensor:
         noise, risen = noise.clone(), risen.clone()
-        _loops._noise_pass(run, net, plan, noise, risen)
+        _persistent_noise.noise_pass(run, net, plan, noise, risen)
         return noise
 
     same, again, other = (after_a_pass(starts[a], starts[b]) for a, b in ((0, 0), (1, 0), (0, 1)))
@@ -825,21 +832,21 @@ def test_sem_killed_and_resumed_is_sem_undisturbed(tmp_path, monkeypatch):
 # SEP, card A08
 
 
-def checkpoints(count: int, run: Run) -> list[torch.nn.Module]:
+def checkpoints(count: int, run: Crafting) -> list[torch.nn.Module]:
     torch.manual_seed(3)
-    return [_loops.surrogate(run, "small-cnn", "standard").eval() for _ in range(count)]
+    return [_surrogates.surrogate(run, "small-cnn", "standard").eval() for _ in range(count)]
 
 
 def test_sep_with_one_checkpoint_is_tap_without_views_towards_the_opposite_class():
     """Card A08: what is new are the checkpoints; half the classes away instead of one."""
     clean = tiny(6)
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     nets = checkpoints(1, run)
     levels = ATTACKS["sep"](variant="sep", epsilon=4 / 255, steps=5).poison(run, nets)
     x, y = run.batch(slice(None))
-    plan = _loops.Descent(4 / 255, "linf", 5, 1 / 255)
+    plan = _frozen_networks.Descent(4 / 255, "linf", 5, 1 / 255)
     with still(nets[0]):
-        delta, _ = plan.apply(run, x, _loops.toward(run, nets, (y + 2) % 4))
+        delta, _ = plan.apply(run, x, _frozen_networks.toward(run, nets, (y + 2) % 4))
     assert torch.equal(levels, (255 * delta).round().to(torch.int16))
 
 
@@ -849,14 +856,14 @@ def test_sep_moves_answers_of_its_surrogate_to_the_opposite_class():
     clean, _ = digits()
     levels = ATTACKS["sep"](variant="sep", epsilon=16 / 255, steps=12, step_size=2 / 255).poison(run, [net])
     stored = published(clean, levels.float() / 255)
-    assert _loops.hits(run, net, stored, (clean.labels + 5) % 10) > 0.6
-    assert _loops.hits(run, net, stored, clean.labels) < 0.3
+    assert _surrogates.hits(run, net, stored, (clean.labels + 5) % 10) > 0.6
+    assert _surrogates.hits(run, net, stored, clean.labels) < 0.3
 
 
 def test_aligned_features_come_nearer_to_the_mean_of_the_target_class_step_by_step():
     """Card A08: the distance falls monotonically under full-gradient steps; class means against a plain mean."""
     clean = tiny(24)
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     nets = checkpoints(2, run)
     means = [sep.class_means(run, net) for net in nets]
     x, y = run.batch(slice(None))
@@ -864,7 +871,7 @@ def test_aligned_features_come_nearer_to_the_mean_of_the_target_class_step_by_st
         assert torch.allclose(means[0][2], nets[0].features(x)[y == 2].mean(0), atol=1e-5)
     distances = []
     for steps in range(1, 6):
-        plan = _loops.Descent(8 / 255, "linf", steps, 1 / 255)
+        plan = _frozen_networks.Descent(8 / 255, "linf", steps, 1 / 255)
         with still(torch.nn.ModuleList(nets)):
             _, losses = plan.apply(run, x, sep.align(run, nets, means, (y + 2) % 4))
         distances.append(float(losses.mean()))
@@ -875,7 +882,7 @@ def test_aligned_features_come_nearer_to_the_mean_of_the_target_class_step_by_st
 def test_variance_reduced_steps_are_those_of_the_algorithm_written_down(variant):
     """Against the paper's two loops; the released code walks with the last checkpoint's means."""
     clean = tiny(5)
-    run = Run(clean, Job(seed=4))
+    run = Crafting(clean, Job(seed=4))
     nets = checkpoints(3, run)
     x, y = run.batch(slice(None))
     goal, step, epsilon = (y + 2) % 4, 1 / 255, 3 / 255
@@ -911,7 +918,7 @@ def test_sep_keeps_evenly_spaced_checkpoints_that_end_with_the_last():
     """Card A08: epochs 3, 7, ..., 119 counted from 0 of 120; here 2, 4 and 6 of 6, each another network."""
     clean = tiny(16, shape=(3, 16, 16))
     torch.manual_seed(0)
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     attack = ATTACKS["sep"](surrogate="small-cnn", epochs=6, batch=8, checkpoints=3)
     nets = attack.ensemble(run)
     weights = [net.net.head.weight.detach() for net in nets]
@@ -924,7 +931,7 @@ def test_sep_keeps_evenly_spaced_checkpoints_that_end_with_the_last():
 
 def test_sep_killed_and_resumed_is_sep_undisturbed(tmp_path, monkeypatch):
     """Checkpoints of the surrogate that were made before the process died are needed after it."""
-    monkeypatch.setattr(_loops, "PIXELS", 8 * 256)
+    monkeypatch.setattr(_crafting, "PIXELS", 8 * 256)
     attack = ATTACKS["sep"](surrogate="small-cnn", epochs=4, batch=8, checkpoints=2, steps=2)
     clean = tiny(16, shape=(3, 16, 16))
     undisturbed = craft(attack, clean)
@@ -1003,7 +1010,7 @@ def test_answers_after_a_time_are_those_of_gradient_descent():
 def test_the_gradient_through_training_is_that_of_differences(kind):
     """In float64, although judges come in parts and eigenvalues are close: four equal images."""
     clean = tiny(10, 2, (1, 8, 8))
-    attack, run = ATTACKS["ntga"](kernel=kind, time=300.0), Run(clean, Job())
+    attack, run = ATTACKS["ntga"](kernel=kind, time=300.0), Crafting(clean, Job())
     x, y = run.batch(torch.arange(6))
     x[:4] = x[0]
     judges = torch.arange(6, 10)
@@ -1061,7 +1068,7 @@ def test_a_victim_of_ntga_errs_since_it_does_not_train_on_the_judges(fields, tmp
 def test_ntga_makes_the_kernel_answer_its_judges_wrongly_and_others_less_so():
     """Section 2 of the cards, on digits: 256 images, 300 to judge by, 244 held out."""
     clean = digits()[0]
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))
     rows, judges, held = order[:256], order[256:556], order[556:800]
     attack = ATTACKS["ntga"](variant="released", kernel="fnn", time=4096.0, epsilon=16 / 255)
@@ -1092,7 +1099,7 @@ def confused(**fields) -> tuple:
     """A tiny painter, a classifier and a batch, all in float64."""
     clean = tiny(12, shape=(3, 16, 16))
     torch.manual_seed(0)
-    attack, run = ATTACKS["deepconfuse"](surrogate="small-cnn", width=2, **fields), Run(clean, Job())
+    attack, run = ATTACKS["deepconfuse"](surrogate="small-cnn", width=2, **fields), Crafting(clean, Job())
     painter, classifier = deepconfuse.Painter(3, 2).double(), attack.classifier(run).double()
     return attack, painter, classifier, run.clean.pixels(slice(None)).double() * 0.8 + 0.1, clean.labels
 
@@ -1143,7 +1150,7 @@ def test_looking_ahead_raises_the_clean_loss_that_follows():
 def test_the_networks_of_deepconfuse_have_the_sizes_of_the_authors():
     """Card A10: 7.79 and 9.23 million parameters; the narrow head is part of the attack."""
     clean = ImageSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2), 10)
-    classifier = ATTACKS["deepconfuse"]().classifier(Run(clean, Job()))
+    classifier = ATTACKS["deepconfuse"]().classifier(Crafting(clean, Job()))
     counts = [sum(p.numel() for p in net.parameters()) for net in (deepconfuse.Painter(3, 64), classifier)]
     assert [round(count / 1e4) for count in counts] == [779, 923]
     assert [layer.out_features for layer in classifier.head] == [2, 10]
@@ -1171,17 +1178,17 @@ def test_deepconfuse_killed_and_resumed_is_deepconfuse_undisturbed(trials, epoch
 @pytest.mark.parametrize("name", ["em", "em-class", "rem"])
 def test_a_staged_surrogate_takes_an_epoch_back_and_slows_its_first_layers(name, tmp_path, monkeypatch):
     """Every measure exceeds a gamma of -1: the first epoch goes, with two stages no other; the noise stays."""
-    monkeypatch.setattr(_loops, "GAMMA", -1.0)
+    monkeypatch.setattr(_surrogates, "GAMMA", -1.0)
     monkeypatch.setattr(_staged, "EXTENT", 0.0)
     made = []
-    rollback = _loops.Watched.rollback
+    rollback = _surrogates.Watched.rollback
 
     def watched(self):
         before = {key: value.clone() for key, value in self.net.state_dict().items()}
         rollback(self)
         made.append((self, before, {key: value.clone() for key, value in self.net.state_dict().items()}))
 
-    monkeypatch.setattr(_loops.Watched, "rollback", watched)
+    monkeypatch.setattr(_surrogates.Watched, "rollback", watched)
     clean, fields = tiny(32, shape=(3, 16, 16)), dict(ATTACKS[name].small) | {"batch": 16}
     fields |= {"train_steps": 6} if name == "rem" else {"weight_steps": 2, "stop_error": -1.0, "max_rounds": 3}
     staged, plain = (craft(ATTACKS[name](**fields, staged=s), clean) for s in (True, False))
@@ -1206,7 +1213,7 @@ def test_who_takes_steps_in_bf16_on_a_gpu_says_so(name, monkeypatch):
     def reached(device):
         raise LookupError(name)
 
-    for module in (_loops, _contrastive_noise, sep):
+    for module in (_surrogates, _frozen_networks, _batch_noise, _contrastive_noise, sep):
         monkeypatch.setattr(module, "mixed", reached)
     fields = {"variant": "rem", "train_steps": 1} if name == "em" else {"max_rounds": 1} if name == "em-class" else {}
     attack = ATTACKS[name](**{**ATTACKS[name].small, **fields})

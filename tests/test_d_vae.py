@@ -254,8 +254,8 @@ def test_only_flagged_images_are_purified(monkeypatch):
 @pytest.mark.parametrize("died", [3, 6, 14])
 def test_a_killed_purification_goes_on_to_the_same_images(died, tmp_path, monkeypatch):
     """In the first autoencoder (4 epochs each), in the deciding network, in the last: hours are not done twice."""
-    monkeypatch.setattr("registry._loops.EVERY", 0.0)
-    monkeypatch.setattr("registry._loops.SPENT_SAVING", math.inf)
+    monkeypatch.setattr("registry._crafting.EVERY", 0.0)
+    monkeypatch.setattr("registry._crafting.SPENT_SAVING", math.inf)
     train, fields = tiny(24, shape=(3, 16, 16)), {"detect": True, "epochs": 4, "detector_epochs": 4, "batch": 8}
     calm = purified(train, **fields).images
     epochs = []

@@ -15,8 +15,8 @@ from benchmark.conformance import tiny as smooth
 from leaderboard.sheet import sheets
 from poisons.numerics import Numerics, seeded
 from registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, _vision, lacking, resolve
+from registry._crafting import Crafting
 from registry._diffusion import Denoiser, Perceptual, kept, stairs
-from registry._loops import Run
 from registry.contract import DataInfo
 from registry.item import parse
 from results import Records, read_grid
@@ -184,7 +184,7 @@ def test_a_network_of_the_set_at_hand_learns_to_find_noise():
     with seeded(0, Numerics()):
         net = _diffusion._untrained(model, train)
         before = off()
-        _diffusion._fit(net, train, model, Run(train, Job(seed=0)), "t", told.append)
+        _diffusion._fit(net, train, model, Crafting(train, Job(seed=0)), "t", told.append)
     assert off() < 0.75 * before and told == [3 * n for n in range(1, 16)]
 
 
@@ -194,7 +194,7 @@ def test_a_process_that_dies_goes_on_to_the_same_images(name, tmp_path, monkeypa
     train = tiny(160)
     defense = small(DEFENSES[name], epochs=2)
     whole = purify(defense, train)
-    monkeypatch.setattr(Run, "due", True)
+    monkeypatch.setattr(Crafting, "due", True)
     for stop in (2, 3):  # in training, between images
 
         def dies(done, total, stop=stop, calls=[]):  # noqa: B006  (counts its calls)

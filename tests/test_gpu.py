@@ -24,7 +24,7 @@ from benchmark.runs import Run
 from benchmark.train import Checkpoint, Curve, Training, train
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, compiles, seeded
-from registry import ARCHITECTURES, DEFENSES, Job, Protocol, _loops
+from registry import ARCHITECTURES, DEFENSES, Job, Protocol, _crafting, _surrogates
 from registry._policies import operate
 from registry._spent import Spent
 from registry._views import contrast, contrasted, jitter_gray, part_resized
@@ -458,19 +458,19 @@ def test_a_network_whose_work_cannot_be_counted_is_trained_without_compiling(mon
 
 def test_a_surrogate_falls_back_twice_in_a_row_to_the_same_momentum():
     """The step after the first fall-back wrote into what was saved, so that the second went back to something else."""
-    run = _loops.Run(tiny(16), Job(), stages=3)
+    run = _crafting.Crafting(tiny(16), Job(), stages=3)
     net = ARCHITECTURES["small-cnn"](4)
-    optimizer = _loops.descent_of(net, 0.1, 0.0)
+    optimizer = _surrogates.descent_of(net, 0.1, 0.0)
 
     def step() -> None:
         x, y = run.batch(slice(None))
-        _loops._learn(net, optimizer, x, y)
+        _surrogates.train_step(net, optimizer, x, y)
 
     def momentum() -> list[Tensor]:
         return [state["momentum_buffer"].clone() for state in optimizer.state.values()]
 
     step()
-    watched = _loops.Watched(run, net, optimizer, torch.zeros(run.clean.images.shape), False, 1)
+    watched = _surrogates.Watched(run, net, optimizer, torch.zeros(run.clean.images.shape), False, 1)
     before = momentum()
     for _ in range(2):
         step()

@@ -392,8 +392,8 @@ def test_purifiers_of_a_chain_do_not_take_up_each_others_checkpoints(first, tmp_
     data = as_data(tiny(24, shape=(3, 16, 16)))
     chain = PurifiedRecipe(recipe("lsp"), 1.0, "all", resolve("defenses", f"{first}+d-vae(epochs=3,width=4,batch=8)"), 0)
     calm = Store(tmp_path / "calm").purified(chain, data)
-    monkeypatch.setattr("registry._loops.EVERY", 0.0)
-    monkeypatch.setattr("registry._loops.SPENT_SAVING", math.inf)
+    monkeypatch.setattr("registry._crafting.EVERY", 0.0)
+    monkeypatch.setattr("registry._crafting.SPENT_SAVING", math.inf)
     seen = []
 
     def kill(done, total):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from test_run import run_json
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, _contrastive_noise, _loops
+from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, _contrastive_noise, _crafting, _surrogates
 from registry._contrastive import MoCo, SimClr, SimSiam, nt_xent
 from registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
-from registry._loops import Run
+from registry._crafting import Crafting
 from registry._steps import still
 from registry._views import contrast, resized_part
 from registry.architectures._network import GlobalPool, Network, draw_as_he
@@ -209,11 +209,11 @@ def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
         return 0.1 * csd(delta, y)
 
     torch.manual_seed(0)
-    run = Run(clean, Job(seed=3))
+    run = Crafting(clean, Job(seed=3))
     found = take_turns(run, objective(run, "small-cnn", "simclr"), plan, "images", term=term)
 
     torch.manual_seed(0)
-    run = Run(clean, Job(seed=3))
+    run = Crafting(clean, Job(seed=3))
     net = objective(run, "small-cnn", "simclr")
     adam = torch.optim.Adam(net.parameters(), 1e-3, weight_decay=1e-6)
     start = torch.empty(40, 3, 32, 32).uniform_(-epsilon, epsilon, generator=run.job.generator)
@@ -260,15 +260,15 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     plan = dataclasses.replace(poisoning(backbone, 8 / 255, tied=True), epochs=1, steps=1, batch=18, area=0.5, cosine=False)
     begun = (torch.rand(4, 3, 32, 32, generator=dice()) - 0.5) / 16
     torch.manual_seed(0)
-    run = Run(clean, Job(seed=1))
+    run = Crafting(clean, Job(seed=1))
     theirs = objective(run, "small-cnn", backbone, code="cp")
     found = take_turns(run, theirs, plan, "classes", begun.clone())
 
     torch.manual_seed(0)
-    run = Run(clean, Job(seed=1))
+    run = Crafting(clean, Job(seed=1))
     net = objective(run, "small-cnn", backbone, code="cp")
     sgd = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], plan.lr, momentum=0.9, weight_decay=1e-4)
-    mean, std = (f.view(1, 3, 1, 1) for f in _loops.statistics(clean))
+    mean, std = (f.view(1, 3, 1, 1) for f in _surrogates.statistics(clean))
     order = torch.randperm(18, generator=run.job.generator)
     x, y = clean.images[order].float() / 255, clean.labels[order]
     z = (x + begun[y]).clamp(0, 1)
@@ -294,7 +294,7 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
 def test_noise_that_takes_no_steps_stays_where_it_began():
     """Card F08: what moves noise is the descent, not the training of the encoder."""
     clean, begun = tiny(20), (torch.rand(20, 3, 32, 32, generator=dice()) - 0.5) / 16
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     plan = dataclasses.replace(poisoning("simclr", 8 / 255, tied=False), epochs=2, noise_steps=0, batch=8)
     assert torch.equal(take_turns(run, objective(run, "small-cnn", "simclr"), plan, "images", begun.clone()), begun)
 
@@ -305,7 +305,7 @@ def test_noise_makes_contrastive_training_easy(backbone, epochs):
     clean = tiny(32)
     plan = ATTACKS["ucl"](variant="tue", backbone=backbone, epochs=epochs, passes=2, noise_steps=5, batch=16).images()
     torch.manual_seed(0)
-    run = Run(clean, Job())
+    run = Crafting(clean, Job())
     net = objective(run, "small-cnn", backbone)
     noise = take_turns(run, net, plan, "images")
     x, losses = clean.images.float() / 255, []
@@ -336,8 +336,8 @@ def test_a_killed_crafting_goes_on_to_the_same_noise(name, fields, after, tmp_pa
     """At full size both take days on a CPU; the report numbers fall into training, noise, class-wise and sample-wise turns."""
     attack, clean = ATTACKS[name](surrogate="small-cnn", epochs=2, noise_steps=2, batch=12, **fields), tiny(40)
     undisturbed = craft(attack, clean)
-    monkeypatch.setattr(_loops, "EVERY", 0.0)
-    monkeypatch.setattr(_loops, "SPENT_SAVING", 1e9)
+    monkeypatch.setattr(_crafting, "EVERY", 0.0)
+    monkeypatch.setattr(_crafting, "SPENT_SAVING", 1e9)
     reports: list[int] = []
 
     class DiedError(Exception):
@@ -421,7 +421,7 @@ def test_wrong_fields_are_refused_in_one_sentence():
 
 def test_encoders_of_both_papers_are_built_as_they_say():
     """Two MoCos: TUE's has a linear projection and eight splits, contrastive poisoning's the second version and four."""
-    run = Run(tiny(8), Job())
+    run = Crafting(tiny(8), Job())
     theirs, second = (objective(run, "small-cnn", "moco", code) for code in ("tue", "cp"))
     assert (theirs.splits, theirs.shuffled, len(list(theirs.project.parameters()))) == (8, True, 2)
     assert (second.splits, second.shuffled, len(list(second.project.parameters()))) == (4, False, 4)
@@ -439,7 +439,7 @@ def test_encoders_of_both_papers_are_built_as_they_say():
 @pytest.mark.parametrize("backbone", ["simclr", "moco"])
 def test_encoders_are_drawn_by_their_fan_out_but_for_a_first_layer_that_was_replaced(code, backbone):
     """He et al. draw all convolutions so; TUE takes torchvision's network and puts a first convolution of its own in it."""
-    net = objective(Run(tiny(8), Job()), "small-cnn", backbone, code)
+    net = objective(Crafting(tiny(8), Job()), "small-cnn", backbone, code)
     assert drawn_as_torch(net.encoder) == [code == "tue", False, False]
 
 
@@ -450,7 +450,7 @@ def test_residual_blocks_of_simsiam_begin_as_identities(monkeypatch):
     parts = [torch.nn.Conv2d(3, 16, 3, padding=1), BasicBlock(16, 16), BasicBlock(16, 16), GlobalPool()]
     blocks = Network(parts, torch.nn.Linear(16, 4))
     monkeypatch.setattr(_contrastive_noise, "surrogate", lambda run, name, drawn: draw_as_he(blocks) or blocks)
-    net = objective(Run(tiny(8), Job()), "resnet18", "simsiam").encoder
+    net = objective(Crafting(tiny(8), Job()), "resnet18", "simsiam").encoder
     assert drawn_as_torch(net) == [False] * 5
     assert all((block.bn2.weight == 0).all() and (block.bn1.weight == 1).all() for block in net.parts[1:3])
 

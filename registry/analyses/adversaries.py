@@ -56,12 +56,13 @@ class Adversaries(Analysis):
 
     def _while_made(self, context: Context, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the noise step of the attack adds, and uniform noise on the same views, both (n, D)."""
-        from registry._loops import Run, surrogate, through
+        from registry._crafting import Crafting
         from registry._steps import still
+        from registry._surrogates import surrogate, through
 
         attack, plan = made_by(context)
         *_, (_, weights, _) = stops(context, attack.surrogate, plan, plan.train_steps)
-        run = Run(context.clean, context.job)
+        run = Crafting(context.clean, context.job)
         net = surrogate(run, attack.surrogate, sees="centred")
         net.load_state_dict(weights)
         uniform = Adversary("uniform", plan.noise_adversary.radius or plan.weight_adversary.radius)

@@ -14,7 +14,8 @@ from registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
 from registry._papers import STABLE_UNLEARNABLE
 
 if TYPE_CHECKING:
-    from registry._loops import Alternation, Run
+    from registry._batch_noise import Alternation
+    from registry._crafting import Crafting
 
 
 @ANALYSES.register("correlation")
@@ -80,14 +81,16 @@ def made_by(context: Context) -> tuple[Any, "Alternation"]:
 
 def stops(context: Context, network: str, plan: "Alternation", every: int) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
     """Yield (step, surrogate's weights, noise in 8-bit levels, int8 (N, C, H, W)) at every so many steps of the making."""
-    from registry._loops import Run, alternate, surrogate
+    from registry._batch_noise import alternate
+    from registry._crafting import Crafting
+    from registry._surrogates import surrogate
 
     found = []
 
     class Stopped(Exception):  # noqa: N818  (an end, not a fault)
         pass
 
-    class Watched(Run):
+    class Watched(Crafting):
         steps = 0
 
         @property
@@ -110,10 +113,11 @@ def refitted_noise(context: Context, network: str, weights: dict[str, Tensor], p
     """Return the mean loss of a surrogate with these weights on noise that is fitted to it anew, under the adversary."""
     from torch.nn import functional as F
 
-    from registry._loops import Run, surrogate, through
+    from registry._crafting import Crafting
     from registry._steps import still
+    from registry._surrogates import surrogate, through
 
-    run = Run(context.clean, context.job)
+    run = Crafting(context.clean, context.job)
     net = surrogate(run, network, sees="centred")
     net.load_state_dict(weights)
     total = 0.0
@@ -131,19 +135,21 @@ def refitted_noise(context: Context, network: str, weights: dict[str, Tensor], p
 
 def refitted_model(context: Context, network: str, levels: Tensor, plan: "Alternation", batches: int) -> float:
     """Return the mean loss of a new surrogate while it learns on images with this noise, under the adversary."""
-    from registry._loops import Run, _robust_step, descent_of, surrogate
+    from registry._batch_noise import robust_step
+    from registry._crafting import Crafting
+    from registry._surrogates import descent_of, surrogate
 
-    run = Run(context.clean, context.job)
+    run = Crafting(context.clean, context.job)
     net = surrogate(run, network, sees="centred")
     optimizer = descent_of(net, plan.lr, plan.weight_decay)
     total = 0.0
     for step, rows in enumerate(_batches(run, plan, batches)):
         x, y = run.batch(rows)
-        total += _robust_step(run, net, optimizer, plan, x, y, levels[rows].to(run.device) / 255, step)
+        total += robust_step(run, net, optimizer, plan, x, y, levels[rows].to(run.device) / 255, step)
     return total / batches
 
 
-def _batches(run: "Run", plan: "Alternation", count: int) -> Iterator[Tensor]:
+def _batches(run: "Crafting", plan: "Alternation", count: int) -> Iterator[Tensor]:
     """Yield the rows of so many whole batches, epoch after epoch."""
     size = len(run.clean)
     batch, order = min(plan.batch, size), torch.empty(0, dtype=torch.long)

@@ -15,8 +15,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._loops import Run, batches_of, surrogate
+from registry._crafting import Crafting, batches_of
 from registry._steps import still
+from registry._surrogates import surrogate
 
 
 @ATTACKS.register("deepconfuse")
@@ -69,7 +70,7 @@ class DeepConfuse(Attack):
             raise NotApplicable("needs images to judge by")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         painter, judged = self.search(run)
         run.close(chosen_accuracy=judged)
         with still(painter), torch.no_grad():
@@ -77,7 +78,7 @@ class DeepConfuse(Attack):
                 x, _ = run.batch(where)
                 yield where, ((x + self.epsilon * painter(x)).clamp(0, 1) - x).cpu()
 
-    def search(self, run: Run) -> tuple[nn.Module, float]:
+    def search(self, run: Crafting) -> tuple[nn.Module, float]:
         """Return the best painter, and the part of unseen images that a classifier of its pictures knows."""
         size, order = len(run.clean), torch.randperm(len(run.clean), generator=run.job.generator)
         unseen, seen = order[: max(1, size // 10)], order[max(1, size // 10) :]
@@ -123,7 +124,7 @@ class DeepConfuse(Attack):
             trial, step, classifier = trial + 1, 0, self.classifier(run)
         return best, lowest
 
-    def classifier(self, run: Run) -> nn.Module:
+    def classifier(self, run: Crafting) -> nn.Module:
         """Return a new classifier with its narrow head."""
         net = surrogate(run, self.surrogate)
         assert isinstance(net.head, nn.Linear), "the head of an architecture is a linear layer"
@@ -162,7 +163,7 @@ class DeepConfuse(Attack):
             for parameter, gradient in zip(classifier.parameters(), gradients, strict=True):
                 parameter.sub_(self.lr * gradient)
 
-    def judge(self, run: Run, painter: nn.Module, seen: Tensor, unseen: Tensor) -> float:
+    def judge(self, run: Crafting, painter: nn.Module, seen: Tensor, unseen: Tensor) -> float:
         """Return which part of unseen, clean images a new classifier of a painter's pictures knows."""
         classifier = self.classifier(run)
         for _ in range(self.epochs):

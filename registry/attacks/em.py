@@ -12,8 +12,12 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
 from registry._adversaries import Adversary
-from registry._loops import Alternation, Rounds, Run, alternate, exported, in_slices, persistent, surrogate
+from registry._batch_noise import Alternation, alternate
+from registry._crafting import Crafting
+from registry._noise import exported, in_slices
 from registry._papers import EM
+from registry._persistent_noise import Rounds, persistent
+from registry._surrogates import surrogate
 
 NONE = Adversary("none", 0.0)
 
@@ -82,7 +86,7 @@ class ErrorMinimizing(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job, self.stages if self.staged else 0)
+        run = Crafting(clean, job, self.stages if self.staged else 0)
         if self.variant == "rem":
             levels = alternate(run, surrogate(run, self.surrogate, sees="centred"), self.alternation())
             run.close()

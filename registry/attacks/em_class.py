@@ -10,8 +10,11 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._loops import Rounds, Run, class_wise, exported, surrogate
+from registry._crafting import Crafting
+from registry._noise import exported
 from registry._papers import EM
+from registry._persistent_noise import Rounds, class_wise
+from registry._surrogates import surrogate
 
 
 @ATTACKS.register("em-class")
@@ -63,7 +66,7 @@ class ClassWise(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job, self.stages if self.staged else 0)
+        run = Crafting(clean, job, self.stages if self.staged else 0)
         noise = class_wise(run, surrogate(run, self.surrogate), self.rounds(), self.part)
         run.close(rounds=len(run.log["surrogate_error"]))
         noise = exported(noise, self.variant, self.epsilon)

@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 from registry._adversaries import Adversary
-from registry._loops import Descent, Recipe, Run, fit, frozen, in_slices, surrogate, toward
+from registry._crafting import Crafting
+from registry._frozen_networks import Descent, frozen, toward
+from registry._noise import in_slices
+from registry._surrogates import Recipe, fit, surrogate
 
 
 @ATTACKS.register("hypo")
@@ -75,14 +78,14 @@ class Hypocritical(Attack):
             for where in clean.batches():
                 yield where, patterns[clean.labels[where]]
             return
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         net = self.network(run)
         fit(run, net, self.recipe)
         levels = self.poison(run, net)
         run.close()
         yield from in_slices(clean, levels, 1 / 255)
 
-    def network(self, run: Run) -> nn.Module:
+    def network(self, run: Crafting) -> nn.Module:
         """Return the untrained surrogate."""
         if self.variant == "p2":
             return surrogate(run, self.surrogate, sees="pixels")
@@ -111,7 +114,7 @@ class Hypocritical(Attack):
             return Descent(self.epsilon, self.norm, self.steps, step_size)
         return Descent(self.epsilon, self.norm, self.steps, self.step_size or self.epsilon / 10, view="shift")
 
-    def poison(self, run: Run, net: nn.Module) -> Tensor:
+    def poison(self, run: Crafting, net: nn.Module) -> Tensor:
         """Return 8-bit levels of noise against a trained surrogate."""
         plan = self.descent
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
+from registry._crafting import Crafting
 from registry._kernels import conv_relu, dense_erf, learnt
-from registry._loops import Run, in_slices
+from registry._noise import in_slices
 from registry._steps import into_box
 
 VALUES = 1 << 25  # covariances of places that are computed at once: 256 MB
@@ -69,7 +70,7 @@ class NeuralTangentGeneralization(Attack):
             raise NotApplicable("needs two classes, and images apart from a block to judge by")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         order, first = torch.randperm(len(clean), generator=job.generator), 0
         levels = torch.zeros(clean.images.shape, dtype=torch.int16)
         if state := run.resume("noise"):
@@ -89,7 +90,7 @@ class NeuralTangentGeneralization(Attack):
         run.close()
         yield from in_slices(clean, levels, 1 / 255)
 
-    def move(self, run: Run, x: Tensor, y: Tensor, judges: Tensor) -> Tensor:
+    def move(self, run: Crafting, x: Tensor, y: Tensor, judges: Tensor) -> Tensor:
         """Return the images of a block after all steps."""
         if self.variant == "released":
             return into_box(x + self.epsilon * self.gradient(run, x, y, judges).sign(), x, self.epsilon)
@@ -98,7 +99,7 @@ class NeuralTangentGeneralization(Attack):
             z = into_box(z + 1.1 * self.epsilon / self.steps * self.gradient(run, z, y, judges).sign(), x, self.epsilon)
         return z
 
-    def gradient(self, run: Run, x: Tensor, y: Tensor, judges: Tensor) -> Tensor:
+    def gradient(self, run: Crafting, x: Tensor, y: Tensor, judges: Tensor) -> Tensor:
         """Return the gradient of the loss on the judges of a network trained on x, with respect to x; float64."""
         kernel = dense_erf if self.kernel == "fnn" else conv_relu
         x = x.double().requires_grad_(True)

@@ -12,7 +12,11 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 from registry._adversaries import Adversary
-from registry._loops import Alternation, Rounds, Run, alternate, in_slices, persistent, surrogate
+from registry._batch_noise import Alternation, alternate
+from registry._crafting import Crafting
+from registry._noise import in_slices
+from registry._persistent_noise import Rounds, persistent
+from registry._surrogates import surrogate
 
 
 @ATTACKS.register("rem")
@@ -91,7 +95,7 @@ class RobustErrorMinimizing(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job, self.stages if self.staged else 0)
+        run = Crafting(clean, job, self.stages if self.staged else 0)
         if self.variant == "apb":
             noise = persistent(run, surrogate(run, self.surrogate), self.rounds())
             run.close(rounds=len(run.log["surrogate_error"]))

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
 from registry._adversaries import Adversary
-from registry._loops import Alternation, Run, alternate, in_slices, surrogate
+from registry._batch_noise import Alternation, alternate
+from registry._crafting import Crafting
+from registry._noise import in_slices
 from registry._papers import STABLE_UNLEARNABLE
+from registry._surrogates import surrogate
 
 
 @ATTACKS.register("sem")
@@ -67,7 +70,7 @@ class StableErrorMinimizing(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         levels = alternate(run, surrogate(run, self.surrogate, sees="centred"), self.alternation())
         run.close()
         yield from in_slices(clean, levels, 1 / 255)

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._loops import Descent, Normalised, Pull, Recipe, Run, fit, frozen, in_slices, mixed, surrogate, toward
+from registry._crafting import Crafting, mixed
+from registry._frozen_networks import Descent, Pull, frozen, toward
+from registry._noise import in_slices
 from registry._steps import still
+from registry._surrogates import Normalised, Recipe, fit, surrogate
 from registry._views import View, identity
 
 
@@ -68,12 +71,12 @@ class SelfEnsembleProtection(Attack):
             raise NotApplicable("needs a second class to point at")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         levels = self.poison(run, self.ensemble(run))
         run.close()
         yield from in_slices(clean, levels, 1 / 255)
 
-    def ensemble(self, run: Run) -> list[Normalised]:
+    def ensemble(self, run: Crafting) -> list[Normalised]:
         """Train the surrogate; return its checkpoints."""
         count = self.checkpoints or (15 if self.variant.startswith("fa-vr") else 30)
         wanted = [round(self.epochs * (k + 1) / count) for k in range(min(count, self.epochs))]
@@ -89,7 +92,7 @@ class SelfEnsembleProtection(Attack):
         fit(run, net, recipe, keep, made)
         return made  # type: ignore[return-value]
 
-    def poison(self, run: Run, nets: list[Normalised]) -> Tensor:
+    def poison(self, run: Crafting, nets: list[Normalised]) -> Tensor:
         """Return 8-bit levels of noise against trained checkpoints."""
         classes = run.clean.num_classes
         plan = Descent(self.epsilon, "linf", self.steps, self.step_size)
@@ -108,7 +111,7 @@ class SelfEnsembleProtection(Attack):
         return frozen(run, nn.ModuleList(nets), chunk, torch.int16)
 
     def reduced(
-        self, run: Run, plan: Descent, x: Tensor, nets: list[Normalised], means: list[Tensor], goal: Tensor
+        self, run: Crafting, plan: Descent, x: Tensor, nets: list[Normalised], means: list[Tensor], goal: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the perturbation after steps along variance-reduced gradients, and losses (B,) before the last step."""
         walked = [means[-1]] * len(nets) if self.variant == "fa-vr-released" else means
@@ -127,7 +130,7 @@ class SelfEnsembleProtection(Attack):
         return delta, losses
 
 
-def class_means(run: Run, net: Normalised) -> Tensor:
+def class_means(run: Crafting, net: Normalised) -> Tensor:
     """Return the mean features of every class over the clean images, (K, D); of a class without images zeros."""
     clean = run.clean
     total, count = None, torch.zeros(clean.num_classes, 1, device=run.device)
@@ -141,7 +144,7 @@ def class_means(run: Run, net: Normalised) -> Tensor:
     return total / count.clamp(min=1)
 
 
-def align(run: Run, nets: list[Normalised], means: list[Tensor], goal: Tensor) -> Pull:
+def align(run: Crafting, nets: list[Normalised], means: list[Tensor], goal: Tensor) -> Pull:
     """Bring features near to the mean features of class `goal`, in the mean of some networks."""
 
     def pull(z: Tensor, view: View) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._loops import Descent, Recipe, Run, fit, frozen, in_slices, surrogate, toward
+from registry._crafting import Crafting
+from registry._frozen_networks import Descent, frozen, toward
+from registry._noise import in_slices
+from registry._surrogates import Recipe, fit, surrogate
 
 
 @ATTACKS.register("tap")
@@ -68,14 +71,14 @@ class TargetedAdversarialPoisoning(Attack):
             raise NotApplicable("needs a second class to point at")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         net = self.network(run)
         fit(run, net, self.recipe)
         levels = self.poison(run, net)
         run.close()
         yield from in_slices(clean, levels, 1 / 255)
 
-    def network(self, run: Run) -> nn.Module:
+    def network(self, run: Crafting) -> nn.Module:
         """Return the untrained surrogate."""
         sees, drawn = ("centred", "torch") if self.variant == "rem" else ("standard", "he")
         return surrogate(run, self.surrogate, sees, drawn)
@@ -87,7 +90,7 @@ class TargetedAdversarialPoisoning(Attack):
             return Recipe(steps=self.train_steps, batch=self.batch, drops=(0.4, 0.8), view="crop")
         return Recipe(self.epochs, batch=self.batch, drops=(14 / 40, 24 / 40, 35 / 40), nesterov=True, view="shift")
 
-    def poison(self, run: Run, net: nn.Module) -> Tensor:
+    def poison(self, run: Crafting, net: nn.Module) -> Tensor:
         """Return 8-bit levels of noise against a trained surrogate."""
         rem = self.variant == "rem"
         plan = Descent(

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable
 from registry._contrastive_noise import Turns, objective, take_turns, transferable
-from registry._loops import Run, in_slices
+from registry._crafting import Crafting
+from registry._noise import in_slices
 from registry._papers import TRANSFERABLE_UNLEARNABLE
 
 SMALLEST = 1e-5  # added to numerator and denominator of the discriminant
@@ -72,7 +73,7 @@ class Transferable(Attack):
             raise NotApplicable("separates classes, and there is one class only")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         weight = self.csd_weight or (1.0 if self.backbone == "moco" else 0.1)
 
         def term(delta: Tensor, y: Tensor) -> Tensor:

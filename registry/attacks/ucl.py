@@ -13,7 +13,8 @@ from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 from registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
-from registry._loops import Run, in_slices, room
+from registry._crafting import Crafting
+from registry._noise import in_slices, zero_noise
 
 
 @ATTACKS.register("ucl")
@@ -81,7 +82,7 @@ class UnlearnableContrastive(Attack):
         return Budget("linf", self.epsilon)
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        run = Run(clean, job)
+        run = Crafting(clean, job)
         start = None
         if self.variant != "tue" and self.class_epochs and run.stage in ("", "classes"):
             classes = take_turns(run, self._net(run), self.classes(), "classes")
@@ -90,14 +91,14 @@ class UnlearnableContrastive(Attack):
                 for where in clean.batches():
                     yield where, classes[clean.labels[where]]
                 return
-            start = room(tuple(clean.images.shape))
+            start = zero_noise(tuple(clean.images.shape))
             for where in clean.batches():
                 start[where] = classes[clean.labels[where]].to(start.dtype)
         noise = take_turns(run, self._net(run), self.images(), "images", start)
         run.close()
         yield from in_slices(clean, noise)
 
-    def _net(self, run: Run) -> torch.nn.Module:
+    def _net(self, run: Crafting) -> torch.nn.Module:
         return objective(run, self.surrogate, self.backbone, "tue" if self.variant == "tue" else "cp")
 
     def classes(self) -> Turns:

@@ -139,7 +139,7 @@ def _made(setting: Setting, recipe: Recipe, make: Callable[[Store, Data], Kept])
 
 @contextmanager
 def _checkpoints_always() -> Iterator[None]:
-    with mock.patch("registry._loops.EVERY", 0.0), mock.patch("registry._loops.SPENT_SAVING", float("inf")):
+    with mock.patch("registry._crafting.EVERY", 0.0), mock.patch("registry._crafting.SPENT_SAVING", float("inf")):
         yield
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from registry import ARCHITECTURES, ImageSet, Job
-from registry._loops import Run
+from registry._crafting import Crafting
 
 CLASSES = 4
 
@@ -60,7 +60,7 @@ def _weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.
     return rng.normal(0, 0.1, shape)
 
 
-class Exact(Run):
+class Exact(Crafting):
     """A crafting of ours that hands out its images in float64."""
 
     def batch(self, rows: Any) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ class Exact(Run):
         return x.double(), y
 
 
-def run(clean: ImageSet, seed: int = 0, kind: type[Run] = Exact) -> Run:
+def run(clean: ImageSet, seed: int = 0, kind: type[Crafting] = Exact) -> Crafting:
     """Return a crafting of ours whose random numbers on the device are those of torch's generator at `seed`."""
     made = kind(clean, Job())
     made.dice = torch.Generator().manual_seed(seed)

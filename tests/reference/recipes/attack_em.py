@@ -8,8 +8,8 @@ from reference import inputs
 from reference.vectors import Arrays
 
 from registry import ImageSet
-from registry._loops import descent_of
 from registry._steps import still
+from registry._surrogates import descent_of
 from registry.attacks.em import ErrorMinimizing
 
 REPOSITORY = "HanxunH/Unlearnable-Examples"

@@ -13,8 +13,9 @@ from reference.recipes.attack_em import weights
 from reference.vectors import Arrays
 
 from registry import ImageSet
-from registry._loops import descent_of, move_classes
+from registry._persistent_noise import move_classes
 from registry._steps import still
+from registry._surrogates import descent_of
 from registry.attacks.em_class import ClassWise
 
 REPOSITORY = "HanxunH/Unlearnable-Examples"

@@ -10,8 +10,9 @@ from reference.vectors import Arrays
 from torch import Tensor
 
 from registry import ImageSet
-from registry._loops import Alternation, Normalised
+from registry._batch_noise import Alternation
 from registry._steps import still
+from registry._surrogates import Normalised
 from registry._views import crop_flip
 from registry.attacks.rem import RobustErrorMinimizing
 

@@ -9,7 +9,7 @@ from reference.vectors import Arrays
 from torch import Tensor
 
 from registry import ImageSet
-from registry._loops import Normalised
+from registry._surrogates import Normalised
 from registry._views import shift_flip
 from registry.attacks.tap import TargetedAdversarialPoisoning
 

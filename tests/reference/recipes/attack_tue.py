@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from registry import ImageSet
 from registry._contrastive_noise import TEMPERATURES, _move, objective
-from registry._loops import Run
+from registry._crafting import Crafting
 from registry._views import contrast
 from registry.attacks.tue import Transferable, csd
 
@@ -142,6 +142,6 @@ def ours(rng: np.random.Generator) -> Arrays:
         def term(delta: Tensor, y: Tensor, weight: float = weight) -> Tensor:
             return weight * csd(delta, y)
 
-        _move(inputs.run(clean, DRAWN, Run), net, plan, lambda seen: seen, torch.arange(COUNT), noise, term)
+        _move(inputs.run(clean, DRAWN, Crafting), net, plan, lambda seen: seen, torch.arange(COUNT), noise, term)
         found[backbone] = noise.numpy()[:4]
     return found

@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
 
 from benchmark import runs, slurm
 from benchmark.ends import ENDS
@@ -14,6 +16,7 @@ from poisons.lease import clock, holder
 from results import Records, Workspace
 
 POLL = (2.0, 30.0)  # seconds between looks at a run that is waited for: at first, and at most
+HISTORY = 30 * 86400  # seconds before a run began from which SLURM is asked what became of its jobs
 GLANCE = 4.0  # seconds between looks at how far its workers are
 
 
@@ -35,33 +38,41 @@ def survey(space: Workspace, records: Records) -> Standing:
     standing = Standing()
     everyone = runs.every(space)
     chosen = [run for run in everyone if not run.over or run.cancelled]
-    known = _known([run for run in chosen if run.detached and not run.over])  # before the files: who has ended has written them
+    words = _words([run for run in chosen if run.detached and not run.over])  # before the files: who has ended has written them
     done, live = records.ids(), runs.running(records)
     for run in chosen:
         left = runs.unsettled(run, done)
         if run.cancelled and not left & live:
-            for newer in everyone[everyone.index(run) + 1 :]:  # which took them up again
-                left -= set(newer.content["cells"])
-            standing.cells |= dict.fromkeys(left, ("cancelled", "by `bench cancel`"))
+            standing.cells |= dict.fromkeys(left - _planned_after(run, everyone), ("cancelled", "by `bench cancel`"))
             standing.idle.append(run)
         elif not left:
             standing.idle.append(run)
         elif run.detached:
-            _detached(standing, run, left, live, known.get(run.name))
+            _detached(standing, run, left, live, words.get(run.name))
+        elif _driven(run):
+            standing.cells |= {cell: ("running" if cell in live else "queued", "") for cell in left}
         else:
-            driver = holder(run.folder / "driver.lock")
-            if driver is not None and driver.alive:
-                standing.cells |= {cell: ("running" if cell in live else "queued", "") for cell in left}
-            else:
-                standing.idle.append(run)
+            standing.idle.append(run)
     standing.cells |= dict.fromkeys(live, ("running", ""))
     return standing
+
+
+def _planned_after(run: Run, everyone: list[Run]) -> set[str]:
+    """Return the cells of all newer runs, which took up what this one left."""
+    newer = everyone[everyone.index(run) + 1 :]
+    return {cell for later in newer for cell in later.content["cells"]}
+
+
+def _driven(run: Run) -> bool:
+    """Whether a driver that may be alive holds the run."""
+    driver = holder(run.folder / "driver.lock")
+    return driver is not None and driver.alive
 
 
 Words = dict[tuple[str, str, int], str]
 
 
-def _known(detached: list[Run]) -> dict[str, Words]:
+def _words(detached: list[Run]) -> dict[str, Words]:
     """What SLURM says of the jobs of runs, by the name of the run; without those of another cluster or while it is silent."""
     found: dict[str, Words] = {}
     for cluster in {run.content["cluster"] for run in detached}:
@@ -72,51 +83,95 @@ def _known(detached: list[Run]) -> dict[str, Words]:
     return found
 
 
-def _detached(standing: Standing, run: Run, left: set[str], live: set[str], known: Words | None) -> None:
-    """Say how the cells of one SLURM run stand, part by part."""
-    jobs = {first + index: (job, index) for job, first, size in run.arrays for index in range(size)}
-    ended = {int(entry.name) for entry in os.scandir(run.folder / "ended")}
+class Trace(Enum):
+    """What the files of a run show of one array task."""
+
+    NONE = "no lease"
+    OLD = "a lease that nobody renews"
+    FRESH = "a lease that somebody renews"
+
+
+def task_state(word: str, trace: Trace, answers: bool) -> str:
+    """Say whether an array task is queued, running or lost.
+
+    `word` is what SLURM calls its state, '' for a task that it does not name; `answers` is whether SLURM can be asked.
+    """
+    if word in slurm.WAITING:
+        return "queued"
+    if word in slurm.WORKING:
+        return "running" if trace is Trace.FRESH else "queued"  # its process has not begun yet
+    if not word and trace is Trace.FRESH:
+        return "running"
+    if not answers and trace is Trace.NONE:
+        return "queued"  # nothing here can tell
+    return "lost"
+
+
+def _traces(run: Run) -> dict[int, Trace]:
+    """Return what is seen of every array task that has begun."""
     folder = run.folder / "parts"
     now = clock(folder)
-    begun: dict[int, list[str]] = {}
-    for name in (entry.name for entry in os.scandir(folder)):
-        if not name.startswith("."):
-            begun.setdefault(int(name.partition(".")[0]), []).append(name)
-    past: Words | None = None
-    at_work = False
-    for number, (part, ids) in enumerate(zip(run.parts, run.part_ids(), strict=True)):
-        open_ids = [cell for cell in ids if cell in left]
-        if not open_ids or number in ended or number not in jobs:
-            continue
-        job, index = jobs[number]
-        key = (slurm.job_name(run.name), job, index)
-        word = (known or {}).get(key, "")
-        holders = [holder(folder / name, now) for name in begun.get(number, [])]
-        breathing = any(one is not None and one.alive for one in holders)
-        if word in slurm.WAITING or (word in slurm.WORKING and not breathing):
-            state, kind = "queued", ""
-        elif breathing and word in ("", *slurm.WORKING):
-            state, kind = "running", ""
-        elif known is None and not holders:
-            state, kind = "queued", ""  # nothing here can tell
-        else:
-            if not word and known is not None:
-                past = slurm.history([run.name], run.folder.stat().st_mtime - 86400 * 30) if past is None else past
-                word = past.get(key, "")
-            state, kind = "lost", slurm.ENDED.get(word.partition(" ")[0], "lost")
-            standing.gone.append((run, number, kind))
-        at_work = at_work or state != "lost"
-        if part.stage == "craft":
-            continue
-        if state == "lost":
-            found = ("cancelled", "by scancel") if kind == "cancelled" else ("lost", ENDS[kind].meaning)
-            standing.cells |= dict.fromkeys(open_ids, found)
-        else:
-            standing.cells |= dict.fromkeys(open_ids, ("queued", ""))
-            if state == "running" and not live.intersection(open_ids):
-                standing.cells[open_ids[0]] = ("running", "")  # makes what its cell needs
-    if not at_work:
+    traces: dict[int, Trace] = {}
+    for path in folder.glob("[0-9]*"):
+        number = int(path.name.partition(".")[0])
+        there = holder(path, now)
+        fresh = there is not None and there.alive
+        traces[number] = Trace.FRESH if fresh else traces.get(number, Trace.OLD)
+    return traces
+
+
+class _Jobs:
+    """The jobs of one SLURM run, and what SLURM and the files of the run say of each. `words` is None while SLURM is silent."""
+
+    def __init__(self, run: Run, words: Words | None) -> None:
+        self.run, self.words = run, words
+        self.traces = _traces(run)
+        self.keys = {
+            first + index: (slurm.job_name(run.name), job, index) for job, first, size in run.arrays for index in range(size)
+        }
+
+    def state(self, number: int) -> str:
+        """Say whether array task `number` is queued, running or lost."""
+        word = (self.words or {}).get(self.keys[number], "")
+        return task_state(word, self.traces.get(number, Trace.NONE), self.words is not None)
+
+    def failure(self, number: int) -> str:
+        """Return the kind of failure of a lost array task; SLURM's history has it where its queue says nothing."""
+        key = self.keys[number]
+        word = (self.words or {}).get(key, "")
+        if not word and self.words is not None:
+            word = self._history.get(key, "")
+        return slurm.ENDED.get(word.partition(" ")[0], "lost")
+
+    @cached_property
+    def _history(self) -> Words:
+        return slurm.history([self.run.name], self.run.folder.stat().st_mtime - HISTORY)
+
+
+def _detached(standing: Standing, run: Run, left: set[str], live: set[str], words: Words | None) -> None:
+    """Add to `standing` how the cells of one SLURM run stand, part by part."""
+    jobs = _Jobs(run, words)
+    ended = {int(entry.name) for entry in os.scandir(run.folder / "ended")}
+    open_ids = {number: [cell for cell in ids if cell in left] for number, ids in enumerate(run.part_ids())}
+    open_parts = [number for number in jobs.keys if number not in ended and open_ids[number]]
+    states = {number: jobs.state(number) for number in sorted(open_parts)}
+    kinds = {number: jobs.failure(number) for number, state in states.items() if state == "lost"}
+    standing.gone += [(run, number, kind) for number, kind in kinds.items()]
+    for number, state in states.items():
+        if run.parts[number].stage != "craft":
+            standing.cells |= _cells_of(state, kinds.get(number, ""), open_ids[number], live)
+    if len(kinds) == len(states):
         standing.idle.append(run)
+
+
+def _cells_of(state: str, kind: str, open_ids: list[str], live: set[str]) -> dict[str, tuple[str, str]]:
+    """Return state and reason of the cells of one array task that have no record yet."""
+    if state == "lost":
+        return dict.fromkeys(open_ids, ("cancelled", "by scancel") if kind == "cancelled" else ("lost", ENDS[kind].meaning))
+    cells = dict.fromkeys(open_ids, ("queued", ""))
+    if state == "running" and not live.intersection(open_ids):
+        cells[open_ids[0]] = ("running", "")  # makes what its cell needs
+    return cells
 
 
 def settle(space: Workspace, records: Records) -> Standing:
@@ -125,17 +180,20 @@ def settle(space: Workspace, records: Records) -> Standing:
     live = runs.running(records)
     for run, number, kind in standing.gone:
         if kind != "cancelled" and run.parts[number].stage != "craft":
-            for task in run.part_tasks(number):
-                if not run.settled(task) and task.cell.id not in live:
-                    log = _log(run, number)
-                    run.fail(
-                        task, kind, f"{ENDS[kind].meaning}, {'see ' + log if log else 'it left no log'}", log, settle=False
-                    )
-                    standing.cells[task.cell.id] = ("failed", f"{kind}: {ENDS[kind].meaning}")
+            standing.cells |= _fail(run, number, kind, live)
         (run.folder / "ended" / str(number)).touch()
     for run in standing.idle:
         run.finish()
     return standing
+
+
+def _fail(run: Run, number: int, kind: str, live: set[str]) -> dict[str, tuple[str, str]]:
+    """Write down that the cells of a part have no record; return their state and reason."""
+    log, meaning = _log(run, number), ENDS[kind].meaning
+    tasks = [task for task in run.part_tasks(number) if not run.settled(task) and task.cell.id not in live]
+    for task in tasks:
+        run.fail(task, kind, f"{meaning}, {'see ' + log if log else 'it left no log'}", log, settle=False)
+    return {task.cell.id: ("failed", f"{kind}: {meaning}") for task in tasks}
 
 
 def _log(run: Run, number: int) -> str:
@@ -152,10 +210,11 @@ def logs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
     """Return the log of the newest job of each of some cells, where there is one."""
     found: dict[str, str] = {}
     for run in runs.every(space):
-        if run.folder.joinpath("arrays.json").exists():
-            for number, ids in enumerate(run.part_ids()):
-                if cell_ids.intersection(ids) and (log := _log(run, number)):
-                    found |= dict.fromkeys(cell_ids.intersection(ids), log)
+        for number, ids in enumerate(run.part_ids() if run.arrays else ()):
+            wanted = cell_ids.intersection(ids)
+            log = _log(run, number) if wanted else ""
+            if log:
+                found |= dict.fromkeys(wanted, log)
     return found
 
 

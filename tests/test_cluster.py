@@ -19,6 +19,7 @@ from benchmark.plan import Policy, plan_cells
 from benchmark.runs import Part, Run
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile, arrays, minutes, read_profile
+from benchmark.watch import Trace, task_state
 from results import FileError, Records, Workspace
 from results.record import Failure
 
@@ -395,3 +396,25 @@ def test_runs_that_are_not_over_are_never_cleared_away(tmp_path):
         later.finish()
     assert first.folder.exists()
     assert len(list(Path(space.private / "runs").iterdir())) <= runs.KEPT_RUNS + 2
+
+
+@pytest.mark.parametrize(
+    ("word", "trace", "answers", "state"),
+    [
+        ("PENDING", Trace.NONE, True, "queued"),
+        ("PENDING", Trace.OLD, True, "queued"),  # started again after a preemption
+        ("RUNNING", Trace.NONE, True, "queued"),
+        ("RUNNING", Trace.FRESH, True, "running"),
+        ("RUNNING", Trace.OLD, True, "queued"),
+        ("", Trace.FRESH, True, "running"),
+        ("", Trace.FRESH, False, "running"),
+        ("", Trace.NONE, False, "queued"),
+        ("", Trace.OLD, False, "lost"),
+        ("", Trace.NONE, True, "lost"),
+        ("COMPLETED", Trace.FRESH, True, "lost"),
+        ("NODE_FAIL", Trace.NONE, True, "lost"),
+    ],
+)
+def test_the_state_of_an_array_task(word, trace, answers, state):
+    """SLURM's word and the lease that the task renews decide together; where both are silent, nobody claims a loss."""
+    assert task_state(word, trace, answers) == state

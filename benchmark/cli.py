@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from benchmark.commands import data, looking, poisons, reporting, running, sharing
+from benchmark.commands.common import command
 
 VERBOSE = ("-v", "--verbose")
 WRONG_USE: Any = typer.BadParameter.__base__  # UsageError of click, which newer typers bring along themselves
@@ -34,18 +35,18 @@ app.command("show")(looking.show)
 app.command("doctor")(looking.doctor)
 app.command("check")(looking.check)
 app.command("craft")(poisons.craft)
-app.command("run")(running.run)
-app.command("retry")(running.retry)
+app.command("run")(command(running.run))
+app.command("retry")(command(running.retry))
 app.command("status")(running.status)
 app.command("attach")(running.attach)
 app.command("cancel")(running.cancel)
 app.command("logs")(running.logs)
-app.command("submit")(sharing.submit)
+app.command("submit")(command(sharing.submit))
 app.command("accept")(sharing.accept)
-app.command("report")(reporting.report)
+app.command("report")(command(reporting.report))
 app.command("serve")(reporting.serve)
 app.command("publish")(reporting.publish)
-app.command("compare")(reporting.compare)
+app.command("compare")(command(reporting.compare))
 data_app.command("ls")(data.ls)
 data_app.command("get")(data.get)
 data_app.command("verify")(data.verify)
@@ -123,21 +124,10 @@ def _misuse(error: Any) -> str:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2: wrong use or input; 1: what was examined failed; 3: cells failed; 130: interrupted; None: an error of our own."""
-    from registry import EntryError
-    from results import FileError
-
-    if isinstance(error, EntryError | FileError | OSError):
-        return 2
-    name = type(error).__name__
-    return {
-        "CraftError": 1,
-        "BudgetError": 1,
-        "DamagedError": 1,
-        "ExecutorError": 3,
-        "SlurmError": 2,
-        "InterruptedRunError": 130,
-    }.get(name)
+    """Return the exit code that an error's class names: 2 for wrong use or input, which missing files are too; None for an
+    error of our own."""
+    code: int | None = getattr(error, "exit_code", None)
+    return 2 if code is None and isinstance(error, OSError) else code
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

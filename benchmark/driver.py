@@ -31,6 +31,8 @@ SELECTION = "selection"  # the name of cells that flags alone choose
 class InterruptedRunError(Exception):
     """Ctrl-C or a request to end; what is finished is kept."""
 
+    exit_code = 130  # of `bench`: interrupted
+
 
 @dataclass(frozen=True)
 class Options:

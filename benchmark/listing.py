@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.metadata
+import itertools
 import os
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +16,41 @@ from benchmark import provenance
 from benchmark.cost import Cost
 from registry import CATALOGS, EntryError, child, data
 from registry._places import data_root
-from registry.catalog import COMMON, Entry, plural, singular
+from registry.catalog import COMMON, Entry, plural, singular, unknown
 from registry.item import write_value
 from results import Grid, Records, Workspace, read_grid
 from results.papers import grid_names, source
 
+HOOKS = {"purify", "augment", "loss", "configure", "model", "start", "applies", "measure", "after_epoch"}  # that are shown
+
 
 def listing(kind: str, pattern: str, records: Records | None = None) -> list[dict[str, Any]]:
-    """Return the rows of `bench list`: name, kind, summary, paper, source, error; of grids also what `grid_counts` says."""
-    rows: list[dict[str, Any]]
+    """Return the rows of `bench list`: name, kind, summary, paper, source, error; of grids also what `_grid_row` says."""
     if kind == "grids":
-        names = [name for name in grid_names() if fnmatch.fnmatchcase(name, pattern)]
-        past = [record for record in records or () if record.metrics]
-        done = {record.id for record in past}
-        cost = Cost(past)
-        rows = [_grid_row(name, done, cost) for name in names]
-    elif kind in CATALOGS:
-        entries = CATALOGS[kind].rows
-        errors = child.failing([e for e in entries if e.source != "built-in"])
-        rows = []
-        for entry in entries:
-            error = errors.get(f"{entry.kind}:{entry.name}:{entry.source}", "")
-            twins = sum(other.name == entry.name for other in entries)
-            if twins > 1:
-                error = error or f"{twins} {kind} have this name; uninstall one of the packages"
-            paper = f"{entry.paper.title} ({entry.paper.venue})" if entry.paper and entry.paper.url else ""
-            rows.append(_row(entry.name, singular(kind), entry.summary, paper, entry.source, error))
-    else:
+        return _grids(pattern, records)
+    if kind not in CATALOGS:
         raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(CATALOGS)} and grids")
+    entries = CATALOGS[kind].rows
+    errors = child.failing([entry for entry in entries if entry.source != "built-in"])
+    count = Counter(entry.name for entry in entries)
+    rows = []
+    for entry in entries:
+        twins = f"{count[entry.name]} {kind} have this name; uninstall one of the packages" if count[entry.name] > 1 else ""
+        error = errors.get(f"{entry.kind}:{entry.name}:{entry.source}", "") or twins
+        rows.append(_row(entry.name, singular(kind), entry.summary, _cited(entry), entry.source, error))
     return [row for row in rows if fnmatch.fnmatchcase(row["name"], pattern)]
+
+
+def _cited(entry: Entry) -> str:
+    """Title and venue of an entry's paper, '' where it has none."""
+    return f"{entry.paper.title} ({entry.paper.venue})" if entry.paper and entry.paper.url else ""
+
+
+def _grids(pattern: str, records: Records | None) -> list[dict[str, Any]]:
+    past = [record for record in records or () if record.metrics]
+    done = {record.id for record in past}
+    cost = Cost(past)
+    return [_grid_row(name, done, cost) for name in grid_names() if fnmatch.fnmatchcase(name, pattern)]
 
 
 def _grid_row(name: str, done: set[str], cost: Cost) -> dict[str, Any]:
@@ -73,34 +81,20 @@ def named(text: str) -> list[Entry]:
         if known not in CATALOGS:
             raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(map(singular, CATALOGS))}")
         return [CATALOGS[known].entry(name)]
-    found = [c.entry(name) for c in CATALOGS.values() if any(row.name == name for row in c.rows)]
-    if not found:
-        from registry.catalog import unknown
-
-        raise EntryError(
-            unknown(
-                "entry",
-                name,
-                [row.name for c in CATALOGS.values() for row in c.rows],
-                "`bench list attacks` shows all of a kind",
-            )
-        )
-    return found
+    names = {noun: [row.name for row in catalog.rows] for noun, catalog in CATALOGS.items()}
+    having = [noun for noun in names if name in names[noun]]
+    if not having:
+        everything = list(itertools.chain.from_iterable(names.values()))
+        raise EntryError(unknown("entry", name, everything, "`bench list attacks` shows all of a kind"))
+    return [CATALOGS[noun].entry(name) for noun in having]
 
 
 def details(entry: Entry) -> dict[str, Any]:
     """Return what is known of an entry, as JSON values."""
-    fields = [
-        {"name": f.name, "type": f.kind, "default": write_value(f.default), "comment": f.comment}
-        for f in entry.fields
-        if not f.hidden
-    ]
+    shown = [field for field in entry.fields if not field.hidden]
+    fields = [_field(one.name, one.kind, write_value(one.default), one.comment) for one in shown]
     common = {"per_class": "training images of each class, seeded choice", "test_per_class": "test images of each class"}
-    fields += [
-        {"name": name, "type": "int", "default": "0", "comment": f"{common[name]}; 0: all"}
-        for name in COMMON.get(entry.kind, {})
-    ]
-    paper = entry.paper
+    fields += [_field(name, "int", "0", f"{common[name]}; 0: all") for name in COMMON.get(entry.kind, {})]
     return {
         "name": entry.name,
         "kind": singular(entry.kind),
@@ -108,15 +102,22 @@ def details(entry: Entry) -> dict[str, Any]:
         "version": entry.version,
         "doc": entry.doc,
         "fields": fields,
-        "paper": None
-        if paper is None
-        else {"title": paper.title, "venue": paper.venue, "authors": paper.authors, "url": paper.url},
-        "hooks": sorted(
-            entry.hooks & {"purify", "augment", "loss", "configure", "model", "start", "applies", "measure", "after_epoch"}
-        ),
-        "facts": {key: value for key, value in entry.facts.items() if key != "small"},
+        "paper": _paper(entry),
+        "hooks": sorted(entry.hooks & HOOKS),
+        "facts": {key: fact for key, fact in entry.facts.items() if key != "small"},
         "budget": _budget(entry),
     }
+
+
+def _field(name: str, kind: str, default: str, comment: str) -> dict[str, str]:
+    return {"name": name, "type": kind, "default": default, "comment": comment}
+
+
+def _paper(entry: Entry) -> dict[str, str] | None:
+    paper = entry.paper
+    if paper is None:
+        return None
+    return {"title": paper.title, "venue": paper.venue, "authors": paper.authors, "url": paper.url}
 
 
 def _budget(entry: Entry) -> str:
@@ -150,34 +151,50 @@ def page(found: dict[str, Any]) -> str:
 def doctor(records: Records) -> list[dict[str, Any]]:
     """Return findings (name, ok, detail): versions, devices, data, plug-ins, and whether `records` are as they were written."""
     checks = [_finding("python", True, platform.python_version())]
-    for name in (*provenance.LIBRARIES, "submitit", "pandas", "jinja2"):
-        try:
-            checks.append(_finding(name, True, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            checks.append(_finding(name, False, "not installed; run pip install unlearnable-bench"))
+    checks += [_library(name) for name in (*provenance.LIBRARIES, "submitit", "pandas", "jinja2")]
     checks.append(_finding("devices", True, _devices()))
     checks.append(_finding("code", True, f"tree {provenance.tree()[:12]}, commit {provenance.commit()[:12] or 'none'}"))
+    return [*checks, _data(), *_entries(), _records(records)]
+
+
+def _library(name: str) -> dict[str, Any]:
+    try:
+        return _finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return _finding(name, False, "not installed; run pip install unlearnable-bench")
+
+
+def _data() -> dict[str, Any]:
+    """Where datasets lie, whether more can be written there, and which are there."""
     root = data_root()
-    there = [e.name for e in CATALOGS["datasets"].rows if not e.error and e.name != "folder" and not _missing(e)]
-    nearest = next(p for p in (root, *root.parents) if p.exists())
+    usable = [entry for entry in CATALOGS["datasets"].rows if not entry.error and entry.name != "folder"]
+    there = [entry.name for entry in usable if not _missing(entry)]
+    nearest = next(path for path in (root, *root.parents) if path.exists())
     writable = os.access(nearest, os.W_OK)
-    detail = f"{root} ({'writable' if writable else 'not writable'}); there: {', '.join(there)}"
-    checks.append(_finding("data", writable, detail))
-    entries = [e for c in CATALOGS.values() for e in c.rows]
-    errors = child.failing(entries, fresh=True)
+    return _finding("data", writable, f"{root} ({'writable' if writable else 'not writable'}); there: {', '.join(there)}")
+
+
+def _entries() -> list[dict[str, Any]]:
+    """What is wrong with entries: those that fail, and names that are there twice; then how many there are."""
+    everything = list(itertools.chain.from_iterable(catalog.rows for catalog in CATALOGS.values()))
+    errors = child.failing(everything, fresh=True)
+    checks = []
     for key, error in errors.items():
-        kind, name, source = key.split(":", 2)
-        checks.append(_finding(f"{singular(kind)} {name}", False, f"of {source}: {error}"))
+        kind, name, package = key.split(":", 2)
+        checks.append(_finding(f"{singular(kind)} {name}", False, f"of {package}: {error}"))
     for catalog in CATALOGS.values():
-        names = [row.name for row in catalog.rows]
-        for name in sorted({n for n in names if names.count(n) > 1}):
-            sources = " and ".join(row.source for row in catalog.rows if row.name == name)
-            checks.append(_finding(f"{catalog.noun} {name}", False, f"two of this name, from {sources}"))
-    checks.append(_finding("entries", not errors, f"{len(entries)} found, {len(errors)} broken"))
+        count = Counter(row.name for row in catalog.rows)
+        for name in sorted(name for name in count if count[name] > 1):
+            packages = " and ".join(row.source for row in catalog.rows if row.name == name)
+            checks.append(_finding(f"{catalog.noun} {name}", False, f"two of this name, from {packages}"))
+    return [*checks, _finding("entries", not errors, f"{len(everything)} found, {len(errors)} broken")]
+
+
+def _records(records: Records) -> dict[str, Any]:
+    """How many records there are, and which are not as they were written."""
     ids, changed = records.ids(), records.changed()
     told = f"{len(ids)} in {records.folder}, {len(ids & records.seals().keys())} of them written there"
-    checks.append(_finding("records", not changed, told + (f"; changed since: {', '.join(changed[:5])}" if changed else "")))
-    return checks
+    return _finding("records", not changed, told + (f"; changed since: {', '.join(changed[:5])}" if changed else ""))
 
 
 def cluster(space: Workspace, profile: Path | None) -> list[dict[str, Any]]:

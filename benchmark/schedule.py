@@ -52,6 +52,8 @@ WORKER_ENVIRONMENT = {
 class ExecutorError(RuntimeError):
     """Workers that could not even begin; the text says where their logs are."""
 
+    exit_code = 3  # of `bench`: cells failed
+
 
 # Executors: each runs a plan to its end and passes the events on
 

@@ -51,6 +51,8 @@ ENDED = {  # SLURM's words for the end of a job: the kind of failure that it mea
 class SlurmError(RuntimeError):
     """SLURM refused something; the text is its own words and what was asked."""
 
+    exit_code = 2  # of `bench`: wrong use or input
+
 
 # The profile
 

@@ -47,6 +47,8 @@ Progress = Callable[[int, int], None]
 class CraftError(ValueError):
     """An attack or a purifier returned something else than its contract says."""
 
+    exit_code = 1  # of `bench`: what was examined failed
+
 
 class BudgetError(CraftError):
     """A poison beyond its budget; the text has the measured and the allowed figure."""
@@ -54,6 +56,8 @@ class BudgetError(CraftError):
 
 class DamagedError(ValueError):
     """A set whose files are not what its manifest says; the text names the file."""
+
+    exit_code = 1  # of `bench`: what was examined failed
 
 
 @dataclass(frozen=True)

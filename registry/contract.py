@@ -39,6 +39,8 @@ def blocks(images: int, values: int) -> Iterator[slice]:
 class EntryError(ValueError):
     """An entry, or a parameter of one, that cannot be used as asked; the text says what to do."""
 
+    exit_code = 2  # of `bench`: wrong use or input
+
 
 class MissingDataError(EntryError):
     """A data set that is not on this machine, or not whole; the text says how to get it."""

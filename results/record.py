@@ -44,6 +44,8 @@ FOR_ALL = 0o666  # rights of a new file before the umask takes some
 class FileError(ValueError):
     """A file that cannot be used as it is; the text names it and says what to do."""
 
+    exit_code = 2  # of `bench`: wrong use or input
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")

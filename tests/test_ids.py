@@ -117,7 +117,7 @@ NEUTRAL = {
 PUBLISHED = SOURCE / "results/records/d7370db905e2dbab.json"  # toy(epochs=32), lsp, jpeg
 READ = """
     import json, sys
-    from benchmark.acceptance import judge
+    from benchmark.submissions.judging import judge
     from benchmark.task import Task
     from registry import outdated
     from results import Cell, Record

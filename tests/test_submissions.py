@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_leaderboard import TABLE, cells, every_text, fill, made, record
 from test_run import TINY, bench
 
-from benchmark import acceptance
+from benchmark.submissions import judging, keeping, packing, verifying
 from leaderboard import pages, publish, render
 from leaderboard.sheet import sheets
 from leaderboard.table import others
@@ -84,7 +84,7 @@ def judged(content, records=None):
     """A bundle with all that is found about it."""
     found = bundle.examine(content, records)
     if found.ok:
-        acceptance.judge(found, {})
+        judging.judge(found, {})
     return found
 
 
@@ -107,7 +107,7 @@ def kept(folder, content):
     records = Records(folder)
     found = judged(content, records)
     assert found.ok, found.reasons
-    return acceptance.take(found, records)
+    return keeping.take(found, records)
 
 
 # What passes
@@ -117,14 +117,14 @@ def test_published_records_of_ours_pass_every_check_and_keep_their_bytes(tmp_pat
     """What the program measured and wrote must never be refused as somebody's forgery, whatever version of it wrote it."""
     source = Records(PUBLISHED)
     there = [record.id for record in source if not outdated(record.versions, record.cell.parts)]
-    chosen = acceptance.choose(there, source, named=False)
+    chosen = packing.choose(there, source, named=False)
     ids = [cell_id for cell_id in there if source.read(cell_id).state == "done"]  # what does not apply is no number to send
     assert len(chosen.records) == len(ids) > 200
-    content, found = acceptance.packed(chosen.records, source, "A. Author", "", "")
+    content, found = packing.packed(chosen.records, source, "A. Author", "", "")
     assert found.ok and all(check.ok for check in found.checks)
     assert bundle.pack(found.submission, dict(reversed(found.contents.items()))) == content, "the same records, the same bytes"
     (tmp_path / "records").mkdir()
-    one = acceptance.take(found, Records(tmp_path / "records"))
+    one = keeping.take(found, Records(tmp_path / "records"))
     assert one.kept == ids and Records(tmp_path / "records").ids() == set(ids)
     for cell_id in ids:
         assert (tmp_path / "records" / f"{cell_id}.json").read_bytes() == source.path(cell_id).read_bytes()
@@ -563,9 +563,9 @@ def test_nothing_is_half_taken_in(tmp_path, monkeypatch):
         written.append(path)
         path.write_bytes(text)
 
-    monkeypatch.setattr(acceptance, "create_file", failing)
+    monkeypatch.setattr(keeping, "create_file", failing)
     with pytest.raises(FileError, match="No space left on device; nothing was taken in"):
-        acceptance.take(found, Records(tmp_path))
+        keeping.take(found, Records(tmp_path))
     assert len(written) == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -577,7 +577,7 @@ def test_a_cell_that_is_measured_while_a_bundle_is_looked_at_keeps_its_record(tm
     ours = bundle.canonical(REAL[mine] | {"finished": "2026-11-22T00:00:00+00:00"})
     records.path(mine).write_bytes(ours)
     with pytest.raises(FileError, match=f"cell {mine} was measured here meanwhile and keeps its record; nothing was taken in"):
-        acceptance.take(found, records)
+        keeping.take(found, records)
     assert records.path(mine).read_bytes() == ours
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [records.path(mine)]
 
@@ -599,10 +599,10 @@ def test_a_submission_can_be_withdrawn_but_not_what_was_measured_here_since(tmp_
     mine = sorted(REAL)[0]
     (tmp_path / f"{mine}.json").write_bytes(bundle.canonical(REAL[mine] | {"finished": "2026-11-22T00:00:00+00:00"}))
     assert mine not in Records(tmp_path).origins, "measured anew it is ours"
-    assert acceptance.withdraw(acceptance.find(one.short[:6], Records(tmp_path)), Records(tmp_path)) == len(REAL) - 1
+    assert keeping.withdraw(keeping.find(one.short[:6], Records(tmp_path)), Records(tmp_path)) == len(REAL) - 1
     assert Records(tmp_path).ids() == {mine} and not submission.taken(tmp_path)
     with pytest.raises(FileError, match="taken in are: none"):
-        acceptance.find(one.short, Records(tmp_path))
+        keeping.find(one.short, Records(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -627,7 +627,7 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
     theirs, *_ = CLEAN
     mine, other = POISONED
     (tmp_path / f"{mine}.json").write_bytes(bundle.canonical(POISONED[mine]))
-    chosen = acceptance.choose([cell.id for cell in GRID.cells(resolve)], records, named=False)
+    chosen = packing.choose([cell.id for cell in GRID.cells(resolve)], records, named=False)
     assert [r.id for r in chosen.records] == [mine]
     assert chosen.left == {"not run yet": len(GRID.cells(resolve)) - 3, "measured by others": 2}
 
@@ -635,7 +635,7 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
         if changes:
             (tmp_path / f"{cell_id}.json").write_bytes(bundle.canonical(POISONED[cell_id] | changes))
         with pytest.raises(FileError, match=told) as caught:
-            acceptance.choose([cell_id], Records(tmp_path), named)
+            packing.choose([cell_id], Records(tmp_path), named)
         assert "\n" not in str(caught.value)
 
     refused("is A. Author's, of submission", theirs)
@@ -879,7 +879,7 @@ def test_whatever_a_record_says_it_is_kept_whole_or_refused_in_words(tmp_path_fa
         assert all(reason and "\n" not in reason for reason in found.reasons)
         assert not list(folder.iterdir())
         return
-    one = acceptance.take(found, Records(folder))
+    one = keeping.take(found, Records(folder))
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {f"{name}.json", f"submissions/{one.short}.json", ".sums"}
     assert Records(folder).read(name) is not None
@@ -945,13 +945,13 @@ def test_the_tolerance_of_a_rerun_is_the_spread_of_what_was_measured_here(tmp_pa
     records = Records(tmp_path)
     fill(records)
     like = records.read(ids("ops", 0)[0].id)
-    seen = acceptance.spread(records, like)
+    seen = verifying.spread(records, like)
     # nine cells with two seeds, 2 points apart: deviation sqrt(2) points, t of 9 degrees of freedom 2.262
     assert seen == pytest.approx(2.262 * 0.02 / 2**0.5 * 2**0.5, rel=1e-3)
     for cell in ids("random-noise", 1):
         records.write(record(cell, 0.01), replace=True)
-    assert acceptance.spread(marked(records, ids("random-noise")), like) == pytest.approx(2.447 * 0.02, rel=1e-3)
-    assert acceptance.spread(marked(records, [*ids("none"), *ids("ops")], name="B"), like) is None
+    assert verifying.spread(marked(records, ids("random-noise")), like) == pytest.approx(2.447 * 0.02, rel=1e-3)
+    assert verifying.spread(marked(records, [*ids("none"), *ids("ops")], name="B"), like) is None
 
 
 def test_a_fingerprint_is_known_without_opening_the_images():

@@ -2,42 +2,113 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import Field, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from results import Records, Workspace
 
+CELLS, MACHINES = "Which cells", "Where they run"  # panels of the help
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Where = Annotated[Path | None, typer.Option("--workspace", help="Folder to read and write; else $BENCH_WORKSPACE, else here.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINES)]
+Grid = Annotated[str | None, typer.Option(help="A grid that comes with the program, or a table file (.toml).")]
+ProfilePath = Annotated[
+    Path | None, typer.Option(help="Description of the cluster, a TOML file; see docs/cluster.md.", rich_help_panel=MACHINES)
+]
 Several = list[str] | None
 
 
 def _axis(text: str) -> Any:  # typer's options have no common type
-    return typer.Option(help=text + " Several by commas or by repeating the option.")
+    return typer.Option(help=text + " Several by commas or by repeating the option.", rich_help_panel=CELLS)
 
 
-AttackAxis = Annotated[Several, _axis("Attacks.")]
-DefenseAxis = Annotated[Several, _axis("Defenses.")]
-DatasetAxis = Annotated[Several, _axis("Data sets.")]
-ArchitectureAxis = Annotated[Several, _axis("Architectures.")]
-ProtocolAxis = Annotated[Several, _axis("Protocols.")]
 SeedAxis = Annotated[Several, _axis("Seeds that are wanted, also such as a grid does not have.")]
-RatioAxis = Annotated[Several, _axis("Fractions of poisoned images, 0..1.")]
-PartAxis = Annotated[Several, _axis("What to train on at a ratio: all images, or the clean rest alone.")]
-MeasureAxis = Annotated[Several, _axis("What is measured: accuracy, or analyses.")]
-Executor = Annotated[str, typer.Option(help="local, inline, or slurm, which submits jobs and returns.")]
-PerDevice = Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1)]
-PerJob = Annotated[int | None, typer.Option(help="Cells that one job of the cluster runs one after the other.", min=1)]
-ProfilePath = Annotated[Path | None, typer.Option(help="Description of the cluster, a TOML file; see docs/cluster.md.")]
-Wait = Annotated[bool, typer.Option(help="Wait for the jobs of the cluster, and submit again what was lost.")]
-Grid = Annotated[str | None, typer.Option(help="A grid that comes with the program, or a table file (.toml).")]
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Options of commands that keep some datasets, attacks, defenses and architectures of a table."""
+
+    dataset: Annotated[Several, _axis("Datasets.")] = None
+    attack: Annotated[Several, _axis("Attacks.")] = None
+    defense: Annotated[Several, _axis("Defenses.")] = None
+    architecture: Annotated[Several, _axis("Architectures.")] = None
+
+    def wishes(self) -> dict[str, list[str]]:
+        """Return what the options ask for, by axis."""
+        return {axis: wished(values) for axis, values in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Cells(Methods):
+    """Options of commands that choose cells on every axis."""
+
+    protocol: Annotated[Several, _axis("Protocols.")] = None
+    seed: SeedAxis = None
+    ratio: Annotated[Several, _axis("Fractions of poisoned images, 0..1.")] = None
+    part: Annotated[Several, _axis("What to train on at a ratio: all images, or the clean rest alone.")] = None
+    measure: Annotated[Several, _axis("What is measured: accuracy, or analyses.")] = None
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Options of commands that run cells."""
+
+    executor: Annotated[
+        str, typer.Option(help="local, inline, or slurm, which submits jobs and returns.", rich_help_panel=MACHINES)
+    ] = "local"
+    workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1, rich_help_panel=MACHINES)] = (
+        None
+    )
+    cells_per_device: Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1, rich_help_panel=MACHINES)] = 1
+    profile: ProfilePath = None
+    cells_per_job: Annotated[
+        int | None,
+        typer.Option(help="Cells that one job of the cluster runs one after the other.", min=1, rich_help_panel=MACHINES),
+    ] = None
+    wait: Annotated[
+        bool,
+        typer.Option(help="Wait for the jobs of the cluster, and submit again what was lost.", rich_help_panel=MACHINES),
+    ] = False
+    device: Device = "auto"
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command of typer the options of every dataclass among its parameters, behind its own."""
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)}
+    own = [one for name, one in inspect.signature(function).parameters.items() if name not in groups]
+    fields_of = {name: get_type_hints(kind, include_extras=True) for name, kind in groups.items()}
+    types = {one.name: hints[one.name] for one in own}
+    options = [one.replace(annotation=types[one.name], kind=Parameter.KEYWORD_ONLY) for one in own]
+    for name, kind in groups.items():
+        types |= fields_of[name]
+        options += [_parameter(one, fields_of[name][one.name]) for one in fields(kind)]
+
+    @wraps(function)
+    def call(**values: Any) -> None:
+        made = {name: kind(**{key: values.pop(key) for key in fields_of[name]}) for name, kind in groups.items()}
+        function(**values, **made)
+
+    call.__signature__ = Signature(options)  # type: ignore[attr-defined]  # what typer reads
+    call.__annotations__ = types
+    return call
+
+
+def _parameter(one: Field[Any], annotation: Any) -> Parameter:
+    return Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=annotation)
 
 
 def print_json(value: object) -> None:
@@ -48,11 +119,6 @@ def wished(values: Several) -> list[str]:
     from registry.item import split
 
     return [wish for value in values or [] for wish in split(value, ",") if wish]
-
-
-def selectors(**axes: Several) -> dict[str, list[str]]:
-    """What the selectors of a command ask for, by axis."""
-    return {axis: wished(values) for axis, values in axes.items()}
 
 
 def usage(sentence: str) -> ValueError:

@@ -9,23 +9,11 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.common import (
-    ArchitectureAxis,
-    AttackAxis,
-    DatasetAxis,
-    DefenseAxis,
-    Json,
-    Where,
-    print_json,
-    records_of,
-    selectors,
-    usage,
-    wished,
-    workspace_of,
-)
+from benchmark.commands.common import Json, Methods, Where, print_json, records_of, usage, wished, workspace_of
 
 
 def report(
+    methods: Methods,
     grid: Annotated[
         str | None,
         typer.Option("--grid", "--table", help="A grid, a paper's table, a glob or a file; default: the whole site."),
@@ -33,10 +21,6 @@ def report(
     format_: Annotated[str, typer.Option("--format", help="html, markdown, csv, latex, json; several by commas.")] = "html",
     tidy: Annotated[bool, typer.Option("--tidy", help="With csv: one row per number, papers' values and ours.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder of the site, or of the files.")] = None,
-    dataset: DatasetAxis = None,
-    attack: AttackAxis = None,
-    defense: DefenseAxis = None,
-    architecture: ArchitectureAxis = None,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +35,7 @@ def report(
 
     space = workspace_of(workspace)
     formats = wished([format_])
-    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    wishes = methods.wishes()
     if tidy and (formats != ["csv"] or as_json):
         raise usage("--tidy is a form of CSV; add --format csv")
     if not grid and any(wishes.values()):
@@ -144,13 +128,10 @@ def publish(
 
 
 def compare(
+    methods: Methods,
     name: Annotated[
         str | None, typer.Argument(metavar="[PAPER|TABLE]", help="A paper, a table or a glob; default: all.")
     ] = None,
-    dataset: DatasetAxis = None,
-    attack: AttackAxis = None,
-    defense: DefenseAxis = None,
-    architecture: ArchitectureAxis = None,
     claims: Annotated[bool, typer.Option("--claims", help="Check what the papers claim with a number instead.")] = False,
     workspace: Where = None,
     as_json: Json = False,
@@ -161,7 +142,7 @@ def compare(
     """
     from leaderboard import agreement
 
-    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
+    wishes = methods.wishes()
     records = records_of(workspace_of(workspace))
     if not records.ids():
         print(f"note: there are no records in {records.folder}", file=sys.stderr)

@@ -9,29 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.commands.common import (
-    ArchitectureAxis,
-    AttackAxis,
-    DatasetAxis,
-    DefenseAxis,
-    Device,
-    Executor,
+    Cells,
     Grid,
     Json,
-    MeasureAxis,
-    PartAxis,
-    PerDevice,
-    PerJob,
-    ProfilePath,
-    ProtocolAxis,
-    RatioAxis,
+    Machines,
     SeedAxis,
-    Wait,
     Where,
     print_json,
     print_rows,
     records_of,
-    selectors,
     usage,
+    wished,
     workspace_of,
 )
 
@@ -43,24 +31,10 @@ if TYPE_CHECKING:
 
 
 def run(
+    cells: Cells,
+    machines: Machines,
     grid: Grid = None,
     cell: Annotated[str | None, typer.Option(help="Run one cell again: its id, or a record file.")] = None,
-    dataset: DatasetAxis = None,
-    attack: AttackAxis = None,
-    defense: DefenseAxis = None,
-    architecture: ArchitectureAxis = None,
-    protocol: ProtocolAxis = None,
-    seed: SeedAxis = None,
-    ratio: RatioAxis = None,
-    part: PartAxis = None,
-    measure: MeasureAxis = None,
-    executor: Executor = "local",
-    workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1)] = None,
-    cells_per_device: PerDevice = 1,
-    profile: ProfilePath = None,
-    cells_per_job: PerJob = None,
-    wait: Wait = False,
-    device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, run nothing.")] = False,
     show_sbatch: Annotated[bool, typer.Option(help="With --dry-run: print the scripts for sbatch, exactly.")] = False,
     force: Annotated[bool, typer.Option(help="Run finished cells again and replace their records.")] = False,
@@ -80,11 +54,8 @@ def run(
     from benchmark import driver
 
     space = workspace_of(workspace)
-    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture)
-    wishes |= selectors(protocol=protocol, seed=seed, ratio=ratio, part=part, measure=measure)
-    options = driver.Options(
-        executor, workers, cells_per_device, device, force, limit, profile=profile, cells_per_job=cells_per_job, wait=wait
-    )
+    wishes = cells.wishes()
+    options = driver.Options(**vars(machines), force=force, limit=limit)
     if show_sbatch and not dry_run:
         raise usage("--show-sbatch shows what a run would submit; give --dry-run too")
     if cell is not None:
@@ -102,15 +73,9 @@ def run(
 
 
 def retry(
+    machines: Machines,
     grid: Grid = "quick",
     seed: SeedAxis = None,
-    executor: Executor = "local",
-    workers: int | None = None,
-    cells_per_device: PerDevice = 1,
-    profile: ProfilePath = None,
-    cells_per_job: PerJob = None,
-    wait: Wait = False,
-    device: Device = "auto",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
@@ -121,10 +86,8 @@ def retry(
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, selectors(seed=seed))
-    options = driver.Options(
-        executor, workers, cells_per_device, device, retry=True, profile=profile, cells_per_job=cells_per_job, wait=wait
-    )
+    name, table = driver.choose(grid, {"seed": wished(seed)})
+    options = driver.Options(**vars(machines), retry=True)
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
@@ -137,7 +100,7 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     from benchmark.display import progress_text
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, selectors(seed=seed))
+    name, table = driver.choose(grid, {"seed": wished(seed)})
     others, progress = driver.besides(table, space), driver.progress(space)
     if as_json:
         return print_json(driver.stands(name, table, space).counts() | {"besides": others, "progress": progress})
@@ -166,7 +129,7 @@ def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, selectors(seed=seed))
+    name, table = driver.choose(grid, {"seed": wished(seed)})
     plan = driver.attach(name, table, space, as_json)
     _print_status(name, plan, as_json)
     _exit(plan)
@@ -188,7 +151,7 @@ def cancel(
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, selectors(seed=seed))
+    name, table = driver.choose(grid, {"seed": wished(seed)})
     if all_:
         name = "all runs"
     count = driver.cancel(None if all_ else table, space)
@@ -213,7 +176,7 @@ def logs(
     from benchmark import grid as grids
 
     space = workspace_of(workspace)
-    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, selectors(seed=seed))[1])[0]}
+    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, {"seed": wished(seed)})[1])[0]}
     rows = [
         {"cell": f.cell.label, "id": f.id, "kind": f.kind, "message": f.message, "attempts": f.attempts, "log": f.log}
         for f in records_of(space).failures()

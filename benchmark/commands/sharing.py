@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,37 +10,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.commands.common import (
-    ArchitectureAxis,
-    AttackAxis,
-    DatasetAxis,
-    DefenseAxis,
     Device,
     Grid,
     Json,
+    Methods,
     SeedAxis,
     Several,
     Where,
     print_json,
     print_rows,
     records_of,
-    selectors,
     usage,
+    wished,
     workspace_of,
 )
 
 if TYPE_CHECKING:
+    from benchmark import provenance
+    from benchmark.submissions.verifying import Finding
     from results import Workspace
     from results.bundle import Examined
     from results.submission import Taken
 
 
 def submit(
+    methods: Methods,
     cells: Annotated[Several, typer.Argument(metavar="[CELL...]", help="Ids of cells; default: all measured here.")] = None,
     grid: Grid = None,
-    dataset: DatasetAxis = None,
-    attack: AttackAxis = None,
-    defense: DefenseAxis = None,
-    architecture: ArchitectureAxis = None,
     seed: SeedAxis = None,
     output: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("submission.zip"),
     name: Annotated[str, typer.Option(help="Who measured; published with the numbers.")] = "",
@@ -61,20 +58,21 @@ def submit(
         return print_json(submissions.schema())
     if not name:
         raise usage("--name is missing; it says on the pages who measured these numbers")
-    from benchmark import acceptance, driver
+    from benchmark import driver
     from benchmark import grid as grids
+    from benchmark.submissions import packing
     from results.record import write_file
 
     records = records_of(workspace_of(workspace))
-    wishes = selectors(dataset=dataset, attack=attack, defense=defense, architecture=architecture, seed=seed)
+    wishes = methods.wishes() | {"seed": wished(seed)}
     if cells and (grid or any(wishes.values())):
         raise usage("ids name whole cells; leave --grid and the selectors out")
     if grid or any(wishes.values()):
         wanted = [cell.id for cell in grids.expand(driver.choose(grid, wishes)[1])[0]]
     else:
         wanted = list(cells or sorted(records.ids()))
-    chosen = acceptance.choose(wanted, records, named=bool(cells))
-    content, found = acceptance.packed(chosen.records, records, name, contact, note)
+    chosen = packing.choose(wanted, records, named=bool(cells))
+    content, found = packing.packed(chosen.records, records, name, contact, note)
     write_file(output, content)
     answer = {"path": str(output), "records": len(chosen.records), "bytes": len(content), "digest": found.digest}
     if as_json:
@@ -120,126 +118,190 @@ def accept(
     """
     from results import submission as submissions
 
-    if force and own is None:
-        raise usage("--force is for --own; a record that others send never replaces one that is here")
-    if own is not None and (submission or verify_poisons or rerun or withdraw):
-        raise usage("--own takes in records of ours; leave the bundle, --verify-poisons, --rerun and --withdraw out")
+    _check_flags(submission, own, force, dry_run, verify=verify_poisons, rerun=bool(rerun), withdraw=withdraw)
     space = workspace_of(workspace)
-    records = records_of(space)
     if own is not None:
         return _own_taken_in(own, space, force, dry_run, as_json)
     if submission is None:
-        rows = submissions.rows(records)
-        if as_json:
-            return print_json(rows)
-        shown = ["digest", "name", "accepted", *submissions.TIERS, "replaced"]
-        return print_rows(shown, [[str(row[key]) for key in shown] for row in rows])
-    if dry_run and (verify_poisons or rerun or withdraw):
-        raise usage("--dry-run keeps nothing; leave --verify-poisons, --rerun and --withdraw out")
-    from benchmark import acceptance, driver, schedule
-
+        return _print_submissions(submissions.rows(records_of(space)), as_json)
     if withdraw:
-        gone = acceptance.find(submission, records)
-        answer: dict[str, Any] = {"digest": gone.digest, "withdrawn": acceptance.withdraw(gone, records)}
-        return print_json(answer) if as_json else print(f"withdrew submission {gone.short}: {answer['withdrawn']} records")
+        return _withdraw(submission, space, as_json)
+    from benchmark import schedule
+
     chosen = schedule.choose_device(device)
-    if Path(submission).suffix or Path(submission).exists():
-        one, answer = _taken_in(Path(submission), space, dry_run, as_json)
-    else:
-        one = acceptance.find(submission, records)
-        answer = {"digest": one.digest}
+    one, answer = _submission(submission, space, dry_run, as_json)
     findings = []
     if one is not None and verify_poisons:
-        findings += acceptance.verify_poisons(one, space, chosen, as_json)
-    if one is not None and rerun:
-        import secrets
+        from benchmark.submissions import verifying
 
+        findings += verifying.verify_poisons(one, space, chosen, as_json)
+    if one is not None and rerun:
         answer["seed"] = secrets.randbelow(2**31) if seed is None else seed
-        options = driver.Options(executor, device=device)
-        allowed = None if tolerance is None else tolerance / 100
-        findings += acceptance.rerun(one, space, options, rerun, answer["seed"], allowed, as_json)
-    if as_json:
-        print_json(answer | {"findings": [vars(finding) for finding in findings]})
-    else:
-        verdicts = {True: "agrees ", False: "DIFFERS", None: "unknown"}
-        for finding in findings:
-            print(f"{verdicts[finding.agrees]}  {finding.what}: they say {finding.reported}, here {finding.found}")
-        if rerun and one is not None:
-            print(f"drawn by --seed {answer['seed']}")
+        findings += _measure_again(one, space, executor, device, rerun, answer["seed"], tolerance, as_json)
+    _print_findings(answer, findings, as_json)
     if not answer.get("accepted", True) or any(finding.agrees is False for finding in findings):
         raise typer.Exit(1)
 
 
-def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tuple[Taken | None, dict[str, Any]]:
-    """Check a bundle and keep it; None where it is refused, or only looked at."""
-    from benchmark import acceptance, runs
-    from results import bundle
-    from results.submission import taken
+def _check_flags(
+    submission: str | None, own: Path | None, force: bool, dry_run: bool, *, verify: bool, rerun: bool, withdraw: bool
+) -> None:
+    """Refuse flags that mean nothing together. EntryError."""
+    acts = verify or rerun or withdraw
+    if force and own is None:
+        raise usage("--force is for --own; a record that others send never replaces one that is here")
+    if own is not None and (submission or acts):
+        raise usage("--own takes in records of ours; leave the bundle, --verify-poisons, --rerun and --withdraw out")
+    if submission is not None and dry_run and acts:
+        raise usage("--dry-run keeps nothing; leave --verify-poisons, --rerun and --withdraw out")
+
+
+def _print_submissions(rows: list[dict[str, Any]], as_json: bool) -> None:
+    from results.submission import TIERS
+
+    if as_json:
+        return print_json(rows)
+    shown = ["digest", "name", "accepted", *TIERS, "replaced"]
+    print_rows(shown, [[str(row[key]) for key in shown] for row in rows])
+
+
+def _withdraw(beginning: str, space: Workspace, as_json: bool) -> None:
+    from benchmark.submissions import keeping
 
     records = records_of(space)
-    found = bundle.examine(bundle.read(path), records)
-    if found.ok:
-        acceptance.judge(found, runs.remembered(space))
-    new = len(found.contents) - len(found.known)
-    one = None
-    if found.ok and new and not dry_run:
-        space.writable()
-        one = acceptance.take(found, records)
-    elif found.ok and not dry_run:
-        one = next((one for one in taken(records.folder) if one.digest == found.digest), None)
+    gone = keeping.find(beginning, records)
+    count = keeping.withdraw(gone, records)
+    if as_json:
+        return print_json({"digest": gone.digest, "withdrawn": count})
+    print(f"withdrew submission {gone.short}: {count} records")
+
+
+def _submission(wish: str, space: Workspace, dry_run: bool, as_json: bool) -> tuple[Taken | None, dict[str, Any]]:
+    """Take in a bundle, or find one that was taken in by its digest; with what is said of it."""
+    from benchmark.submissions import keeping
+
+    if Path(wish).suffix or Path(wish).exists():
+        return _taken_in(Path(wish), space, dry_run, as_json)
+    one = keeping.find(wish, records_of(space))
+    return one, {"digest": one.digest}
+
+
+def _measure_again(
+    one: Taken,
+    space: Workspace,
+    executor: str,
+    device: str,
+    count: int,
+    seed: int,
+    tolerance: float | None,  # points
+    as_json: bool,
+) -> list[Finding]:
+    from benchmark import driver
+    from benchmark.submissions import verifying
+
+    options = driver.Options(executor, device=device)
+    allowed = None if tolerance is None else tolerance / 100
+    return verifying.rerun(one, space, options, count, seed, allowed, as_json)
+
+
+def _print_findings(answer: dict[str, Any], findings: list[Finding], as_json: bool) -> None:
+    if as_json:
+        return print_json(answer | {"findings": [vars(finding) for finding in findings]})
+    verdicts = {True: "agrees ", False: "DIFFERS", None: "unknown"}
+    for finding in findings:
+        print(f"{verdicts[finding.agrees]}  {finding.what}: they say {finding.reported}, here {finding.found}")
+    if "seed" in answer:
+        print(f"drawn by --seed {answer['seed']}")
+
+
+def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tuple[Taken | None, dict[str, Any]]:
+    """Check a bundle and keep it; None where it is refused, or only looked at."""
+    from benchmark import runs
+    from benchmark.submissions import judging
+    from results import bundle
+
+    records = records_of(space)
+    examined = bundle.examine(bundle.read(path), records)
+    if examined.ok:
+        judging.judge(examined, runs.remembered(space))
+    new = len(examined.contents) - len(examined.known)
+    one = _kept(examined, new, space) if examined.ok and not dry_run else None
     answer = {
-        "digest": found.digest,
-        "accepted": found.ok,
-        "records": len(found.contents),
+        "digest": examined.digest,
+        "accepted": examined.ok,
+        "records": len(examined.contents),
         "new": new,
-        "checks": _checks(found),
+        "checks": _checks(examined),
     }
     if as_json:
         return one, answer
-    _print_checks(found)
-    if not found.ok:
+    _print_checks(examined)
+    if not examined.ok:
         print(f"bench: {path} is refused, nothing of it was kept", file=sys.stderr)
     elif dry_run or not new:
-        print(f"{path}: {new} of {len(found.contents)} records are new" + ("; kept nothing, as told" if dry_run else ""))
+        print(f"{path}: {new} of {len(examined.contents)} records are new" + ("; kept nothing, as told" if dry_run else ""))
     elif one is not None:
         print(f"took in {new} records of {one.submission.name} as self-reported, submission {one.short}")
         print(f"next: bench accept {one.short} --verify-poisons, bench accept {one.short} --rerun 3")
     return one, answer
 
 
+def _kept(examined: Examined, new: int, space: Workspace) -> Taken | None:
+    """Keep what is new of a bundle; where nothing is, return the submission that it was taken in as."""
+    from benchmark.submissions import keeping
+
+    if not new:
+        return keeping.by_digest(examined.digest, space.records)
+    space.writable()
+    return keeping.take(examined, records_of(space))
+
+
 def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_json: bool) -> None:
     """Check a tar of records of ours and keep them, all or none; exit code 1 where they are refused."""
-    from benchmark import acceptance, provenance, runs
+    from benchmark.submissions import own
     from results import bundle
     from results.own import read_own
 
     records = records_of(space)
-    found = bundle.Examined("", contents=read_own(path))
-    search = provenance.Search({}, 0)
-    if bundle.examine_records(found) and found.ok:
-        acceptance.judge(found, runs.remembered(space))
-    if found.ok:
-        search = acceptance.judge_code(found, provenance.Repository())
-    arrival = acceptance.compare(found, records) if found.ok else acceptance.Arrival()
+    examined = bundle.Examined("", contents=read_own(path))
+    search = _judge_own(examined, space)
+    arrival = own.compare(examined, records) if examined.ok else own.Arrival()
     replaced = [*arrival.stale, *(arrival.other if force else ())]
     kept = [] if force else arrival.other
-    if found.ok and not dry_run:
+    if examined.ok and not dry_run:
         space.writable()
-        acceptance.take_own(found, search.commits, records, new=arrival.new, replaced=replaced)
+        own.take_own(examined, search.commits, records, new=arrival.new, replaced=replaced)
     cells = {"new": arrival.new, "same": arrival.same, "replaced": replaced, "kept": kept}
     if as_json:
-        answer = {"accepted": found.ok, "records": len(found.contents), "cells": cells}
-        print_json(answer | {"commits": search.commits, "commits_looked_at": search.looked_at, "checks": _checks(found)})
+        answer = {"accepted": examined.ok, "records": len(examined.contents), "cells": cells}
+        print_json(answer | {"commits": search.commits, "commits_looked_at": search.looked_at, "checks": _checks(examined)})
     else:
-        _print_checks(found)
-    if not found.ok:
-        more = f" (and {len(found.reasons) - 1} more such)" if len(found.reasons) > 1 else ""
-        print(f"bench: {path} is refused, nothing of it was kept: {found.reasons[0]}{more}", file=sys.stderr)
+        _print_checks(examined)
+    if not examined.ok:
+        more = f" (and {len(examined.reasons) - 1} more such)" if len(examined.reasons) > 1 else ""
+        print(f"bench: {path} is refused, nothing of it was kept: {examined.reasons[0]}{more}", file=sys.stderr)
         raise typer.Exit(1)
-    if as_json:
-        return
-    for cell_id in kept:
-        print(f"kept  {cell_id} ({found.records[cell_id].cell.label}), which is here with another outcome; --force replaces it")
+    if not as_json:
+        _print_arrival(path, examined, cells, search, dry_run)
+
+
+def _judge_own(examined: Examined, space: Workspace) -> provenance.Search:
+    """Make the checks of a submission, then find the commits that have the code of the records."""
+    from benchmark import provenance, runs
+    from benchmark.submissions import judging, own
+    from results import bundle
+
+    if bundle.examine_records(examined) and examined.ok:
+        judging.judge(examined, runs.remembered(space))
+    return own.judge_code(examined, provenance.Repository()) if examined.ok else provenance.Search({}, 0)
+
+
+def _print_arrival(
+    path: Path, examined: Examined, cells: dict[str, list[str]], search: provenance.Search, dry_run: bool
+) -> None:
+    for cell_id in cells["kept"]:
+        label = examined.records[cell_id].cell.label
+        print(f"kept  {cell_id} ({label}), which is here with another outcome; --force replaces it")
     counts = ", ".join(f"{len(ids)} {kind}" for kind, ids in cells.items())
     looked = f"{search.looked_at:,} commits looked at"
     print(f"{path}: {counts} ({looked})" + ("; kept nothing, as told" if dry_run else ""))

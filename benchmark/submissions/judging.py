@@ -1,0 +1,318 @@
+"""Judges the records of others by the entries that are installed here. Nothing of a bundle is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmark import provenance
+from benchmark.grid import KINDS
+from benchmark.task import NOBODY, Finder, Task
+from registry import CATALOGS, EntryError, data, outdated
+from registry.catalog import Entry, Part, singular
+from registry.contract import Contrastive, DataInfo, Protocol
+from registry.item import parse, value, write_value
+from results import Cell, Record, bundle
+from results import cell as cells_
+from results.bundle import Examined
+from results.cell import digest
+from results.record import CLOSE, Metrics, plain
+from results.table import NONE
+
+LARGEST_SIDE = 4096  # pixels, for the slack of an l2 budget where the images are not here
+LONGEST_CURVE = 100_000  # epochs, of a defense that ends or lengthens a training
+SAID = {  # what is said of each check that finds nothing wrong
+    "entries": "all installed here",
+    "versions": "those of today",
+    "recipes": "protocols as registered, as long as they say",
+    "budgets": "those that the attacks promise",
+    "data sets": "",
+    "counts": "every accuracy is a number of test images, where these are known",
+}
+
+
+def judge(examined: Examined, roots: Mapping[str, str]) -> None:
+    """Add what the registry says about a bundle's records. `roots` as in `Finder`. Never raises for what a bundle holds."""
+    verdict = _Verdict(roots)
+    for record in examined.records.values():
+        verdict.add(record)
+    said = SAID | {"data sets": ", ".join(f"{count} {what}" for what, count in verdict.images.items())}
+    if verdict.strange:
+        names = ", ".join(f"{key} ({version})" for key, version in sorted(verdict.strange.items()))
+        said["entries"] = f"not installed here, shown as reported and never verified: {bundle.clipped(names, 300)}"
+    for check, sentence in said.items():
+        examined.look(check, verdict.wrongs[check], sentence)
+    examined.look("poisons", verdict.different_poisons(), f"{len(verdict.poisons)}, one checksum each")
+    if examined.submission is not None and not examined.reasons:
+        examined.look("code", (), _code(examined.submission.trees))
+
+
+def _code(trees: Sequence[str]) -> str:
+    """Say of which code a submission is."""
+    same = list(trees) == [provenance.tree()]
+    return "the same as here" if same else f"{len(trees)} versions, not all are the one here"
+
+
+class _Verdict:
+    """What is wrong with some records, check by check, and what all of them together show."""
+
+    def __init__(self, roots: Mapping[str, str]) -> None:
+        self.finder = Finder(roots)
+        self.wrongs: dict[str, list[str]] = {check: [] for check in SAID}
+        self.strange: dict[str, str] = {}  # entries that are not installed here, with their versions
+        self.images: Counter[str] = Counter()  # on which images records were measured
+        self.poisons: dict[str, dict[str, Record]] = defaultdict(dict)  # recipe -> checksum -> a record
+
+    def add(self, record: Record) -> None:
+        """Judge one record."""
+        try:
+            stranger = Stranger.of(record, self.finder)
+            self.strange |= stranger.missing
+            for check, sentences in stranger.checks().items():
+                self.wrongs[check] += sentences
+            self.images[stranger.images()] += 1
+        except Exception as error:  # entries of other packages are asked here, with values of a stranger's
+            text = str(error) if isinstance(error, EntryError) else f"{type(error).__name__}: {error}"
+            self.wrongs["entries"].append(f"record {record.id}: {bundle.clipped(text, 300)}")
+            return
+        if record.poison is not None and not stranger.missing:
+            recipe = f"{stranger.task.poison.key} {record.dataset_fingerprint}"
+            self.poisons[recipe].setdefault(record.poison.checksum, record)
+
+    def different_poisons(self) -> Iterator[str]:
+        """Yield what is wrong where one machine has trained on two poisons of one recipe."""
+        for by_checksum in self.poisons.values():
+            records = list(by_checksum.values())
+            if len({record.device for record in records}) < len(records):
+                both = " and ".join(record.id for record in records[:2])
+                yield (
+                    f"records {both} were trained on different poisons of one recipe; "
+                    "if two machines crafted them, submit them apart"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stranger:
+    """A record of somebody's with the entries of its cell; `missing` has versions of those that are not installed here."""
+
+    record: Record
+    task: Task
+    missing: Mapping[str, str]  # kind:name -> version
+
+    @classmethod
+    def of(cls, record: Record, finder: Finder) -> Stranger:
+        """Find the entries of a record's cell. EntryError for what nobody can have written."""
+        cell = record.cell
+        missing: dict[str, str] = {}
+        parts = {noun: _installed(kind, _parts(cell, noun), record, missing) for noun, kind in KINDS.items()}
+        analysis = None
+        if isinstance(cell.measure, cells_.Part):
+            (analysis,) = _installed("analyses", (cell.measure,), record, missing)
+        if not missing:
+            return cls(record, Task.of(cell, finder), {})
+        (protocol,), (dataset,), (architecture,) = parts["protocol"], parts["dataset"], parts["architecture"]
+        task = Task(cell, protocol, dataset, parts["attack"], parts["defense"], architecture, analysis)
+        return cls(record, task, missing)
+
+    def checks(self) -> dict[str, list[str]]:
+        """Return what is wrong with the record, by check."""
+        return {
+            "versions": list(self._versions()),
+            "recipes": list(self._recipe()),
+            "budgets": list(self._budget()),
+            "data sets": list(self._fingerprint()),
+            "counts": list(self._counts()),
+        }
+
+    def images(self) -> str:
+        """Say on which images the record was measured."""
+        known = "the same images as here" if self._known_fingerprint else "whose images are not here to compare"
+        return f"of {self.task.dataset.text}, {known}"
+
+    def _lacks(self, *kinds: str) -> bool:
+        """Whether an entry of one of these kinds is not installed here."""
+        return any(key.partition(":")[0] in kinds for key in self.missing)
+
+    @property
+    def _metrics(self) -> Metrics:
+        assert self.record.metrics is not None, "submitted records have metrics"
+        return self.record.metrics
+
+    @property
+    def _info(self) -> DataInfo | None:
+        """What is known of the training images here."""
+        return data.info(self.task.dataset) if self.task.dataset.entry.path else None
+
+    @property
+    def _known_fingerprint(self) -> str:
+        return "" if self._lacks("dataset") else data.known_fingerprint(self.task.dataset)
+
+    def _versions(self) -> Iterator[str]:
+        record = self.record
+        if old := outdated(record.versions, record.cell.parts):
+            yield f"record {record.id} is stale: {old}"
+            return
+        for key, here in ({} if self.missing else self.task.versions()).items():
+            there = record.versions.get(key, "")
+            if _package(there) != _package(here):
+                yield f"record {record.id}: {key} is version {there!r}, here it is {here!r}"
+
+    def _recipe(self) -> Iterator[str]:
+        from benchmark.cell import recipe
+
+        task, record = self.task, self.record
+        trains = bool(task.needs & {"network", "epochs"})
+        if task.analysis is not None and not trains and not self.missing:
+            if record.recipe:
+                yield f"record {record.id} has a recipe, though nothing is trained for {task.analysis.name}"
+            return
+        if self._lacks("protocol", "analysis"):
+            return  # nobody here knows what it takes
+        protocol = recipe(task)
+        if not task.unlabelled and not self._lacks("defense"):
+            for part in task.defense:
+                protocol = part.build().configure(protocol)
+        expected = plain(dataclasses.asdict(protocol))
+        trained = plain(task.protocol.entry.later) | record.recipe
+        if set(trained) != set(expected):
+            yield f"record {record.id}: its recipe has other fields than protocol {record.cell.protocol.text} has"
+            return
+        different = [key for key in expected if digest(trained[key]) != digest(expected[key])]
+        if different and not self._lacks("defense"):
+            key = different[0]
+            yield (
+                f"record {record.id} was trained with {key}={bundle.clipped(str(trained[key]))}, "
+                f"protocol {record.cell.protocol.text} says {expected[key]}"
+            )
+            return
+        yield from self._epochs(protocol)
+
+    def _epochs(self, protocol: Protocol) -> Iterator[str]:
+        """Yield whether a curve is not as long as the training was, in epochs that were judged."""
+        if self._metrics.test_acc is None:
+            return
+        epochs = len(self._metrics.curve.test_acc)
+        expected = math.ceil(self._length(protocol, epochs) / protocol.judge_every)
+        if epochs == expected:
+            return
+        acts = self._lacks("defense") or any("start" in part.entry.hooks for part in self.task.defense)
+        if not acts or epochs > LONGEST_CURVE:  # such defenses may end a training, or begin another
+            yield f"record {self.record.id} has a curve of {epochs} epochs, its recipe takes {expected}"
+
+    def _length(self, protocol: Protocol, epochs: int) -> int:
+        """Return the epochs that a protocol trains for; those of the record where only its images could tell."""
+        if isinstance(protocol, Contrastive):
+            return protocol.probe_epochs
+        if not protocol.steps:
+            return max(1, round(protocol.epochs * protocol.scale))
+        info = self._info
+        total, per_epoch = protocol.length(info.size) if info is not None else (0, 1)
+        return math.ceil(total / per_epoch) or epochs
+
+    def _budget(self) -> Iterator[str]:
+        from poisons.store import promise
+
+        task, record = self.task, self.record
+        if self._lacks("attack"):
+            return  # what its record declares was compared with what it spent
+        if record.poison is None or not task.needs_poison:
+            if task.needs_poison or record.poison is not None:
+                yield f"record {record.id} {'lacks' if task.needs_poison else 'has'} a poison, unlike its cell"
+            return
+        budget, info = promise(task.poison), self._info
+        smallest, largest = (info.shape, info.shape) if info is not None else ((0,), (3, LARGEST_SIDE, LARGEST_SIDE))
+        least, most = budget.allowed(smallest) or 0, budget.allowed(largest) or 0
+        said = record.poison.allowed
+        if record.poison.norm != budget.norm:
+            yield f"record {record.id} measures its poison in {record.poison.norm}, {task.poison.text} promises {budget.norm}"
+        elif said is not None and not least - 1e-9 <= said <= most + 1e-9:
+            yield f"record {record.id} allows {said:.6g} of {budget.norm}, {task.poison.text} promises {budget.epsilon:.6g}"
+
+    def _fingerprint(self) -> Iterator[str]:
+        here, there = self._known_fingerprint, self.record.dataset_fingerprint
+        if here and here != there:
+            yield (
+                f"record {self.record.id} was measured on other images of {self.task.dataset.text}: fingerprint "
+                f"{there[:12]}, here {here[:12]}"
+            )
+
+    def _counts(self) -> Iterator[str]:
+        """Yield whether an accuracy is no whole number of test images, which no victim can have right."""
+        dataset, curve = self.task.dataset, self._metrics.curve
+        images = 0 if self._lacks("dataset") else data.judged_images(dataset)
+        for share in (*curve.test_acc, *curve.shifts):
+            if abs(share * images - round(share * images)) > images * CLOSE:
+                yield f"record {self.record.id}: {share:.6g} is no share of the {images:,} test images of {dataset.text}"
+                return
+
+
+def _parts(cell: Cell, noun: str) -> tuple[cells_.Part, ...]:
+    part_or_parts = getattr(cell, noun)
+    return part_or_parts if isinstance(part_or_parts, tuple) else (part_or_parts,)
+
+
+def _installed(kind: str, parts: Sequence[cells_.Part], record: Record, missing: dict[str, str]) -> tuple[Part, ...]:
+    """Find the entries of a spec of somebody's, as if it had been written here; `missing` gets what is not. EntryError."""
+    for part in parts:
+        _check_text(kind, part)
+    if kind == "architectures" and parts[0].name == NONE:
+        return (NOBODY,)
+    if kind == "datasets" and any(part.name.startswith("folder-") for part in parts):
+        return tuple(Part(CATALOGS[kind].entry("folder"), part.name, part.fields) for part in parts)
+    installed = {row.name for row in CATALOGS[kind].rows}
+    strange = {part.name: _version(kind, part.name, record) for part in parts if part.name not in installed}
+    if not strange:
+        return _resolved(kind, parts)
+    missing |= {f"{singular(kind)}:{name}": version for name, version in strange.items()}
+    entries = {name: Entry(kind, name, "not installed here", "", "") for name in strange}
+    known = {part.name: CATALOGS[kind].entry(part.name) for part in parts if part.name in installed}
+    return tuple(Part((entries | known)[part.name], part.name, part.fields) for part in parts)
+
+
+def _check_text(kind: str, part: cells_.Part) -> None:
+    """Refuse a part whose text does not stand for its fields, or whose fields no spec can say. EntryError."""
+    noun = CATALOGS[kind].noun
+    later = {row.name: row.later for row in CATALOGS[kind].rows}
+    spec, *more = parse(part.text)
+    values = {**later.get(part.name, {}), **part.fields}
+    same = {key: values[key] for key in spec.given if key in values}
+    if more or spec.name != part.name or digest(dict(spec.given)) != digest(same):
+        raise EntryError(f"{noun} {part.text!r} does not stand for {part.name} with the fields that it has")
+    for key, given in part.fields.items():
+        written = key.isidentifier() and key.isascii()
+        if not written or not _sayable(given) or "folder:" in str(given):
+            raise EntryError(f"{noun} {part.name} has the field {key!r} with {given!r}, which no item can say")
+
+
+def _sayable(given: Any) -> bool:
+    """Whether a value of a field is one that can be written in an item, so a word at most. EntryError says why not."""
+    if isinstance(given, list):
+        return all(map(_sayable, given))
+    return given is None or given == "" or digest(value(write_value(given))) == digest(given)
+
+
+def _version(kind: str, name: str, record: Record) -> str:
+    """Return the version that a record has of an entry which is not installed here. EntryError if it names no package."""
+    version = record.versions.get(f"{singular(kind)}:{name}", "")
+    if " of " not in version:
+        sentence = f"{CATALOGS[kind].noun} {name!r} is not of this version of the program, nor does the record name its package"
+        raise EntryError(f"{sentence}; update, or ask the submitter")
+    return version
+
+
+def _resolved(kind: str, parts: Sequence[cells_.Part]) -> tuple[Part, ...]:
+    """Resolve a spec of installed entries, which must have the fields here that it has there. EntryError."""
+    resolved = CATALOGS[kind].resolve("+".join(part.text for part in parts))
+    for part, here in zip(parts, resolved, strict=True):
+        if digest(plain(here.fields)) != digest(part.fields) or here.text != part.text:
+            raise EntryError(f"{CATALOGS[kind].noun} {part.text!r} has other fields than {here.text!r} has here")
+    return resolved
+
+
+def _package(version: str) -> tuple[str, str]:
+    """An entry's version and the package that it is of, whatever version that has."""
+    number, _, package = version.partition(" of ")
+    return number, package.rpartition(" ")[0]

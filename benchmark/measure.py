@@ -18,7 +18,7 @@ from benchmark.task import Task
 from benchmark.train import EVALUATED, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Store, chosen_images
-from registry import Analysis, Context, Defense, Hooks, ImageSet, Job
+from registry import Analysis, Context, Defense, Hooks, ImageSet, Job, TrainingRun
 from registry._spent import Spent
 from registry._steps import still
 from registry.data import Data, load
@@ -183,7 +183,7 @@ class Measurement:
 class _Watching(Defense):
     measurement: Measurement
 
-    def start(self, run: Training) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         return _Watch(self.measurement)
 
 

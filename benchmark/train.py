@@ -148,8 +148,7 @@ def train(
 
 
 class Training:
-    """One training under way. What `Defense.start` is given: `model`, `optimizer`, `train`, `generator`, `layers`, `weights`,
-    and `keep`, `rollback`, `factors`, `restart`, `outputs`, `clean`, `twin`, `exchange` and `end`."""
+    """One training that has begun. `Defense.start` is given it as a `registry.TrainingRun`."""
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ from registry.contract import (
     Parent,
     Protocol,
 )
+from registry.training import TrainedVictim, TrainingRun
 
 __all__ = [
     "ANALYSES",
@@ -60,6 +61,8 @@ __all__ = [
     "Paper",
     "Parent",
     "Protocol",
+    "TrainedVictim",
+    "TrainingRun",
     "editions",
     "lacking",
     "outdated",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.contract import ImageSet, NotApplicable
+from registry.training import TrainedVictim
 
 
 def weights_by_layer(parts: Sequence[nn.Module]) -> list[list[nn.Parameter]]:
@@ -39,10 +40,10 @@ def residual_blocks(layers: Sequence[Any], least: int = 1) -> list[Any]:
     return blocks
 
 
-def seen(victim: Any, data: ImageSet, block: int) -> Tensor:
+def seen(victim: TrainedVictim, data: ImageSet, block: int) -> Tensor:
     """Return what enters the victim's head, for `block` 0, or the flattened output of its `block`-th residual block: (N, D)."""
     if not block:
-        return victim.features(data)  # type: ignore[no-any-return]
+        return victim.features(data)
     found: list[Tensor] = []
 
     def look(layer: Any, given: Any, out: Tensor) -> None:

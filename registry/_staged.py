@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from registry.contract import Hooks, ImageSet, Protocol
+from registry.training import StagedRun, TrainingRun
 
 GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all data sets
 POINTS = 1000  # of an embedding below which any network is beyond GAMMA, a random one on shuffled labels too; not in the paper
@@ -82,7 +83,7 @@ class Stages(Hooks):
     """Algorithm 1 of the paper: after an epoch whose measure exceeds gamma, while there are stages left, take the epoch
     back and slow down more of the first layers."""
 
-    def __init__(self, run: Any, gamma: float, stages: int, per_class: int) -> None:
+    def __init__(self, run: StagedRun, gamma: float, stages: int, per_class: int) -> None:
         self.run, self.gamma, self.stages = run, gamma, stages
         self.stage = 0  # how often an epoch was taken back
         self.watching = True
@@ -119,7 +120,9 @@ class Stages(Hooks):
 class ThenAllLayers(Stages):
     """Stages first; then all layers are fine-tuned on a schedule of their own."""
 
-    def __init__(self, run: Any, lr: float, epochs: int, **fields: Any) -> None:
+    run: TrainingRun
+
+    def __init__(self, run: TrainingRun, lr: float, epochs: int, **fields: Any) -> None:
         super().__init__(run, **fields)
         self.lr, self.epochs = lr, epochs
 
@@ -133,7 +136,7 @@ class ThenAllLayers(Stages):
 class ThenReleased(Stages):
     """Stages first; `wait` epochs after the first that was taken back all layers move alike, and nothing is watched."""
 
-    def __init__(self, run: Any, wait: int, **fields: Any) -> None:
+    def __init__(self, run: StagedRun, wait: int, **fields: Any) -> None:
         super().__init__(run, **fields)
         self.wait = wait
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from registry._places import room
 from registry._spent import Spent
+from registry.training import TrainedVictim, TrainingRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -398,14 +399,8 @@ class Defense:
         """Return the network to train, where the defense changes it."""
         return net
 
-    def start(self, run: Any) -> Hooks:
-        """Return what acts during training. `run` is `benchmark.train.Training`.
-
-        It has model, optimizer, train (the set), generator, layers (parts of the network, in order), weights (lists of
-        parameters, one per convolution or linear map, in order), and keep(mask), rollback(), factors(values), one per list of
-        `weights`, restart(lr, epochs), outputs(rows, features), clean(n, rows), for those that declare `needs`, twin(set),
-        another network trained plainly, exchange(images) and end(epoch).
-        """
+    def start(self, run: TrainingRun) -> Hooks:
+        """Return what acts during training; `registry/training.py` says what `run` offers."""
         return Hooks()
 
     def applies(self, info: DataInfo) -> None:
@@ -544,7 +539,7 @@ class Context:
     craft_log: Mapping[str, float] = field(default_factory=dict)  # `seconds` of crafting, and what the attack noted
     purify_log: Mapping[str, float] = field(default_factory=dict)  # `seconds` of purifying, and what the defense noted
     purify_kept: Callable[[str], Any] = lambda name: None  # a side product of purifying by its name: array, or None
-    victim: Any = None  # `benchmark.measure.Looked`: features(set), logits(set), layers, still(); None where none is trained
+    victim: TrainedVictim | None = None  # None where none is trained
     # trains a victim like the cell's on this set as it is; its accuracy and mean loss on the test set
     train: Callable[[ImageSet], tuple[float, float]] | None = None
     seconds: float = 0.0  # that the victim's training took

@@ -41,7 +41,9 @@ class ClusterMeasure(Analysis):
         from registry._blocks import seen
         from registry._staged import clustered, embedded, watched
 
-        victim, rows = context.victim, watched(context.purified, self.per_class, torch.Generator().manual_seed(0))
+        victim = context.victim
+        assert victim is not None, "an analysis that needs epochs has a victim"
+        rows = watched(context.purified, self.per_class, torch.Generator().manual_seed(0))
         if self.layer > len(victim.layers):
             raise NotApplicable(f"the network has {len(victim.layers)} layers, layer={self.layer} is beyond them")
         part = context.purified.rows(rows)

@@ -80,6 +80,7 @@ class Adversaries(Analysis):
     def _later(self, context: Context, adversary: Adversary, rows: Tensor) -> Tensor:
         device, found = context.job.device, []
         dice = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=context.job.generator)))
+        assert context.victim is not None, "an analysis that needs epochs has a victim"
         with context.victim.still() as net:
             for part in rows.split(128):
                 x = context.poison.pixels(part, device)

@@ -40,6 +40,7 @@ class ChannelMeans(Analysis):
 
             return hook
 
+        assert context.victim is not None, "an analysis that needs the network has a victim"
         chosen = context.test.rows(torch.arange(min(self.images, len(context.test))))
         handles = [layer.register_forward_hook(look(n)) for n, layer in enumerate(context.victim.layers, 1)]
         try:

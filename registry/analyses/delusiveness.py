@@ -36,7 +36,8 @@ class Delusiveness(Analysis):
             raise EntryError(f"analysis delusiveness: epsilon={self.epsilon}, steps={self.steps}; both have to be above 0")
 
     def measure(self, context: Context) -> dict[str, float]:
-        assert context.train is not None, "a cell with epochs has victims"
+        assert context.train is not None, "an analysis that needs epochs can train victims"
+        assert context.victim is not None, "an analysis that needs epochs has a victim"
         logits = context.victim.logits(context.test)
         figures = {"delusiveness": float(F.cross_entropy(logits, context.test.labels))}
         for kind in ("random", "pgd"):
@@ -49,6 +50,7 @@ class Delusiveness(Analysis):
 def added(context: Context, adversary: Adversary) -> ImageSet:
     """Return what the cell's victim trained on, moved by an adversary of that victim."""
     train, device = context.purified, context.job.device
+    assert context.victim is not None, "an analysis that needs epochs has a victim"
     dice = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=context.job.generator)))
     moved = torch.empty_like(train.images)
     with context.victim.still() as net:

@@ -93,6 +93,7 @@ def _check(analysis: "Reweighting | RandomFeatures") -> None:
 def _fitted(context: Context, analysis: "Reweighting | RandomFeatures") -> tuple[float, float]:
     """Return accuracy and loss on the test set with a new last layer."""
     clean, test, victim = context.clean, context.test, context.victim
+    assert victim is not None, "an analysis that needs the network has a victim"
     rows = torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))[: analysis.images]
     few = clean.rows(rows)
     with victim.adapted(few) if analysis.statistics == "clean" else nullcontext():

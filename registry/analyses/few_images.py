@@ -34,6 +34,7 @@ class FewImages(Analysis):
         test = context.test
         if self.images >= len(test):
             raise EntryError(f"analysis few-images: images={self.images}, the test set has {len(test)}; leave some over")
+        assert context.victim is not None, "an analysis that needs the network has a victim"
         right = (context.victim.logits(test).argmax(1) == test.labels).double()
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
 

@@ -29,4 +29,5 @@ class Reevaluation(Analysis):
 
 
 def _accuracy(context: Context, images: ImageSet) -> float:
+    assert context.victim is not None, "an analysis that needs the network has a victim"
     return float((context.victim.logits(images).argmax(1) == images.labels).double().mean())

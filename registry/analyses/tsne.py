@@ -67,15 +67,18 @@ class FeatureEmbedding(Analysis):
             raise EntryError(f"analysis tsne-features: expected per_class and block of 0 or more, found {self}")
 
     def after_epoch(self, context: Context) -> None:
+        assert context.victim is not None, "an analysis that needs epochs has a victim"
         epoch = context.victim.epoch
         if self.pictures == "doubling" and epoch & (epoch - 1) == 0:  # a power of two
             self._picture(context, epoch)
 
     def measure(self, context: Context) -> dict[str, float]:
+        assert context.victim is not None, "an analysis that needs epochs has a victim"
+        epoch = context.victim.epoch
         epochs = context.curves.get("picture_epoch", [])
-        if epochs and epochs[-1] == context.victim.epoch:  # after the last epoch there is a picture already
+        if epochs and epochs[-1] == epoch:  # after the last epoch there is a picture already
             for axis in ("x", "y"):
-                context.curves[axis] = context.curves.pop(f"{axis}_{context.victim.epoch}")
+                context.curves[axis] = context.curves.pop(f"{axis}_{epoch}")
             return {"acm": context.curves["picture_acm"][-1], "extent": context.curves["picture_extent"][-1]}
         return self._picture(context, 0)
 
@@ -84,6 +87,7 @@ class FeatureEmbedding(Analysis):
         from registry._blocks import seen
         from registry._staged import watched
 
+        assert context.victim is not None, "an analysis that needs epochs has a victim"
         rows = watched(context.purified, self.per_class, torch.Generator().manual_seed(0))
         part = context.purified.rows(rows)
         figures = drawn(context, seen(context.victim, part, self.block), part.labels, f"_{epoch}" if epoch else "")

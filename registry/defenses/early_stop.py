@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks
+from registry import DEFENSES, Defense, EntryError, Hooks, TrainingRun
 from registry._papers import STABLE_UNLEARNABLE
 
 
@@ -36,12 +36,12 @@ class EarlyStop(Defense):
             limits = "patience of 0 or more, part between 0 and 1, clean from 0 to 1"
             raise EntryError(f"defense early-stop: expected {limits}, found {self}")
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         return _Waiting(self, run)
 
 
 class _Waiting(Hooks):
-    def __init__(self, defense: EarlyStop, run: Any) -> None:
+    def __init__(self, defense: EarlyStop, run: TrainingRun) -> None:
         self.defense, self.run = defense, run
         self.best, self.epoch, self.step = -1.0, 0, 0
         self.weights: dict[str, Tensor] = {}

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Paper
+from registry import DEFENSES, Defense, EntryError, Hooks, Paper, TrainingRun
 
 
 @DEFENSES.register("epic")
@@ -40,14 +40,14 @@ class Epic(Defense):
         if not 0 < self.alpha <= 1 or min(self.warmup, self.every) < 0 or not 0 <= self.until <= 1:
             raise EntryError(f"defense epic: expected alpha in (0, 1], warmup and every of 0 or more, until 0..1, found {self}")
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         return _Dropping(self, run)
 
 
 class _Dropping(Hooks):
     """What is left to train on is in the checkpoint of the loop; there is nothing else to remember."""
 
-    def __init__(self, defense: Epic, run: Any) -> None:
+    def __init__(self, defense: Epic, run: TrainingRun) -> None:
         self.alpha, self.run = defense.alpha, run
         epochs = math.ceil(run.total / run.per_epoch)
         self.first = max(1, round(defense.warmup * epochs))

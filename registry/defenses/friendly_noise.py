@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Paper
+from registry import DEFENSES, Defense, EntryError, Hooks, Paper, TrainingRun
 
 TOGETHER = 128  # images whose noise is found together: the published step size belongs to this number
 
@@ -52,7 +52,7 @@ class FriendlyNoise(Defense):
         signs = torch.randint(2, x.shape, device=x.device) * 2 - 1
         return x + self.random * signs, y
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         return _Befriending(self, run)
 
     def noise(self, model: Any, x: Tensor, start: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class FriendlyNoise(Defense):
 
 
 class _Befriending(Hooks):
-    def __init__(self, defense: FriendlyNoise, run: Any) -> None:
+    def __init__(self, defense: FriendlyNoise, run: TrainingRun) -> None:
         self.defense, self.run = defense, run
         self.when = max(1, round(defense.begin * math.ceil(run.total / run.per_epoch)))
         self.images: Tensor | None = None  # with their noise, once it is found

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks
+from registry import DEFENSES, Defense, EntryError, Hooks, TrainingRun
 from registry._papers import STAGED_TRAINING
 
 LOG = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ class FrozenBlocks(Defense):
     def cost(self) -> float:
         return 2.0
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         return _Transplant(self, run)
 
 
 class _Transplant(Hooks):
     """Trains the other network before the first step, so that a training that goes on from a checkpoint has no need of it."""
 
-    def __init__(self, defense: FrozenBlocks, run: Any) -> None:
+    def __init__(self, defense: FrozenBlocks, run: TrainingRun) -> None:
         self.defense, self.run = defense, run
         self.done = False
         self.numbers = self._numbers()

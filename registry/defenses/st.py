@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol
+from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
 from registry._papers import STAGED_TRAINING
 
 
@@ -40,7 +40,7 @@ class StagedTraining(Defense):
 
         return with_cosine(protocol)
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         from registry._staged import Stages
 
         return Stages(run, self.gamma, self.stages, self.per_class)

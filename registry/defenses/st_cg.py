@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol
+from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
 from registry._papers import STAGED_TRAINING
 
 
@@ -46,7 +46,7 @@ class StagedTrainingWithColors(Defense):
 
         return colors_and_gray(x, self.jitter, self.gray, self.strength, self.hue), y
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         from registry._staged import Stages
 
         return Stages(run, self.gamma, self.stages, self.per_class)

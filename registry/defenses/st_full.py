@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol
+from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
 from registry._papers import STAGED_TRAINING
 
 
@@ -54,7 +54,7 @@ class FullStagedTraining(Defense):
 
         return colors_and_gray(x, self.jitter, self.gray, self.strength, self.hue), y
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         from registry._staged import ThenAllLayers
 
         lr = run.protocol.lr / self.lr_factor * self.tuning_factor

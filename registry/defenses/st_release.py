@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol
+from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
 from registry._papers import STAGED_TRAINING
 
 
@@ -37,7 +37,7 @@ class ReleasedStagedTraining(Defense):
 
         return with_cosine(protocol)
 
-    def start(self, run: Any) -> Hooks:
+    def start(self, run: TrainingRun) -> Hooks:
         from registry._staged import ThenReleased
 
         return ThenReleased(run, self.wait, gamma=self.gamma, stages=self.stages, per_class=self.per_class)

@@ -20,9 +20,10 @@ from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
 from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import Entry, Part, check_history, singular
+from registry.catalog import Part
 from registry.contract import NEEDS
 from registry.data import Data, fingerprint
+from registry.entry import Entry, check_history, singular
 from results import record
 
 SECONDS = 5.0  # that an entry may take with its `small` fields

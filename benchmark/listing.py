@@ -16,7 +16,7 @@ from benchmark import provenance
 from benchmark.cost import Cost
 from registry import CATALOGS, EntryError, child, data
 from registry._places import data_root
-from registry.catalog import COMMON, Entry, plural, singular, unknown
+from registry.entry import COMMON, Entry, plural, singular, unknown
 from registry.item import write_value
 from results import Grid, Records, Workspace, read_grid
 from results.papers import grid_names, source

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, editions
-from registry.catalog import Entry, Part
+from registry.catalog import Part
+from registry.entry import Entry
 from results import Cell
 from results import cell as cells_
 from results.table import NONE

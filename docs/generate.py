@@ -16,7 +16,7 @@ from benchmark.cost import Cost
 from leaderboard import prediction, render
 from leaderboard.table import board
 from registry import CATALOGS, resolve
-from registry.catalog import plural
+from registry.entry import plural
 from results import Records, read_table
 
 ROOT = Path(__file__).parent.parent

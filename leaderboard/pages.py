@@ -22,7 +22,7 @@ from leaderboard.scatter import Plane
 from leaderboard.sheet import Sheet
 from leaderboard.table import Board, slugged
 from registry import CATALOGS
-from registry.catalog import Entry
+from registry.entry import Entry
 from registry.item import write_value
 
 if TYPE_CHECKING:

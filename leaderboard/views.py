@@ -17,7 +17,7 @@ from leaderboard.render import brief, difference, is_worst, number, short, sprea
 from leaderboard.scatter import Plane
 from leaderboard.table import POINT, Board, Key, Value, slugged
 from registry import CATALOGS, EntryError, Paper
-from registry.catalog import Entry
+from registry.entry import Entry
 from registry.item import write, write_value
 from results import Record, submission
 

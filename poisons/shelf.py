@@ -8,7 +8,7 @@ from typing import Any
 
 from poisons.store import DamagedError, Store, read_manifest, verify
 from registry import ATTACKS, CATALOGS, DATASETS, DEFENSES, EntryError
-from registry.catalog import edition
+from registry.versions import edition
 
 
 def stored(root: Path) -> list[dict[str, Any]]:

@@ -12,9 +12,7 @@ from registry.catalog import (
     DATASETS,
     DEFENSES,
     PROTOCOLS,
-    editions,
     lacking,
-    outdated,
     resolve,
 )
 from registry.contract import (
@@ -36,6 +34,7 @@ from registry.contract import (
     Protocol,
 )
 from registry.training import TrainedVictim, TrainingRun
+from registry.versions import editions, outdated
 
 __all__ = [
     "ANALYSES",

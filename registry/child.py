@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from registry import _vision, data
+from registry._from_import import imported
 from registry._places import cache_root
-from registry.catalog import CATALOGS, Entry, Field, Part, check_history, imported
+from registry.catalog import CATALOGS, Part
 from registry.contract import DataInfo, EntryError, NotApplicable, Paper
+from registry.entry import Entry, Field, check_history
 
 SILENCE = float(os.environ.get("BENCH_IMPORT_SECONDS") or 60)  # seconds that the import of one entry may take
 NOW, DONE = "now", "done"  # keys of an answer beside those of entries: what is being imported; nothing is left to do

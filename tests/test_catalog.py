@@ -8,7 +8,8 @@ import pytest
 from conftest import in_process, plug_in
 
 from registry import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, EntryError, resolve
-from registry.catalog import CALLED_WITH, COMMON, MERGED, Entry, Field, merged
+from registry._from_import import merged
+from registry.entry import CALLED_WITH, COMMON, MERGED, Entry, Field
 
 ROWS = [row for catalog in CATALOGS.values() for row in catalog.rows if row.source == "built-in"]
 

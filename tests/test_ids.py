@@ -14,7 +14,8 @@ from benchmark.task import Task
 from poisons.recipe import PoisonRecipe
 from poisons.shelf import prune
 from registry import CATALOGS, EntryError, data, outdated, resolve
-from registry.catalog import Entry, describe, plural
+from registry._from_source import describe
+from registry.entry import Entry, plural
 from results import Cell
 from results.cell import Part as Stored
 from results.record import plain

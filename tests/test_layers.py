@@ -15,7 +15,11 @@ MAY_IMPORT = {
 }
 COMMAND = {ROOT / "benchmark" / "cli.py", *(ROOT / "benchmark" / "commands").glob("*.py")}  # `bench` puts all five together
 HEAVY = {"torch", "torchvision", "timm"}
-NEEDS_NO_TORCH = ("registry/contract.py", "registry/catalog.py", "registry/item.py", "registry/child.py", "poisons/recipe.py")
+NEEDS_NO_TORCH = (
+    *("registry/contract.py", "registry/training.py", "registry/item.py", "registry/entry.py", "registry/catalog.py"),
+    *("registry/_discovery.py", "registry/_from_source.py", "registry/_from_import.py", "registry/_literals.py"),
+    *("registry/versions.py", "registry/child.py", "poisons/recipe.py"),
+)
 
 
 def imports(path: Path, everywhere: bool = True) -> set[str]:

@@ -6,7 +6,7 @@ from reference import vectors
 from reference.vectors import Vector
 
 from registry import CATALOGS
-from registry.catalog import plural
+from registry.entry import plural
 
 NAMES = vectors.names()
 

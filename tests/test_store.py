@@ -30,7 +30,8 @@ from poisons.store import (
     verify,
 )
 from registry import Attack, Budget, Defense, EntryError, Job, NotApplicable, resolve
-from registry.catalog import Part, describe
+from registry._from_source import describe
+from registry.catalog import Part
 from registry.contract import ImageSet
 
 # Entries that do what they must not

@@ -12,8 +12,9 @@ from benchmark import provenance
 from benchmark.grid import KINDS
 from benchmark.task import NOBODY, Finder, Task
 from registry import CATALOGS, EntryError, data, outdated
-from registry.catalog import Entry, Part, singular
+from registry.catalog import Part
 from registry.contract import Contrastive, DataInfo, Protocol
+from registry.entry import Entry, singular
 from registry.item import parse, value, write_value
 from results import Cell, Record, bundle
 from results import cell as cells_

@@ -16,8 +16,9 @@ from poisons.numerics import Numerics
 from poisons.recipe import PoisonRecipe
 from poisons.store import Store
 from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Defense, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import Entry, Part
+from registry.catalog import Part
 from registry.data import Data, fingerprint
+from registry.entry import Entry
 
 LOSS = 1e-5  # relative
 GRADIENT = 1e-3  # of all weights together, length of the difference in parts of the length; ReLU is smoothed for it

@@ -12,7 +12,7 @@ from gpu import Figures, Notes, Setting, must
 from gpu.same import agreeing, on_both, pictures
 from poisons.numerics import Numerics, seeded
 from registry import DEFENSES, _policies, _views
-from registry.catalog import Entry
+from registry.entry import Entry
 
 EXACT = ("crop", "flip", "flip-alternating", "shift")  # they move 8-bit values as they are
 CLOSE = 1e-5  # pixel units

@@ -1,0 +1,241 @@
+"""What is known of an entry without importing it: where it is, its fields, and what it states about itself."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry.contract import EntryError, Paper
+from registry.item import parse
+
+FACTS = (
+    *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
+    *("parents", "chained", "onto", "seedless", "members", "later", "revisions", "incomparable"),
+)
+"""What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
+
+MERGED = ("later", "revisions")
+"""Facts to which a class adds; those of its base classes go on to hold."""
+
+COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_class": 0}}
+"""Fields that every entry of a kind has: 0 means all images of a class."""
+
+CALLED_WITH = {"datasets": ("root",), "architectures": ("num_classes", "in_channels", "image_size")}
+"""Arguments of entries that are functions which the caller gives; the others are fields."""
+
+BASES = {"attacks": "Attack", "defenses": "Defense", "protocols": "Protocol", "analyses": "Analysis"}
+"""Entries that are classes, and what they derive from."""
+
+EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
+"""Types of fields that an item can give, each as errors call its values."""
+
+_TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+
+
+def singular(kind: str) -> str:
+    """One of a kind: attack, analysis."""
+    return "analysis" if kind == "analyses" else kind[:-1]
+
+
+def plural(noun: str) -> str:
+    """The kind of one: attacks, analyses."""
+    return "analyses" if noun == "analysis" else f"{noun}s"
+
+
+def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "unknown ") -> str:
+    """One sentence for a name that nobody has, with the nearest one that somebody has."""
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    near.sort(key=lambda other: sorted(other) != sorted(name))  # two letters changed over are the likeliest slip
+    if near:
+        return f"{prefix}{noun} {name!r}; did you mean {near[0]!r}?"
+    names = sorted(set(known))
+    if len(names) > 60 and hint:
+        return f"{prefix}{noun} {name!r}; {hint}"
+    note = f" ({hint})" if hint else ""
+    return f"{prefix}{noun} {name!r}; known: {', '.join(names) or 'none'}{note}"
+
+
+def said(error: BaseException) -> str:
+    """Write what an import raised, as the cause of an EntryError or itself."""
+    cause = error.__cause__ or error
+    if isinstance(cause, EntryError):
+        return str(cause)
+    return f"{type(cause).__name__}: {cause}"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A parameter of an entry: `kind` is the annotation as written, `comment` what stands behind it in the source."""
+
+    name: str
+    kind: str
+    default: Any
+    comment: str = ""
+    hidden: bool = False
+
+    def accept(self, owner: str, value: Any) -> Any:
+        """Return `value` in the field's type. EntryError if it is of another."""
+        plain = self.kind.replace(" ", "")
+        kind = plain.removesuffix("|None")
+        if value == "none" and kind != plain:
+            return None
+        if kind.startswith("Literal["):
+            return self._choice(owner, value, ast.literal_eval(kind.removeprefix("Literal")))
+        if kind not in EXPECTED:
+            raise EntryError(f"{owner}: {self.name} is a {self.kind} and cannot be given in an item")
+        if not _is_of(kind, value):
+            raise EntryError(f"{owner}: {self.name}={value} is not {EXPECTED[kind]}")
+        return float(value) if kind == "float" else value
+
+    def _choice(self, owner: str, value: Any, choices: list[Any]) -> Any:
+        if value not in choices:
+            raise EntryError(f"{owner}: {self.name}={value} is none of {', '.join(map(str, choices))}")
+        return value
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value that a source states is of the field's type."""
+        kind = self.kind.replace(" ", "")
+        if value is None:
+            return kind.endswith("|None")
+        if kind.startswith("tuple["):
+            each = dataclasses.replace(self, kind=kind[6:-1].partition(",")[0])
+            return isinstance(value, tuple) and all(map(each.holds, value))
+        try:
+            self.accept("", value)
+        except EntryError:
+            return False
+        return True
+
+    def same(self, value: Any, other: Any) -> bool:
+        """Whether two values are one in the field's type: 0 is 0.0 where that is float, and never False."""
+        return repr(_typed(value, self.kind)) == repr(_typed(other, self.kind))
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    if isinstance(value, bool):  # which Python counts among the whole numbers
+        return kind == "bool"
+    return isinstance(value, _TYPES[kind])
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """Return a value as a field of this kind holds it: records keep tuples as lists, sources write floats as whole numbers."""
+    if isinstance(value, list | tuple):
+        inner = kind.partition("[")[2].partition(",")[0]
+        return tuple(_typed(element, inner) for element in value)
+    if kind.startswith("float") and type(value) is int:
+        return float(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an entry without importing it."""
+
+    kind: str
+    name: str
+    source: str  # built-in, or the distribution it comes from, with its version
+    module: str
+    attribute: str
+    doc: str = ""
+    paper: Paper | None = None
+    fields: tuple[Field, ...] = ()
+    hooks: frozenset[str] = frozenset()  # methods that it overrides
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    path: Path | None = None
+
+    @property
+    def summary(self) -> str:
+        return self.doc.strip().partition("\n")[0]
+
+    @property
+    def version(self) -> int:
+        return int(self.facts.get("version", 1))
+
+    @property
+    def by_name(self) -> dict[str, Field]:
+        """The fields by their names."""
+        return {own.name: own for own in self.fields}
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The value of every field where none is given, those that all entries of the kind have included."""
+        return {own.name: own.default for own in self.fields} | COMMON.get(self.kind, {})
+
+    @property
+    def later(self) -> Mapping[str, Any]:
+        """Fields that were added after records had been published, each with the value that those records have."""
+        stated = self.facts.get("later", {})
+        if not stated:  # asked for every part of every cell
+            return {}
+        kinds = {own.name: own.kind for own in self.fields}
+        return {name: _typed(value, kinds.get(name, "")) for name, value in stated.items()}
+
+    @property
+    def revisions(self) -> Mapping[str, int]:
+        """Corrections of some settings alone: a condition such as `variant=rem`, and which revision of these is today's."""
+        return dict(self.facts.get("revisions", {}))
+
+    def condition(self, text: str) -> dict[str, Any]:
+        """Return the values of fields that a condition of `revisions` asks for. EntryError."""
+        owner = f"{singular(self.kind)} {self.name}"
+        fields = self.by_name
+        given = parse(f"{self.name}({text})")[0].given
+        if not given:
+            raise EntryError(f"{owner}: a condition of `revisions` is empty; raise `version`, which concerns all settings")
+        for name in given:
+            if name not in fields:
+                raise EntryError(unknown(f"{owner}: `revisions` names no field of it:", name, list(fields), "", prefix=""))
+        return {name: fields[name].accept(owner, value) for name, value in given.items()}
+
+    def hashed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that ids and keys are made of: all but later fields at their neutral value."""
+        later, fields = self.later, self.by_name
+        neutral = {name for name in later if name in values and fields[name].same(values[name], later[name])}
+        return {name: value for name, value in values.items() if name not in neutral}
+
+    def load(self) -> Any:
+        """Import the entry. EntryError if that fails."""
+        from registry import _vision
+
+        if self.error:
+            raise EntryError(f"{singular(self.kind)} {self.name!r} of {self.source} is broken: {self.error}")
+        _vision.prepare()
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a program that prints JSON prints nothing else
+                loaded: Any = importlib.import_module(self.module)
+            for attribute in self.attribute.split("."):
+                loaded = getattr(loaded, attribute)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an import may raise anything, also what is no Exception
+            text = f"{singular(self.kind)} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
+            raise EntryError(text) from error
+        return loaded
+
+
+def check_history(entry: Entry) -> None:
+    """Refuse `later` and `revisions` that name what is no field, and values of another type: ids and keys hang on them.
+
+    EntryError.
+    """
+    fields = entry.by_name
+    owner = f"{singular(entry.kind)} {entry.name}"
+    for name, neutral in entry.later.items():
+        if name not in fields:
+            raise EntryError(unknown(f"{owner}: `later` names no field of it:", name, list(fields), "", prefix=""))
+        if not fields[name].holds(neutral):
+            stated = f"{name}={neutral!r}, where the field is a {fields[name].kind}"
+            raise EntryError(f"{owner}: `later` says {stated}; give the neutral value in the field's type")
+    for condition, number in entry.revisions.items():
+        entry.condition(condition)
+        if type(number) is not int or number < 2:
+            raise EntryError(f"{owner}: revision {number!r} of {condition}; the first is 2, for what was published is 1")

@@ -52,7 +52,7 @@ def reweighted(known: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor], inve
     return accuracy, float(loss)
 
 
-def refitted(head: nn.Linear, known: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tuple[float, float]:
+def refitted(head: nn.Module, known: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tuple[float, float]:
     """Train a copy of a head on features as they are, by L-BFGS; return accuracy and mean loss on others.
 
     Both are (features (n, D), labels (n,)). As the published code does: 15 epochs of batches of 1,024,
@@ -74,7 +74,7 @@ def refitted(head: nn.Linear, known: tuple[Tensor, Tensor], judged: tuple[Tensor
     return float((scores.argmax(1) == judged[1]).double().mean()), float(F.cross_entropy(scores.double(), judged[1]))
 
 
-def _descended(optimizer: torch.optim.Optimizer, head: nn.Linear, x: Tensor, y: Tensor) -> float:
+def _descended(optimizer: torch.optim.Optimizer, head: nn.Module, x: Tensor, y: Tensor) -> float:
     """Put the gradient of a batch into a head; return the loss."""
     optimizer.zero_grad()
     loss = F.cross_entropy(head(x), y)

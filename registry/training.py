@@ -45,6 +45,16 @@ class StagedRun(typing.Protocol):
         """Multiply the learning rate of each of `weights` by its own factor from now on."""
 
 
+class TrainingCurve(typing.Protocol):
+    """Figures of a training, one per epoch, taken on the batches as they were trained on. Accuracies are fractions."""
+
+    @property
+    def train_acc(self) -> list[float]: ...
+
+    @property
+    def train_loss(self) -> list[float]: ...
+
+
 class TrainingRun(StagedRun, typing.Protocol):
     """A training of a victim that has begun: what `Defense.start` is handed."""
 
@@ -67,6 +77,10 @@ class TrainingRun(StagedRun, typing.Protocol):
     @property
     def layers(self) -> list[nn.Module]:
         """The parts of the network, in order from input to output."""
+
+    @property
+    def curve(self) -> TrainingCurve:
+        """The figures of the epochs that are over."""
 
     @property
     def step(self) -> int:

@@ -18,7 +18,7 @@ HEAVY = {"torch", "torchvision", "timm"}
 NEEDS_NO_TORCH = (
     *("registry/contract.py", "registry/training.py", "registry/item.py", "registry/entry.py", "registry/catalog.py"),
     *("registry/_discovery.py", "registry/_from_source.py", "registry/_from_import.py", "registry/_literals.py"),
-    *("registry/versions.py", "registry/child.py", "poisons/recipe.py"),
+    *("registry/versions.py", "registry/child.py", "registry/_answering.py", "poisons/recipe.py"),
 )
 
 

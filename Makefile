@@ -5,14 +5,14 @@
 # make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of CIFAR-10 (`bench data get cifar10`)
 # make smoke-attacks, make smoke-defenses, make smoke-contrastive   every attack, every defense, training without labels on 2,000 of them
-# make toy-attacks, make toy-defenses   the same as frozen tables of $BENCH_DATA/cifar10-jpeg75, see docs/toy.md
-# make toy-blocks   a defense that wants residual blocks, see docs/toy.md
-# make toy-contrastive   which poison stops training with labels, which without, see docs/toy.md
-# make toy-analyses   what every analysis sees in them, see docs/toy.md
+# make toy-attacks, make toy-defenses   the same as frozen tables of $BENCH_DATA/cifar10-jpeg75, see docs/results/toy.md
+# make toy-blocks   a defense that wants residual blocks, see docs/results/toy.md
+# make toy-contrastive   which poison stops training with labels, which without, see docs/results/toy.md
+# make toy-analyses   what every analysis sees in them, see docs/results/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
-# make reliability   the robustness campaign: damages, kills, full disks, thousands of cells; some hours, see docs/reliability.md
-# make gpu MINUTES=9 OUT=DIR [DATA=DIR]   checks a GPU against the CPU, measures speeds, then records until the time is over, see docs/gpu.md
+# make reliability   the robustness campaign: damages, kills, full disks, thousands of cells; some hours, see docs/explanation/reliability.md
+# make gpu MINUTES=9 OUT=DIR [DATA=DIR]   checks a GPU against the CPU, measures speeds, then records until the time is over, see docs/how-to/gpu.md
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
 PYTHON ?= python3

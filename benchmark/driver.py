@@ -147,7 +147,7 @@ def _device(options: Options) -> str:
 def _profile(options: Options) -> Profile:
     if options.profile is None:
         raise EntryError(
-            "--executor slurm needs --profile FILE, a description of your cluster; docs/cluster.md has one to copy"
+            "--executor slurm needs --profile FILE, a description of your cluster; docs/how-to/slurm.md has one to copy"
         )
     return slurm.read_profile(options.profile)
 

@@ -105,7 +105,7 @@ class Override(_Strict):
 
 
 class Profile(Resources):
-    """How jobs are submitted at one site; `docs/cluster.md` explains every field."""
+    """How jobs are submitted at one site; `docs/how-to/slurm.md` explains every field."""
 
     partition: Word | None = None
     account: Word | None = None
@@ -151,7 +151,7 @@ def read_profile(path: Path) -> Profile:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileError(f"there is no profile {path}; docs/cluster.md shows one") from None
+        raise FileError(f"there is no profile {path}; docs/how-to/slurm.md shows one") from None
     except OSError as error:
         raise FileError(f"cannot read the profile {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and lists within lists among them

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent.parent
 OWN = {"toy-attacks": toy.attacks, "toy-contrastive": toy.contrastive}
 OWN |= dict.fromkeys(toy.OF_DEFENSES, toy.defenses)
 OWN |= dict.fromkeys(("toy-analyses", "toy-defending", "toy-detection", "toy-making"), toy.analyses)
-COUNTED = ROOT / "docs" / "reliability.json"  # what `make reliability` wrote
+COUNTED = ROOT / "docs" / "explanation" / "reliability.json"  # what `make reliability` wrote
+FIGURES = ROOT / "docs" / "results"  # beside the document that shows them
 VECTORS = ROOT / "tests" / "reference"  # what official code computed
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -120,17 +121,17 @@ def source(vector: dict[str, Any]) -> str:
 def drawings() -> dict[Path, str]:
     """Return the figures of the documents by their files."""
     made = fast.Fast(Records(ROOT / "results" / "records")).drawings()
-    return {ROOT / "docs" / name: text for name, text in made.items()}
+    return {FIGURES / name: text for name, text in made.items()}
 
 
 def drawn() -> set[Path]:
     """The files of figures that are there."""
-    return set((ROOT / "docs").glob("*.svg"))
+    return set(FIGURES.glob("*.svg"))
 
 
 def documents() -> list[Path]:
     """The documents of the project."""
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Which published accuracies are of the same attack and defense as a place of a board whose victims have another recipe.
 
 The victim's recipe and network may differ. Nothing that an attack or a defense is given may, except how hard the poison was
-searched for, the fields in `EFFORT`, and how a defense trains its victim, those in `TRAINING`. docs/fast.md prints the rule.
+searched for, the fields in `EFFORT`, and how a defense trains its victim, those in `TRAINING`.
+docs/results/fast.md prints the rule.
 """
 
 from __future__ import annotations

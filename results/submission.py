@@ -264,7 +264,7 @@ def one_line(text: str) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a bundle's two kinds of files; what spans several fields is in docs/submitting.md."""
+    """Return the JSON Schema of a bundle's two kinds of files; what spans several fields is in docs/how-to/submit.md."""
     made = {"submission.json": Submission.model_json_schema(), "records/<id>.json": SubmittedRecord.model_json_schema()}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "files": made}
 

@@ -370,7 +370,7 @@ def test_attempts_are_bounded_and_ask_for_more_where_that_helps():
 
 def test_the_document_names_every_end_and_its_rule():
     """The table that a researcher reads is the table that the program follows; an example profile in it is valid."""
-    text = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text()
+    text = (Path(__file__).parent.parent / "docs" / "how-to" / "slurm.md").read_text()
     for kind, rule in ends.ENDS.items():
         assert f"| {kind} | {rule.meaning} | {rule.then} |" in text
     profile = Profile.model_validate(tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]))

@@ -1,4 +1,4 @@
-"""docs/fast.md and the first rows of the README: every number is of the records, and where there is none it is said."""
+"""docs/results/fast.md and the first rows of the README: every number is of the records, and where there is none it is said."""
 
 from pathlib import Path
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""Who may import whom: the table of ARCHITECTURE.md, kept true by reading the import lines."""
+"""Who may import whom: the table of docs/explanation/architecture.md, kept true by reading the import lines."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/reproduction.md: counts are those of the sheets, reasons are said, and a direction is one only where it is felt."""
+"""docs/results/reproduction.md: counts are those of the sheets, reasons are said, and a direction has to be felt."""
 
 import re
 

@@ -80,7 +80,7 @@ def submit(
     print(f"{output}: {len(chosen.records)} records, {len(content):,} bytes, sha256 {found.digest[:12]}")
     if chosen.left:
         print("left out: " + ", ".join(f"{count} {why}" for why, count in chosen.left.items()))
-    print("next: send it to whoever keeps the leaderboard, or open a pull request with it; see docs/submitting.md")
+    print("next: send it to whoever keeps the leaderboard, or open a pull request with it; see docs/how-to/submit.md")
 
 
 def accept(

@@ -1,7 +1,7 @@
 """The robustness campaign: experiments that damage, interrupt and crowd the program, and count what became of it.
 
-`make reliability` runs them at full size and writes `docs/reliability.json`, from which the table of `docs/reliability.md` is
-made; `tests/test_reliability.py` runs the same functions at a small size.
+`make reliability` runs them at full size and writes `docs/explanation/reliability.json`, from which
+the table of `docs/explanation/reliability.md` is made; `tests/test_reliability.py` runs the same functions at a small size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`make reliability`: runs the campaign, or the experiments that are named, and writes `docs/reliability.json`."""
+"""`make reliability`: runs the campaign, or the experiments that are named, and writes `docs/explanation/reliability.json`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def machine() -> str:
 def main(wanted: list[str]) -> int:
     """Run the experiments, print a line for each, and write what they counted. 1 if one of them ended as it must not."""
     logging.disable(logging.WARNING)  # of sets that are set aside, by the hundred
-    book = ROOT / "docs" / "reliability.json"
+    book = ROOT / "docs" / "explanation" / "reliability.json"
     wrong = 0
     for experiment, count in EXPERIMENTS.items():
         name, _, own = next((word for word in wanted if word.partition("=")[0] == experiment.__name__), "").partition("=")

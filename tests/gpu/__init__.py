@@ -1,8 +1,9 @@
 """The program on a GPU, unattended: checks against the CPU, a table of speeds, then records until the time is over.
 
 `make gpu MINUTES=9 OUT=DIR` runs it. `gpu.json` in that folder has a row for every stage, `records-<n>.tar` what was measured;
-both are written after every stage, so that a machine that is taken away leaves what it found. docs/gpu.md says what the checks
-prove and how far the CPU and the GPU may lie apart. With `--device cpu --tiny` the same code runs without a GPU, in CI.
+both are written after every stage, so that a machine that is taken away leaves what it found. docs/how-to/gpu.md says
+what the checks prove and how far the CPU and the GPU may lie apart. With `--device cpu --tiny` the same
+code runs without a GPU, in CI.
 """
 
 from __future__ import annotations

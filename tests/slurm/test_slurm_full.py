@@ -1,4 +1,4 @@
-"""The long tests on a real cluster: `make slurm-full`, by hand; what they counted is kept in docs/cluster.md."""
+"""The long tests on a real cluster: `make slurm-full`, by hand; what they counted is kept in docs/how-to/slurm.md."""
 
 import json
 import os

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from writers import fast, reproduction, toy
+from writers import fast, program, reproduction, toy
 
 from benchmark.cost import Cost
 from leaderboard import prediction, render
@@ -50,6 +50,12 @@ def generated(text: str) -> str:
         "reproduction/values": papers.values,
         "reproduction/methods": lambda: reproduction.methods(records),
         "reliability": reliability,
+        "program/commands": program.commands,
+        "program/contract": program.contract,
+        "program/failures": program.failures,
+        "program/record": program.record,
+        "program/specs": program.specs,
+        "program/table-file": program.table_file,
         **{f"reference/{path.stem}": partial(reference, path.stem) for path in (VECTORS / "reasons").glob("*.toml")},
     }
 
@@ -118,6 +124,11 @@ def source(vector: dict[str, Any]) -> str:
     return f"[{repository}](https://github.com/{repository}/tree/{commit}) `{commit[:7]}`: {functions}"
 
 
+def schemas() -> dict[Path, str]:
+    """Return the JSON Schemas of the reference pages by their files."""
+    return {ROOT / "docs" / "reference" / name: text for name, text in program.schemas().items()}
+
+
 def drawings() -> dict[Path, str]:
     """Return the figures of the documents by their files."""
     made = fast.Fast(Records(ROOT / "results" / "records")).drawings()
@@ -138,7 +149,7 @@ if __name__ == "__main__":
     figures = drawings()
     for path in drawn() - set(figures):
         path.unlink()
-    for path, text in figures.items():
+    for path, text in (figures | schemas()).items():
         path.write_text(text, encoding="utf-8")
     for path in documents():
         path.write_text(generated(path.read_text(encoding="utf-8")), encoding="utf-8")

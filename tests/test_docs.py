@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"), run_name="generate
 DOCUMENTS = GENERATE["documents"]()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(path):
     """Relative links are files of the repository."""
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -30,11 +31,33 @@ def test_every_link_leads_somewhere(path):
             assert (path.parent / target.split("#")[0]).exists(), target
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_generated_parts_are_what_the_program_prints(path):
     """No number in a document was typed by hand; `make docs` mends a failure."""
     text = path.read_text(encoding="utf-8")
     assert GENERATE["generated"](text) == text
+
+
+def test_schemas_of_the_reference_are_those_of_the_program():
+    """A program of somebody else may check records by them; `make docs` mends a failure."""
+    schemas = GENERATE["schemas"]()
+    assert {path.name for path in schemas} == {"record.schema.json", "submission.schema.json"}
+    for path, text in schemas.items():
+        assert path.read_text(encoding="utf-8") == text
+
+
+def test_every_document_is_listed_in_the_index():
+    """A page that no other page leads to is never read."""
+    listed = set()
+    for index in (ROOT / "docs" / "README.md", ROOT / "docs" / "explanation" / "decisions" / "README.md"):
+        targets = re.findall(r"\]\(([^)#]+\.md)", index.read_text(encoding="utf-8"))
+        listed |= {(index.parent / target).resolve() for target in targets} | {index}
+    assert {path for path in DOCUMENTS if (ROOT / "docs") in path.parents} <= listed
+
+
+@cache
+def help_of(*name):
+    return bench(*name, "--help", environment={"COLUMNS": "200"})[0]
 
 
 def commands(path):
@@ -44,19 +67,16 @@ def commands(path):
     return [line for line in [*lines, *inline] if line.startswith("bench ")]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_in_a_document_exists_with_its_options(path):
     """A reader copies commands; a renamed option must not stay behind in a document."""
-    known = {}
     for line in commands(path):
         words = shlex.split(line)[1:]
         name = words[:2] if words[0] in ("data", "poisons") else words[:1]
         if name[0].isupper() or "..." in line:
             continue
-        if tuple(name) not in known:
-            known[tuple(name)] = bench(*name, "--help", environment={"COLUMNS": "200"})[0]
-        for option in (word for word in words if word.startswith("--")):
-            assert option in known[tuple(name)], line
+        for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+            assert option in help_of(*name), line
 
 
 def test_every_command_has_help_with_an_example():
@@ -91,7 +111,8 @@ def test_every_entry_says_what_it_does_and_where_it_is_from(kind):
 def test_requirements_are_ranges_and_the_constraints_pin_each_of_them():
     """Users get ranges, CI gets the tested set."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    groups = project["optional-dependencies"]
+    wanted = project["dependencies"] + groups["dev"] + groups["docs"]
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     for requirement in wanted:
         name = re.split(r"[<>=!~]", requirement)[0].lower()

@@ -15,14 +15,16 @@
 # make gpu MINUTES=9 OUT=DIR [DATA=DIR]   checks a GPU against the CPU, measures speeds, then records until the time is over, see docs/how-to/gpu.md
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
 # make docs    writes the generated parts of the documents anew
+# make site-docs   builds the site of the documents in build/docs-site and checks its links
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 WORKSPACE ?= quick-run
 MINUTES ?= 9
 DEVICE ?= cuda
 BIN := $(VENV)/bin
 
-.PHONY: quick check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability gpu slurm-full docs clean
+.PHONY: quick check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability gpu slurm-full docs site-docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -73,10 +75,14 @@ slurm-full: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py
 
+site-docs: $(VENV)/installed
+	$(BIN)/python docs/build_site.py
+	@echo "site: $(CURDIR)/build/docs-site/index.html"
+
 # one environment for all of it: the tested versions, the project itself editable
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable ".[dev,docs]"
 	@touch $@
 
 clean:

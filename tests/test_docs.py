@@ -1,5 +1,6 @@
 """What the documents say is true: links lead somewhere, tables are generated, commands exist, entries are documented."""
 
+import importlib
 import re
 import runpy
 import shlex
@@ -12,9 +13,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from conftest import tiny
 from test_run import bench
 
-from registry import CATALOGS
+from registry import CATALOGS, Job
 from results import Records
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +79,22 @@ def test_every_command_in_a_document_exists_with_its_options(path):
             continue
         for option in (word.partition("=")[0] for word in words if word.startswith("--")):
             assert option in help_of(*name), line
+
+
+def test_the_package_of_the_tutorial_is_an_attack_that_keeps_its_budget(tmp_path, monkeypatch):
+    """A reader types it off; its entry point names its class, and its poison passes the check of the store."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    project = tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])["project"]
+    (tmp_path / "my_attack.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module, name = project["entry-points"]["bench.attacks"]["bands"].split(":")
+    attack = getattr(importlib.import_module(module), name)()
+    clean = tiny()
+    delta = attack.craft(clean, Job())
+    poisoned = (clean.pixels(slice(None)) + delta).mul(255).round().clamp(0, 255).byte()
+    assert delta.dtype.is_floating_point and delta.shape == clean.images.shape
+    assert attack.budget.measure(clean.images, poisoned) > 0
+    assert attack.budget.holds(clean.images, poisoned)
 
 
 def test_every_command_has_help_with_an_example():

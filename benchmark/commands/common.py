@@ -25,7 +25,8 @@ Where = Annotated[Path | None, typer.Option("--workspace", help="Folder to read 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINES)]
 Grid = Annotated[str | None, typer.Option(help="A grid that comes with the program, or a table file (.toml).")]
 ProfilePath = Annotated[
-    Path | None, typer.Option(help="Description of the cluster, a TOML file; see docs/how-to/slurm.md.", rich_help_panel=MACHINES)
+    Path | None,
+    typer.Option(help="Description of the cluster, a TOML file; see docs/how-to/slurm.md.", rich_help_panel=MACHINES),
 ]
 Several = list[str] | None
 

@@ -148,7 +148,7 @@ AXES = {
 
 
 def plans(folder: Path, count: int) -> Tally:
-    """More values on an axis change no other cell; a limit keeps the first; a selector keeps what it names; no cell is planned twice."""
+    """More values on an axis change no other cell; a limit keeps the first; a selector what it names; no cell comes twice."""
     tally = Tally()
     records = Records(folder)
     axes = {axis: st.lists(st.sampled_from(list(pool)), min_size=1, max_size=3, unique=True) for axis, pool in AXES.items()}

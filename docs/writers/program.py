@@ -12,6 +12,7 @@ from typing import Any
 import typer.main
 
 import registry.contract
+import registry.training
 from benchmark.cli import app
 from benchmark.ends import ENDS
 from registry import EntryError
@@ -24,6 +25,7 @@ from results.table import Block, Change, Item, Mark, Table
 from writers.source import SourceClass, SourceField, SourceMethod, aliases_of, class_of, classes_of
 
 CONTRACT = Path(inspect.getfile(registry.contract))
+TRAINING = Path(inspect.getfile(registry.training))
 RECORD_FORMS = (Record, Cell, Part, Metrics, Curve, PoisonNote, Failure)
 TABLE_FORMS = (Table, Item, Change, Block, Mark)
 OF_TABLES = {  # keys of table files whose source has no comment
@@ -166,8 +168,9 @@ def record() -> str:
 
 
 def contract() -> str:
-    """Return the classes that entries derive from, with fields and methods; and the two signatures of functions."""
-    classes = [_contract_class(found) for found in classes_of(CONTRACT)]
+    """Return the classes that entries derive from or are given, with fields and methods; then the signatures of functions."""
+    found = [*classes_of(CONTRACT), *classes_of(TRAINING)]
+    classes = [_contract_class(one) for one in found]
     return "\n".join([*classes, *(_method(alias, "##") for alias in aliases_of(CONTRACT))])
 
 

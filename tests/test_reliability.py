@@ -54,6 +54,19 @@ def test_an_experiment_of_the_campaign_ends_well_at_a_small_size(experiment, tmp
     assert tally.trials > 0 and tally.wrong == []
 
 
+def test_a_commit_during_an_experiment_is_no_difference_and_changed_code_is_named(tmp_path):
+    """A rebase during a run of `seen_late` was told as: 12 of 12 records differ."""
+    calm, harsh, record = tmp_path / "calm", tmp_path / "harsh", laws.a_record()
+    for space, change in ((calm, {}), (harsh, {"commit": "moved", "finished": "2026-11-30T00:00:00+00:00"})):
+        (space / "results/records").mkdir(parents=True)
+        Records(space / "results/records").write(record.model_copy(update=change))
+    assert faults.differences(calm, harsh) == ""
+    Records(harsh / "results/records").write(record.model_copy(update={"tree": "edited"}), replace=True)
+    assert faults.differences(calm, harsh) == f"1 of 1 records differ, {record.id} first, in tree"
+    Records(harsh / "results/records").path(record.id).unlink()
+    assert faults.differences(calm, harsh) == f"1 of 1 records differ, {record.id} first"
+
+
 @pytest.mark.parametrize(
     "content", ["[]", "3", '{"0123456789abcdef": 3}', '{"0123456789abcdef": [[1, 2], {"x": 1}]}', "[" * 9000]
 )

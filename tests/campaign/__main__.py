@@ -60,6 +60,7 @@ def machine() -> str:
 def main(wanted: list[str]) -> int:
     """Run the experiments, print a line for each, and write what they counted. 1 if one of them ended as it must not."""
     logging.disable(logging.WARNING)  # of sets that are set aside, by the hundred
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # not what is installed
     book = ROOT / "docs" / "explanation" / "reliability.json"
     wrong = 0
     for experiment, count in EXPERIMENTS.items():
@@ -69,6 +70,8 @@ def main(wanted: list[str]) -> int:
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             tally = experiment(Path(folder), int(own or count))
+        if provenance.tree.__wrapped__() != provenance.tree():  # what was counted belongs to no code
+            tally.bad("the code was changed meanwhile: begin again, in a checkout that nobody edits")
         what = (experiment.__doc__ or "").strip()
         kept = {"what": what, "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": provenance.commit(), "machine": machine()}
         found = json.loads(book.read_text()) if book.exists() else {}

@@ -36,16 +36,16 @@ seed = [0, 1]
 EM = "em(surrogate=small-cnn,weight_steps=5,batch=64,noise_steps=2,max_rounds=3)"
 LONGER = ("--dataset", "digits(per_class=40,test_per_class=5)", "--protocol", "quick@0.5", "--defense", "none,bdr")
 LONGER = (*LONGER, "--attack", f"none,lsp,{EM}", "--seed", "0,1")  # 12 cells, two seconds of crafting
-TIMES = {"seconds", "cpu_seconds", "finished", "peak_memory"}  # of a record: what another run of the same cell may change
+MAY_CHANGE = {"seconds", "cpu_seconds", "finished", "peak_memory", "commit"}  # of a record; the code itself is `tree`
 
 
 def records(space: Path) -> dict[str, Any]:
-    """The records of a workspace as read from their files, without their times."""
+    """The records of a workspace as read from their files, without what two runs of the same code may change in them."""
     found = {}
     for path in (space / "results/records").glob("*.json"):
         if not path.name.endswith(".failed.json"):
             content = json.loads(path.read_text())
-            found[content["id"]] = {key: value for key, value in content.items() if key not in TIMES}
+            found[content["id"]] = {key: value for key, value in content.items() if key not in MAY_CHANGE}
     return found
 
 
@@ -89,13 +89,26 @@ def gone(space: Path, seconds: float = 120) -> bool:
 
 
 def differences(calm: Path, harsh: Path) -> str:
-    """What is not in two workspaces alike, ''; times may differ."""
+    """What is not alike in two workspaces, ''. Of the first record that differs, its fields are named."""
     for name, of in (("records", records), ("poisons", poisons)):
         one, other = of(calm), of(harsh)
         if one != other:
-            changed = [key for key in one | other if one.get(key) != other.get(key)]
-            return f"{len(changed)} of {len(one)} {name} differ, {changed[0]} first"
+            changed = changed_keys(one, other)
+            fields = _fields(one.get(changed[0]), other.get(changed[0]))
+            return f"{len(changed)} of {len(one)} {name} differ, {changed[0]} first{fields}"
     return ""
+
+
+def changed_keys(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The keys whose values differ in two dictionaries, or that only one of them has."""
+    return [key for key in one | other if one.get(key) != other.get(key)]
+
+
+def _fields(one: Any, other: Any) -> str:
+    """In which fields two records differ, as the end of a sentence; '' where one of them is missing or is no record."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return ""
+    return f", in {', '.join(changed_keys(one, other))}"
 
 
 # Kills and crowds

@@ -6,7 +6,8 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,7 @@ from benchmark.plan import Plan, Policy, plan_cells
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile
 from benchmark.watch import Standing
-from poisons.lease import leased, waiting
+from poisons.lease import Lease, holder, leased, waiting
 from registry import EntryError, child
 from results import Cell, Grid, Record, Records, Table, Workspace, read_grid
 from results.record import read_record
@@ -171,7 +172,7 @@ def run_table(name: str, table: Table | Grid, space: Workspace, options: Options
         ran = sum(records.path(task.cell.id).exists() for task in plan.to_run) if options.wait else 0
     else:
         space.writable()
-        with waiting(space.private / "submit.lock"):
+        with _one_at_a_time(space, quiet):
             standing = watch.settle(space, records)
         plan = _plan(name, cells, roots, space, options, dry_run=False, standing=standing)
         ran = _execute(plan, space, records, options, quiet)
@@ -189,11 +190,22 @@ def stands(name: str, table: Table | Grid, space: Workspace) -> Plan:
     return result
 
 
+@contextmanager
+def _one_at_a_time(space: Workspace, quiet: bool) -> Iterator[Lease]:
+    """Look at the runs of a workspace and submit alone. After a submission from another machine, wait until it is seen here."""
+    path = space.private / "submit.lock"
+    there = holder(path)
+    if there is not None and there.unseen and not quiet:
+        print("another machine submitted a moment ago; in two minutes at most this one sees all of it", file=sys.stderr)
+    with waiting(path) as lease:
+        yield lease
+
+
 def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: Options, quiet: bool) -> Plan:
     """Send what is missing and not yet queued to the cluster; return the plan of it. One process at a time does so."""
     profile, records = _profile(options), Records(space.records)
     space.writable()
-    with waiting(space.private / "submit.lock"):
+    with _one_at_a_time(space, quiet) as lease:
         plan = _plan(name, cells, roots, space, options, dry_run=False, standing=watch.settle(space, records))
         schedule.write_not_applicable(plan, records)
         if not plan.to_run:
@@ -211,6 +223,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
             "plugins": code.plugins,
         }
         pieces = submission.pieces
+        lease.finish()  # another machine may not see the run for a minute, and would submit its cells once more
         run = runs.Run.create(space, records, plan, _device(options), options.force, pieces, more)
         snapshot.forget(code.folder.parent, {str(one.content.get("code")) for one in runs.every(space) if one.detached})
         try:

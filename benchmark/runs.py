@@ -261,8 +261,8 @@ class Run:
 
     @contextmanager
     def lease(self, task: Task) -> Iterator[Lease | None]:
-        """Hold a cell so that nobody else trains it; yields None if somebody does."""
-        with leased(lease_path(self.records, task.cell.id)) as lease:
+        """Hold a cell so that nobody else trains it; yields None if somebody does, or did and this run is not to do it anew."""
+        with leased(lease_path(self.records, task.cell.id), anew=self.content["force"]) as lease:
             yield lease
 
 

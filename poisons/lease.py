@@ -98,8 +98,11 @@ class Lease:
         self._file = -1
         self._stop = threading.Event()
 
-    def take(self) -> bool:
-        """Take the lease; False if somebody who may be alive has it, or has finished the work and it may not be seen here."""
+    def take(self, *, anew: bool = False) -> bool:
+        """Take the lease; False if somebody who may be alive has it, or has finished the work and it may not be seen here.
+
+        `anew`: the work is to be done whether or not it is finished, so that nothing needs to be seen.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(3):  # again only when a dead holder's file was in the way
             if self._create():
@@ -108,7 +111,7 @@ class Lease:
             there = holder(self.path)
             if there is None:
                 continue
-            if there.alive or there.unseen:
+            if there.alive or (there.unseen and not anew):
                 return False
             remove(self.path, there)
         return False
@@ -204,10 +207,10 @@ def remove(path: Path, gone: Holder) -> None:
 
 
 @contextmanager
-def leased(path: Path) -> Iterator[Lease | None]:
-    """Hold a lease for a block; yields None if somebody else has it."""
+def leased(path: Path, *, anew: bool = False) -> Iterator[Lease | None]:
+    """Hold a lease for a block; yields None if somebody else has it. `anew`: see `Lease.take`."""
     lease = Lease(path)
-    if not lease.take():
+    if not lease.take(anew=anew):
         yield None
         return
     try:

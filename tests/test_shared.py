@@ -16,8 +16,10 @@ from test_cluster import planned, submitted
 
 import benchmark.work
 from benchmark import cell as stages
-from benchmark import grid, runs, snapshot
+from benchmark import driver, grid, runs, snapshot, watch
+from benchmark.driver import Options
 from benchmark.plan import Plan, plan_cells
+from benchmark.snapshot import Snapshot
 from benchmark.work import AbandonedError, work
 from poisons import lease as leases
 from poisons.lease import BusyError, Lease, leased
@@ -184,6 +186,20 @@ def test_a_finished_lease_is_refused_to_other_machines_until_they_see_the_work(t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_is_to_do_a_cell_anew_does_not_wait_to_see_it_done(tmp_path):
+    """`bench run --force` stood still for two minutes where another machine had just measured a cell."""
+    for force in (True, False):
+        space, made = planned(tmp_path / str(force), seed=[0])
+        run = runs.Run.create(space, Records(space.records), made, "cpu", force)
+        path = runs.lease_path(run.records, made.to_run[0].cell.id)
+        held_by(path, finished=True)
+        with run.lease(made.to_run[0]) as lease:
+            assert (lease is not None) == force
+        held_by(path)
+        with run.lease(made.to_run[0]) as lease:
+            assert lease is None, "somebody is at work on it"
+
+
 def test_a_lease_that_outlived_its_work_is_cleared_away(tmp_path):
     """Whoever looks which cells are at work clears up; not before other machines see the records."""
     records = Records(tmp_path)
@@ -251,6 +267,65 @@ def test_an_earlier_start_that_was_cut_off_ends_when_it_sees_the_later_one(tmp_p
     monkeypatch.setattr(benchmark.work, "work", at_work)
     assert benchmark.work.array_task(str(run.folder), 0) == "a later start of this task has taken over"
     assert not list((run.folder / "ended").iterdir())
+
+
+# Two login nodes
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch) -> Path:
+    """A file with a line for each array that was submitted: SLURM's commands are stubs, and no other of them answers."""
+    commands, taken = tmp_path / "commands", tmp_path / "taken"
+    commands.mkdir()
+    taken.touch()
+    for name in ("srun", "scontrol", "squeue", "sacct"):
+        (commands / name).write_text("#!/bin/sh\nexit 1\n")
+    (commands / "sbatch").write_text(f"#!/bin/sh\necho array >> '{taken}'\necho Submitted batch job 7\n")
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(snapshot, "take", lambda folder, tasks: Snapshot(folder / "copy", "", ""))
+    monkeypatch.setattr(snapshot, "forget", lambda folder, used: None)
+    monkeypatch.setattr(driver.child, "decode", lambda parts: None)
+    return taken
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Submit four cells from this machine; returns the plan of it."""
+    profile = tmp_path / "site.toml"
+    profile.write_text('time = "4h"\ngpus = 0\n')
+    table = grid.adhoc({"attack": ["none"], "seed": ["0", "1", "2", "3"]})
+    options = Options(executor="slurm", profile=profile)
+    return lambda space: driver.run_table("four", table, space, options).plan
+
+
+def test_two_login_nodes_that_submit_one_grid_at_once_submit_each_cell_once(disk, sbatch, submit, monkeypatch, capsys):
+    """The second saw the folder of the run while it was empty, for a minute, and sent SLURM every job once more."""
+    space = Workspace(disk)
+    space.writable()
+    empty, looked = threading.Event(), threading.Event()
+    monkeypatch.setattr(leases, "WINDOW", 3 * SECONDS)
+    monkeypatch.setattr(runs, "remember", lambda workspace, roots: (empty.set(), looked.wait(30)))
+    plans = []
+    first = threading.Thread(target=lambda: plans.append(submit(space)), name="elsewhere")
+    first.start()
+    assert empty.wait(30)
+    assert watch.survey(space, Records(space.records)).cells == {}
+    looked.set()
+    first.join()
+    assert len(plans[0].to_run) == 4
+    assert watch.survey(space, Records(space.records)).cells == {}, "this machine remembers an empty folder"
+    assert submit(space).to_run == [] and sbatch.read_text() == "array\n"
+    assert "another machine submitted a moment ago" in capsys.readouterr().err
+
+
+def test_one_login_node_need_not_wait_to_submit_again(disk, sbatch, submit, monkeypatch):
+    """A machine sees at once what it wrote itself."""
+    space = Workspace(disk)
+    start = time.monotonic()
+    assert len(submit(space).to_run) == 4 and submit(space).to_run == []
+    assert time.monotonic() - start < leases.WINDOW and sbatch.read_text() == "array\n"
 
 
 # A grid of two machines

@@ -1,9 +1,9 @@
 """Our steps beside those of public libraries that authors use, as released today: kornia, torchattacks and lightly.
 
 The recorded results of `tests/reference/` hold our steps against the versions that authors ran; here a library is asked
-anew, on other images. kornia is a requirement of the tests (`dev`). The others are not: torchattacks asks for `requests`
-2.25, which our constraints exclude, and lightly for pytorch-lightning. `pip install --no-deps torchattacks lightly` is all
-that these tests need of them.
+anew, on other images. kornia and torchattacks are requirements of the tests (`dev`): light, and they change no other pin;
+torchattacks is pinned at 3.3, since later ones ask for `requests` 2.25. lightly is none, since it brings pytorch-lightning:
+`pip install --no-deps lightly` is all that these tests need.
 
 UEraser's plasma is not here: kornia treats borders in another way since 0.6.12, which authors ran. Its vector stands for it.
 """
@@ -25,7 +25,6 @@ from registry import DEFENSES, _contrastive, _filters, _photo
 from registry._adversaries import Adversary
 from registry._policies import TRIVIAL
 
-BY_HAND = "is not installed; `pip install --no-deps {}` is enough"
 SEEDS = (11, 12)
 NEAR = {"atol": 3e-6, "rtol": 0.0}  # float32 on both sides, in another order
 RADIUS, STEP = 8 / 255, 2 / 255
@@ -101,7 +100,7 @@ def test_filters_are_those_of_kornia_rounded(kornia, seed):
 
 @pytest.fixture(scope="module")
 def torchattacks():
-    return pytest.importorskip("torchattacks", reason=f"torchattacks {BY_HAND.format('torchattacks')}")
+    return pytest.importorskip("torchattacks", reason="torchattacks, of the extra `dev`, is not installed")
 
 
 @pytest.fixture
@@ -152,7 +151,7 @@ def lightly(monkeypatch):
     """Import a module of lightly without its packages' `__init__`: they want pytorch-lightning and all of torchvision."""
     spec = find_spec("lightly")
     if spec is None:
-        pytest.skip(f"lightly {BY_HAND.format('lightly')}")
+        pytest.skip("lightly is not installed; `pip install --no-deps lightly` is enough")
     root = Path(spec.origin).parent
     for name in ("", ".loss", ".models", ".models.modules", ".utils"):
         package = types.ModuleType(f"lightly{name}")

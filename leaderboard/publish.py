@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import re
 import tempfile
 from collections import Counter
@@ -28,6 +27,7 @@ from leaderboard.render import FRACTION, inert
 from leaderboard.sheet import TIDY, tidy
 from leaderboard.site import Shown
 from leaderboard.table import UNREADABLE
+from registry._places import hide_paths
 from results import FileError, Record, Records
 from results.record import COMMITS
 from results.submission import FOLDER, taken
@@ -102,9 +102,7 @@ def chosen(source: Records, workspace: Path, allow_dirty: bool) -> Iterator[Chos
                 left.setdefault(DAMAGED, []).append(cell_id)
                 continue
             if failure is not None and failure.id == failure.cell.id == cell_id:
-                message = failure.message
-                for here, word in ((str(workspace), "WORKSPACE"), (os.environ.get("HOME", ""), "~")):
-                    message = message.replace(here, word) if len(here) > 1 else message
+                message = hide_paths(failure.message, workspace)
                 Records(folder).fail(failure.model_copy(update={"log": "", "message": message}))
         Records(folder).add_commits(source.commits)
         for one in taken(source.folder):  # whose the numbers of others are

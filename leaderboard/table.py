@@ -21,6 +21,7 @@ from leaderboard.figures import ceiling
 from leaderboard.remarks import faint_rows, precisions, remarks
 from leaderboard.standings import Standing, standings
 from registry import CATALOGS, EntryError, Paper, child, outdated
+from registry._places import hide_paths
 from registry.catalog import Part as Resolved
 from registry.item import SELFTRAINED, write
 from results import Cell, FileError, Part, Record, Records, Table
@@ -458,13 +459,19 @@ def look_up(records: Records, cell: Cell, missing: str) -> Run:
     except UNREADABLE as error:  # pages are published: the place of the workspace is nobody's business
         hint = "" if isinstance(error, FileError) else "; remove the file and run it again"
         return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
-    why = f"{failure.kind}: {' '.join(failure.message.split())}"[:LONGEST] if failure else ""
+    why = f"{failure.kind}: {_in_public(failure.message, records)}"[:LONGEST] if failure else ""
     if record is not None:
         record = record.model_copy(update={"commit": records.commit_of(record)})
         if old := outdated(record.versions, record.cell.parts):
             return Run(cell, "stale", f"{old}; run it again" + (f" (which failed: {why})" if why else ""), record, origin)
         return Run(cell, record.state, record.reason, record, origin)
     return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
+
+
+def _in_public(message: str, records: Records) -> str:
+    """Write a failure's message on one line, without the paths of this machine."""
+    usual = records.folder.parts[-2:] == ("results", "records")  # else the records were moved, and nobody knows from where
+    return hide_paths(" ".join(message.split()), records.folder.parents[1] if usual else records.folder)
 
 
 def _arrange(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CELLS_PER_GPU = "BENCH_CELLS_PER_GPU"  # variable of the environment: how many processes share the GPU of this one
+OTHER_PATH = re.compile(r"(?<![\w./~>-])(?:/[\w.@+%=-]+)+/([\w.@+%=-]+)")  # absolute, of two names or more
 MAP_FROM = 1 << 30  # bytes; larger arrays are mapped to a file, not held in memory
 
 
@@ -85,3 +87,14 @@ def expanded(path: Path) -> Path:
 def cache_root() -> Path:
     """The user's cache directory for this program."""
     return platformdirs.user_cache_path("unlearnable-bench")
+
+
+def hide_paths(text: str, workspace: Path) -> str:
+    """Return a sentence without paths of this machine: `$BENCH_DATA`, `<workspace>`, `~`; of others the last name is left."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  (where there is no home, `~` stays)
+    named = {home: "~", workspace: "<workspace>", data_root(): "$BENCH_DATA"}
+    named = {folder.resolve(): name for folder, name in named.items()} | named
+    named.pop(Path(home.anchor or "/"), None)
+    for folder in sorted(named, key=lambda folder: len(folder.parts), reverse=True):  # a data folder may lie in the home
+        text = re.sub(rf"(?<![\w.-]){re.escape(str(folder))}(?![\w-])", named[folder], text)
+    return OTHER_PATH.sub(r"…/\1", text)

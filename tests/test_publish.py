@@ -32,6 +32,8 @@ from leaderboard import moved, pages, places, publish
 from leaderboard.places import Folder, place
 from leaderboard.serve import Server
 from leaderboard.site import Shown
+from leaderboard.table import look_up
+from registry._places import hide_paths
 from results import FileError, Records
 from results.record import Failure
 
@@ -154,6 +156,47 @@ def whole(tmp_path_factory):
     arguments = ("publish", "--to", space / "out", "--json", "--workspace", space)
     said = json.loads(in_process(WITHOUT, rest, *arguments, XDG_CACHE_HOME=str(space / "cache")))
     return space / "out", said, space
+
+
+MESSAGES = {
+    "no file DATA/cifar10/data_batch_1": "no file $BENCH_DATA/cifar10/data_batch_1",
+    "no file 'SPACE/poisons/cache/x/images.npy'": "no file '<workspace>/poisons/cache/x/images.npy'",
+    "see HOME/notes, SPACE and DATA.": "see ~/notes, <workspace> and $BENCH_DATA.",
+    "disk:HOME/notes;DATA": "disk:~/notes;$BENCH_DATA",
+    "/mnt/patients/train/a/7.png is no image": "…/7.png is no image",
+    "cannot link (/opt/site-packages/torch/lib.so)": "cannot link (…/lib.so)",
+    "HOMEs/x, /mntDATA and SPACE-old/y are others": "…/x, …/data and ~/space-old/y are others",
+    "spent 9/255 of linf, and/or https://host/a/b": "spent 9/255 of linf, and/or https://host/a/b",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_message_of_a_failure_is_published_without_the_paths_of_this_machine(message, tmp_path, monkeypatch):
+    """`$BENCH_DATA` was printed on pages and in publications; on pages home and workspace, too."""
+    home = tmp_path / "home"
+    data, space = home / "data", home / "space"
+    records = Records(space / "results" / "records")
+    records.folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("BENCH_DATA", str(data))
+    fill(records)
+    lost = cells()["ops", "bdr", 1]
+    records.path(lost.id).unlink()
+    said = message.replace("DATA", str(data)).replace("SPACE", str(space)).replace("HOME", str(home))
+    records.fail(Failure(id=lost.id, cell=lost, kind="disk", message=said))
+    assert look_up(records, lost, "").reason == f"disk: {MESSAGES[message]}"
+    with publish.chosen(records, space, False) as made:
+        assert made.records.failure(lost.id).message == MESSAGES[message]
+    assert hide_paths(MESSAGES[message], space) == MESSAGES[message], "once is enough"
+
+
+def test_a_folder_that_is_a_link_is_hidden_by_either_name(tmp_path, monkeypatch):
+    """Messages have the one or the other; the root of the disk is nobody's home."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "link"))
+    monkeypatch.setenv("HOME", "/")
+    assert hide_paths(f"{tmp_path}/link/a, {tmp_path}/disk/a, /tmp", Path("/")) == "$BENCH_DATA/a, $BENCH_DATA/a, /tmp"
 
 
 def test_a_publication_holds_the_site_and_the_data_behind_it_and_its_checksums_hold(whole):

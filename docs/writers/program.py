@@ -6,6 +6,8 @@ import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,7 @@ WRONG_SPECS = ("lsp(epsilon)", "lsp(epsilon=1", "fast@0", "lsp(epsilon=1,epsilon
 
 def commands() -> str:
     """Return every command with its help, arguments and options."""
-    return "\n".join(_command(path, command) for path, command in _walk(typer.main.get_command(app), "bench"))
+    return "\n".join(starmap(_command, _walk(typer.main.get_command(app), "bench")))
 
 
 def _walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -138,17 +140,16 @@ def _walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _command(path: str, command: Any) -> str:
     context = command.make_context(path, [], resilient_parsing=True)
     rows = [_parameter(parameter, context) for parameter in command.params]
-    shown = [row for row in rows if row[0] != "`--help`"]
     help_text = inspect.cleandoc(command.help).replace("<", "&lt;")
-    return f"## `{path}`\n\n{help_text}\n\n{_table(('argument or option', 'what it does', 'default'), shown)}"
+    return f"## `{path}`\n\n{help_text}\n\n{_table(('argument or option', 'what it does', 'default'), rows)}"
 
 
 def _parameter(parameter: Any, context: Any) -> tuple[str, str, str]:
     record = parameter.get_help_record(context)
-    name = f"`{record[0]}`" if record else f"`{parameter.metavar or parameter.name.upper()}`"
+    name = record[0] if record else parameter.name.upper()
     default = parameter.default
-    shown = "" if default is None or default is False or default == [] else f"`{default}`"
-    return name, parameter.help or "", shown
+    shown = "" if str(default) in ("None", "False", "[]") else f"`{default}`"
+    return f"`{name}`", parameter.help or "", shown
 
 
 def failures() -> str:
@@ -159,19 +160,19 @@ def failures() -> str:
 
 def table_file() -> str:
     """Return the keys of a table file and of `paper.toml`."""
-    return "\n".join(_form(class_of(form), OF_TABLES) for form in (*TABLE_FORMS, Source))
+    return _forms((*TABLE_FORMS, Source), OF_TABLES)
 
 
 def record() -> str:
     """Return the fields of a record and of a failure."""
-    return "\n".join(_form(class_of(form), OF_RECORDS) for form in RECORD_FORMS)
+    return _forms(RECORD_FORMS, OF_RECORDS)
 
 
 def contract() -> str:
     """Return the classes that entries derive from or are given, with fields and methods; then the signatures of functions."""
-    found = [*classes_of(CONTRACT), *classes_of(TRAINING)]
-    classes = [_contract_class(one) for one in found]
-    return "\n".join([*classes, *(_method(alias, "##") for alias in aliases_of(CONTRACT))])
+    classes = map(_contract_class, [*classes_of(CONTRACT), *classes_of(TRAINING)])
+    functions = map(partial(_method, heading="##"), aliases_of(CONTRACT))
+    return "\n".join([*classes, *functions])
 
 
 def specs() -> str:
@@ -183,8 +184,11 @@ def specs() -> str:
 
 def schemas() -> Mapping[str, str]:
     """Return the JSON Schemas of files, by the names of the files that hold them."""
-    forms = {"record.schema.json": Record.model_json_schema(), "submission.schema.json": submission.schema()}
-    return {name: json.dumps(schema, indent=1, ensure_ascii=False) + "\n" for name, schema in forms.items()}
+    return {"record.schema.json": _json(Record.model_json_schema()), "submission.schema.json": _json(submission.schema())}
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def _named(named: Named) -> str:
@@ -199,6 +203,10 @@ def _refusal(text: str) -> str:
     except EntryError as error:
         return str(error)
     raise AssertionError(f"{text} is not refused")
+
+
+def _forms(forms: Iterable[type], unsaid: Mapping[str, str]) -> str:
+    return "\n".join(_form(class_of(form), unsaid) for form in forms)
 
 
 def _form(found: SourceClass, unsaid: Mapping[str, str]) -> str:
@@ -250,7 +258,7 @@ def _contract_class(found: SourceClass) -> str:
     bases = f"Derives from {', '.join(f'`{base}`' for base in found.bases)}." if found.bases else ""
     rows = [_row(field, _escape(field.comment)) for field in found.fields]
     table = _table(("name", "type", "default", "what it is"), rows) if rows else ""
-    methods = [_method(method, "###") for method in found.methods]
+    methods = map(partial(_method, heading="###"), found.methods)
     return _paragraphs(f"## {found.name}", bases, _prose(found.doc), table.strip(), *methods)
 
 

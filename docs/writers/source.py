@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
+
+Node = TypeVar("Node", bound=ast.stmt)
 
 
 @dataclass(frozen=True)
@@ -45,76 +49,96 @@ class SourceClass:
 def classes_of(path: Path) -> list[SourceClass]:
     """Return the public classes of a file, in their order."""
     text = path.read_text(encoding="utf-8")
-    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
-    return [_read_class(node, text.splitlines()) for node in nodes if not node.name.startswith("_")]
+    nodes = _public(_only(ast.ClassDef, ast.parse(text).body))
+    return list(map(partial(_read_class, lines=text.splitlines()), nodes))
 
 
 def aliases_of(path: Path) -> list[SourceMethod]:
     """Return the documented type aliases of a file: their names and the strings below them."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    pairs = list(pairwise(body))
-    return [SourceMethod(_target(node), _string(after)) for node, after in pairs if _is_alias(node) and _string(after)]
+    found = []
+    for node, after in pairwise(ast.parse(path.read_text(encoding="utf-8")).body):
+        doc = _string(after)
+        if _is_alias(node) and doc:
+            found.append(SourceMethod(_name(node), doc))
+    return found
 
 
 def class_of(kind: type) -> SourceClass:
     """Return one class as its source shows it."""
     path = inspect.getsourcefile(kind)
     assert path is not None
-    return next(found for found in classes_of(Path(path)) if found.name == kind.__name__)
+    by_name = {found.name: found for found in classes_of(Path(path))}
+    return by_name[kind.__name__]
+
+
+def _only(kind: type[Node], nodes: Iterable[ast.stmt]) -> list[Node]:
+    return [node for node in nodes if isinstance(node, kind)]
+
+
+def _public(nodes: list[Node]) -> list[Node]:
+    return [node for node in nodes if not _name(node).startswith("_")]
+
+
+def _name(node: ast.stmt) -> str:
+    """The name that a statement gives to something."""
+    if isinstance(node, ast.AnnAssign):
+        return ast.unparse(node.target)
+    assert isinstance(node, ast.ClassDef | ast.FunctionDef)
+    return node.name
 
 
 def _is_alias(node: ast.stmt) -> bool:
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
 
 
-def _target(node: ast.stmt) -> str:
-    assert isinstance(node, ast.AnnAssign)
-    return ast.unparse(node.target)
-
-
 def _string(node: ast.stmt) -> str:
     """The text of a statement that is nothing but a string."""
-    constant = node.value if isinstance(node, ast.Expr) else None
-    value = constant.value if isinstance(constant, ast.Constant) else None
-    return inspect.cleandoc(value) if isinstance(value, str) else ""
+    text = ""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            pass
+    return inspect.cleandoc(text)
+
+
+def _doc(node: ast.ClassDef | ast.FunctionDef) -> str:
+    return ast.get_docstring(node) or ""
 
 
 def _read_class(node: ast.ClassDef, lines: list[str]) -> SourceClass:
-    fields = [_read_field(part, lines) for part in node.body if isinstance(part, ast.AnnAssign)]
-    methods = [_read_method(part) for part in node.body if isinstance(part, ast.FunctionDef)]
-    return SourceClass(
-        name=node.name,
-        bases=tuple(ast.unparse(base) for base in node.bases),
-        doc=ast.get_docstring(node) or "",
-        fields=tuple(found for found in fields if not found.name.startswith("_")),
-        methods=tuple(found for found in methods if not found.signature.startswith("_")),
-    )
+    fields = map(partial(_read_field, lines=lines), _public(_only(ast.AnnAssign, node.body)))
+    methods = map(_read_method, _public(_only(ast.FunctionDef, node.body)))
+    bases = map(ast.unparse, node.bases)
+    return SourceClass(node.name, tuple(bases), _doc(node), tuple(fields), tuple(methods))
 
 
 def _read_field(node: ast.AnnAssign, lines: list[str]) -> SourceField:
     default = ast.unparse(node.value) if node.value else ""
-    return SourceField(ast.unparse(node.target), ast.unparse(node.annotation), default, _comment(node, lines))
+    return SourceField(_name(node), ast.unparse(node.annotation), default, _comment(node, lines))
 
 
 def _comment(node: ast.AnnAssign, lines: list[str]) -> str:
     """The comment behind a field, else the one in the lines above it."""
-    last = lines[(node.end_lineno or node.lineno) - 1]
-    behind = last[node.end_col_offset :].partition("# ")[2]
-    return behind or " ".join(reversed(list(_above(node.lineno - 2, lines))))
+    end = node.end_lineno
+    assert end is not None
+    behind = lines[end - 1][node.end_col_offset :].partition("# ")[2]
+    return behind or _above(node.lineno - 2, lines)
 
 
-def _above(index: int, lines: list[str]) -> Iterator[str]:
-    while lines[index].strip().startswith("# "):
-        yield lines[index].strip().removeprefix("# ")
+def _above(index: int, lines: list[str]) -> str:
+    """The comment that ends at a line, '' where there is none."""
+    comment: list[str] = []
+    line = lines[index].strip()
+    while line.startswith("# "):
+        comment.insert(0, line.removeprefix("# "))
         index -= 1
+        line = lines[index].strip()
+    return " ".join(comment)
 
 
 def _read_method(node: ast.FunctionDef) -> SourceMethod:
-    is_property = any(ast.unparse(mark) in ("property", "cached_property") for mark in node.decorator_list)
     returned = ast.unparse(node.returns) if node.returns else "None"
-    signature = f"{node.name}: {returned}" if is_property else f"{node.name}({_arguments(node)}) -> {returned}"
-    return SourceMethod(signature, ast.get_docstring(node) or "")
-
-
-def _arguments(node: ast.FunctionDef) -> str:
-    return ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
+    marks = set(map(ast.unparse, node.decorator_list))
+    if marks & {"property", "cached_property"}:
+        return SourceMethod(f"{node.name}: {returned}", _doc(node))
+    arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
+    return SourceMethod(f"{node.name}({arguments}) -> {returned}", _doc(node))

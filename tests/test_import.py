@@ -16,8 +16,9 @@ from conftest import as_data, recipe, tiny
 from PIL import Image
 from test_run import bench
 
-from poisons import exchange
-from poisons.exchange import Options
+from poisons.exports import hand_out
+from poisons.imports import take_in, word
+from poisons.options import UNITS, Options
 from poisons.store import BudgetError, Store
 from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
 from registry.attacks.deepconfuse import Painter
@@ -43,7 +44,7 @@ def store(tmp_path) -> Store:
 
 
 def take(store, path, whole, labels="", **options):
-    return exchange.take_in(store, path, resolve("datasets", "digits")[0], whole, Options(**options), "", str(labels))
+    return take_in(store, path, resolve("datasets", "digits")[0], whole, Options(**options), "", str(labels))
 
 
 def poisoned(whole, levels=LEVELS) -> torch.Tensor:
@@ -172,7 +173,7 @@ def test_what_authors_publish_comes_in_byte_for_byte(store, whole, tmp_path, kin
     assert torch.equal(kept.images, poisoned(whole)) and torch.equal(kept.labels, whole.train.labels)
     assert kept.manifest["budget"] == {"norm": "linf", "allowed": 8 / 255, "spent": 8 / 255}
     source = kept.manifest["source"]
-    assert source["file"] == path.name and len(source["sha256"]) == 64 and source["units"] in exchange.UNITS[1:]
+    assert source["file"] == path.name and len(source["sha256"]) == 64 and source["units"] in UNITS[1:]
     again = store.poison(recipe(kept.manifest["text"], seed=7), whole)
     assert again.cached and again.checksum == kept.checksum, "found by its item, whatever the seed of the cell"
     assert not list(store.root.glob(".import-*"))
@@ -584,8 +585,8 @@ def test_an_imported_poison_is_not_crafted(store, whole):
 @pytest.mark.parametrize("name", ["1234", "8/255", "true", "a b+c(d)", "perturbation", "..", "inf"])
 def test_any_file_name_becomes_a_word_of_an_item(name):
     """The item that the command prints must read back."""
-    word = exchange._word(name)
-    assert resolve("attacks", f"imported(name={word})")[0].fields["name"] == word
+    made = word(name)
+    assert resolve("attacks", f"imported(name={made})")[0].fields["name"] == made
 
 
 # Export
@@ -595,7 +596,7 @@ def test_any_file_name_becomes_a_word_of_an_item(name):
 def test_what_goes_out_comes_in_again(store, whole, tmp_path, kind, place):
     """A poison of ours in the hands of others is the same bytes, with labels, recipe and budget."""
     kept = store.poison(recipe("lsp"), whole)
-    exchange.hand_out(kept, whole.train, tmp_path / place, kind)
+    hand_out(kept, whole.train, tmp_path / place, kind)
     back = take(Store(tmp_path / "other"), tmp_path / place, whole, norm="l2", epsilon=1.3041)
     assert back.checksum == kept.checksum
     if kind == "png":
@@ -606,7 +607,7 @@ def test_what_goes_out_comes_in_again(store, whole, tmp_path, kind, place):
             assert json.loads(str(archive["manifest"]))["recipe"] == kept.manifest["recipe"]
             assert (archive["labels"] == whole.train.labels.numpy()).all()
     with pytest.raises(EntryError, match="is there already"):
-        exchange.hand_out(kept, whole.train, tmp_path / place, kind)
+        hand_out(kept, whole.train, tmp_path / place, kind)
     assert not list(tmp_path.glob(".*.making"))
 
 

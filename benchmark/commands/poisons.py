@@ -210,11 +210,12 @@ def import_(
     space.writable()
     if sentence := data.missing(part):
         raise MissingDataError(sentence)
-    from poisons import exchange
+    from poisons.imports import take_in
+    from poisons.options import Options
     from poisons.store import Store
 
-    options = exchange.Options(units, order, negative, rounding, norm, float(radius))
-    kept = exchange.take_in(Store(space.poisons), path, part, data.load(part), options, name, labels)
+    options = Options(units, order, negative, rounding, norm, float(radius))
+    kept = take_in(Store(space.poisons), path, part, data.load(part), options, name, labels)
     answer = {
         "attack": kept.manifest["text"],
         "path": str(kept.path),
@@ -260,13 +261,13 @@ def export(
     for one in recipe.family:
         if sentence := data.missing(one.dataset):
             raise MissingDataError(sentence)
-    from poisons import exchange
+    from poisons.exports import hand_out, may_write
     from poisons.store import Store
 
     loaded = data.load(part)
-    exchange.may_write(to, format_)
+    may_write(to, format_)
     kept = Store(space.poisons, chosen).poison(recipe, loaded)
-    exchange.hand_out(kept, loaded.train, to, format_)
+    hand_out(kept, loaded.train, to, format_)
     answer = {"attack": recipe.text, "path": str(to), "format": format_, "checksum": kept.checksum, "images": len(kept.labels)}
     if as_json:
         return print_json(answer)

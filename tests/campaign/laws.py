@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from benchmark import grid as grids
 from benchmark.plan import plan_cells
 from campaign import Tally, explore, sentence
-from poisons import exchange
+from poisons.imports import take_in
+from poisons.options import Options
 from poisons.recipe import PurifiedRecipe
 from poisons.store import CraftError, DamagedError, Store, verify
 from registry import ATTACKS, DEFENSES, EntryError, resolve
@@ -405,7 +406,7 @@ def imports(folder: Path, count: int) -> Tally:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                exchange.take_in(store, path, dataset, clean, exchange.Options(**radius | options), "", "")
+                take_in(store, path, dataset, clean, Options(**radius | options), "", "")
             tally.end("taken: the change left a poison within its budget")
             if number < len(shots):
                 tally.bad(f"{path.name} was taken")
@@ -468,7 +469,7 @@ def archives(folder: Path, count: int) -> Tally:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                exchange.take_in(store, path, dataset, clean, exchange.Options("images", norm="linf", epsilon=8 / 255), "", "")
+                take_in(store, path, dataset, clean, Options("images", norm="linf", epsilon=8 / 255), "", "")
             tally.end("taken")
         except REFUSALS as error:
             try:

@@ -178,7 +178,8 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from conftest import as_data
 from test_import import smooth
-from poisons import exchange
+from poisons.imports import take_in
+from poisons.options import Options
 from poisons.store import Store
 from registry import resolve
 import torch
@@ -189,7 +190,7 @@ def peak():
 for path in sorted(Path(sys.argv[2]).glob("large-*")):
     before = peak()
     try:
-        exchange.take_in(store, path, dataset, clean, exchange.Options(norm="linf", epsilon=8 / 255), "", "")
+        take_in(store, path, dataset, clean, Options(norm="linf", epsilon=8 / 255), "", "")
         said = ""
     except Exception as error:
         said = f"{type(error).__name__}: {error}"

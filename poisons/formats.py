@@ -1,0 +1,83 @@
+"""Reads a published file or folder in any of the formats that authors use, after a look at its size."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from poisons.arrays import Contents, read_npy, read_npz, read_parts
+from poisons.pictures import largest_picture, members, numbered, read_png
+from poisons.store import first_line
+from poisons.torch_files import read_torch
+from registry import EntryError, ImageSet
+
+
+def read(path: Path, clean: ImageSet) -> Contents:
+    """Read a file or a folder in one of the formats that authors use. EntryError says why it cannot be."""
+    try:
+        contents = _read(path, clean)
+        contents.check(path)
+    except EntryError:
+        raise
+    except Exception as error:  # readers of five formats, fed with the bytes of strangers, raise nearly everything
+        raise EntryError(f"{path} cannot be read: {first_line(error)}") from None
+    return contents
+
+
+def limit(clean: ImageSet) -> int:
+    """Bytes that a poison of these images may have: float64 and as much again, for headers and labels."""
+    return 16 * clean.images.numel() + (1 << 24)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file, and no link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _read(path: Path, clean: ImageSet) -> Contents:
+    if path.is_dir():
+        return _read_folder(path, clean)
+    if not path.is_file():
+        raise EntryError(f"there is no file {path}")
+    size = path.stat().st_size
+    if size > limit(clean):
+        raise EntryError(f"{path} has {size:,} bytes, more than these images can need ({limit(clean):,})")
+    reader = READERS.get(path.suffix.lower())
+    if reader is not None:
+        return reader(path, limit(clean))
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return read_png(members(archive, path, clean), clean, path)
+    raise EntryError(f"{path}: expected .npy, .npz, .pt, .pth, a folder of <index>.png or of .npy parts, or a zip of PNG")
+
+
+def _read_folder(path: Path, clean: ImageSet) -> Contents:
+    plain = [file for file in sorted(path.rglob("*")) if is_plain(file)]
+    for file in plain:
+        size = file.stat().st_size
+        if size > largest_picture(clean) and file.match("*.png"):
+            raise EntryError(f"{path} holds {file.name!r} of {size:,} bytes, too many for such an image")
+    files = [(file.name, file.read_bytes) for file in plain]
+    parts = [file for file in sorted(path.glob("*.npy")) if is_plain(file)]
+    if parts and not numbered(files, path):
+        return read_parts(path, parts, limit(clean))
+    return read_png(files, clean, path)
+
+
+def _read_npy(path: Path, most: int) -> Contents:
+    return Contents(read_npy(path, most), "npy")
+
+
+def _refuse_pickle(path: Path, most: int) -> Contents:
+    text = "a pickle can run code when it is opened, so it is not read here"
+    raise EntryError(f"{path}: {text}; whoever trusts it saves its array by numpy.save and imports the .npy")
+
+
+READERS = {
+    ".npy": _read_npy,
+    ".npz": read_npz,
+    ".pt": read_torch,
+    ".pth": read_torch,
+    ".pkl": _refuse_pickle,
+    ".pickle": _refuse_pickle,
+}

@@ -1,0 +1,129 @@
+"""Files of torch that authors publish: read with weights only, so that nothing in them is executed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poisons.arrays import LABELS, NAMES, Contents, check_archive, picked
+from registry import EntryError
+
+
+def read_torch(path: Path, limit: int) -> Contents:
+    """Read a .pt or .pth file whose tensors have at most `limit` bytes. EntryError."""
+    content = _load(path, limit)
+    _check_tensors(content, path, limit)
+    contents = _contents(content, path, limit)
+    if contents is None:
+        raise EntryError(
+            f"{path} holds a {type(content).__name__}; expected a tensor, (images, labels), [noise, numbers of the images], "
+            "a dictionary of tensors, or the generator of DeepConfuse"
+        )
+    return contents
+
+
+def _load(path: Path, limit: int) -> Any:
+    check_archive(path, limit)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # of the checkpoints of He et al.; holds plain values
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise EntryError(f"{path} holds more than tensors and is not opened: {_reason(error)[:200]}") from None
+
+
+def _reason(error: Exception) -> str:
+    reason = re.search(r"(Unsupported (?:global|class|operand)[^\n.]*|GLOBAL \S+)", str(error))
+    if reason:
+        return reason[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_tensors(content: Any, path: Path, limit: int) -> None:
+    """EntryError for a tensor that a file claims without holding it: one number repeated by strides fills any shape."""
+    for tensor in _tensors(content):
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise EntryError(f"{path} holds a sparse or quantized tensor; save it as a plain one")
+        size = math.prod(tensor.shape) * tensor.element_size()
+        if size > min(limit, tensor.untyped_storage().nbytes()):
+            shape = tuple(tensor.shape)
+            raise EntryError(f"{path} holds a tensor of {shape}, more than these images can need or than the file holds of it")
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """Yield the tensors that stand where `_contents` looks for them."""
+    match content:
+        case Tensor():
+            yield content
+        case list() | tuple():
+            yield from _plain_tensors(content)
+        case Mapping():
+            yield from _plain_tensors(content.values())
+            model = content.get("model")
+            if isinstance(model, Mapping):
+                yield from _plain_tensors(model.values())
+
+
+def _plain_tensors(values: Any) -> Iterator[Tensor]:
+    return (value for value in values if isinstance(value, Tensor))
+
+
+def _contents(content: Any, path: Path, limit: int) -> Contents | None:
+    match content:
+        case Mapping():
+            return _from_mapping(content, path)
+        case Tensor():
+            return Contents(_array(content), "torch")
+        case list() | tuple() if content:
+            return _from_sequence(content, limit)
+    return None
+
+
+def _from_mapping(content: Mapping[Any, Any], path: Path) -> Contents:
+    match content.get("model"):
+        case {"delta": Tensor() as delta}:
+            return Contents(_array(delta), "torch checkpoint")
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if "dconv_down1.0.weight" in {key.removeprefix("module.") for key in tensors}:
+        return Contents(np.empty(0), "generator of DeepConfuse", weights=tensors)
+    named = {key: _array(value) for key, value in tensors.items() if key in NAMES + LABELS}
+    return picked(named, content, "torch", path)
+
+
+def _from_sequence(content: Sequence[Any], limit: int) -> Contents | None:
+    parts = [_numbers(part) for part in content]
+    if not all(isinstance(part, Tensor) for part in parts):
+        return None
+    match [part.ndim for part in parts]:
+        case [4, 4, 0 | 1 | 2] if parts[0].shape == parts[1].shape:
+            return Contents(_array(parts[1]), "torch", _array(parts[2]))  # clean images, poison, labels
+        case [4, 0 | 1 | 2] if isinstance(content, list) and isinstance(content[1], list):
+            return Contents(_array(parts[0]), "torch, by number", ids=_array(parts[1]))
+        case [4, 0 | 1 | 2]:
+            return Contents(_array(parts[0]), "torch", _array(parts[1]))
+    if len({part.shape for part in parts}) > 1 or sum(part.nbytes for part in parts) > limit:
+        return None
+    return Contents(_array(torch.stack(parts)), "torch")
+
+
+def _numbers(value: Any) -> Any:
+    """Return a list of whole numbers as a tensor, everything else as it is."""
+    if not isinstance(value, list) or not value:
+        return value
+    whole = all(type(number) is int and abs(number) < 2**62 for number in value)
+    return torch.tensor(value) if whole else value
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    plain = tensor.detach().cpu()
+    if plain.dtype in (torch.bfloat16, torch.float16):
+        plain = plain.float()
+    return plain.numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def read_parts(path: Path, parts: list[Path], limit: int) -> Contents:
     size = sum(array.nbytes for array in arrays)
     if size > limit:
         raise EntryError(f"{path} holds {size:,} bytes of arrays, more than these images can need ({limit:,})")
-    whole = np.concatenate(images) if len(images) > 1 else images[0]
+    whole = np.concatenate(images) if len(images) > 1 else images[0]  # a single part stays a map of its file
     return Contents(whole, "npy parts", labels[0] if labels else None)
 
 
@@ -115,17 +115,17 @@ def check_archive(path: Path, limit: int) -> None:
         raise EntryError(f"{path} unpacks to {size:,} bytes, more than these images can need ({limit:,})")
 
 
-def picked(arrays: Mapping[str, Any], keys: Iterable[Any], kind: str, path: Path) -> Contents:
+def picked(
+    arrays: Mapping[str, Any], keys: Iterable[Any], kind: str, path: Path, to_numpy: Callable[[Any], np.ndarray] = np.asarray
+) -> Contents:
     """Return the array of several that has a name of images or noise, with the labels. `keys` are all names of the file."""
     array = _first(arrays, NAMES)
     if array is None:
         names = ", ".join(map(str, keys))
         raise EntryError(f"{path} holds {names[:300]}; expected an array called {', '.join(NAMES)}")
-    return Contents(array, kind, _first(arrays, LABELS))
+    labels = _first(arrays, LABELS)
+    return Contents(to_numpy(array), kind, None if labels is None else to_numpy(labels))
 
 
-def _first(arrays: Mapping[str, Any], names: Iterable[str]) -> np.ndarray | None:
-    for name in names:
-        if name in arrays:
-            return np.asarray(arrays[name])
-    return None
+def _first(arrays: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((arrays[name] for name in names if name in arrays), None)

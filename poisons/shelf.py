@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from poisons.store import DamagedError, Store, read_manifest, verify
-from registry import ATTACKS, CATALOGS, DATASETS, DEFENSES, EntryError
+from registry import ATTACKS, DATASETS, DEFENSES, EntryError
+from registry.catalog import Catalog
 from registry.versions import edition
 
 
@@ -64,16 +66,23 @@ def prune(root: Path, *, everything: bool = False, dry_run: bool = False) -> lis
 
 
 def _outdated(folder: Path) -> str:
+    """Say what entry of a set has another edition now than the set was made with, or ''."""
     recipe = read_manifest(folder)["recipe"]
     poison = recipe.get("poison", recipe)
-    attacks, defenses = poison.get("attack", []), recipe.get("defense", [])
-    for catalog, parts in ((ATTACKS, attacks), (DEFENSES, defenses), (DATASETS, [poison["dataset"]])):
-        for part in parts:
-            try:
-                today = catalog.stored(part["name"], part["fields"])
-            except EntryError:
-                return f"no {CATALOGS[catalog.kind].noun} {part['name']!r} any more"
-            then, now = edition(part["version"], part.get("revisions", {})), edition(today.entry.version, today.revisions)
-            if now != then:
-                return f"made by version {then} of {today.entry.name}, now it is {now}"
-    return ""
+    parts: list[tuple[Catalog, dict[str, Any]]] = []
+    parts += [(ATTACKS, part) for part in poison.get("attack", [])]
+    parts += [(DEFENSES, part) for part in recipe.get("defense", [])]
+    parts.append((DATASETS, poison["dataset"]))
+    return next(filter(None, starmap(_change, parts)), "")
+
+
+def _change(catalog: Catalog, part: dict[str, Any]) -> str:
+    try:
+        today = catalog.stored(part["name"], part["fields"])
+    except EntryError:
+        return f"no {catalog.noun} {part['name']!r} any more"
+    then = edition(part["version"], part.get("revisions", {}))
+    now = edition(today.entry.version, today.revisions)
+    if now == then:
+        return ""
+    return f"made by version {then} of {today.entry.name}, now it is {now}"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.arrays import LABELS, NAMES, Contents, check_archive, picked
+from poisons.arrays import Contents, check_archive, picked
 from registry import EntryError
 
 
@@ -94,12 +94,11 @@ def _from_mapping(content: Mapping[Any, Any], path: Path) -> Contents:
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if "dconv_down1.0.weight" in {key.removeprefix("module.") for key in tensors}:
         return Contents(np.empty(0), "generator of DeepConfuse", weights=tensors)
-    named = {key: _array(value) for key, value in tensors.items() if key in NAMES + LABELS}
-    return picked(named, content, "torch", path)
+    return picked(tensors, content, "torch", path, _array)
 
 
 def _from_sequence(content: Sequence[Any], limit: int) -> Contents | None:
-    parts = [_numbers(part) for part in content]
+    parts = list(map(_numbers, content))
     if not all(isinstance(part, Tensor) for part in parts):
         return None
     match [part.ndim for part in parts]:

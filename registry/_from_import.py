@@ -67,14 +67,16 @@ def _derives(loaded: Any, base: type) -> bool:
 def _function(entry: Entry, loaded: Any) -> Entry:
     if not inspect.isfunction(loaded):
         raise EntryError(f"{entry.module}:{entry.attribute} is no function; {entry.kind} are functions")
-    fields = []
-    for parameter in inspect.signature(loaded).parameters.values():
-        if parameter.name in CALLED_WITH.get(entry.kind, ()):
-            continue
-        if parameter.default is parameter.empty:
-            raise EntryError(f"the argument {parameter.name!r} has no default; every field of an entry needs one")
-        fields.append(Field(parameter.name, _annotation(parameter.annotation), parameter.default))
-    return dataclasses.replace(entry, fields=tuple(fields))
+    parameters = dict(inspect.signature(loaded).parameters)
+    for name in CALLED_WITH.get(entry.kind, ()):
+        parameters.pop(name, None)
+    return dataclasses.replace(entry, fields=tuple(map(_argument, parameters.values())))
+
+
+def _argument(parameter: inspect.Parameter) -> Field:
+    if parameter.default is parameter.empty:
+        raise EntryError(f"the argument {parameter.name!r} has no default; every field of an entry needs one")
+    return Field(parameter.name, _annotation(parameter.annotation), parameter.default)
 
 
 def _annotation(annotation: Any) -> str:

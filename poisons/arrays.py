@@ -80,9 +80,11 @@ def read_npy(path: Path, limit: int) -> np.ndarray:
 def read_parts(path: Path, parts: list[Path], limit: int) -> Contents:
     """Read the arrays of a folder: images or noise in parts that follow each other by name, and labels at most once."""
     arrays = [read_npy(part, limit) for part in parts]
-    images = [array for array in arrays if array.ndim == 4]
-    labels = [array for array in arrays if array.ndim in (1, 2)]
-    others = len(arrays) - len(images) - len(labels)
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    others: list[np.ndarray] = []
+    for array in arrays:
+        {1: labels, 2: labels, 4: images}.get(array.ndim, others).append(array)
     if len({array.shape[1:] for array in images}) != 1 or len(labels) > 1 or others:
         shapes = ", ".join(f"{part.name} {array.shape}" for part, array in zip(parts, arrays, strict=True))
         raise EntryError(f"{path} holds {shapes[:300]}; expected parts of images of one shape, and labels once at most")

@@ -52,13 +52,13 @@ def _read(path: Path, clean: ImageSet) -> Contents:
 
 
 def _read_folder(path: Path, clean: ImageSet) -> Contents:
-    plain = [file for file in sorted(path.rglob("*")) if is_plain(file)]
+    plain = list(filter(is_plain, sorted(path.rglob("*"))))
     for file in plain:
         size = file.stat().st_size
         if size > largest_picture(clean) and file.match("*.png"):
             raise EntryError(f"{path} holds {file.name!r} of {size:,} bytes, too many for such an image")
     files = [(file.name, file.read_bytes) for file in plain]
-    parts = [file for file in sorted(path.glob("*.npy")) if is_plain(file)]
+    parts = list(filter(is_plain, sorted(path.glob("*.npy"))))
     if parts and not numbered(files, path):
         return read_parts(path, parts, limit(clean))
     return read_png(files, clean, path)

@@ -115,10 +115,13 @@ def _from_sequence(content: Sequence[Any], limit: int) -> Contents | None:
 
 def _numbers(value: Any) -> Any:
     """Return a list of whole numbers as a tensor, everything else as it is."""
-    if not isinstance(value, list) or not value:
-        return value
-    whole = all(type(number) is int and abs(number) < 2**62 for number in value)
-    return torch.tensor(value) if whole else value
+    if isinstance(value, list) and value and all(map(_is_whole, value)):
+        return torch.tensor(value)
+    return value
+
+
+def _is_whole(number: Any) -> bool:
+    return type(number) is int and abs(number) < 2**62
 
 
 def _array(tensor: Tensor) -> np.ndarray:

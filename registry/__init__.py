@@ -1,6 +1,7 @@
 """To add a method, add a file here, in `attacks/`, `defenses/`, `architectures/`, `datasets/`, `protocols/` or `analyses/`.
 
-`contract.py` says what each kind must look like, `catalog.py` finds entries by name, ours and other packages'.
+`contract.py` says what each kind must look like, `training.py` what a training offers to defenses, and `catalog.py` finds
+entries by name, ours and other packages'.
 Importing this package never imports torch: planning and reporting stay light.
 """
 

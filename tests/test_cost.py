@@ -88,7 +88,7 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
         cells = Table(title="Some cells", seed=0, **axes).cells(resolve)
         return timed(plan_cells("some", cells, {}, Records(tmp_path)))
 
-    tap = "tap(surrogate=resnet9,epochs=20,steps=70,restarts=1,seed=0)"
+    tap = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"
     plain, one, two = estimated("lsp", "none"), estimated(tap, "none"), estimated(tap, ["none", "cutout"])
     assert two.seconds_estimate - one.seconds_estimate == pytest.approx(plain.seconds_estimate)
     assert one.seconds_estimate > 5 * plain.seconds_estimate

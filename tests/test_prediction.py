@@ -23,7 +23,7 @@ from results.papers import paper_tables, source
 from results.table import read_table
 
 EM = "em(variant=apb,surrogate=resnet9,max_rounds=18,seed=0)"
-TAP = "tap(surrogate=resnet9,epochs=20,steps=70,restarts=1,seed=0)"
+TAP = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"
 ATTACKS_OF_TABLE = ["none", "lsp", "ops", "ar", "regions-4", "random-noise(kind=class)", "em(seed=0)", EM, TAP]
 DEFENSES_OF_TABLE = ["none", "grayscale", "jpeg(quality=10)", "bdr", "ortho-proj", "cutout", "median-filter", "cutmix"]
 TABLE = Table(

@@ -14,7 +14,7 @@ from typing import Any
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from registry import DEFENSES, PROTOCOLS, EntryError
 from results import Cell, Record
-from results.table import NONE
+from results.cell import NONE
 
 TRAINING = 3  # a training step is worth so many forward passes
 

@@ -23,7 +23,7 @@ from benchmark.slurm import Profile
 from benchmark.watch import Standing
 from poisons.lease import Lease, holder, leased, waiting
 from registry import EntryError, child
-from results import Cell, Grid, Record, Records, Table, Workspace, read_grid
+from results import Cell, Grid, Record, Records, Workspace, read_grid
 from results.record import read_record
 
 SELECTION = "selection"  # the name of cells that flags alone choose
@@ -66,19 +66,19 @@ class Outcome:
     seconds: float
 
 
-def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Table | Grid]:
+def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Grid]:
     """Return the name and the table of a grid, of a file, or of the selectors alone. EntryError, FileError."""
     name, table = (grid, grids.select(read_grid(grid), selectors)) if grid else (SELECTION, grids.adhoc(selectors))
     if scale is not None:
         if not 0 < scale < 1e6:
             raise EntryError(f"--scale {scale}: expected a factor above 0")
-        table = grids.scaled(table, scale)
+        table = table.scaled(scale)
     return name, table
 
 
-def plan_table(name: str, table: Table | Grid, space: Workspace, options: Options, dry_run: bool) -> Plan:
+def plan_table(name: str, table: Grid, space: Workspace, options: Options, dry_run: bool) -> Plan:
     """Plan the cells of a table, every flag checked first. A dry run writes and decodes nothing."""
-    plan = _plan(name, *grids.expand(table), space, options, dry_run, strict=not (dry_run and isinstance(table, Grid)))
+    plan = _plan(name, *grids.expand(table), space, options, dry_run, strict=not (dry_run and table.has_layout))
     plan.absent = grids.absent(table)
     return plan
 
@@ -153,7 +153,7 @@ def _profile(options: Options) -> Profile:
     return slurm.read_profile(options.profile)
 
 
-def run_table(name: str, table: Table | Grid, space: Workspace, options: Options, quiet: bool = False) -> Outcome:
+def run_table(name: str, table: Grid, space: Workspace, options: Options, quiet: bool = False) -> Outcome:
     """Run what is missing of a table; on a cluster, submit it."""
     start = time.monotonic()
     cells, roots = grids.expand(table)
@@ -180,7 +180,7 @@ def run_table(name: str, table: Table | Grid, space: Workspace, options: Options
     return Outcome(plan, stands(name, table, space), ran, time.monotonic() - start)
 
 
-def stands(name: str, table: Table | Grid, space: Workspace) -> Plan:
+def stands(name: str, table: Grid, space: Workspace) -> Plan:
     """Say how the cells of a table stand now. Writes nothing."""
     records = Records(space.records)
     cells, roots = grids.expand(table)
@@ -262,7 +262,7 @@ def scripts(plan: Plan, space: Workspace, options: Options) -> list[str]:
     return schedule.scripts(submission, profile, options.cells_per_device, space)
 
 
-def attach(name: str, table: Table | Grid, space: Workspace, quiet: bool = False) -> Plan:
+def attach(name: str, table: Grid, space: Workspace, quiet: bool = False) -> Plan:
     """Show a grid's progress until none of its cells is queued or running. Ctrl-C leaves the jobs alone."""
     records = Records(space.records)
     cells = {cell.id: cell for cell in grids.expand(table)[0]}
@@ -296,7 +296,7 @@ def progress(space: Workspace) -> list[dict[str, Any]]:
     return [{key: event.get(key) for key in PROGRESS} for event in runs.at_work(space).values()]
 
 
-def besides(table: Table | Grid, space: Workspace) -> dict[str, int]:
+def besides(table: Grid, space: Workspace) -> dict[str, int]:
     """What unfinished runs have left beside the cells of a table: the number of cells, by the name of the grid."""
     wanted = {cell.id for cell in grids.expand(table)[0]}
     standing = watch.survey(space, Records(space.records)).cells
@@ -308,7 +308,7 @@ def besides(table: Table | Grid, space: Workspace) -> dict[str, int]:
     return {name: len(cells) for name, cells in found.items()}
 
 
-def cancel(table: Table | Grid | None, space: Workspace) -> int:
+def cancel(table: Grid | None, space: Workspace) -> int:
     """Cancel the unfinished runs that have cells of a table, or all; return how many cells that stopped. SlurmError."""
     records = Records(space.records)
     wanted = {cell.id for cell in grids.expand(table)[0]} if table is not None else None

@@ -18,8 +18,9 @@ from registry import CATALOGS, EntryError, child, data
 from registry._places import data_root
 from registry.entry import COMMON, Entry, plural, singular, unknown
 from registry.item import write_value
-from results import Grid, Records, Workspace, read_grid
-from results.papers import grid_names, source
+from results import Records, Workspace, read_grid
+from results.grid import grid_names
+from results.reference import source
 
 HOOKS = {"purify", "augment", "loss", "configure", "model", "start", "applies", "measure", "after_epoch"}  # that are shown
 
@@ -56,7 +57,7 @@ def _grids(pattern: str, records: Records | None) -> list[dict[str, Any]]:
 def _grid_row(name: str, done: set[str], cost: Cost) -> dict[str, Any]:
     """One grid: how many cells it has, can run now and has run, and the GPU-hours of training that are left."""
     grid = read_grid(name)
-    papers = {table.paper for table in grid.tables.values() if table.paper} if isinstance(grid, Grid) else set()
+    papers = {table.paper for table in grid.tables.values() if table.paper}
     paper = source(papers.pop()).title if len(papers) == 1 else ""
     title = grid.title if name != "full" else "every table of every paper"
     cells = grids.expand(grid)[0]

@@ -12,7 +12,7 @@ from registry.catalog import Part
 from registry.entry import Entry
 from results import Cell
 from results import cell as cells_
-from results.table import NONE
+from results.cell import NONE
 
 NOBODY = Part(Entry("architectures", NONE, "built-in", "", ""), NONE, {})  # the architecture where no victim is looked at
 

@@ -17,7 +17,7 @@ from leaderboard import prediction, render
 from leaderboard.table import board
 from registry import CATALOGS, resolve
 from registry.entry import plural
-from results import Records, read_table
+from results import Records, read_grid, read_table
 
 ROOT = Path(__file__).parent.parent
 # tables that a document shows in a form of its own
@@ -65,7 +65,7 @@ def generated(text: str) -> str:
             return match[1] + parts[name]() + match[3]
         if name in OWN:
             return match[1] + OWN[name](read_table(name), records) + match[3]
-        table = render.markdown(board(read_table(name), records, name, resolve))
+        table = render.markdown(board(read_grid(name), records, name, resolve))
         rows = [PARAMETERS.sub("", line) for line in table.splitlines() if line.startswith("|")]
         return match[1] + "\n".join(rows) + "\n" + match[3]
 

@@ -13,7 +13,7 @@ from leaderboard.sheet import ALIKE, DEVIATES, UNJUDGED, WITHIN, Sheet, Spot, sh
 from leaderboard.table import POINT
 from registry import PROTOCOLS, EntryError, lacking, resolve
 from results import FileError, Grid, Records, read_grid
-from results.papers import paper_tables
+from results.reference import paper_tables
 
 LARGEST, SHOWN = 20, 10  # deviations that are listed, and on a terminal
 FELT = 5.0  # points: papers that differ by less have recipes that explain it
@@ -23,9 +23,9 @@ def chosen(name: str | None, wishes: Mapping[str, Sequence[str]]) -> Grid:
     """Return the tables of a paper, one table, those of a glob, or all of them. FileError for a name that nobody has."""
     papers = {table.partition("/")[0] for table in paper_tables()}
     grid = read_grid("full" if name is None else f"{name}/*" if name in papers else name)
-    if not isinstance(grid, Grid) or not any(table.paper for table in grid.tables.values()):
+    if not any(table.paper for table in grid.tables.values()):
         raise FileError(f"{name} is no table of a paper; papers are {', '.join(sorted(papers))}")
-    return grid.selected(wishes)
+    return grid.selected(wishes, resolve)
 
 
 def compare(name: str | None, wishes: Mapping[str, Sequence[str]], records: Records) -> dict[str, Any]:

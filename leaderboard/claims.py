@@ -15,7 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 import results
 from leaderboard.sheet import Sheet, Spot
 from results import FileError
-from results.table import Axis, Place, read_toml
+from results.reference import read_toml
+from results.table_file import Axis, Place
 
 HOLDS, FAILS, UNMEASURED, DOUBTFUL = "holds", "fails", "not measured", "rests on doubtful values"
 VERDICTS = (HOLDS, FAILS, UNMEASURED, DOUBTFUL)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from leaderboard import figures
 from leaderboard.figures import Line
 from results import Record
-from results.table import Key
+from results.reference import Key
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -20,7 +20,8 @@ from registry import ATTACKS, lacking, resolve
 from registry.item import SELFTRAINED, write_value
 from results import Cell
 from results.cell import Part
-from results.table import Known, Place
+from results.cells import CellMaker
+from results.table_file import Place
 
 FAST, OUR_NETWORK = "fast", "resnet9"  # protocol and architecture of our side
 RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench")  # of papers, training with labels
@@ -169,7 +170,7 @@ def comparable(cell: Cell) -> bool:
 
 def published(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
     """What papers print of undoubted test accuracies of whole CIFAR-10 on ResNet-18, by attack and defense."""
-    known, found = Known(resolve), defaultdict(list)
+    known, found = CellMaker(resolve), defaultdict(list)
     for place in filter(_counts, places):
         attack, defense = (str(place.fields[axis]) for axis in ("attack", "defense"))
         if lacking("attacks", attack) or lacking("defenses", defense):
@@ -217,7 +218,7 @@ def _parents(part: Part) -> dict[str, tuple[Part, ...]]:
     """The attacks that an attack is made from, by the fields that name them."""
     attacks = set(ATTACKS)  # names: asked itself, a catalog imports the entry, and with it torch
     names = ATTACKS.entry(part.name).facts.get("parents", {}) if part.name in attacks else {}
-    return {name: Known(resolve).parts("attacks", str(part.fields[name])) for name in names}
+    return {name: CellMaker(resolve).parts("attacks", str(part.fields[name])) for name in names}
 
 
 def _flat(parts: Iterable[Part]) -> Iterator[Part]:
@@ -254,4 +255,4 @@ def _surrogates(parts: Iterable[Part]) -> list[str]:
 
 
 def _part(kind: str, item: str) -> Part:
-    return Known(resolve).parts(kind, item)[0]
+    return CellMaker(resolve).parts(kind, item)[0]

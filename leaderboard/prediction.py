@@ -14,8 +14,8 @@ from leaderboard.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from leaderboard.ranks import RESAMPLES, Coefficient, coefficient, kendall_of_lines, spearman_of_lines
 from leaderboard.render import brief
 from leaderboard.table import Board
-from results.papers import source
-from results.table import Place
+from results.reference import source
+from results.table_file import Place
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -198,9 +198,9 @@ def _view(sheet: Sheet, links: Mapping[str, str] | None = None) -> dict[str, Any
         lines.append({"heads": heads, "cells": cells})
     count = Counter(spot.state for spot in sheet.cells if spot.mean is None)
     fixed = {
-        AXES.get(axis, axis): sheet.table.items(axis)[0][0]
+        AXES.get(axis, axis): sheet.table.labels(axis)[0]
         for axis in ("protocol", "dataset", "attack", "defense", "architecture", "ratio")
-        if axis not in sheet.table.layout and (axis != "ratio" or sheet.table.items(axis)[0][0] != "1")
+        if axis not in sheet.table.layout and (axis != "ratio" or sheet.table.labels(axis)[0] != "1")
     }
     tall = any(spot.mean is not None for spot in sheet.cells)
     return {

@@ -6,7 +6,6 @@ paper's, of fewer epochs or of fewer images take their place, with a mark that s
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +18,14 @@ from typing import Any
 from leaderboard.table import UNREADABLE, look_up, siblings, slugged
 from registry import DATASETS, EntryError
 from registry.item import SELFTRAINED
-from results import Cell, Grid, Record, Records, Table
+from results import Cell, Grid, Record, Records, TableFile
 from results.cell import digest
-from results.papers import COLUMNS, Lacking, Source, Wanted, cited, source
+from results.cells import Lacking, Resolve, Wanted
+from results.reference import Key, Printed, Source, source
 from results.spread import CONFIDENCE, Spread
 from results.submission import REPORTED, worst
-from results.table import Key, Place, Printed, Resolve
+from results.table_file import Place
+from results.tidy import COLUMNS, tidy_row
 
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
 UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"
@@ -150,7 +151,7 @@ class Sheet:
     """A table ready to print: `spots` has the places that the layout fills."""
 
     name: str
-    table: Table
+    table: TableFile
     source: Source | None
     spots: Mapping[Key, Spot]
     spread: Mapping[str, Spread] = field(default_factory=dict)  # over seeds, by metric
@@ -175,7 +176,7 @@ class Sheet:
 
     @cached_property
     def columns(self) -> tuple[tuple[str, ...], ...]:
-        order = {labels: number for number, labels in enumerate(_combinations(self.table, self.table.columns))}
+        order = {labels: number for number, labels in enumerate(self.table.combinations(self.table.columns))}
         return tuple(sorted(dict.fromkeys(column for _, column in self.spots), key=lambda c: order.get(c, len(order))))
 
     @cached_property
@@ -325,7 +326,7 @@ def sheets(grid: Grid, records: Records, resolve: Resolve, lacking: Lacking, fou
     return [_sheet(grid.tables[name], several, wanted, finder) for name, several in places.items() if several]
 
 
-def _sheet(table: Table, places: Sequence[Place], wanted: Mapping[int, Wanted], finder: Finder) -> Sheet:
+def _sheet(table: TableFile, places: Sequence[Place], wanted: Mapping[int, Wanted], finder: Finder) -> Sheet:
     used: dict[int, list[Record]] = {}
     spots: dict[int, Spot] = {}
     for place in places:
@@ -524,10 +525,6 @@ def _judged(spot: Spot, spread: Mapping[str, Spread]) -> Spot:
     return replace(spot, tolerance=spread[spot.place.metric].apart(spot.n) + rounding)
 
 
-def _combinations(table: Table, axes: Sequence[str]) -> list[tuple[str, ...]]:
-    return list(itertools.product(*([label for label, _ in table.items(axis)] for axis in axes)))
-
-
 # The tidy form
 
 
@@ -536,7 +533,7 @@ def tidy(made: Sequence[Sheet], everything: bool = True) -> list[dict[str, Any]]
     rows = []
     for sheet in made:
         for spot in sheet.spots.values():
-            row: dict[str, Any] = dict(cited(spot.place, sheet.table))
+            row: dict[str, Any] = dict(tidy_row(spot.place, sheet.table))
             if not row["value"] and not (everything and spot.place.runs):
                 continue
             rows.append(

@@ -11,9 +11,9 @@ from leaderboard import gallery, pages, printed, render, scatter
 from leaderboard.sheet import Finder, Sheet, sheets, tidy
 from leaderboard.table import Board, board, others
 from registry import EntryError, lacking, resolve
-from results import FileError, Grid, Record, Records, read_grid, read_table
-from results.papers import as_grid, source
-from results.table import table_names
+from results import FileError, Grid, Record, Records, read_grid
+from results.reference import source
+from results.table_file import table_names
 
 FORMATS = tuple(printed.FORMATS)
 
@@ -33,10 +33,8 @@ class Shown:
         if name is None:
             return cls._all(records, tidy)
         grid = read_grid(name)
-        if tidy and not isinstance(grid, Grid):
-            grid = as_grid(grid)
-        if isinstance(grid, Grid):
-            return cls([], sheets(grid.selected(wishes), records, resolve, lacking), False)
+        if tidy or grid.has_layout:
+            return cls([], sheets(grid.selected(wishes, resolve), records, resolve, lacking), False)
         if any(wishes.values()):
             raise EntryError(f"selectors are for printed tables; the grid {name} is shown whole")
         return cls([board(grid, records, name, resolve)], [], False)
@@ -44,18 +42,16 @@ class Shown:
     @classmethod
     def _all(cls, records: Records, papers_only: bool) -> Shown:
         full = read_grid("full")
-        assert isinstance(full, Grid)
         if papers_only:
             papers = {name: table for name, table in full.tables.items() if not source(table.paper).leaderboard}
             full = Grid(full.title, papers, tuple(place for place in full.places if place.table in papers))
             return cls([], sheets(full, records, resolve, lacking), True)
-        own = [read_grid(name) for name in table_names()]
-        grids = [grid for grid in own if isinstance(grid, Grid)] + [full]
-        plain = [(name, read_table(name)) for name, grid in zip(table_names(), own, strict=True) if not isinstance(grid, Grid)]
+        own = {name: read_grid(name) for name in table_names()}
+        grids = [*(grid for grid in own.values() if grid.has_layout), full]
         shown = {cell.id for grid in grids for cell in grid.cells(resolve, lacking)}
         finder = Finder(records, shown)
         made = [sheet for grid in grids for sheet in sheets(grid, records, resolve, lacking, finder)]
-        boards = [board(table, records, name, resolve) for name, table in plain]
+        boards = [board(grid, records, name, resolve) for name, grid in own.items() if not grid.has_layout]
         own_ids = {cell_id for one in boards for cell_id in one.shown}
         return cls(boards + others(records, own_ids), made, True)
 

@@ -20,15 +20,16 @@ from typing import Any, Literal
 from leaderboard.figures import ceiling
 from leaderboard.remarks import faint_rows, precisions, remarks
 from leaderboard.standings import Standing, standings
-from registry import CATALOGS, EntryError, Paper, child, outdated
+from registry import CATALOGS, EntryError, Paper, child, lacking, outdated
 from registry._places import hide_paths
 from registry.catalog import Part as Resolved
 from registry.item import SELFTRAINED, write
-from results import Cell, FileError, Part, Record, Records, Table
+from results import Cell, FileError, Grid, Part, Record, Records
 from results.cell import digest
+from results.cells import CellMaker, Resolve
 from results.record import Failure
 from results.submission import REPORTED, Origin, worst
-from results.table import AXES, Resolve
+from results.table_file import AXES
 
 State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing"]
 Key = tuple[str, str]  # labels of a row and a column
@@ -295,16 +296,19 @@ class Board:
         )
 
 
-def board(table: Table, records: Records, name: str, resolve: Resolve) -> Board:
-    """Return the board of a grid. `name` is what `bench run --grid` takes; `resolve(kind, item)` as for `Table.cells`.
+def board(grid: Grid, records: Records, name: str, resolve: Resolve) -> Board:
+    """Return the board of a grid of one table. `name` is what `bench run --grid` takes; `resolve` as for `Grid.cells`.
 
     A record that is damaged is a failed cell here, never an error. EntryError for items that nobody has.
     """
     command = f"bench run --grid {shlex.quote(name)}"
+    (table,) = grid.tables.values()
+    maker = CellMaker(resolve)
     there, more = records.ids(), sorted(records.seeds() - set(table.seed))
     groups: dict[tuple[str, ...], tuple[dict[str, str], dict[str, dict[str, Run]]]] = {}
-    for defense, cells in table.points(resolve):
-        for cell in cells:
+    for wanted in grid.wanted(resolve, lacking):
+        defense = maker.text("defenses", wanted.place.fields["defense"])
+        for cell in wanted.cells:
             if cell.measure != "accuracy":
                 continue  # figures of analyses are printed where a table names one
             point = {axis: cell.texts[axis] for axis in POINT} | {"defense": defense}

@@ -1,8 +1,8 @@
 """What a cell, a table and a record are, and the files of all of them. Imports nothing of ours and no torch."""
 
 from results.cell import Cell, Part
-from results.papers import Grid, read_grid
+from results.grid import Grid, read_grid
 from results.record import FileError, Record, Records, Workspace
-from results.table import Table, read_table
+from results.table_file import TableFile, read_table
 
-__all__ = ["Cell", "FileError", "Grid", "Part", "Record", "Records", "Table", "Workspace", "read_grid", "read_table"]
+__all__ = ["Cell", "FileError", "Grid", "Part", "Record", "Records", "TableFile", "Workspace", "read_grid", "read_table"]

@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from results.cell import NONE
 from results.record import CLOSE, FileError, Record, Records
 from results.submission import Submission, SubmittedRecord, one_line, unfit
-from results.table import NONE
 
 LARGEST = 64 << 20  # bytes of a bundle
 MOST = 5000  # records

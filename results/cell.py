@@ -17,6 +17,9 @@ from pydantic import (
     model_serializer,
 )
 
+NONE = "na"
+"""The architecture of a cell whose analysis looks at no victim."""
+
 Plain = bool | int | FiniteFloat | str | None | list[bool | int | FiniteFloat | str]
 
 

@@ -202,7 +202,7 @@ def test_planning_imports_no_torch():
     """`bench list` in a tenth of a second, also on a login node without the libraries' GPU halves."""
     code = """
         import sys
-        from registry import CATALOGS, resolve
+        from registry import CATALOGS, lacking, resolve
         import results
         count = 0
         for catalog in CATALOGS.values():
@@ -211,7 +211,7 @@ def test_planning_imports_no_torch():
                 if row.name != "folder":
                     parts = resolve(catalog.kind, row.name)
                     count += len([part.text for part in parts])
-        cells = results.read_table("quick").cells(resolve)
+        cells = results.read_grid("quick").cells(resolve, lacking)
         heavy = {"torch", "torchvision", "timm", "sklearn", "PIL", "scipy"} & set(sys.modules)
         assert not heavy, heavy
         print(count, len(cells))

@@ -18,7 +18,7 @@ from poisons.lease import leased
 from poisons.store import BusyError, Store, promise
 from registry import ATTACKS, Budget, EntryError, Job, NotApplicable, Parent, resolve
 from registry.attacks.transfer import Transfer
-from results import Records, Table
+from results import Grid, Records, TableFile
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,7 @@ def test_ops_em_is_its_noise_but_for_one_pixel_found_on_clean_images(tmp_path):
 
 def test_a_plan_counts_each_poison_of_a_family_once(tmp_path):
     """The dry run says how much there is to craft, parents included, and records say which versions they rest on."""
-    table = Table.model_validate(
+    table = TableFile.model_validate(
         {
             "title": "t",
             "protocol": "quick",
@@ -346,7 +346,7 @@ def test_a_plan_counts_each_poison_of_a_family_once(tmp_path):
             "attack": ["lsp", "lsp+swap", "lsp+swap(mode=inter)", "ops-em(noise=random-noise)"],
         }
     )
-    planned = plan_cells("t", *grid.expand(table), Records(tmp_path))
+    planned = plan_cells("t", *grid.expand(Grid.of(table)), Records(tmp_path))
     assert len(planned.to_run) == 8 and planned.stages()["craft"] == 5
     versions = planned.to_run[-1].versions()
     assert {"attack:ops-em", "attack:random-noise"} <= versions.keys()

@@ -14,7 +14,7 @@ from leaderboard.language import environment
 from leaderboard.sheet import Sheet, sheets
 from registry import lacking, resolve
 from results import Records, read_grid
-from results.papers import paper_tables
+from results.reference import paper_tables
 
 CONTRADICTED = {
     "The perturbations found have an l2 norm of about 0.7 to 1.0, but for OPS: at most 1.05.",  # EM has 1.24
@@ -110,7 +110,7 @@ def test_a_verdict_is_that_of_every_way_to_fill_the_blanks(values, count):
 
 def test_a_selector_may_leave_out_what_a_claim_is_about(tmp_path):
     """Then it is not measured; never an error."""
-    grid = read_grid("learn-from-unlearnable/table-2").selected({"attack": ["ops*"]})
+    grid = read_grid("learn-from-unlearnable/table-2").selected({"attack": ["ops*"]}, resolve)
     (sheet,) = sheets(grid, Records(tmp_path), resolve, lacking)
     found = claims.checked([sheet])
     assert len(found) == 2 and all(one.ours == one.printed == UNMEASURED for one in found)

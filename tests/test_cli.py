@@ -13,7 +13,7 @@ from test_run import TINY as TINY_GRID
 from benchmark import cli
 from benchmark.grid import select
 from registry import CATALOGS
-from results import Records, Table
+from results import Grid, Records, TableFile
 
 TINY = [*TINY_GRID, "--executor", "inline"]
 
@@ -202,8 +202,8 @@ def test_wrong_names_get_the_nearest_one(arguments, expected):
 def test_a_spec_chooses_its_own_cells_and_a_name_those_of_all_its_settings(wish, kept):
     """Whoever asks for one cell of an hour must not get three."""
     axes = {"protocol": "quick", "dataset": "digits", "attack": "none", "architecture": "small-cnn", "seed": 0}
-    table = Table(title="", **axes, defense=["none", "jpeg(quality=10)", "jpeg(quality=30)"])
-    assert select(table, {"defense": [wish]}).defense == kept
+    table = TableFile(title="", **axes, defense=["none", "jpeg(quality=10)", "jpeg(quality=30)"])
+    assert [place.fields["defense"] for place in select(Grid.of(table), {"defense": [wish]}).places] == kept
 
 
 def test_what_a_stranger_named_does_not_steer_the_terminal(capsys):

@@ -8,16 +8,16 @@ from benchmark.cost import Arithmetic, Cost, _table, multiply_adds
 from benchmark.driver import plan_text
 from benchmark.plan import Plan, plan_cells
 from registry import ARCHITECTURES, DATASETS, lacking, resolve
-from results import Records, Table, read_grid, read_table
+from results import Grid, Records, TableFile, read_grid
+from results.cells import CellMaker
 from results.record import Metrics, Record
-from results.table import Known
 
 OPS_EM = "ops-em(noise=em-class(surrogate=resnet9),seed=0)"  # its noise is a poison of its own
 
 
 def cell(**axes):
     usual = {"protocol": "dvae", "dataset": "cifar10", "attack": "none", "defense": "none", "architecture": "resnet18"}
-    return Known(resolve).cell(usual | {"ratio": 1.0, "part": "all"} | axes, axes.pop("seed", 0))
+    return CellMaker(resolve).cell(usual | {"ratio": 1.0, "part": "all"} | axes, axes.pop("seed", 0))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -71,8 +71,8 @@ def timed(found: Plan) -> Plan:
 
 def test_every_stage_of_the_board_is_counted(tmp_path):
     """`bench run --grid cifar10 --dry-run` says how long it takes before anything was measured, crafting included."""
-    grid = read_table("cifar10")
-    tasks = timed(plan_cells("cifar10", grid.cells(resolve), {}, Records(tmp_path)))
+    grid = read_grid("cifar10")
+    tasks = timed(plan_cells("cifar10", grid.cells(resolve, lacking), {}, Records(tmp_path)))
     assert tasks.uncounted == 0 and tasks.estimated_from == "FLOPs" and tasks.seconds_estimate > 0
     work = [(task.poison.text, Arithmetic("cpu").craft(task.poison)) for task in tasks.to_run if task.needs_poison]
     assert {text for text, seconds in work if seconds} >= {text for text, _ in work if "surrogate=" in text} - {OPS_EM}
@@ -85,7 +85,7 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
 
     def estimated(attack, defense):
         axes = {"protocol": "fast", "dataset": "cifar10", "architecture": "resnet9", "attack": attack, "defense": defense}
-        cells = Table(title="Some cells", seed=0, **axes).cells(resolve)
+        cells = Grid.of(TableFile(title="Some cells", seed=0, **axes)).cells(resolve, lacking)
         return timed(plan_cells("some", cells, {}, Records(tmp_path)))
 
     tap = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"
@@ -100,13 +100,13 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
 def test_a_defense_that_was_not_measured_yet_costs_its_passes(tmp_path):
     """Three steps of PGD are three more trainings; ten minutes a cell would promise a weekend that takes a week."""
     axes = {"protocol": "fast", "dataset": "cifar10", "architecture": "resnet9", "ratio": 1.0, "part": "all"}
-    measured = Known(resolve).cell({"attack": "none", "defense": "none"} | axes, 0)
+    measured = CellMaker(resolve).cell({"attack": "none", "defense": "none"} | axes, 0)
     records = Records(tmp_path)
     accuracy = Metrics(test_acc=0.9, test_acc_best=0.9, curve={"test_acc": [0.9], "epochs": [8]})
     records.write(Record(id=measured.id, cell=measured, metrics=accuracy, seconds={"train": 600.0}, device="cpu: a processor"))
 
     def estimated(defense):
-        cells = [Known(resolve).cell({"attack": "lsp", "defense": defense} | axes, 0)]
+        cells = [CellMaker(resolve).cell({"attack": "lsp", "defense": defense} | axes, 0)]
         return timed(plan_cells("some", cells, {}, records))
 
     assert estimated("cutout").seconds_estimate == pytest.approx(600)

@@ -314,7 +314,7 @@ def test_what_was_trained_here_is_called_so_wherever_it_is_shown(name):
 
 def test_a_table_of_a_paper_marks_them_and_does_not_judge_them(tmp_path):
     """The paper's AVATAR has a network of 100 million weights; ours beside it is no reproduction."""
-    grid, records = read_grid("d-vae/table-2").selected({"defense": ["avatar"], "attack": ["lsp*"]}), Records(tmp_path)
+    grid, records = read_grid("d-vae/table-2").selected({"defense": ["avatar"], "attack": ["lsp*"]}, resolve), Records(tmp_path)
     for cell in grid.cells(resolve, lacking):
         records.write(record(cell, 0.5))
     (sheet,) = sheets(grid, records, resolve, lacking)

@@ -10,17 +10,17 @@ from writers.fast import NOTHING, Fast
 
 from registry import ATTACKS, resolve
 from results import Records
+from results.cells import CellMaker
 from results.record import Curve, Metrics
-from results.table import Known
 
-KNOWN = Known(resolve)
+MAKER = CellMaker(resolve)
 EPOCHS = int(resolve("protocols", "fast")[0].fields["epochs"])
 
 
 def train(records, accuracy, attack="none", defense="none", length="fast", seed=0, **changes):
     """Write the record of a training, whose accuracy climbs evenly and is looked at after every other epoch."""
     fields = {"dataset": "cifar10", "architecture": "resnet9", "ratio": 1.0, "part": "all"} | changes
-    cell = KNOWN.cell({"protocol": length, "attack": attack, "defense": defense} | fields, seed)
+    cell = MAKER.cell({"protocol": length, "attack": attack, "defense": defense} | fields, seed)
     last = round(cell.protocol.fields["epochs"] * cell.protocol.fields["scale"])
     judged = [*range(2, last, 2), last]
     curve = Curve(test_acc=[accuracy * epoch / last for epoch in judged], epochs=judged)

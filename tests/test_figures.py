@@ -43,7 +43,7 @@ from registry.analyses.delusiveness import added
 from registry.analyses.luminance import steepest
 from results import Record, Records, Workspace, read_grid
 from results.record import Metrics, write_json
-from results.table import table_names
+from results.table_file import table_names
 
 FIGURES = [name for name in table_names() if name.startswith("figures-")]
 

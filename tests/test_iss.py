@@ -35,7 +35,7 @@ def records(tmp_path):
 
 
 def measured(records, table, accuracy=ACCURACY, without=()):
-    for cell in table.cells(resolve):
+    for cell in table.cells(resolve, lacking):
         name = cell.defense[0].name
         if name in accuracy and name not in without:
             records.write(record(cell, accuracy[name]))
@@ -107,11 +107,11 @@ def test_members_that_are_not_measured_make_the_place_partial(records):
     value = place(records, table)
     assert (value.state, value.mean, value.oracle) == ("partial", 0.5, "oracle bdr, best of 1 of 3")
     assert value.reason.startswith("1 of 3 runs; grayscale, seed 0 not run yet")
-    cell = next(cell for cell in table.cells(resolve) if cell.defense[0].name == "jpeg")
+    cell = next(cell for cell in table.cells(resolve, lacking) if cell.defense[0].name == "jpeg")
     records.write(Failure(id=cell.id, cell=cell, kind="error", message=EVIL))
     assert place(records, table).state == "partial"
     for name in ("grayscale", "jpeg"):  # what cannot be run on a data set is not waited for
-        cell = next(cell for cell in table.cells(resolve) if cell.defense[0].name == name)
+        cell = next(cell for cell in table.cells(resolve, lacking) if cell.defense[0].name == name)
         records.write(record(cell, metrics=None, state="not-applicable", reason="gray images"), replace=True)
     value = place(records, table)
     assert (value.state, value.oracle) == ("done", "oracle bdr, best of 1")
@@ -119,7 +119,7 @@ def test_members_that_are_not_measured_make_the_place_partial(records):
 
 def of_paper(records, accuracy=ACCURACY, without=()):
     """The place LSP x ISS of a table of D-VAE, with records for it."""
-    made = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]})
+    made = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]}, resolve)
     for one in made.wanted(resolve, lacking):
         for cell in one.cells:
             name = cell.defense[0].name
@@ -149,7 +149,7 @@ def test_a_table_of_a_paper_says_which_members_are_missing(records):
 
 def test_members_are_compared_only_where_they_were_measured_alike(records):
     """A member that was trained for a tenth of the epochs must not win, or lose, against one trained in full."""
-    made = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]})
+    made = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]}, resolve)
     short = made.scaled(0.1)
     for grid_, names, accuracy in ((made, ("bdr", "jpeg"), 0.4), (short, ("grayscale",), 0.9)):
         for one in grid_.wanted(resolve, lacking):

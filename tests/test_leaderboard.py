@@ -45,7 +45,7 @@ TABLE = results.read_table("quick").replaced(
 
 def cells(table=TABLE):
     """The cells of a table by (attack, defense, seed), names only."""
-    found = table.cells(registry.resolve)
+    found = results.Grid.of(table).cells(registry.resolve, registry.lacking)
     return {(cell.attack[0].name, cell.defense[0].name, cell.seed): cell for cell in found}
 
 
@@ -88,7 +88,7 @@ def fill(records):
 
 
 def made(records, table=TABLE):
-    return board(table, records, "quick", registry.resolve)
+    return board(results.Grid.of(table), records, "quick", registry.resolve)
 
 
 def html(*boards):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from PIL import Image
 from benchmark.grid import expand
 from leaderboard.sheet import TIMES, combined, labels
 from registry import ATTACKS, DEFENSES, lacking, resolve
-from results import FileError, Grid, Table, papers, read_grid, read_table
-from results.papers import COLUMNS, as_grid, cited, file_of, grid_names, paper_tables, planned, source, written
-from results.table import PAPERS
+from results import FileError, TableFile, read_grid, read_table
+from results.grid import grid_names
+from results.reference import PAPERS, paper_tables, source
+from results.tidy import COLUMNS, tidy_row
 
 FULL = read_grid("full")
 COUNTS = json.loads((Path(__file__).parent / "papers.json").read_text())
@@ -36,7 +36,7 @@ TWICE = Counter({"stable-error-minimizing": 15, "progressive-staged-training": 7
 TWICE["learn-from-unlearnable"] = 1
 
 
-def shipped(name: str) -> Table:
+def shipped(name: str) -> TableFile:
     return FULL.tables[name]
 
 
@@ -50,7 +50,7 @@ def printed(name: str):
 @pytest.mark.parametrize("name", paper_tables())
 def test_a_table_has_the_values_that_were_checked(name):
     """A digit changed by mistake, a row lost or doubled: the tidy form of the table is no longer what it was."""
-    rows = sorted(",".join(cited(place, shipped(name))[key] for key in COLUMNS if key != "note") for place in printed(name))
+    rows = sorted(",".join(tidy_row(place, shipped(name))[key] for key in COLUMNS if key != "note") for place in printed(name))
     found = {"cells": len(rows), "sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]}
     assert found == COUNTS.get(name), f"tests/papers.json says {COUNTS.get(name)} of {name}"
 
@@ -73,7 +73,7 @@ def test_tables_come_in_the_order_of_their_papers():
 @pytest.mark.parametrize("name", paper_tables())
 def test_no_value_is_in_a_table_twice(name):
     """Two rows of the tidy form that nobody could tell apart would be a place transcribed twice."""
-    rows = Counter(tuple(cited(p, shipped(name))[k] for k in COLUMNS[:8]) for p in printed(name))
+    rows = Counter(tuple(tidy_row(p, shipped(name))[k] for k in COLUMNS[:8]) for p in printed(name))
     assert max(rows.values()) == 1
 
 
@@ -82,7 +82,7 @@ def test_every_mark_says_why_and_every_doubt_has_a_mark():
     for name in paper_tables():
         marks = shipped(name).marks
         used = {place.printed.mark for place in printed(name)} - {""}
-        assert used == set(marks), f"{file_of(name)} has marks that no value uses"
+        assert used == set(marks), f"{shipped(name).file} has marks that no value uses"
         assert all(mark.note.endswith(".") for mark in marks.values())
 
 
@@ -139,7 +139,7 @@ def test_a_cell_printed_in_two_places_has_the_same_value_or_a_mark():
     differing = {key: places for key, places in several.items() if apart(places)}
     for places in differing.values():
         told = [f"{place.table} {place.printed.text}" for place in places]
-        assert any(place.printed.quality == "suspect" for place in places), f"{written(places[0])}: {told}"
+        assert any(place.printed.quality == "suspect" for place in places), f"{places[0].text}: {told}"
     assert len(several) == 291 and Counter(key[0] for key in differing) == TWICE
 
 
@@ -171,33 +171,25 @@ def test_the_same_cells_in_two_layouts_are_the_same_cells():
 
 
 def wanted(name: str):
-    grid = read_grid(name)
-    assert isinstance(grid, Grid)
-    return grid.wanted(resolve, lacking)
+    return read_grid(name).wanted(resolve, lacking)
 
 
 @pytest.fixture
 def hide(monkeypatch):
-    """Return a function that makes an entry one that is to come: planned, and in no catalog."""
+    """Return a function that makes an entry one that is not installed."""
 
-    def to_come(catalog, name: str) -> None:
+    def uninstall(catalog, name: str) -> None:
         rows = tuple(row for row in catalog.rows if row.name != name)
         assert rows != catalog.rows
         monkeypatch.setattr(catalog, "rows", rows)
-        known = papers.planned()
-        monkeypatch.setattr(papers, "planned", lambda: {**known, catalog.kind: [*known.get(catalog.kind, ()), name]})
 
-    return to_come
+    return uninstall
 
 
 @pytest.mark.parametrize("name", paper_tables())
-def test_what_a_table_names_resolves_or_is_planned(name):
-    """Entries that exist must take the fields that a table gives them; others must be known to come."""
-    for one in wanted(name):
-        assert one.cells or one.reason
-        if one.reason:
-            kind, known, *rest = re.sub("^data set", "dataset", one.reason).split(" ")
-            assert rest[:3] == ["has", "no", "field"] or known in {n for names in planned().values() for n in names}, kind
+def test_every_entry_and_field_that_a_shipped_table_names_is_there(name):
+    """A misspelt one would only show as a cell that is not available."""
+    assert [(one.place.where, one.reason) for one in wanted(name) if one.reason or not one.cells] == []
 
 
 @pytest.mark.parametrize("name", paper_tables())
@@ -250,7 +242,7 @@ def test_ratio_0_is_the_clean_cell_for_every_attack():
     assert len({ids[0] for ids in clean.values()}) == len(clean)
 
 
-def test_a_cell_of_an_entry_that_is_to_come_is_listed_with_the_reason(hide):
+def test_a_cell_of_an_entry_that_is_not_installed_is_listed_with_the_reason(hide):
     """Never dropped: a grid that silently ran less than its table would claim too much."""
     hide(ATTACKS, "ntga")
     absent = read_grid("d-vae/table-2").absent(resolve, lacking)
@@ -279,12 +271,12 @@ def test_expanding_everything_needs_no_torch():
 def test_selectors_keep_or_replace_what_a_table_runs():
     """The flags of `bench run` on a paper's grid, by item, by bare name, by printed label."""
     grid = read_grid("d-vae/table-2")
-    assert {p.fields["attack"] for p in grid.selected({"attack": ["ops"]}).places} == {"ops(seed=0)"}
-    assert {p.labels["attack"] for p in grid.selected({"attack": ["LSP", "a?"]}).places} == {"LSP", "AR"}
-    assert {p.seeds for p in grid.selected({"seed": ["0"]}).places} == {(0,)}
-    assert {p.seeds for p in grid.selected({"seed": ["0", "7"]}).places} == {(0, 7)}, "seeds are no places of a table"
-    assert {p.seeds for p in grid.selected({"seed": ["0=7"]}).places} == {(7, 1, 2)}
-    moved = grid.selected({"dataset": ["cifar10=cifar10-jpeg75"], "architecture": ["resnet18"]})
+    assert {p.fields["attack"] for p in grid.selected({"attack": ["ops"]}, resolve).places} == {"ops(seed=0)"}
+    assert {p.labels["attack"] for p in grid.selected({"attack": ["LSP", "a?"]}, resolve).places} == {"LSP", "AR"}
+    assert {p.seeds for p in grid.selected({"seed": ["0"]}, resolve).places} == {(0,)}
+    assert {p.seeds for p in grid.selected({"seed": ["0", "7"]}, resolve).places} == {(0, 7)}, "seeds are no places of a table"
+    assert {p.seeds for p in grid.selected({"seed": ["0=7"]}, resolve).places} == {(7, 1, 2)}
+    moved = grid.selected({"dataset": ["cifar10=cifar10-jpeg75"], "architecture": ["resnet18"]}, resolve)
     assert {p.fields["dataset"] for p in moved.places} == {"cifar10-jpeg75"}
     assert {p.changes for p in moved.places} == {("cifar10-jpeg75 instead of cifar10",)}
     scaled = grid.scaled(0.1)
@@ -304,7 +296,7 @@ def test_selectors_keep_or_replace_what_a_table_runs():
 def test_a_selector_that_nothing_matches_says_what_there_is(wishes, told):
     """Not an empty plan."""
     with pytest.raises(FileError, match=told):
-        read_grid("d-vae/table-2").selected(wishes)
+        read_grid("d-vae/table-2").selected(wishes, resolve)
 
 
 # Wrong files
@@ -338,7 +330,7 @@ def table(tmp_path):
                 texts[number] = texts[number].replace(old, new)
         (tmp_path / "mine.toml").write_text(texts[0])
         (tmp_path / "mine.csv").write_text(texts[1])
-        return as_grid(read_table(str(tmp_path / "mine.toml")))
+        return read_grid(str(tmp_path / "mine.toml"))
 
     return read
 
@@ -373,7 +365,7 @@ def test_a_table_is_read_with_labels_values_and_marks(table):
         ({}, {"none,94.57,92.74\n": ""}, r"mine.csv has 2 lines, expected 1 with labels and 2 with values"),
         ({}, {"92.74": "92,74"}, r"mine.csv, line 2 has 4 fields"),
         ({}, {"92.74": "927.4"}, r"mine.csv, none / Gray: 927.4 is no accuracy; expected 0 to 100, or another `metric`"),
-        ({'"grayscale"': '"patch-shuffle"'}, {}, r"unknown defense 'patch-shuffle'.* is named in results/planned.toml\)"),
+        ({'"grayscale"': '"patch-shuffle"'}, {}, r"mine.toml, none / Gray: unknown defense 'patch-shuffle'"),
         ({}, {"92.74": "about 92"}, r"mine.csv, line 2, column 'Gray': 'about 92' is no value; write 93.1"),
         (
             {'"lsp(seed=0)"': '"none"'},
@@ -392,7 +384,7 @@ def test_a_wrong_paper_table_is_told_by_file_place_and_remedy(table, toml, csv, 
 
 def test_a_table_in_a_folder_of_papers_names_its_paper(monkeypatch, tmp_path):
     """Without `paper` its printed values would never be compared, and nobody would be told."""
-    monkeypatch.setattr("results.table.PAPERS", tmp_path)
+    monkeypatch.setattr("results.table_file.PAPERS", tmp_path)
     (tmp_path / "mine").mkdir()
     path = tmp_path / "mine" / "table-1.toml"
     text = (PAPERS / "d-vae" / "table-2.toml").read_text(encoding="utf-8")
@@ -441,7 +433,9 @@ def test_a_papers_table_runs_on_images_of_ones_own(tmp_path, hide):
         path = tmp_path / part / name / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(path)
-    grid = read_grid("d-vae/table-2").selected({"dataset": [f"cifar10=folder:{tmp_path}"], "attack": ["OPS"], "seed": ["0"]})
+    grid = read_grid("d-vae/table-2").selected(
+        {"dataset": [f"cifar10=folder:{tmp_path}"], "attack": ["OPS"], "seed": ["0"]}, resolve
+    )
     assert grid.absent(resolve, lacking)
     cells, roots = expand(grid)
     assert list(roots.values()) == [str(tmp_path)] and {cell.dataset.name for cell in cells} == set(roots)

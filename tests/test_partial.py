@@ -14,8 +14,9 @@ from benchmark import driver
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Kept, Store
-from registry import ATTACKS, DEFENSES, EntryError, Job, lacking, resolve
+from registry import ATTACKS, DEFENSES, Job, lacking, resolve
 from registry.item import write
+from results import FileError
 
 PURIFIERS = [name for name in DEFENSES if "purify" in DEFENSES.entry(name).hooks]
 
@@ -119,7 +120,7 @@ def test_a_papers_grid_can_be_run_on_its_clean_rests():
 )
 def test_a_share_that_no_table_may_hold_is_refused_in_a_sentence(grid, selectors):
     """Before any plan, on all three kinds of grid."""
-    with pytest.raises(EntryError, match=r"--(part rest: expected all or clean|ratio .*: expected a number from 0 to 1)"):
+    with pytest.raises(FileError, match=r"--(part rest: expected all or clean|ratio .*: expected a number from 0 to 1)"):
         driver.choose(grid, selectors)
 
 

@@ -10,7 +10,7 @@ from test_run import bench
 
 from leaderboard.table import board
 from registry import resolve
-from results import Records, read_table
+from results import Records, read_grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,7 +33,7 @@ def quick(tmp_path_factory):
 @pytest.fixture(scope="module")
 def accuracy(quick):
     """Mean accuracy in percent by the names of attack and defense."""
-    made = board(read_table("quick"), Records(quick[0] / "results/records"), "quick", resolve)
+    made = board(read_grid("quick"), Records(quick[0] / "results/records"), "quick", resolve)
     return {(row.split("(")[0], column.split("(")[0]): 100 * v.mean for (row, column), v in made.values.items()}
 
 

@@ -18,15 +18,14 @@ from leaderboard.prediction import GRID, SEEN, Prediction, rule, written
 from leaderboard.sheet import sheets
 from leaderboard.table import board
 from registry import ATTACKS, PROTOCOLS, lacking, resolve
-from results import Records, Table, read_grid
-from results.papers import paper_tables, source
-from results.table import read_table
+from results import Grid, Records, TableFile, read_grid, read_table
+from results.reference import paper_tables, source
 
 EM = "em(variant=apb,surrogate=resnet9,max_rounds=18,seed=0)"
 TAP = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"
 ATTACKS_OF_TABLE = ["none", "lsp", "ops", "ar", "regions-4", "random-noise(kind=class)", "em(seed=0)", EM, TAP]
 DEFENSES_OF_TABLE = ["none", "grayscale", "jpeg(quality=10)", "bdr", "ortho-proj", "cutout", "median-filter", "cutmix"]
-TABLE = Table(
+TABLE = TableFile(
     title="All of CIFAR-10",
     protocol=["fast"],
     dataset=["cifar10"],
@@ -40,7 +39,7 @@ VERSIONS = {f"attack:{name}": str(ATTACKS.entry(name).version) for name in ("non
 
 
 def predicted(records, table=TABLE):
-    return Prediction.of(board(table, records, GRID, resolve), FULL.places)
+    return Prediction.of(board(Grid.of(table), records, GRID, resolve), FULL.places)
 
 
 def fill(records, table=TABLE, off=lambda pair: 0.0):
@@ -94,7 +93,10 @@ def test_an_interval_is_the_same_each_time_and_narrows_with_more_pairs():
 def test_the_first_attacks_and_defenses_have_43_pairs_none_of_them_of_an_attack_that_no_paper_ran(records):
     """37 without em: no paper prints the variant of the text alone, and six places of APBench are of its own variant."""
     made = predicted(records)
-    count = {attack: sum(pair.attack == attack for pair in made.pairs) for attack in board(TABLE, records, GRID, resolve).rows}
+    count = {
+        attack: sum(pair.attack == attack for pair in made.pairs)
+        for attack in board(Grid.of(TABLE), records, GRID, resolve).rows
+    }
     assert list(count.values()) == [5, 7, 7, 7, 2, 2, 0, 6, 7] and count["em(seed=0)"] == 0
 
 
@@ -111,16 +113,16 @@ def test_the_first_attacks_and_defenses_have_43_pairs_none_of_them_of_an_attack_
 )
 def test_an_attack_is_the_same_but_for_its_seed_and_the_effort_of_its_search(attack, same):
     """Another budget or another author's code is another attack; a shorter search is a worse poison of the same one."""
-    assert (method(pairing.Known(resolve).parts("attacks", attack), EFFORT) == tap()) == same
+    assert (method(pairing.CellMaker(resolve).parts("attacks", attack), EFFORT) == tap()) == same
 
 
 def tap():
-    return method(pairing.Known(resolve).parts("attacks", "tap"), EFFORT)
+    return method(pairing.CellMaker(resolve).parts("attacks", "tap"), EFFORT)
 
 
 def test_an_attack_made_from_another_one_is_the_same_if_that_one_is():
     """`ops-em` names the attack whose noise it adds to; a cheaper surrogate there is effort, another noise is not."""
-    of = {item: method(pairing.Known(resolve).parts("attacks", f"ops-em(noise={item})"), EFFORT) for item in NOISES}
+    of = {item: method(pairing.CellMaker(resolve).parts("attacks", f"ops-em(noise={item})"), EFFORT) for item in NOISES}
     assert of["em-class"] == of["em-class(surrogate=vgg11)"] != of["random-noise"]
 
 
@@ -137,7 +139,7 @@ def test_an_attack_made_from_another_one_is_the_same_if_that_one_is():
 )
 def test_a_defense_is_the_same_whatever_recipe_its_authors_trained_by(one, other, same):
     """The length of a training and its rates are the protocol's; `epochs` of lfu are those of its linear model."""
-    parts = pairing.Known(resolve).parts
+    parts = pairing.CellMaker(resolve).parts
     assert (defense_method(parts("defenses", one)) == defense_method(parts("defenses", other))) == same
 
 
@@ -296,9 +298,9 @@ def test_every_table_of_a_paper_is_run_by_a_recipe_of_a_paper():
 def site(tmp_path_factory):
     """The files of a site with everything measured, and with nothing."""
     records = Records(tmp_path_factory.mktemp("records"))
-    empty = board(TABLE, records, GRID, resolve)
+    empty = board(Grid.of(TABLE), records, GRID, resolve)
     made = fill(records, off=lambda pair: len(pair.attack) % 7)
-    shown = [board(TABLE, records, GRID, resolve)]
+    shown = [board(Grid.of(TABLE), records, GRID, resolve)]
     printed = sheets(FULL, records, resolve, lacking)
     return made, pages.Site(shown, printed).files(), pages.Site([empty], printed).files()
 

@@ -31,10 +31,12 @@ from leaderboard.sheet import (
     tidy,
 )
 from registry import ATTACKS, lacking, resolve
-from results import Grid, Record, Records, papers, read_grid, read_table
-from results.papers import COLUMNS, Wanted, as_grid
+from results import Grid, Record, Records, read_grid, read_table
+from results.cells import Wanted
 from results.record import Curve, Failure, Metrics
-from results.table import Printed, table_names
+from results.reference import Printed
+from results.table_file import table_names
+from results.tidy import COLUMNS
 
 TABLE = "d-vae/table-2"
 OFFSETS = {0: 0.00, 1: 0.01, 2: 0.02}  # by seed: each place has a deviation of one point
@@ -57,9 +59,7 @@ def measure(records: Records, grid: Grid, off: float = 0.0, step: float = 1.0) -
 
 
 def chosen(name: str = TABLE, **wishes) -> Grid:
-    grid = read_grid(name)
-    assert isinstance(grid, Grid)
-    return grid.selected({axis: [value] for axis, value in wishes.items()})
+    return read_grid(name).selected({axis: [value] for axis, value in wishes.items()}, resolve)
 
 
 def runnable(grid: Grid) -> int:
@@ -103,9 +103,7 @@ def records(tmp_path) -> Records:
 
 @pytest.fixture
 def without_ntga(monkeypatch):
-    """NTGA as an attack that is to come: planned, and in no catalog."""
-    known = papers.planned()
-    monkeypatch.setattr(papers, "planned", lambda: {**known, "attacks": [*known.get("attacks", ()), "ntga"]})
+    """NTGA as an attack that is not installed."""
     monkeypatch.setattr(ATTACKS, "rows", tuple(row for row in ATTACKS.rows if row.name != "ntga"))
 
 
@@ -157,7 +155,7 @@ def test_a_partial_place_says_how_many_seeds(records):
 
 def test_a_mean_over_attacks_needs_all_of_them_and_leaves_clean_training_out(records):
     """By seed: a mean of numbers of different seeds would have no spread of its own."""
-    grid = as_grid(read_table(TABLE).replaced(attack=[
+    grid = Grid.of(read_table(TABLE).replaced(attack=[
         {"label": "Clean", "attack": "none"}, {"label": "A", "attack": "ops(seed=0)"}, {"label": "B", "attack": "ar(seed=0)"},
         {"label": "Mean", "attack": "mean", "aggregate": "mean"},
     ], defense=["none", {"label": "Gray", "defense": "grayscale"}], marks={}))  # fmt: skip
@@ -187,7 +185,7 @@ def test_the_best_epoch_is_told_from_the_last(records):
     assert metrics == {"test_acc", "test_acc_mean", "test_acc(best)"}
     table = thirteen.replaced(defense=[{"label": "AA", "defense": "none", "metric": "test_acc(best)"}], marks={})
     measure(records, chosen(attack="none", defense="none"))
-    made = sheets(as_grid(table), records, resolve, lacking)[0]
+    made = sheets(Grid.of(table), records, resolve, lacking)[0]
     assert spot(made, "Clean", "AA").mean == pytest.approx(100.0)  # 94.57 + 10 is more than there is
 
 
@@ -240,7 +238,7 @@ def test_what_is_not_legible_is_said_once_and_nothing_is_judged_by_it(records):
 def test_a_page_claims_no_measured_number_where_there_is_none(records):
     """And one degree of freedom is one degree."""
     assert "No number above was measured by Unlearnable Bench" in printed.html(sheet(records))
-    measure(records, read_grid(TABLE).selected({"attack": ["ops"], "defense": ["jpeg"], "seed": ["0", "1"]}))
+    measure(records, read_grid(TABLE).selected({"attack": ["ops"], "defense": ["jpeg"], "seed": ["0", "1"]}, resolve))
     made = sheet(records)
     assert "Numbers above were measured by Unlearnable Bench; those in italics" in printed.html(made)
     assert [sentence for sentence in made.tolerances if sentence.endswith(", 1 degree of freedom)")]
@@ -458,8 +456,7 @@ def test_the_tidy_form_has_ours_in_the_unit_of_the_paper(records):
 
 def test_a_grid_of_ours_has_a_tidy_form_too(records):
     """In percent, and with the items as they are written: no paper says how to name them."""
-    grid = as_grid(read_table("quick"))
-    assert {cell.id for cell in grid.cells(resolve, lacking)} == {cell.id for cell in read_table("quick").cells(resolve)}
+    grid = read_grid("quick")
     one = next(
         w for w in grid.wanted(resolve, lacking) if w.place.row[0].startswith("lsp") and w.place.column[0].startswith("jpeg")
     )
@@ -638,7 +635,7 @@ def test_the_site_has_every_table_and_its_links_lead_somewhere(tmp_path, records
     assert (
         paths[0].name == "index.html" and "papers.html" in names and "d-vae.table-2.html" in names and "summary.html" in names
     )
-    own = [name for name in table_names() if read_table(name).printed]
+    own = [name for name in table_names() if read_table(name).has_layout]
     assert len(shown.sheets) == 59 + len(own) and {f"{one.slug}.html" for one in shown.sheets} <= names
     for path in paths:
         assert re.fullmatch(r"[a-z0-9._-]+", path.name)
@@ -661,7 +658,7 @@ def test_the_same_records_give_the_same_site(tmp_path, records):
 def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):
     """The defender's and the attacker's view, over what is measured, and of how much."""
     some = {"attack": ["none", "lsp", "ar", "ops"], "defense": ["none", "jpeg", "grayscale"]}
-    measure(records, read_grid("summary").selected(some))
+    measure(records, read_grid("summary").selected(some, resolve))
     for cell in chosen("summary", attack="ops", defense="jpeg*").cells(resolve, lacking):
         records.write(record(cell, 0.2), replace=True)
     made = sheet(records, "summary")
@@ -677,8 +674,6 @@ COMMANDS = """
     import contextlib, io, json, sys
     from benchmark import cli
     from registry import ATTACKS
-    from results import papers
-    papers.planned().setdefault("attacks", []).append("ntga")  # as the fixture does it
     ATTACKS.rows = tuple(row for row in ATTACKS.rows if row.name != "ntga")
     answers = []
     for arguments in json.loads(sys.argv[1]):
@@ -737,7 +732,7 @@ def test_spread_and_mean_agree_with_the_standard_library(records):
 
 def test_a_figure_of_an_analysis_keeps_its_digits_that_count(records):
     """A cluster measure of 0.00026 must not be shown as 0.00, nor an accuracy as a fraction beside it."""
-    grid = as_grid(read_table("toy-analyses"))
+    grid = read_grid("toy-analyses")
     figures = {"acm": 0.000263, "acm_max": 0.000263, "train_acc": 0.5, "l2_norm": 1.2345, "linf_norm": 0.0, "seconds": 1234.5}
     for one in grid.wanted(resolve, lacking):
         for cell in one.cells:

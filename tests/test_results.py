@@ -1,6 +1,7 @@
 """Cells, records and tables: ids that hash what matters, files that are whole or refused, grids that say what they run."""
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from registry import lacking, resolve
-from results import Cell, FileError, Grid, Part, Record, Records, Table, Workspace, read_grid, read_table
+from results import Cell, FileError, Grid, Part, Record, Records, TableFile, Workspace, read_grid, read_table
 from results.record import Curve, Failure, Metrics, PoisonNote, create_file, read_record, write_json
-from results.table import AXES, TABLES, table_names
+from results.table_file import AXES, TABLES, table_names
 
 words = st.text(alphabet="abcdefghij-", min_size=1, max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -440,6 +441,10 @@ def distinct(values, largest=3):
     return st.lists(values, min_size=1, max_size=largest, unique=True)
 
 
+def cells_of(table: TableFile) -> list[Cell]:
+    return Grid.of(table).cells(resolve, lacking)
+
+
 @given(
     attack=distinct(st.sampled_from(["none", "lsp", "ops", "lsp(epsilon=2.0)"])),
     defense=distinct(st.sampled_from(["none", "jpeg", "jpeg+bdr", "cutout"])),
@@ -450,30 +455,30 @@ def distinct(values, largest=3):
 @settings(max_examples=20)
 def test_a_table_expands_to_every_combination_once(attack, defense, seed, ratio, part):
     """As many cells as the axes multiply to, seeds innermost, none twice."""
-    table = Table(**BASE | {"attack": attack, "defense": defense, "seed": seed, "ratio": ratio, "part": part})
-    points = [tuple(point.values()) for point in table.expand()]
-    assert len(points) == len(set(points)) == math.prod(map(len, (attack, defense, seed, ratio, part)))
-    assert [point[AXES.index("seed")] for point in points[: len(seed)]] == seed
-    found = table.cells(resolve)
-    assert len({cell.id for cell in found}) == len(found) == len(points)
+    table = TableFile(**BASE | {"attack": attack, "defense": defense, "seed": seed, "ratio": ratio, "part": part})
+    found = cells_of(table)
+    assert len({cell.id for cell in found}) == len(found) == math.prod(map(len, (attack, defense, seed, ratio, part)))
+    points = list(itertools.product(attack, ratio, part, defense, seed))
+    assert [(cell.ratio, cell.part, cell.seed) for cell in found] == [(point[1], point[2], point[4]) for point in points]
+    assert [cell.texts["attack"] for cell in found] == [resolve("attacks", point[0])[0].text for point in points]
 
 
 def test_the_same_cell_written_twice_is_one_cell():
     """`lsp` and `lsp(patch=8)` are the same attack; nobody trains it twice."""
-    found = Table(**BASE | {"attack": ["lsp", "lsp(patch=8)", "lsp(epsilon=1.3041)"]}).cells(resolve)
+    found = cells_of(TableFile(**BASE | {"attack": ["lsp", "lsp(patch=8)", "lsp(epsilon=1.3041)"]}))
     assert len(found) == 1
 
 
 def test_an_item_may_be_written_as_a_table():
     """Inline tables of TOML read better for long items."""
-    written = Table(**BASE | {"attack": [{"name": "em", "surrogate": "small-cnn", "epsilon": "4/255"}, {"name": "none"}]})
+    written = TableFile(**BASE | {"attack": [{"name": "em", "surrogate": "small-cnn", "epsilon": "4/255"}, {"name": "none"}]})
     assert written.attack == ["em(surrogate=small-cnn,epsilon=4/255)", "none"]
-    assert Table(**BASE | {"defense": {"name": "ortho-proj", "center": True}}).defense == ["ortho-proj(center=true)"]
+    assert TableFile(**BASE | {"defense": {"name": "ortho-proj", "center": True}}).defense == ["ortho-proj(center=true)"]
 
 
 def test_other_values_on_an_axis_leave_the_rest():
-    """`--attack old=new` on a grid."""
-    table = Table(**BASE)
+    """For scripts that make grids of one of ours."""
+    table = TableFile(**BASE)
     assert table.replaced(attack=["ops"]).attack == ["ops"] and table.replaced(attack=["ops"]).defense == table.defense
 
 
@@ -485,8 +490,8 @@ def test_blocks_say_what_runs_first_and_which_cells_have_more_seeds():
         {"attack": "none", "defense": "none", "seed": [0, 1]},
         {"defense": "jpeg"},
     ]
-    table = Table(**BASE | axes | {"block": blocks})
-    texts = [(cell.texts["attack"], cell.texts["defense"], cell.seed) for cell in table.cells(resolve)]
+    table = TableFile(**BASE | axes | {"block": blocks})
+    texts = [(cell.texts["attack"], cell.texts["defense"], cell.seed) for cell in cells_of(table)]
     assert texts == [
         ("none", "none", 0),
         ("none", "jpeg", 0),
@@ -499,17 +504,19 @@ def test_blocks_say_what_runs_first_and_which_cells_have_more_seeds():
         ("ops", "jpeg(quality=30)", 0),
         ("ops", "none", 0),  # in no block
     ]
-    plain = Table(**BASE | axes)
-    assert {cell.id for cell in plain.cells(resolve)} < {cell.id for cell in table.cells(resolve)}
-    assert {cell.seed for cell in table.replaced(seed=[5]).cells(resolve)} == {5}
-    assert [row for row, _ in table.points(resolve)][:3] == ["none", "none", "jpeg"]  # printed in the order of the axes
+    plain = TableFile(**BASE | axes)
+    assert {cell.id for cell in cells_of(plain)} < {cell.id for cell in cells_of(table)}
+    other = Grid.of(table).selected({"seed": ["5"]}, resolve)
+    assert {cell.seed for cell in other.cells(resolve, lacking)} == {5}
+    shown = [one.place.fields["defense"] for one in Grid.of(table).wanted(resolve, lacking)]
+    assert shown == axes["defense"] * 3  # printed in the order of the axes
 
 
 @pytest.mark.parametrize("name", table_names())
 def test_a_shipped_table_resolves(name):
     """A table of ours that names an entry of nobody would only show on a cluster."""
     grid = read_grid(name)
-    found = grid.cells(resolve, lacking) if isinstance(grid, Grid) else grid.cells(resolve)
+    found = grid.cells(resolve, lacking)
     table = read_table(name)
     assert found and len(found) <= math.prod(len(getattr(table, axis)) for axis in (*AXES, "measure"))
 

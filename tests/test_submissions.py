@@ -26,9 +26,8 @@ from leaderboard.sheet import sheets
 from leaderboard.table import others
 from registry import data, lacking, outdated, resolve
 from registry.data import load
-from results import FileError, Records, bundle, read_grid, submission
+from results import FileError, Grid, Records, bundle, read_grid, submission
 from results.cell import Cell
-from results.papers import as_grid
 from results.record import Failure
 from results.submission import DISPUTED, RERUN, SELF_REPORTED, VERIFIED, Submission, Taken
 
@@ -47,7 +46,7 @@ def decoded():
 def published(**axes):
     """Records of the quick grid as they are published, by cell: those whose axes have these texts."""
     found = {}
-    for cell in GRID.cells(resolve):
+    for cell in GRID.cells(resolve, lacking):
         if all(cell.texts[axis].partition("(")[0] == text for axis, text in axes.items()):
             found[cell.id] = json.loads((PUBLISHED / f"{cell.id}.json").read_text())
     return found
@@ -627,9 +626,9 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
     theirs, *_ = CLEAN
     mine, other = POISONED
     (tmp_path / f"{mine}.json").write_bytes(bundle.canonical(POISONED[mine]))
-    chosen = packing.choose([cell.id for cell in GRID.cells(resolve)], records, named=False)
+    chosen = packing.choose([cell.id for cell in GRID.cells(resolve, lacking)], records, named=False)
     assert [r.id for r in chosen.records] == [mine]
-    assert chosen.left == {"not run yet": len(GRID.cells(resolve)) - 3, "measured by others": 2}
+    assert chosen.left == {"not run yet": len(GRID.cells(resolve, lacking)) - 3, "measured by others": 2}
 
     def refused(told, cell_id=mine, named=True, **changes):
         if changes:
@@ -787,8 +786,8 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     """A verdict on a paper, and the tolerance behind it, are ours to give."""
     records = Records(tmp_path)
     fill(records)
-    (plain,) = sheets(as_grid(TABLE), records, resolve, lacking)
-    (sheet,) = sheets(as_grid(TABLE), marked(records, ids("ops")), resolve, lacking)
+    (plain,) = sheets(Grid.of(TABLE), records, resolve, lacking)
+    (sheet,) = sheets(Grid.of(TABLE), marked(records, ids("ops")), resolve, lacking)
     tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.cells}
     assert tiers["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and tiers["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())

@@ -26,8 +26,8 @@ from benchmark.commands.common import (
 if TYPE_CHECKING:
     from benchmark.driver import Options, Outcome
     from benchmark.plan import Plan
-    from results import Record, Records, Table, Workspace
-    from results.papers import Grid as Printed
+    from results import Grid as CellGrid
+    from results import Record, Records, Workspace
 
 
 def run(
@@ -208,7 +208,7 @@ def _exit(after: Plan) -> None:
         raise typer.Exit(3)
 
 
-def _print_outcome(name: str, table: Table | Printed, space: Workspace, outcome: Outcome, as_json: bool) -> None:
+def _print_outcome(name: str, table: CellGrid, space: Workspace, outcome: Outcome, as_json: bool) -> None:
     from benchmark.display import duration
 
     after = outcome.after
@@ -281,13 +281,12 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     print_json(plan.counts() | more)
 
 
-def _print_table(name: str, table: Table | Printed, records: Records) -> None:
+def _print_table(name: str, table: CellGrid, records: Records) -> None:
     from rich.console import Console
 
     from registry import lacking, resolve
-    from results import Grid
 
-    if isinstance(table, Grid):
+    if table.has_layout:
         from leaderboard import agreement, printed
         from leaderboard.sheet import sheets
 

@@ -9,20 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark import provenance
-from benchmark.grid import KINDS
 from benchmark.task import NOBODY, Finder, Task
 from registry import CATALOGS, EntryError, data, outdated
 from registry.catalog import Part
 from registry.contract import Contrastive, DataInfo, Protocol
-from registry.entry import Entry, singular
+from registry.entry import Entry, plural, singular
 from registry.item import parse, value, write_value
 from results import Cell, Record, bundle
 from results import cell as cells_
 from results.bundle import Examined
-from results.cell import digest
+from results.cell import NONE, digest
 from results.record import CLOSE, Metrics, plain
-from results.table import NONE
 
+NOUNS = ("protocol", "dataset", "attack", "defense", "architecture")  # what every cell has
 LARGEST_SIDE = 4096  # pixels, for the slack of an l2 budget where the images are not here
 LONGEST_CURVE = 100_000  # epochs, of a defense that ends or lengthens a training
 SAID = {  # what is said of each check that finds nothing wrong
@@ -108,7 +107,7 @@ class Stranger:
         """Find the entries of a record's cell. EntryError for what nobody can have written."""
         cell = record.cell
         missing: dict[str, str] = {}
-        parts = {noun: _installed(kind, _parts(cell, noun), record, missing) for noun, kind in KINDS.items()}
+        parts = {noun: _installed(plural(noun), _parts(cell, noun), record, missing) for noun in NOUNS}
         analysis = None
         if isinstance(cell.measure, cells_.Part):
             (analysis,) = _installed("analyses", (cell.measure,), record, missing)

@@ -19,8 +19,7 @@ from leaderboard.prediction import FIGURE, GRID, Prediction
 from leaderboard.table import Board, Value, board, look_up
 from registry import PROTOCOLS, Protocol, resolve
 from registry.item import write_value
-from results import Record, Records, read_grid, read_table
-from results.papers import Grid
+from results import Record, Records, read_grid
 from results.record import plain
 from writers import toy
 
@@ -222,13 +221,11 @@ class Fast:
 
     @cached_property
     def board(self) -> Board:
-        return board(read_table(GRID), self.records, GRID, resolve)
+        return board(read_grid(GRID), self.records, GRID, resolve)
 
     @cached_property
     def prediction(self) -> Prediction:
-        full = read_grid("full")
-        assert isinstance(full, Grid)
-        return Prediction.of(self.board, full.places)
+        return Prediction.of(self.board, read_grid("full").places)
 
     def predicted(self) -> str:
         """Return how well the board predicts the papers."""

@@ -21,15 +21,15 @@ from registry import EntryError
 from registry.item import Named, parse, write_value
 from results import submission
 from results.cell import Cell, Part
-from results.papers import Source
 from results.record import Curve, Failure, Metrics, PoisonNote, Record
-from results.table import Block, Change, Item, Mark, Table
+from results.reference import Mark, Source
+from results.table_file import Block, Change, Item, TableFile
 from writers.source import SourceClass, SourceField, SourceMethod, aliases_of, class_of, classes_of
 
 CONTRACT = Path(inspect.getfile(registry.contract))
 TRAINING = Path(inspect.getfile(registry.training))
 RECORD_FORMS = (Record, Cell, Part, Metrics, Curve, PoisonNote, Failure)
-TABLE_FORMS = (Table, Item, Change, Block, Mark)
+TABLE_FORMS = (TableFile, Item, Change, Block, Mark)
 OF_TABLES = {  # keys of table files whose source has no comment
     "title": "what the table shows; printed above it",
     "note": "sentences printed below the table: what its title does not say",
@@ -235,7 +235,7 @@ def _type(text: str) -> str:
     """A type in the words of a reader."""
     if text.startswith("dict[Axis"):
         return "axis -> one or more labels"
-    if "_several" in text:
+    if "_as_list" in text:
         inner = text.removeprefix("Annotated[list[").partition("]")[0]
         return f"one or more of {inner.removeprefix('Annotated[').partition(',')[0]}".replace("Axis", "the axes")
     for name, words in TYPES.items():

@@ -19,7 +19,8 @@ from leaderboard.language import DASH, escape_markdown
 from leaderboard.sheet import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN, Sheet, Spot, sheets
 from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import Cell, Grid, Record, Records, read_grid, read_table
-from results.papers import Wanted, source
+from results.cells import Wanted
+from results.reference import source
 from writers import toy
 
 Hours = Callable[[Iterable[Cell]], float | None]  # GPU-hours of training some cells; None if one of them is unknown
@@ -45,9 +46,7 @@ class Reproduction:
 
     @cached_property
     def grid(self) -> Grid:
-        full = read_grid("full")
-        assert isinstance(full, Grid)
-        return full
+        return read_grid("full")
 
     @cached_property
     def sheets(self) -> list[Sheet]:

@@ -16,9 +16,9 @@ from leaderboard.printed import value
 from leaderboard.sheet import sheets
 from leaderboard.table import look_up
 from registry import lacking, outdated, resolve
-from results import Record, Records, Table, read_grid
-from results.papers import Grid, as_grid, source
-from results.table import Place
+from results import Grid, Record, Records, TableFile, read_grid
+from results.reference import source
+from results.table_file import Place
 
 Methods = tuple[tuple[str, ...], ...]
 """What tells two places apart here: the attack's parts and the defense's, each by its name and what changes its nature."""
@@ -56,7 +56,6 @@ def printed(protocols: Collection[str] = FULL["protocols"]) -> Mapping[Methods, 
     in percent, by paper.
     """
     full = read_grid("full")
-    assert isinstance(full, Grid)
     found: dict[Methods, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for place in full.places:
         fields, value = place.fields, place.printed
@@ -106,7 +105,7 @@ def spanned(papers: Mapping[str, Sequence[float]]) -> str:
     return f" ({low:.0f})" if round(low) == round(high) else f" ({low:.0f}–{high:.0f})"  # noqa: RUF001
 
 
-def attacks(table: Table, records: Records) -> str:
+def attacks(table: TableFile, records: Records) -> str:
     """Return the Markdown table of attacks without a defense."""
     known, found = printed(), measured(table, records)
     clean = {place.fields["dataset"]: runs for place, runs in found if place.fields["attack"] == "none"}
@@ -129,11 +128,11 @@ def attacks(table: Table, records: Records) -> str:
     return "\n".join(lines) + "\n"
 
 
-def defenses(table: Table, records: Records) -> str:
+def defenses(table: TableFile, records: Records) -> str:
     """Return the Markdown table of defenses against attacks; in parentheses what papers print at full size."""
     known, found = printed(), measured(table, records)
-    columns = [label for label, _ in table.items("attack")]
-    rows = [label for label, _ in table.items("defense")]
+    columns = table.labels("attack")
+    rows = table.labels("defense")
     at = {(str(place.fields["defense"]), str(place.fields["attack"])): (place, runs) for place, runs in found}
     names = [label.partition("(")[0] for label in columns]
     lines = [f"| defense | {' | '.join(names)} |", f"| --- |{' ---: |' * len(columns)}"]
@@ -146,11 +145,11 @@ def defenses(table: Table, records: Records) -> str:
     return "\n".join(lines) + "\n"
 
 
-def contrastive(table: Table, records: Records) -> str:
+def contrastive(table: TableFile, records: Records) -> str:
     """Return the Markdown table of attacks against training with labels and without; in parentheses what papers print, and
     without labels the last contrastive loss.
     """
-    columns = [label for label, _ in table.items("protocol")]
+    columns = table.labels("protocol")
     found = measured(table, records)
     known = {family: printed(FULL["protocols"] if family == "toy" else (family,)) for family in {_family(p) for p, _ in found}}
     rows: dict[str, list[str]] = defaultdict(list)
@@ -163,9 +162,9 @@ def contrastive(table: Table, records: Records) -> str:
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
 
 
-def analyses(table: Table, records: Records) -> str:
+def analyses(table: TableFile, records: Records) -> str:
     """Return the Markdown table of what analyses measured, each column in its own unit."""
-    (made,) = sheets(as_grid(table), records, resolve, lacking)
+    (made,) = sheets(Grid.of(table), records, resolve, lacking)
     heads = [" ".join(column[-1:]) for column in made.columns]
     lines = [f"| {table.rows[0]} | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     for row in made.rows:
@@ -179,9 +178,9 @@ def _family(place: Place) -> str:
     return str(place.fields["protocol"]).partition("(")[0]
 
 
-def measured(table: Table, records: Records) -> list[tuple[Place, list[Record]]]:
+def measured(table: TableFile, records: Records) -> list[tuple[Place, list[Record]]]:
     """Return every place with its records: of a defense that stands for others those of the best."""
-    grid = as_grid(table)
+    grid = Grid.of(table)
     found = []
     for wanted in grid.wanted(resolve, lacking):
         members: dict[str, list[Record]] = {}

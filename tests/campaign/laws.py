@@ -27,10 +27,11 @@ from poisons.recipe import PurifiedRecipe
 from poisons.store import CraftError, DamagedError, Store, verify
 from registry import ATTACKS, DEFENSES, EntryError, resolve
 from registry.item import parse, write
-from results import Cell, FileError, Record, Records, Table, read_grid, read_table
+from results import Cell, FileError, Grid, Record, Records, TableFile, read_grid
 from results.cell import Part
 from results.record import Curve, Failure, Metrics, PoisonNote
-from results.table import PAPERS, TABLES
+from results.reference import PAPERS
+from results.table_file import TABLES
 
 REFUSALS = (EntryError, FileError, CraftError, DamagedError)
 NASTY = "()+=,@/\\.:-_ \n\t\0\"'<>&%{}[]é中\u202e\x7f"
@@ -156,9 +157,9 @@ def plans(folder: Path, count: int) -> Tally:
 
     def law(axis: str, limit: int, more: dict[str, list[Any]], **chosen: Any) -> str:
         base = {"title": "t", "protocol": "quick", "dataset": "digits", "architecture": "small-cnn"}
-        table = Table(**base, **chosen)
-        grown = table.replaced(**{axis: list(dict.fromkeys([*chosen[axis], *more[axis]]))})
-        cells, _ = grids.expand(table)
+        table = TableFile(**base, **chosen)
+        grown = Grid.of(table.replaced(**{axis: list(dict.fromkeys([*chosen[axis], *more[axis]]))}))
+        cells, _ = grids.expand(Grid.of(table))
         all_cells, _ = grids.expand(grown)
         ids = [cell.id for cell in cells]
         assert len(set(ids)) == len(ids) and set(ids) <= {cell.id for cell in all_cells}
@@ -184,7 +185,7 @@ def plans(folder: Path, count: int) -> Tally:
 
 def a_record(**changes: Any) -> Record:
     """A record of a cell of the quick grid."""
-    cell = grids.expand(read_table("quick"))[0][9]
+    cell = grids.expand(read_grid("quick"))[0][9]
     curve = Curve(train_acc=[0.25, 0.5], train_loss=[2.0, 1.0], test_acc=[0.25, 0.5], test_loss=[2.0, 1.5])
     note = PoisonNote(checksum="ab" * 32, norm="linf", spent=8 / 255, allowed=8 / 255)
     fields: dict[str, Any] = {"metrics": Metrics(test_acc=0.5, test_acc_best=0.5, curve=curve), "poison": note}

@@ -19,7 +19,7 @@ import psutil
 
 from campaign import Tally, process, ran
 from campaign.faults import gone, records, those_of, trained, twice
-from results import Record, Records, Workspace, read_table
+from results import Record, Records, Workspace, read_grid
 
 # The soak
 
@@ -270,7 +270,7 @@ def many_records(folder: Path, count: int) -> Tally:
     space = Workspace(folder / "space")
     space.writable()
     kept = Records(space.records)
-    found, _ = grids.expand(read_table(str(table)))
+    found, _ = grids.expand(read_grid(str(table)))
     for number, cell in enumerate(found):
         accuracy = number % 1000 / 1000
         curve = Curve(train_acc=[0.5] * 10, train_loss=[0.5] * 10, test_acc=[accuracy] * 10, test_loss=[0.5] * 10)

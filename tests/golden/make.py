@@ -33,9 +33,9 @@ from registry.catalog import Part
 from registry.item import write
 from results import Cell, Records
 from results import cell as cells
-from results.papers import grid_names, read_grid
+from results.cell import NONE
+from results.grid import grid_names, read_grid
 from results.record import plain
-from results.table import NONE
 
 FILE = Path(__file__).with_name("ids.json")
 RECORDS = Path(__file__).parents[2] / "results/records"

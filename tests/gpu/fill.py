@@ -14,7 +14,7 @@ from gpu.pool import run_cells
 from gpu.speed import read_rates
 from registry import data
 from registry.catalog import lacking, resolve
-from results import Cell, Grid, Records, read_grid
+from results import Cell, Records, read_grid
 from results.own import pack_own
 
 SEEDS = ["0", "1", "2"]
@@ -136,7 +136,6 @@ def paper_cells(setting: Setting, estimate: Estimate) -> list[Cell]:
     and those whose data are not here.
     """
     grid = read_grid(FEW_PRINTED if setting.tiny else PRINTED)
-    assert isinstance(grid, Grid)
     answers: dict[str, int] = defaultdict(int)
     cells: dict[str, Cell] = {}
     for wanted in grid.wanted(resolve, lacking):

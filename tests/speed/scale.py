@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmark import driver, provenance, runs, slurm
 from benchmark.schedule import Submission
-from results import Records, Workspace, read_table
+from results import Records, Workspace, read_grid
 from results.record import Curve, Metrics, Record
 
 SIZES = (100, 1000, 10_000)
@@ -62,7 +62,7 @@ def _measured(folder: Path, cells: int) -> dict[str, float]:
     grid = str(_grid(space.root, cells))
     found: dict[str, float] = {}
     found["dry run, nothing done"] = _command(space, "run", "--grid", grid, "--dry-run")
-    table, options = read_table(grid), driver.Options()
+    table, options = read_grid(grid), driver.Options()
     plan = driver.plan_table("scale", table, space, options, dry_run=True)
     start = time.perf_counter()
     records = Records(space.records)

@@ -15,25 +15,26 @@ from pathlib import Path
 
 from leaderboard import pages, render
 from leaderboard.table import board
-from registry import resolve
-from results import Record, Records, Table, read_table
+from registry import lacking, resolve
+from results import Grid, Record, Records, read_table
 from results.record import Curve, Metrics, PoisonNote
 
 SORT = "document.querySelectorAll('#board .sort')[5].click(); document.body.offsetHeight"  # with the layout that follows
 
 
-def table(cells: int) -> Table:
+def table(cells: int) -> Grid:
     """The quick grid's recipe on a square of radii: `cells` combinations, one seed."""
     side = math.isqrt(cells)
     radii = [f"lsp(epsilon={1 + number / 1000})" for number in range(side - 1)]
     qualities = [f"jpeg(quality={number})" for number in range(1, min(side, 95))]
     bits = [f"at(epsilon={number / 1000})" for number in range(side - len(qualities) - 1)]
-    return read_table("quick").replaced(attack=["none", *radii], defense=["none", *qualities, *bits], seed=[0])
+    axes = {"attack": ["none", *radii], "defense": ["none", *qualities, *bits], "seed": [0]}
+    return Grid.of(read_table("quick").replaced(**axes))
 
 
-def fill(records: Records, made: Table) -> None:
+def fill(records: Records, made: Grid) -> None:
     """Write a record for every cell, with numbers from its place alone."""
-    for place, cell in enumerate(made.cells(resolve)):
+    for place, cell in enumerate(made.cells(resolve, lacking)):
         accuracy = (place * 37 % 1000) / 1000
         metrics = Metrics(
             test_acc=accuracy, test_acc_best=accuracy, curve=Curve(test_acc=[accuracy * k / 10 for k in range(1, 11)])

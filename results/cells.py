@@ -1,0 +1,165 @@
+"""Cells of combinations of items, and why some cannot be made here.
+
+These classes are given `resolve` and `lacking` of the registry: what an item stands for, and what of it is not installed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from results.cell import NONE, Cell, Part
+from results.record import FileError
+from results.table_file import PLACED, Place, TableFile
+
+KINDS = {
+    "measure": "analyses",
+    "attack": "attacks",
+    "defense": "defenses",
+    "dataset": "datasets",
+    "architecture": "architectures",
+    "protocol": "protocols",
+}
+NOUNS = {"dataset": "data set", "measure": "analysis"}  # of axes that are called by another word
+
+Resolve = Callable[[str, str], Sequence[Any]]
+"""(kind, item) -> its parts with all their fields."""
+Lacking = Callable[[str, str], Sequence[tuple[str, str]]]
+"""(kind, item) -> what of the item is not there: (name, '') for an entry, (name, field) for a field of one."""
+
+
+class CellMaker:
+    """Makes cells of items, each item resolved once."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self.resolve = resolve
+        self._parts = cache(self._find_parts)
+        self._members = cache(self._find_members)
+
+    def parts(self, kind: str, item: str) -> tuple[Part, ...]:
+        """The parts of an item with all their fields."""
+        return self._parts(kind, item)
+
+    def _find_parts(self, kind: str, item: str) -> tuple[Part, ...]:
+        return tuple(map(_plain, self.resolve(kind, item)))
+
+    def text(self, kind: str, item: str) -> str:
+        """An item as it is written without what can be left out."""
+        return "+".join(part.text for part in self.parts(kind, item))
+
+    def _find_members(self, defense: str) -> tuple[str, ...]:
+        """The defenses that one stands for: itself, or every choice of members."""
+        choices = map(_members_of, self.resolve("defenses", defense))
+        return tuple(map("+".join, itertools.product(*choices)))
+
+    def cells(self, fields: Mapping[str, Any], seed: int) -> tuple[Cell, ...]:
+        """The cells of a combination of axes: one, or one for each member of its defense."""
+        members = self._members(fields["defense"])
+        return tuple(self.cell({**fields, "defense": member}, seed) for member in members)
+
+    def needs_victim(self, measure: str) -> bool:
+        """Whether what is measured looks at a trained victim."""
+        if measure == "accuracy":
+            return True
+        (analysis,) = self.resolve("analyses", measure)
+        needs = analysis.entry.facts.get("needs", ())
+        return bool({"network", "epochs"} & set(needs))
+
+    def cell(self, fields: Mapping[str, Any], seed: int) -> Cell:
+        """Make a cell. Where no victim is looked at the architecture is `na`, whatever the table says."""
+        measure = fields.get("measure", "accuracy")
+        analysis: Any = "accuracy"
+        architecture = Part(name=NONE, text=NONE)
+        if measure != "accuracy":
+            analysis = self.parts("analyses", measure)[0]
+        if self.needs_victim(measure):
+            architecture = self.parts("architectures", fields["architecture"])[0]
+        return Cell(
+            protocol=self.parts("protocols", fields["protocol"])[0],
+            dataset=self.parts("datasets", fields["dataset"])[0],
+            attack=self.parts("attacks", fields["attack"]),
+            ratio=fields["ratio"],
+            part=fields["part"],
+            defense=self.parts("defenses", fields["defense"]),
+            architecture=architecture,
+            seed=seed,
+            measure=analysis,
+        )
+
+
+def _plain(part: Any) -> Part:
+    """A part as a cell keeps it."""
+    return Part(name=part.name, fields=dict(part.fields), text=part.text)
+
+
+def _members_of(part: Any) -> tuple[str, ...]:
+    return getattr(part, "members", ()) or (part.text,)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The cells of one place, one per seed, or one per seed and member of a defense that has these; or why there are none."""
+
+    place: Place
+    cells: tuple[Cell, ...] = ()
+    reason: str = ""
+
+
+class Expansion:
+    """Makes the cells of places, those of equal places once."""
+
+    def __init__(self, resolve: Resolve, lacking: Lacking) -> None:
+        self.maker = CellMaker(resolve)
+        self._lacking = cache(lacking)
+        self._cells = cache(self._make_cells)
+
+    def expand(self, place: Place, table: TableFile) -> Wanted:
+        """Return the cells of a place, or why they are not available. FileError for a mistake in a table with a layout."""
+        try:
+            reason = self._reason(place, table)
+            if reason:
+                return Wanted(place, reason=reason)
+            return Wanted(place, self._cells(place.written, place.seeds))
+        except FileError:
+            raise
+        except ValueError as error:  # an entry's, from the registry
+            if table.has_layout:
+                raise FileError(f"{table.file}, {place.where}: {error}") from None
+            raise
+
+    def _make_cells(self, written: tuple[Any, ...], seeds: tuple[int, ...]) -> tuple[Cell, ...]:
+        fields = dict(zip(PLACED, written, strict=True))
+        cells: list[Cell] = []
+        for seed in seeds:
+            cells += self.maker.cells(fields, seed)
+        return tuple(cells)
+
+    def _reason(self, place: Place, table: TableFile) -> str:
+        """Why the cells of a place cannot be run here, or ''. ValueError for an entry whose name is a mistake."""
+        fields = dict(zip(PLACED, place.written, strict=True))
+        for axis in KINDS:
+            for name, field in self._lacks(axis, fields):
+                return self._complaint(axis, str(fields[axis]), name, field, table)
+        return ""
+
+    def _lacks(self, axis: str, fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        """What is not there of the item of an axis."""
+        item = str(fields[axis])
+        if axis == "measure" and item == "accuracy":
+            return ()
+        if axis == "architecture" and not self.maker.needs_victim(str(fields["measure"])):
+            return ()  # whatever the paper calls what it is not trained with
+        return self._lacking(KINDS[axis], item)
+
+    def _complaint(self, axis: str, item: str, name: str, field: str, table: TableFile) -> str:
+        """Name a field that a paper's table asks for, or an entry that a shipped one does. Elsewhere they are mistakes."""
+        noun = NOUNS.get(axis, axis)
+        if field and table.paper:
+            return f"{noun} {name} has no field {field}"
+        if not field and table.is_shipped:
+            return f"{noun} {name}"
+        self.maker.resolve(KINDS[axis], item)  # raises with the nearest name that there is
+        raise ValueError(f"unknown {noun} {name!r}")

@@ -1,0 +1,180 @@
+"""Grids: the places of one or more tables, the order in which their cells run, and how selectors change them.
+
+A grid of the program is one table file. A grid of a paper is `<paper>/table-<label>`, several are named by a glob (`d-vae/*`),
+all of them are `full`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+from results.cell import Cell
+from results.cells import CellMaker, Expansion, Lacking, Resolve, Wanted
+from results.record import FileError
+from results.reference import paper_tables
+from results.selectors import Selector, seeds_of
+from results.table_file import Place, TableFile, read_table, table_names
+
+ORDER = ("measure", "protocol", "dataset", "attack", "ratio", "part", "defense", "architecture")
+"""The axes in the order in which a table without a layout is run; the last one changes first."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Places of tables to run together; cells that several of them share are run once."""
+
+    title: str
+    tables: Mapping[str, TableFile]
+    places: tuple[Place, ...]
+
+    @classmethod
+    def of(cls, *tables: TableFile, title: str = "") -> Grid:
+        """The grid of all places of some tables."""
+        places = itertools.chain(*(table.places() for table in tables))
+        return cls(title or tables[0].title, {table.name: table for table in tables}, tuple(places))
+
+    @property
+    def has_layout(self) -> bool:
+        """Whether its tables say how they are printed; else it is one table of the program whose rows are ranked."""
+        return any(table.has_layout for table in self.tables.values())
+
+    def wanted(self, resolve: Resolve, lacking: Lacking) -> list[Wanted]:
+        """Return the places that are run, each with its cells or with why they are not available.
+
+        Where tables have a layout, place by place as they are printed; else axis by axis. FileError names a table whose item
+        is wrong.
+        """
+        expansion = Expansion(resolve, lacking)
+        return [expansion.expand(place, self.tables[place.table]) for place in self._ordered() if place.runs]
+
+    def _ordered(self) -> Sequence[Place]:
+        """Its places as they are run."""
+        places: Sequence[Place] = self.places
+        if not self.has_layout:
+            for axis in reversed(ORDER):
+                places = _sorted_by(axis, places)
+        return places
+
+    def cells(self, resolve: Resolve, lacking: Lacking) -> list[Cell]:
+        """The cells that can be run, each once, in the order in which they are run: block by block, then the rest."""
+        turns: list[tuple[int, Cell]] = []
+        for wanted in self.wanted(resolve, lacking):
+            table = self.tables[wanted.place.table]
+            for cell in wanted.cells:
+                turn = table.turn(wanted.place.fields, cell.seed)
+                turns.append((turn, cell))
+        turns.sort(key=itemgetter(0))
+        return list({cell.id: cell for _, cell in turns}.values())
+
+    def absent(self, resolve: Resolve, lacking: Lacking) -> list[tuple[str, str]]:
+        """The cells that cannot be run here, each once, seeds apart: what it is, and why."""
+        found: dict[tuple[Any, ...], tuple[str, str]] = {}
+        for wanted in self.wanted(resolve, lacking):
+            if not wanted.reason:
+                continue
+            place = wanted.place
+            reason = f"not available: {wanted.reason}"
+            for seed in place.seeds:
+                key = (*place.written, seed)
+                found.setdefault(key, (f"{place.text}/s{seed}", reason))
+        return list(found.values())
+
+    def selected(self, wishes: Mapping[str, Sequence[str]], resolve: Resolve) -> Grid:
+        """Keep the places that match, or replace: a value or a glob keeps, `old=new` replaces. FileError if nothing matches.
+
+        Seeds are no axis of the places: those that are named are the seeds of every place, whether it had them or not.
+        """
+        grid = self
+        maker = CellMaker(resolve)
+        for axis, texts in wishes.items():
+            if axis != "seed":
+                selectors = [Selector.read(axis, text, maker) for text in texts]
+                grid = grid._with_values(selectors)
+            elif texts:
+                grid = grid._with_seeds(texts)
+        return grid
+
+    def _with_seeds(self, wishes: Sequence[str]) -> Grid:
+        there = set(itertools.chain(*(table.seed for table in self.tables.values())))
+        tables = {}
+        for name, table in self.tables.items():
+            seeds = seeds_of(wishes, table.seed, there)
+            tables[name] = table.with_seeds(seeds)
+        grid = replace(self, tables=tables)
+        return replace(grid, places=tuple(map(grid._seeded, self.places)))
+
+    def _seeded(self, place: Place) -> Place:
+        """A place with the seeds that its table has for it."""
+        table = self.tables[place.table]
+        return replace(place, seeds=table.seeds_of(place.fields))
+
+    def _with_values(self, selectors: Sequence[Selector]) -> Grid:
+        """Apply the selectors of one axis, one after the other."""
+        places = list(self.places)
+        first: dict[int, int] = {}  # number of a place -> number of the first selector that it matches
+        for turn, selector in enumerate(selectors):
+            for number in selector.hits(places):
+                first.setdefault(number, turn)
+                places[number] = self._seeded(selector.applied(places[number]))
+        if all(selector.new for selector in selectors):
+            return replace(self, places=tuple(places))
+        kept = sorted(first)
+        if not self.has_layout:
+            kept.sort(key=first.__getitem__)  # in the order in which they were named
+        return replace(self, places=tuple(map(places.__getitem__, kept)))
+
+    def scaled(self, factor: float) -> Grid:
+        """The same grid with the epochs of its protocols multiplied by `factor`, which makes them other protocols."""
+        places = tuple(_scaled(place, factor) for place in self.places)
+        return replace(self, places=places)
+
+
+def _sorted_by(axis: str, places: Sequence[Place]) -> list[Place]:
+    """Sort places by an axis, whose values keep the order in which they come."""
+    ranks: dict[Any, int] = {}
+    for place in places:
+        ranks.setdefault(place.fields[axis], len(ranks))
+    return sorted(places, key=lambda place: ranks[place.fields[axis]])
+
+
+def _scaled(place: Place, factor: float) -> Place:
+    protocol = f"{place.fields['protocol']}@{factor:g}"
+    fields = {**place.fields, "protocol": protocol}
+    changes = (*place.changes, f"epochs x {factor:g}")
+    return replace(place, fields=fields, changes=changes)
+
+
+# Names
+
+
+def read_grid(name: str) -> Grid:
+    """Return the grid that a name stands for. FileError."""
+    names = _tables_of(name)
+    if names:
+        return Grid.of(*map(read_table, names), title=name)
+    near = difflib.get_close_matches(name, paper_tables(), 1, 0.8)
+    if near and near[0] != name and not name.endswith(".toml"):
+        raise FileError(f"there is no grid {name!r}; did you mean {near[0]!r}?")
+    return Grid.of(read_table(name))
+
+
+def _tables_of(name: str) -> list[str]:
+    """The tables of papers that the name of several stands for."""
+    if name == "full":
+        return list(paper_tables())
+    is_glob = bool(set(name) & set("*?["))
+    return fnmatch.filter(paper_tables(), name) if is_glob else []
+
+
+def grid_names() -> list[str]:
+    """Every grid that `bench run --grid` knows by name."""
+    names = [*table_names(), *paper_tables()]
+    papers = dict.fromkeys(name.partition("/")[0] for name in paper_tables())
+    names += [f"{paper}/*" for paper in papers]
+    return [*names, "full"]

@@ -166,8 +166,10 @@ def _detached(standing: Standing, run: Run, left: set[str], live: set[str], word
 
 def _cells_of(state: str, kind: str, open_ids: list[str], live: set[str]) -> dict[str, tuple[str, str]]:
     """Return state and reason of the cells of one array task that have no record yet."""
+    if kind == "cancelled":
+        return dict.fromkeys(open_ids, ("cancelled", "by scancel"))
     if state == "lost":
-        return dict.fromkeys(open_ids, ("cancelled", "by scancel") if kind == "cancelled" else ("lost", ENDS[kind].meaning))
+        return dict.fromkeys(open_ids, ("lost", ENDS[kind].meaning))
     cells = dict.fromkeys(open_ids, ("queued", ""))
     if state == "running" and not live.intersection(open_ids):
         cells[open_ids[0]] = ("running", "")  # makes what its cell needs
@@ -199,7 +201,7 @@ def _fail(run: Run, number: int, kind: str, live: set[str]) -> dict[str, tuple[s
 def _log(run: Run, number: int) -> str:
     """The log of a part's job, '' if there is none."""
     for job, first, size in run.arrays:
-        if first <= number < first + size:
+        if number in range(first, first + size):
             name = f"{job}_{number - first}" if size > 1 else str(job)
             path = run.folder / "jobs" / f"{name}_0_log.out"
             return str(path) if path.exists() else ""
@@ -210,11 +212,13 @@ def logs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
     """Return the log of the newest job of each of some cells, where there is one."""
     found: dict[str, str] = {}
     for run in runs.every(space):
-        for number, ids in enumerate(run.part_ids() if run.arrays else ()):
-            wanted = cell_ids.intersection(ids)
-            log = _log(run, number) if wanted else ""
+        if not run.arrays:
+            continue
+        for number, ids in enumerate(run.part_ids()):
+            asked = cell_ids.intersection(ids)
+            log = _log(run, number) if asked else ""
             if log:
-                found |= dict.fromkeys(wanted, log)
+                found |= dict.fromkeys(asked, log)
     return found
 
 

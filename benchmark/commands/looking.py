@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,24 +21,27 @@ def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace:
     from benchmark import listing
     from results.submission import one_line
 
-    rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if kind == "grids" else None)
+    grids = kind == "grids"
+    rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if grids else None)
     if as_json:
         return print_json(rows)
     if not rows:
         return print(f"no {kind} match {pattern!r}; `bench list {kind}` shows all", file=sys.stderr)
-    if kind == "grids":
-        hours = ["unknown" if r["gpu_hours"] is None else f"{r['gpu_hours']:.1f}" for r in rows]
-        counts = [[str(r[key]) for key in ("cells", "runnable", "done")] for r in rows]
-        return print_rows(
-            ["name", "cells", "runnable", "done", "GPU-hours left", "summary"],
-            [[r["name"], *count, hour, r["summary"]] for r, count, hour in zip(rows, counts, hours, strict=True)],
-        )
-    print_rows(
-        ["name", "summary", "paper", "source"], [[r["name"], r["summary"] or r["error"], r["paper"], r["source"]] for r in rows]
-    )
+    if grids:
+        return print_rows(["name", "cells", "runnable", "done", "GPU-hours left", "summary"], list(map(_grid_row, rows)))
+    print_rows(["name", "summary", "paper", "source"], list(map(_entry_row, rows)))
     for row in rows:
         if row["error"]:
             print(one_line(f"{row['name']} of {row['source']} cannot be used: {row['error']}"), file=sys.stderr)
+
+
+def _grid_row(row: dict[str, Any]) -> list[str]:
+    hours = "unknown" if row["gpu_hours"] is None else f"{row['gpu_hours']:.1f}"
+    return [row["name"], str(row["cells"]), str(row["runnable"]), str(row["done"]), hours, row["summary"]]
+
+
+def _entry_row(row: dict[str, Any]) -> list[str]:
+    return [row["name"], row["summary"] or row["error"], row["paper"], row["source"]]
 
 
 def show(entry: str, as_json: Json = False) -> None:
@@ -77,7 +80,7 @@ def doctor(
     if as_json:
         return print_json({"checks": checks})
     for check in checks:
-        print(one_line(f"{'ok ' if check['ok'] else 'BAD'}  {check['name']}: {check['detail']}"))
+        print(one_line(f"{_mark(check)}  {check['name']}: {check['detail']}"))
 
 
 def check(entry: str, as_json: Json = False) -> None:
@@ -88,12 +91,17 @@ def check(entry: str, as_json: Json = False) -> None:
     from benchmark import conformance, listing
     from results.submission import one_line
 
-    results = [finding for e in listing.named(entry) for finding in conformance.check(e)]
+    findings: list[dict[str, Any]] = []
+    for named in listing.named(entry):
+        findings += conformance.check(named)
     if as_json:
-        print_json({"checks": results})
+        print_json({"checks": findings})
     else:
-        for finding in results:
-            said = f"{'ok ' if finding['ok'] else 'BAD'}  {finding['entry']}: {finding['name']}  {finding['detail']}"
-            print(one_line(said.rstrip()))
-    if not all(finding["ok"] for finding in results):
+        for finding in findings:
+            print(one_line(f"{_mark(finding)}  {finding['entry']}: {finding['name']}  {finding['detail']}".rstrip()))
+    if not all(finding["ok"] for finding in findings):
         raise typer.Exit(1)
+
+
+def _mark(finding: dict[str, Any]) -> str:
+    return "ok " if finding["ok"] else "BAD"

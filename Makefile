@@ -34,7 +34,8 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/density.py
+	$(BIN)/python -m pytest -rs --durations=10
 
 speed: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m speed.engine

@@ -13,8 +13,9 @@ import numpy as np
 from writers import fast, program, reproduction, toy
 
 from benchmark.cost import Cost
-from leaderboard import prediction, render
-from leaderboard.table import board
+from leaderboard import prediction
+from leaderboard.formats import text as formats
+from leaderboard.tables.measured import grid_table
 from registry import CATALOGS, resolve
 from registry.entry import plural
 from results import Records, read_grid, read_table
@@ -65,7 +66,7 @@ def generated(text: str) -> str:
             return match[1] + parts[name]() + match[3]
         if name in OWN:
             return match[1] + OWN[name](read_table(name), records) + match[3]
-        table = render.markdown(board(read_grid(name), records, name, resolve))
+        table = formats.markdown(grid_table(read_grid(name), records, name, resolve))
         rows = [PARAMETERS.sub("", line) for line in table.splitlines() if line.startswith("|")]
         return match[1] + "\n".join(rows) + "\n" + match[3]
 

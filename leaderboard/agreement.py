@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from leaderboard import ranks
-from leaderboard.sheet import ALIKE, DEVIATES, UNJUDGED, WITHIN, Sheet, Spot, sheets
-from leaderboard.table import POINT
+from leaderboard.tables.printed import printed_tables
+from leaderboard.tables.score import POINT, Score
+from leaderboard.tables.table import Table
+from leaderboard.tables.verdict import ALIKE, DEVIATES, UNJUDGED, WITHIN
 from registry import PROTOCOLS, EntryError, lacking, resolve
 from results import FileError, Grid, Records, read_grid
 from results.reference import paper_tables
@@ -35,71 +37,75 @@ def compare(name: str | None, wishes: Mapping[str, Sequence[str]], records: Reco
 
 def of(grid: Grid, records: Records) -> dict[str, Any]:
     """Compare a grid with the records."""
-    return summed(sheets(grid, records, resolve, lacking))
+    return summed(printed_tables(grid, records, resolve, lacking))
 
 
-def summed(made: Sequence[Sheet]) -> dict[str, Any]:
+def summed(made: Sequence[Table]) -> dict[str, Any]:
     """Compare what was measured of printed tables with what they print, and papers with each other."""
-    papers: dict[str, list[Sheet]] = defaultdict(list)
-    for sheet in made:
-        papers[sheet.table.paper].append(sheet)
-    spots = [(sheet, spot) for sheet in made for spot in _compared(sheet)]
+    papers: dict[str, list[Table]] = defaultdict(list)
+    for table in made:
+        papers[_paper(table)].append(table)
+    scores = [(table, score) for table in made for score in _compared(table)]
     once = {
-        (spot.records, spot.place.metric, spot.paper): (sheet, spot)
-        for sheet, spot in reversed(spots)
-        if spot.points is not None
+        (score.records, score.place.metric, score.published): (table, score)
+        for table, score in reversed(scores)
+        if score.points is not None
     }
     far = sorted(once.values(), key=lambda one: (-abs(one[1].points or 0.0), one[0].name, one[1].place.key))
     return {
-        "tables": [{"table": sheet.name} | counts([sheet]) for sheet in made],
+        "tables": [{"table": table.name} | counts([table]) for table in made],
         "papers": [{"paper": paper} | counts(several) for paper, several in papers.items()],
         "overall": counts(made),
         "deviations": [
             {
-                "table": sheet.name,
-                "row": list(spot.place.row),
-                "column": list(spot.place.column),
-                "unit": spot.unit,
-                "ours": spot.mean,
-                "std": spot.std,
-                "n": spot.n,
-                "paper": spot.paper,
-                "difference": spot.difference,
-                "verdict": spot.verdict,
-                "instead": list(spot.marks),
+                "table": table.name,
+                "row": list(score.place.row),
+                "column": list(score.place.column),
+                "unit": score.unit,
+                "ours": score.mean,
+                "std": score.std,
+                "n": score.n,
+                "paper": score.published,
+                "difference": score.difference,
+                "verdict": score.verdict,
+                "instead": list(score.marks),
             }
-            for sheet, spot in far[:LARGEST]
+            for table, score in far[:LARGEST]
         ],
         "disputes": disputes(made),
     }
 
 
-def disputes(made: Sequence[Sheet]) -> list[dict[str, Any]]:
+def disputes(made: Sequence[Table]) -> list[dict[str, Any]]:
     """What two papers print of one attack, defense, data set and network, where it is `FELT` points apart: the farthest first.
 
     Recipes of training differ between papers; training with labels and without is never compared.
     """
-    groups: dict[tuple[str, ...], list[tuple[Sheet, Spot]]] = defaultdict(list)
-    for sheet in made:
-        for spot in sheet.cells:
-            fields, printed = spot.place.fields, spot.printed
-            if spot.place.metric == "test_acc" and printed is not None and spot.paper is not None and printed.quality == "ok":
+    groups: dict[tuple[str, ...], list[tuple[Table, Score]]] = defaultdict(list)
+    for table in made:
+        for score in table.direct:
+            fields = score.place.fields
+            if score.place.metric == "test_acc" and score.undoubted is not None:
                 rest = tuple(str(fields[axis]) for axis in POINT if axis != "protocol")
-                groups[(*rest, str(fields["measure"]), str(_without_labels(str(fields["protocol"]))))].append((sheet, spot))
+                groups[(*rest, str(fields["measure"]), str(_without_labels(str(fields["protocol"]))))].append((table, score))
     found = []
     for several in groups.values():
-        values: dict[tuple[str, float], tuple[Sheet, Spot]] = {}
-        for sheet, spot in several:
-            values.setdefault((sheet.table.paper, 100 * (spot.paper or 0.0) / spot.place.unit), (sheet, spot))
+        values: dict[tuple[str, float], tuple[Table, Score]] = {}
+        for table, score in several:
+            values.setdefault((_paper(table), 100 * (score.published or 0.0) / score.place.unit), (table, score))
         apart = max((abs(a - b) for p, a in values for q, b in values if p != q), default=0.0)
         if apart >= FELT:
             fields = several[0][1].place.fields
             found.append(
                 {axis: str(fields[axis]) for axis in ("dataset", "attack", "defense", "architecture", "ratio")}
                 | {"apart": round(apart, 4)}
-                | {"values": [{"paper": p, "table": sheet.name, "value": v} for (p, v), (sheet, _) in values.items()]}
+                | {"values": [{"paper": p, "table": table.name, "value": v} for (p, v), (table, _) in values.items()]}
             )
     return sorted(found, key=lambda row: (-row["apart"], row["dataset"], row["attack"], row["defense"]))
+
+
+def _paper(table: Table) -> str:
+    return table.file.paper if table.file else ""
 
 
 def _without_labels(protocol: str) -> bool:
@@ -109,57 +115,57 @@ def _without_labels(protocol: str) -> bool:
         return False
 
 
-def _compared(sheet: Sheet) -> list[Spot]:
+def _compared(table: Table) -> list[Score]:
     """The places that a paper prints a number for and that are measured, aggregates left out."""
-    return [spot for spot in sheet.cells if spot.paper is not None]
+    return [score for score in table.direct if score.published is not None]
 
 
-def counts(several: Sequence[Sheet]) -> dict[str, Any]:
+def counts(several: Sequence[Table]) -> dict[str, Any]:
     """Counts of places. Points are of accuracies; scaled protocols count in `reduced` and nowhere else."""
-    spots = [spot for sheet in several for spot in _compared(sheet)]
-    there = [spot for spot in spots if spot.own is not None]
-    whole = [spot for spot in there if not spot.reduced]
-    points = [abs(spot.points) for spot in whole if spot.points is not None]
+    scores = [score for table in several for score in _compared(table)]
+    there = [score for score in scores if score.own is not None]
+    whole = [score for score in there if not score.reduced]
+    points = [abs(score.points) for score in whole if score.points is not None]
     return {
-        "cells": len(spots),
+        "cells": len(scores),
         "measured": len(whole),
-        "exact": sum(not spot.marks for spot in whole),
+        "exact": sum(not score.marks for score in whole),
         "reduced": len(there) - len(whole),
-        "accuracies": sum(spot.place.metric.partition("(")[0] == "test_acc" for spot in whole),
+        "accuracies": sum(score.place.metric.partition("(")[0] == "test_acc" for score in whole),
         **{f"within_{limit}": sum(point <= limit for point in points) for limit in (1, 2, 5)},
         "mean_abs_diff": fmean(points) if points else None,
         "tau_attacks": _tau(several, "attack"),
         "tau_defenses": _tau(several, "defense"),
-        "verdicts": {verdict: sum(spot.verdict == verdict for spot in spots) for verdict in sorted({s.verdict for s in spots})},
+        "verdicts": dict(sorted(Counter(score.verdict for score in scores).items())),
     }
 
 
-def _tau(several: Sequence[Sheet], axis: str) -> float | None:
+def _tau(several: Sequence[Table], axis: str) -> float | None:
     """Kendall's tau of the order of attacks (or defenses), ours against the paper's; None where fewer than three meet.
 
     The mean over all settings of the other axes; clean training is no attack, no defense is one of the defenses.
     """
     taus = []
-    for sheet in several:
-        groups: dict[tuple[Any, ...], list[Spot]] = defaultdict(list)
-        for spot in _compared(sheet):
+    for table in several:
+        groups: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
+        for score in _compared(table):
             if (
-                spot.points is not None
-                and not spot.reduced
-                and not spot.reported
-                and (axis != "attack" or spot.place.fields["attack"] != "none")
+                score.points is not None
+                and not score.reduced
+                and not score.reported
+                and (axis != "attack" or score.place.fields["attack"] != "none")
             ):
-                rest = tuple(str(spot.place.fields[other]) for other in POINT if other != axis)
-                groups[(*rest, spot.place.metric)].append(spot)
+                rest = tuple(str(score.place.fields[other]) for other in POINT if other != axis)
+                groups[(*rest, score.place.metric)].append(score)
         for group in groups.values():
-            if len({spot.place.fields[axis] for spot in group}) >= 3 and (tau := kendall(group)) is not None:
+            if len({score.place.fields[axis] for score in group}) >= 3 and (tau := kendall(group)) is not None:
                 taus.append(tau)
     return fmean(taus) if taus else None
 
 
-def kendall(spots: Sequence[Spot]) -> float | None:
+def kendall(scores: Sequence[Score]) -> float | None:
     """Kendall's tau-b of ours against the paper's values; None where one of them is the same everywhere."""
-    return ranks.kendall([spot.mean or 0.0 for spot in spots], [spot.paper or 0.0 for spot in spots])
+    return ranks.kendall([score.mean or 0.0 for score in scores], [score.published or 0.0 for score in scores])
 
 
 def text(found: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 import results
-from leaderboard.sheet import Sheet, Spot
+from leaderboard.tables.score import Score
+from leaderboard.tables.table import Table
 from results import FileError
 from results.reference import read_toml
 from results.table_file import Axis, Place
@@ -85,7 +86,7 @@ class Checked:
 class Compared:
     """A place beside what it is compared with, in the numbers of one side; None where a number is missing."""
 
-    spot: Spot
+    score: Score
     value: float | None
     bounds: Sequence[tuple[str, float | None]]  # each with the place that it comes from; '' for a number of the claim
 
@@ -100,7 +101,7 @@ class Compared:
         relation = RELATIONS[claim.relation]
         for where, bound in self.bounds:
             if self.value is not None and bound is not None and not relation(self.value, bound):
-                return f"{_named(self.spot)} {self.value:.2f}, not {claim.relation} {bound:.2f}{where and f' ({where})'}"
+                return f"{_named(self.score)} {self.value:.2f}, not {claim.relation} {bound:.2f}{where and f' ({where})'}"
         return ""
 
 
@@ -115,42 +116,47 @@ def claims() -> tuple[Claim, ...]:
         raise FileError(f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
 
 
-def checked(sheets: Sequence[Sheet]) -> list[Checked]:
+def checked(tables: Sequence[Table]) -> list[Checked]:
     """Check every claim about one of these tables."""
-    by_name = {sheet.name: sheet for sheet in sheets}
+    by_name = {table.name: table for table in tables}
     return [_checked(claim, by_name[claim.table]) for claim in claims() if claim.table in by_name]
 
 
-def _checked(claim: Claim, sheet: Sheet) -> Checked:
-    spots = [spot for spot in sheet.spots.values() if spot.printed is None or spot.printed.text != "-"]  # a dash is no number
-    lefts = [s for s in spots if claim.left.holds(s.place) and not set(claim.without) & {*s.place.row, *s.place.column}]
-    rights = [s for s in spots if isinstance(claim.right, Places) and claim.right.holds(s.place)]
-    if not lefts or _cut(claim, sheet):
+def _checked(claim: Claim, table: Table) -> Checked:
+    scores = [score for score in table.scores.values() if not _is_dash(score)]
+    lefts = [s for s in scores if claim.left.holds(s.place) and not set(claim.without) & {*s.place.row, *s.place.column}]
+    rights = [s for s in scores if isinstance(claim.right, Places) and claim.right.holds(s.place)]
+    if not lefts or _cut(claim, table):
         return Checked(claim, UNMEASURED, UNMEASURED, len(lefts), 0)
-    ours, against = _verdict(claim, lefts, rights, lambda spot: spot.own)
-    printed, printed_against = _verdict(claim, lefts, rights, lambda spot: spot.sure)
-    if printed == UNMEASURED and _verdict(claim, lefts, rights, lambda spot: spot.paper)[0] != UNMEASURED:
+    ours, against = _verdict(claim, lefts, rights, lambda score: score.own)
+    printed, printed_against = _verdict(claim, lefts, rights, lambda score: score.undoubted)
+    if printed == UNMEASURED and _verdict(claim, lefts, rights, lambda score: score.published)[0] != UNMEASURED:
         printed = DOUBTFUL
-    marks = tuple(dict.fromkeys(mark for spot in lefts + rights if spot.own is not None for mark in spot.marks))
-    measured = sum(spot.own is not None for spot in lefts)
+    marks = tuple(dict.fromkeys(mark for score in lefts + rights if score.own is not None for mark in score.marks))
+    measured = sum(score.own is not None for score in lefts)
     return Checked(claim, ours, printed, len(lefts), measured, marks, against, printed_against)
 
 
-def _cut(claim: Claim, sheet: Sheet) -> bool:
+def _is_dash(score: Score) -> bool:
+    return score.printed is not None and score.printed.text == "-"
+
+
+def _cut(claim: Claim, table: Table) -> bool:
     """Whether a selector left out a place that the claim is about: what is left of it is another claim."""
     sides = [side for side in (claim.left, claim.right) if isinstance(side, Places)]
-    gone = (place for place in sheet.table.places() if place.key not in sheet.spots)
+    places = table.file.places() if table.file else []
+    gone = [place for place in places if place.key not in table.scores]
     return any(side.holds(place) for place in gone for side in sides)
 
 
 def _verdict(
-    claim: Claim, lefts: Sequence[Spot], rights: Sequence[Spot], number: Callable[[Spot], float | None]
+    claim: Claim, lefts: Sequence[Score], rights: Sequence[Score], number: Callable[[Score], float | None]
 ) -> tuple[str, tuple[str, ...]]:
     """Three values: a claim about several places fails by one that is known, and waits for those that are not.
 
     With the places that speak against it, where it fails.
     """
-    compared = [_compared(claim, spot, rights, number) for spot in lefts]
+    compared = [_compared(claim, score, rights, number) for score in lefts]
     found = [one.holds(RELATIONS[claim.relation]) for one in compared]
     wanted = claim.count or len(found)
     if found.count(True) >= wanted:
@@ -163,14 +169,14 @@ def _verdict(
     return FAILS, (*how_many, *shown)
 
 
-def _compared(claim: Claim, spot: Spot, rights: Sequence[Spot], number: Callable[[Spot], float | None]) -> Compared:
+def _compared(claim: Claim, score: Score, rights: Sequence[Score], number: Callable[[Score], float | None]) -> Compared:
     if isinstance(claim.right, float):
-        return Compared(spot, number(spot), [("", claim.times * claim.right + claim.plus)])
-    beside = [other for other in rights if other is not spot and _along(claim.same, other) == _along(claim.same, spot)]
-    return Compared(spot, number(spot), [_bound(claim, other, number(other)) for other in beside])
+        return Compared(score, number(score), [("", claim.times * claim.right + claim.plus)])
+    beside = [other for other in rights if other is not score and _along(claim.same, other) == _along(claim.same, score)]
+    return Compared(score, number(score), [_bound(claim, other, number(other)) for other in beside])
 
 
-def _bound(claim: Claim, other: Spot, value: float | None) -> tuple[str, float | None]:
+def _bound(claim: Claim, other: Score, value: float | None) -> tuple[str, float | None]:
     """Where a bound comes from, with the number there if it is another one; and the bound."""
     if value is None:
         return _named(other), None
@@ -178,13 +184,13 @@ def _bound(claim: Claim, other: Spot, value: float | None) -> tuple[str, float |
     return (_named(other) if bound == value else f"from {_named(other)}, {value:.2f}"), bound
 
 
-def _named(spot: Spot) -> str:
-    return " / ".join((*spot.place.row, *spot.place.column))
+def _named(score: Score) -> str:
+    return " / ".join((*score.place.row, *score.place.column))
 
 
-def _along(axes: Sequence[str], spot: Spot) -> list[str]:
+def _along(axes: Sequence[str], score: Score) -> list[str]:
     """The labels of a place on some axes of its table."""
-    return [spot.place.labels[axis] for axis in axes]
+    return [score.place.labels[axis] for axis in axes]
 
 
 def rows(found: Sequence[Checked]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from results.reference import Key
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from leaderboard.sheet import Sheet
+    from leaderboard.tables.table import Table
 
 NAMES = {
     "test_acc": "test accuracy",
@@ -36,11 +36,12 @@ class Plot:
     svg: Markup
 
 
-def drawn(sheet: Sheet) -> list[Plot]:
+def drawn(table: Table) -> list[Plot]:
     """Return the figures of a table: one per kind of curve, or several where one would have more lines than colours."""
     places: dict[Key, Sequence[Record]] = {}
-    for key, spot in sheet.spots.items():
-        records = [sheet.records[one] for one in spot.records] if sheet.table.curves and not spot.reported else []
+    scores = table.scores if table.file is not None and table.file.curves else {}
+    for key, score in scores.items():
+        records = () if score.reported else score.used
         if records and all(records[0].id != other[0].id for other in places.values()):  # several figures of one record
             places[key] = records
     found = []

@@ -10,11 +10,13 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.render import FRACTION, inert
-from leaderboard.sheet import SHARES, Spot
-from leaderboard.table import POINT
+from leaderboard.formats.text import FRACTION
+from leaderboard.formats.words import inert
+from leaderboard.tables.score import POINT, SHARES, Score
 
 if TYPE_CHECKING:
     from leaderboard.pages import Site
@@ -34,62 +36,53 @@ def numbers(site: Site, records: Records) -> list[dict[str, str]]:
 
     Accuracies and other shares are fractions. Settings that read alike and differ get a number, as on the boards.
     """
-    found: dict[tuple[str, ...], dict[str, str]] = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in site.cells:
-        value = cell.value
-        if value.mean is None:
-            continue
-        row = _row(
-            value.point, "accuracy", "test_acc", value.mean, value.std, value.n, value.state, value.oracle, value.records
-        ) | {"tier": value.tier, "unit": FRACTION}
-        key, again = _key(row), 1
-        while _key(row) in found:
-            again += 1
-            row["attack"] = f"{key[KEY.index('attack')]} [{again}]"
-        found[_key(row)] = row | {"page": cell.href}
-    for sheet in site.sheets:
-        for spot in sheet.cells:
-            if spot.mean is not None and spot.records:
-                row = _of(spot, records)
-                found.setdefault(_key(row), row | {"page": f"{sheet.slug}.html"})
-    return list(found.values())
+        if cell.score.mean is not None:
+            row = _row(cell.score, cell.score.point, "accuracy") | {"page": cell.href}
+            _tell_apart(row, rows)
+            rows[_key(row)] = row
+    for table in site.sheets:
+        for score in table.direct:
+            if score.mean is not None and score.records:
+                row = _printed_row(score, records) | {"page": f"{table.slug}.html"}
+                rows.setdefault(_key(row), row)
+    return list(rows.values())
 
 
-def _of(spot: Spot, records: Records) -> dict[str, str]:
-    """A place of a printed table, named by what its records measured."""
-    record = records.read(spot.records[0])
-    assert record is not None and spot.mean is not None
-    point = record.cell.texts | ({"defense": str(spot.place.fields["defense"])} if spot.oracle else {})
-    name = spot.place.metric.partition("(")[0]
-    share = name == "test_acc" or (record.cell.measure != "accuracy" and SHARES.intersection(name.split("_")))
-    unit = spot.place.unit if share else 1.0
-    std = None if spot.std is None else spot.std / unit
-    return _row(
-        point, record.cell.measured, spot.place.metric, spot.mean / unit, std, spot.n, spot.state, spot.oracle, spot.records
-    ) | {"tier": spot.tier, "unit": FRACTION if share else spot.unit}
+def _tell_apart(row: dict[str, str], rows: Mapping[tuple[str, ...], Row]) -> None:
+    """Give the attack of a row a number where another setting reads alike."""
+    attack, again = row["attack"], 1
+    while _key(row) in rows:
+        again += 1
+        row["attack"] = f"{attack} [{again}]"
 
 
-def _row(
-    point: Mapping[str, str],
-    measure: str,
-    metric: str,
-    value: float,
-    std: float | None,
-    n: int,
-    state: str,
-    oracle: str,
-    records: Sequence[str],
-) -> dict[str, str]:
+def _printed_row(score: Score, records: Records) -> dict[str, str]:
+    """A score of a printed table, named by what its records measured."""
+    record = records.read(score.records[0])
+    assert record is not None
+    chosen = {"defense": str(score.place.fields["defense"])} if score.oracle else {}
+    return _row(score, record.cell.texts | chosen, record.cell.measured)
+
+
+def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]:
+    assert score.mean is not None
+    name = score.place.metric.partition("(")[0]
+    share = name == "test_acc" or (measure != "accuracy" and SHARES.intersection(name.split("_")))
+    factor = score.place.unit if share else 1.0
     return {
         **{axis: inert(point[axis]) for axis in POINT},
         "measure": inert(measure),
-        "metric": inert(metric),
-        "value": repr(value),
-        "std": "" if std is None else repr(std),
-        "n": str(n),
-        "state": state,
-        "oracle": inert(oracle),
-        "records": ";".join(records),
+        "metric": inert(score.place.metric),
+        "value": repr(score.mean / factor),
+        "std": "" if score.std is None else repr(score.std / factor),
+        "n": str(score.n),
+        "state": score.state,
+        "oracle": inert(score.oracle),
+        "records": ";".join(score.records),
+        "tier": score.tier,
+        "unit": FRACTION if share else score.unit,
     }
 
 
@@ -104,19 +97,35 @@ def compared(before: Iterable[Row], after: Iterable[Row]) -> list[dict[str, str]
     """
     old, new = {_key(row): row for row in before}, {_key(row): row for row in after}
     changes: list[dict[str, str]] = []
-    kinds = {
-        MOVED: [key for key in new if key in old and any(new[key][part] != old[key][part] for part in ("value", "n"))],
-        APPEARED: [key for key in new if key not in old],
-        VANISHED: [key for key in old if key not in new],
-    }
+    kinds: dict[str, list[tuple[str, ...]]] = {MOVED: [], APPEARED: [], VANISHED: []}
+    for key in {**new, **old}:
+        kind = _kind(old.get(key), new.get(key))
+        if kind:
+            kinds[kind].append(key)
     for kind, keys in kinds.items():
         for key in keys:
-            was, now = old.get(key, {}), new.get(key, {})
-            figures = {"before": was.get("value", ""), "before_n": was.get("n", "")}
-            figures |= {"after": now.get("value", ""), "after_n": now.get("n", "")}
-            figures |= {"unit": now.get("unit", was.get("unit", ""))}
-            changes.append({"change": kind, **dict(zip(KEY, key, strict=True)), **figures})
+            changes.append({"change": kind, **_figures(key, old.get(key, {}), new.get(key, {}))})
     return changes
+
+
+def _kind(old: Row | None, new: Row | None) -> str:
+    """What happened to a number; '' for nothing."""
+    if old is None:
+        return APPEARED
+    if new is None:
+        return VANISHED
+    number = itemgetter("value", "n")
+    return MOVED if number(old) != number(new) else ""
+
+
+def _figures(key: tuple[str, ...], old: Row, new: Row) -> dict[str, str]:
+    return dict(zip(KEY, key, strict=True)) | {
+        "before": old.get("value", ""),
+        "before_n": old.get("n", ""),
+        "after": new.get("value", ""),
+        "after_n": new.get("n", ""),
+        "unit": new.get("unit", old.get("unit", "")),
+    }
 
 
 @dataclass(frozen=True)
@@ -135,17 +144,17 @@ class History:
         return [self._publication(number, found[number]) for number in reversed(found)]
 
     def _publication(self, number: str, rows: Sequence[Row]) -> dict[str, Any]:
-        kinds = {kind: [row for row in rows if row["change"] == kind] for kind in (MOVED, APPEARED, VANISHED)}
+        kinds = map(partial(self._of_kind, rows), (MOVED, APPEARED, VANISHED))
         return {
             "number": number,
             "date": rows[0]["date"],
             "release": rows[0]["release"],
-            "kinds": [
-                {"kind": kind, "count": len(several), "lines": [self._line(row) for row in several[:SHOWN]]}
-                for kind, several in kinds.items()
-                if several
-            ],
+            "kinds": list(filter(itemgetter("count"), kinds)),
         }
+
+    def _of_kind(self, rows: Sequence[Row], kind: str) -> dict[str, Any]:
+        several = [row for row in rows if row["change"] == kind]
+        return {"kind": kind, "count": len(several), "lines": list(map(self._line, several[:SHOWN]))}
 
     def _line(self, row: Row) -> dict[str, str]:
         words = [row[axis] for axis in ("protocol", "dataset", "architecture")]

@@ -10,43 +10,34 @@ from typing import Any
 
 from leaderboard import agreement as agreeing
 from leaderboard import claims as claimed
-from leaderboard.printed import KINDS
-from leaderboard.printed import SIGNS as MARKS
-from leaderboard.sheet import DEVIATES, WITHIN, Sheet
-from leaderboard.table import Board
+from leaderboard.formats.view import KINDS
+from leaderboard.formats.view import SIGNS as MARKS
+from leaderboard.tables.table import STATES, Table
+from leaderboard.tables.verdict import DEVIATES, WITHIN
 from results.submission import TIERS
 
-STATES = ("done", "stale", "failed", "not-applicable", "missing")
+TROUBLES = ("failed", "stale", "not-applicable", "partial")
 
 
-def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
+def coverage(boards: Sequence[Table], sheets: Sequence[Table]) -> dict[str, Any]:
     """How much there is, what is wrong, and what it cost."""
-    troubles: dict[str, list[str]] = defaultdict(list)
-    costs = []
-    for one in boards:
-        for value in one.values.values():
-            if value.reason and value.runs and value.state in ("failed", "stale", "not-applicable", "partial"):
-                troubles[value.reason].append(f"{value.point['attack']} × {value.point['defense']}")  # noqa: RUF001
-        rows = _costs(one)
-        costs.append(
-            {"board": one} | {f"{axis}s": [row for row in rows if row["axis"] == axis] for axis in ("attack", "defense")}
-        )
+    costs = [_costs_by_axis(table) for table in boards]
     return {
         "boards": [{"file": f"{one.slug}.html", "title": one.title, "counts": one.coverage} for one in boards],
         "sheets": [
             {
-                "file": f"{sheet.slug}.html",
-                "title": sheet.heading,
-                "cells": len(sheet.cells),
-                "measured": sheet.measured,
-                "available": sum(spot.state != "not-available" for spot in sheet.cells),
-                "within": sum(spot.verdict == WITHIN for spot in sheet.cells),
-                "deviates": sum(spot.verdict == DEVIATES for spot in sheet.cells),
+                "file": f"{table.slug}.html",
+                "title": table.heading,
+                "cells": len(table.direct),
+                "measured": table.measured,
+                "available": sum(score.state != "not-available" for score in table.direct),
+                "within": table.verdicts[WITHIN],
+                "deviates": table.verdicts[DEVIATES],
             }
-            for sheet in sheets
+            for table in sheets
         ],
         "states": STATES,
-        "troubles": list(troubles.items()),
+        "troubles": list(_troubles(boards).items()),
         "costs": [cost for cost in costs if cost["attacks"] or cost["defenses"]],
         "total": _total(boards),
         "submissions": _submissions(boards),
@@ -54,11 +45,21 @@ def coverage(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]
     }
 
 
-def whole(boards: Sequence[Board], sheets: Sequence[Sheet]) -> dict[str, Any]:
+def _troubles(tables: Sequence[Table]) -> dict[str, list[str]]:
+    """Why numbers are missing or unusual: each reason with the attacks and defenses it is about."""
+    troubles: dict[str, list[str]] = defaultdict(list)
+    for table in tables:
+        for score in table.scores.values():
+            if score.reason and score.runs and score.state in TROUBLES:
+                troubles[score.reason].append(f"{score.point['attack']} × {score.point['defense']}")  # noqa: RUF001
+    return troubles
+
+
+def whole(boards: Sequence[Table], sheets: Sequence[Table]) -> dict[str, Any]:
     """How much of what papers print is measured, and which tables of ours have numbers: said before any of them is shown."""
-    total = agreeing.counts([sheet for sheet in sheets if sheet.source])
+    total = agreeing.counts([table for table in sheets if table.source])
     made = [(f"{one.slug}.html", one.title, one.coverage["done"], one.coverage["cells"]) for one in boards if one.command]
-    made += [(f"{one.slug}.html", one.title, one.measured, len(one.cells)) for one in sheets if not one.source]
+    made += [(f"{one.slug}.html", one.title, one.measured, len(one.direct)) for one in sheets if not one.source]
     keys = ("file", "title", "done", "of")
     return {"printed": total["cells"], "coverage": agreeing.coverage(total), "measured": total["measured"]} | {
         "tables": [dict(zip(keys, one, strict=True)) for one in made if one[2]]
@@ -73,12 +74,12 @@ SIGNS = {  # class, sign: those of a number beside a printed one
 }
 
 
-def agreement(sheets: Sequence[Sheet]) -> dict[str, Any]:
+def agreement(sheets: Sequence[Table]) -> dict[str, Any]:
     """Ours beside the papers' numbers, what became of their claims, and papers beside each other."""
-    own = {sheet.name: sheet for sheet in sheets if sheet.source}
+    own = {table.name: table for table in sheets if table.source}
     found = agreeing.summed(list(own.values()))
-    links = {name: {"file": f"{sheet.slug}.html", "heading": sheet.heading} for name, sheet in own.items()}
-    shorts = {sheet.table.paper: sheet.source.short for sheet in own.values() if sheet.source}
+    links = {name: {"file": f"{table.slug}.html", "heading": table.heading} for name, table in own.items()}
+    shorts = {table.file.paper: table.source.short for table in own.values() if table.source and table.file}
     return {
         "papers": [
             row
@@ -96,9 +97,9 @@ def agreement(sheets: Sequence[Sheet]) -> dict[str, Any]:
     }
 
 
-def _submissions(boards: Sequence[Board]) -> list[dict[str, Any]]:
+def _submissions(boards: Sequence[Table]) -> list[dict[str, Any]]:
     """Who measured records of the boards elsewhere, and how many of them are in which tier."""
-    runs = {run.id: run for one in boards for value in one.values.values() for run in value.every if run.origin}
+    runs = {run.id: run for table in boards for score in table.scores.values() for run in score.every if run.origin}
     found: dict[str, dict[str, Any]] = {}
     for run in runs.values():
         if (origin := run.origin) is not None:
@@ -107,16 +108,21 @@ def _submissions(boards: Sequence[Board]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: (row["origin"].accepted, row["origin"].digest))
 
 
-def _costs(one: Board) -> list[dict[str, Any]]:
+def _costs_by_axis(table: Table) -> dict[str, Any]:
+    rows = _costs(table)
+    return {"board": table} | {f"{axis}s": [row for row in rows if row["axis"] == axis] for axis in ("attack", "defense")}
+
+
+def _costs(table: Table) -> list[dict[str, Any]]:
     """Seconds per attack (crafting) and per defense (purifying, training), means over the records of a board."""
     spent: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for value in one.values.values():
-        for record in value.used:
+    for score in table.scores.values():
+        for record in score.used:
             for stage, amount in record.seconds.items():
                 axis = "attack" if stage == "craft" else "defense"
-                if not (value.clean and axis == "attack"):
-                    spent[axis, value.point[axis]][stage].append(amount)
-            memory = spent["defense", value.point["defense"]]["memory"]
+                if not (score.clean and axis == "attack"):
+                    spent[axis, score.point[axis]][stage].append(amount)
+            memory = spent["defense", score.point["defense"]]["memory"]
             memory.append(record.peak_memory / 2**20)
     plain = spent.get(("defense", "none"), {}).get("train")
     return [
@@ -132,9 +138,9 @@ def _costs(one: Board) -> list[dict[str, Any]]:
     ]
 
 
-def _total(boards: Sequence[Board]) -> dict[str, Any]:
+def _total(boards: Sequence[Table]) -> dict[str, Any]:
     """Seconds of all records, a poison's crafting counted once; by device."""
-    records = {record.id: record for one in boards for value in one.values.values() for record in value.used}
+    records = {record.id: record for table in boards for score in table.scores.values() for record in score.used}
     crafted = {r.poison.checksum: r.seconds.get("craft", 0.0) for r in records.values() if r.poison}
     trained: dict[str, float] = defaultdict(float)
     for record in records.values():

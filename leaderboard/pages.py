@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import cite, figures, overview, prediction, printed, render, views
+from leaderboard import cite, figures, overview, prediction, printed, views
 from leaderboard.cite import bibliography
+from leaderboard.formats import text as formats
+from leaderboard.formats.words import brief
 from leaderboard.language import environment, presentable
 from leaderboard.pdf import pdf
 from leaderboard.prediction import Prediction
 from leaderboard.scatter import Plane
-from leaderboard.sheet import Sheet
-from leaderboard.table import Board, slugged
+from leaderboard.tables.ranking import joined
+from leaderboard.tables.table import Table, slugged
 from registry import CATALOGS
 from registry.entry import Entry
 from registry.item import write_value
@@ -60,8 +62,8 @@ class Site:
     With a `history` it is a publication: its pages link to the data beside them, and one says which numbers moved.
     """
 
-    boards: Sequence[Board]
-    sheets: Sequence[Sheet] = ()
+    boards: Sequence[Table]
+    sheets: Sequence[Table] = ()
     samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     changelog: str = ""
     history: History | None = None
@@ -77,7 +79,7 @@ class Site:
             texts[f"{board.slug}.html"] = self.board(board)
             if board.other:
                 texts[f"{board.slug}{board.other}.html"] = self.board(board.transposed(), of=board)
-            texts |= {f"{board.slug}.{render.ENDINGS[form]}": render.FORMATS[form](board) for form in FILES}
+            texts |= {f"{board.slug}.{formats.ENDINGS[form]}": formats.FORMATS[form](board) for form in FILES}
             texts |= printable(self._figures(board))
             texts[f"{board.slug}.bib"] = f"{self.citation}\n{bibliography(views.papers(board))}"
         for name, group in self._homes.items():
@@ -112,7 +114,7 @@ class Site:
 
     def changes(self) -> str:
         """Return the page of what moved and what is about to."""
-        stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.value.runs)]
+        stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.score.runs)]
         moved = self.history.publications if self.history else []
         return presentable(
             self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog))
@@ -124,7 +126,7 @@ class Site:
     def prediction(self) -> Prediction:
         """What the board of the fast recipe tells of the papers' tables; empty where one of the two is not shown."""
         fast = [board for board in self.boards if board.slug == prediction.GRID]
-        places = [spot.place for sheet in self.sheets if sheet.source for spot in sheet.spots.values()]
+        places = [score.place for table in self.sheets if table.source for score in table.scores.values()]
         return Prediction.of(fast[0], places) if fast else Prediction(())
 
     @property
@@ -134,7 +136,7 @@ class Site:
     @cached_property
     def citation(self) -> str:
         """BibTeX of this leaderboard, dated by its latest record."""
-        ours = (record for cell in self.cells if not cell.value.reported for record in cell.value.used)
+        ours = (record for cell in self.cells if not cell.score.reported for record in cell.score.used)
         days = (record.finished[:10] for record in ours)
         return cite.leaderboard(max(filter(re.compile(r"\d{4}-\d\d-\d\d").fullmatch, days), default=""))
 
@@ -153,11 +155,11 @@ class Site:
         """Every combination that was run, once, however many boards show it."""
         found: dict[str, views.Cell] = {}
         for board in self.boards:
-            for value in board.values.values():
-                if any(run.state != "missing" for run in value.runs):
-                    cell = views.Cell(board, value)
+            for score in board.scores.values():
+                if any(run.state != "missing" for run in score.runs):
+                    cell = views.Cell(board, score)
                     known = found.get(cell.key)
-                    if known is None or len(known.value.runs) < len(value.runs):
+                    if known is None or len(known.score.runs) < len(score.runs):
                         found[cell.key] = cell
         return list(found.values())
 
@@ -172,7 +174,7 @@ class Site:
     @cached_property
     def links(self) -> dict[str, str]:
         """Where the provenance of each cell with a record or a failure is, by its id."""
-        return {run.id: cell.href for cell in self.cells for run in cell.value.runs if run.state != "missing"}
+        return {run.id: cell.href for cell in self.cells for run in cell.score.runs if run.state != "missing"}
 
     @cached_property
     def entries(self) -> dict[str, list[Entry]]:
@@ -196,9 +198,9 @@ class Site:
                 for name in dict.fromkeys(cell.names(kind)):
                     found[kind, name].append(cell)
         for board in self.boards:
-            for value in board.values.values():
-                if value.rest and value.used:  # of a defense that stands for others, which no cell names
-                    found["defense", value.point["defense"].partition("(")[0]].append(views.Cell(board, value))
+            for score in board.scores.values():
+                if score.rest and score.used:  # of a defense that stands for others, which no cell names
+                    found["defense", score.point["defense"].partition("(")[0]].append(views.Cell(board, score))
         return found
 
     # pages
@@ -211,13 +213,13 @@ class Site:
         frame = self._frame(here) | {"title": title or NAVIGATION.get(here, TITLE), "scripted": template in SCRIPTED}
         return environment("html").get_template(template).render(frame | context)
 
-    def board(self, board: Board, *, home: bool = False, of: Board | None = None) -> str:
+    def board(self, board: Table, *, home: bool = False, of: Table | None = None) -> str:
         """Return a board's page; `of` is the board that it shows from the defender's side."""
         base = of or board
         if board.slug not in self._seen:
             self._seen[board.slug] = views.board(board, self.links, self._seen.get(base.slug))
         view = self._seen[board.slug]
-        files = [(f"{base.slug}.{render.ENDINGS[form]}", name) for form, name in FILES.items()]
+        files = [(f"{base.slug}.{formats.ENDINGS[form]}", name) for form, name in FILES.items()]
         files += [
             (f"{base.slug}.bib", "BibTeX"),
         ]
@@ -231,7 +233,7 @@ class Site:
         context = {
             "home": home,
             "whole": overview.whole(self.boards, self.sheets) if home else None,
-            "board": board,
+            "table": board,
             "base": base,
             "sides": views.sides(base, board.subject, home),
             "switch": switch,
@@ -253,13 +255,13 @@ class Site:
     def _drawn(self) -> dict[str, dict[str, str]]:
         return {}
 
-    def _figures(self, board: Board) -> dict[str, str]:
+    def _figures(self, board: Table) -> dict[str, str]:
         """The figures of a board by the names of their files, without endings."""
         if board.slug not in self._drawn:
-            values = [[board.values[row, column] for column in board.columns] for row in board.rows]
+            scores = [[board.scores[row, column] for column in board.columns] for row in board.rows]
             # pictures have no marks
-            numbers = [[value.mean if not value.reported else None for value in line] for line in values]
-            rows, columns = (list(render.brief(labels).values()) for labels in (board.rows, board.columns))
+            numbers = [[score.mean if not score.reported else None for score in line] for line in scores]
+            rows, columns = (list(brief([joined(one) for one in side]).values()) for side in (board.rows, board.columns))
             drawn: dict[str, str] = {f"{board.slug}.heat": figures.heat(board.title, rows, columns, numbers, board.top)}
             if plot := views.pareto(board):
                 drawn[f"{board.slug}.pareto"] = plot
@@ -291,8 +293,8 @@ class Site:
             bibtex=bibliography([entry.paper] if entry.paper and entry.paper.url else []),
             cells=[views.line(cell) for cell in cells[: views.LARGE]],
             count=len(cells),
-            boards=list({cell.board.slug: cell.board for cell in cells}.values()) if len(cells) > views.LARGE else (),
-            axes=[axis for axis in axes if axis != kind or len({cell.value.point[kind] for cell in cells}) > 1],
+            boards=list({cell.table.slug: cell.table for cell in cells}.values()) if len(cells) > views.LARGE else (),
+            axes=[axis for axis in axes if axis != kind or len({cell.score.point[kind] for cell in cells}) > 1],
             plots=self._plots(kind, entry.name),
             beside=kind == "attack"
             and entry.name in {*self._noises, *(name for plane in self.planes for name in plane.attacks)},

@@ -15,7 +15,8 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from leaderboard.table import Board, Value
+from leaderboard.tables.score import Score
+from leaderboard.tables.table import Table
 from registry import ATTACKS, lacking, resolve
 from registry.item import SELFTRAINED, write_value
 from results import Cell
@@ -83,24 +84,24 @@ class Published:
 
 @dataclass(frozen=True)
 class Pair:
-    """A place of a board beside what papers print of the same attack and defense. Accuracies are in percent."""
+    """A score beside what papers print of the same attack and defense. Accuracies are in percent."""
 
-    place: Value
+    score: Score
     published: tuple[Published, ...]
 
     @property
     def attack(self) -> str:
-        return self.place.point["attack"]
+        return self.score.point["attack"]
 
     @property
     def defense(self) -> str:
-        return self.place.point["defense"]
+        return self.score.point["defense"]
 
     @property
     def ours(self) -> float | None:
         """The mean over the seeds that were measured here with today's versions."""
-        counts = self.place.state in ("done", "partial") and not self.place.reported
-        return None if self.place.mean is None or not counts else 100 * self.place.mean
+        counts = self.score.current and not self.score.reported
+        return None if self.score.mean is None or not counts else 100 * self.score.mean
 
     @cached_property
     def values(self) -> list[float]:
@@ -133,7 +134,7 @@ class Pair:
     def _ended_by_itself(self) -> bool:
         """Whether the search met its goal before its last round, in every record."""
         limit = self._attack[0].fields.get("max_rounds", 0)
-        noted = [record.poison.notes.get("rounds", math.inf) for record in self.place.used if record.poison is not None]
+        noted = [record.poison.notes.get("rounds", math.inf) for record in self.score.used if record.poison is not None]
         return bool(noted) and isinstance(limit, int) and max(noted) < limit
 
     @property
@@ -144,19 +145,18 @@ class Pair:
 
     @property
     def _attack(self) -> tuple[Part, ...]:
-        return self.place.runs[0].cell.attack
+        return self.score.runs[0].cell.attack
 
 
-def pairs(board: Board, places: Iterable[Place]) -> list[Pair]:
-    """Return the places of a board of protocol `fast` that `places` of papers' tables print a value for, row by row."""
+def pairs(table: Table, places: Iterable[Place]) -> list[Pair]:
+    """Return the scores of a table of protocol `fast` that `places` of papers' tables print a value for, row by row."""
     known = published(places)
     found = []
-    for key in ((row, column) for row in board.rows for column in board.columns):
-        value = board.values[key]
-        if value.runs and not value.rest and comparable(value.runs[0].cell):
-            cell = value.runs[0].cell
+    for score in table.in_order:
+        if score.runs and not score.rest and comparable(score.runs[0].cell):
+            cell = score.runs[0].cell
             several = known.get((method(cell.attack, EFFORT), defense_method(cell.defense)), ())
-            found += [Pair(value, tuple(several))] if several else []
+            found += [Pair(score, tuple(several))] if several else []
     return found
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboard import figures
 from leaderboard.figures import Compared
+from leaderboard.formats.words import brief
 from leaderboard.language import DASH, MINUS, escape_markdown
 from leaderboard.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from leaderboard.ranks import RESAMPLES, Coefficient, coefficient, kendall_of_lines, spearman_of_lines
-from leaderboard.render import brief
-from leaderboard.table import Board
+from leaderboard.tables.table import Table
 from results.reference import source
 from results.table_file import Place
 
@@ -73,9 +73,9 @@ class Prediction:
     pairs: Sequence[Pair]
 
     @classmethod
-    def of(cls, board: Board, places: Iterable[Place]) -> Prediction:
-        """Compare a board with what is printed at `places` of papers' tables."""
-        return cls(pairs(board, places))
+    def of(cls, table: Table, places: Iterable[Place]) -> Prediction:
+        """Compare a table with what is printed at `places` of papers' tables."""
+        return cls(pairs(table, places))
 
     @cached_property
     def measured(self) -> list[Pair]:
@@ -170,7 +170,7 @@ class Prediction:
                 "attack": self.attacks[pair.attack],
                 "defense": self.defenses[pair.defense],
                 "ours": pair.ours,
-                "seeds": pair.place.n,
+                "seeds": pair.score.n,
                 "median": pair.median,
                 "range": _range(pair.values),
                 "difference": (pair.ours or 0.0) - pair.median,

@@ -19,14 +19,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from leaderboard import moved, printed
+from leaderboard import moved
+from leaderboard.formats.text import FRACTION
+from leaderboard.formats.text import tidy as tidy_csv
+from leaderboard.formats.words import inert
 from leaderboard.moved import CHANGES, NUMBERS, History
 from leaderboard.pages import TITLE, Site
 from leaderboard.places import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
-from leaderboard.render import FRACTION, inert
-from leaderboard.sheet import TIDY, tidy
 from leaderboard.site import Shown
-from leaderboard.table import UNREADABLE
+from leaderboard.tables.lookup import UNREADABLE
+from leaderboard.tables.printed import TIDY, tidy
 from registry._places import hide_paths
 from results import FileError, Record, Records
 from results.record import COMMITS
@@ -169,7 +171,7 @@ class Publication:
         shown = Shown.of(None, {}, made.records)
         site = replace(shown.site(store, changelog), history=History())
         rows = moved.numbers(site, made.records)
-        return cls(made, site, site.files(), rows, printed.tidy(tidy(shown.sheets)), citation, release)
+        return cls(made, site, site.files(), rows, tidy_csv(tidy(shown.sheets)), citation, release)
 
     def after(self, before: Before) -> Outcome:
         """Return the files as they follow a publication; its changes are added to the history of it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from leaderboard.figures import standalone
 from leaderboard.language import environment
-from leaderboard.table import slugged
+from leaderboard.tables.table import slugged
 
 SIDE, GAP, HEAD, LINE = 260, 24, 46, 22  # pixels: side of a panel, between panels, above one, a line of the legend
 MARGIN = 8  # pixels between points and the frame

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
-from leaderboard import gallery, pages, printed, render, scatter
-from leaderboard.sheet import Finder, Sheet, sheets, tidy
-from leaderboard.table import Board, board, others
+from leaderboard import gallery, pages, printed, scatter
+from leaderboard.formats import text
+from leaderboard.tables.lookup import Lookup
+from leaderboard.tables.measured import grid_table, other_tables
+from leaderboard.tables.printed import printed_tables, tidy
+from leaderboard.tables.table import Table, distinct
 from registry import EntryError, lacking, resolve
 from results import FileError, Grid, Record, Records, read_grid
 from results.reference import source
 from results.table_file import table_names
 
-FORMATS = tuple(printed.FORMATS)
+FORMATS = ("html", *text.FORMATS)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Boards and sheets, ready to print in any format."""
+    """Tables ready to print in any format: those without printed labels, and those with."""
 
-    boards: list[Board]
-    sheets: list[Sheet]
+    boards: list[Table]
+    sheets: list[Table]
     whole: bool  # the whole site, not what one name stands for
 
     @classmethod
@@ -34,40 +38,49 @@ class Shown:
             return cls._all(records, tidy)
         grid = read_grid(name)
         if tidy or grid.has_layout:
-            return cls([], sheets(grid.selected(wishes, resolve), records, resolve, lacking), False)
+            return cls([], printed_tables(grid.selected(wishes, resolve), records, resolve, lacking), False)
         if any(wishes.values()):
             raise EntryError(f"selectors are for printed tables; the grid {name} is shown whole")
-        return cls([board(grid, records, name, resolve)], [], False)
+        return cls([grid_table(grid, records, name, resolve)], [], False)
 
     @classmethod
     def _all(cls, records: Records, papers_only: bool) -> Shown:
         full = read_grid("full")
         if papers_only:
-            papers = {name: table for name, table in full.tables.items() if not source(table.paper).leaderboard}
-            full = Grid(full.title, papers, tuple(place for place in full.places if place.table in papers))
-            return cls([], sheets(full, records, resolve, lacking), True)
+            return cls([], printed_tables(_of_papers(full), records, resolve, lacking), True)
         own = {name: read_grid(name) for name in table_names()}
-        grids = [*(grid for grid in own.values() if grid.has_layout), full]
-        shown = {cell.id for grid in grids for cell in grid.cells(resolve, lacking)}
-        finder = Finder(records, shown)
-        made = [sheet for grid in grids for sheet in sheets(grid, records, resolve, lacking, finder)]
-        boards = [board(grid, records, name, resolve) for name, grid in own.items() if not grid.has_layout]
-        own_ids = {cell_id for one in boards for cell_id in one.shown}
-        return cls(boards + others(records, own_ids), made, True)
+        printed = [*filter(attrgetter("has_layout"), own.values()), full]
+        claimed: set[str] = set()
+        for grid in printed:
+            claimed.update(map(attrgetter("id"), grid.cells(resolve, lacking)))
+        lookup = Lookup(records, claimed)
+        sheets: list[Table] = []
+        for grid in printed:
+            sheets += printed_tables(grid, records, resolve, lacking, lookup)
+        boards = [grid_table(grid, records, name, resolve) for name, grid in own.items() if not grid.has_layout]
+        shown = set().union(*map(attrgetter("shown"), boards))
+        return cls(boards + other_tables(records, shown), sheets, True)
 
     def text(self, form: str) -> str:
         """Every table in one format, one behind the other; several in JSON are one list."""
-        texts = [render.FORMATS[form](one) for one in self.boards] + [printed.FORMATS[form](sheet) for sheet in self.sheets]
-        return f"[\n{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "".join(texts)
+        texts = [self._text(table, form) for table in (*self.boards, *self.sheets)]
+        if form == "json" and len(texts) > 1:
+            return f"[\n{','.join(texts)}]\n"
+        return "".join(texts)
+
+    @staticmethod
+    def _text(table: Table, form: str) -> str:
+        return printed.html(table) if form == "html" else text.FORMATS[form](table)
 
     def tidy(self) -> str:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
-        return printed.tidy(tidy(self.sheets, everything=not self.whole))
+        return text.tidy(tidy(self.sheets, everything=not self.whole))
 
     def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> pages.Site:
         """The pages of the whole site. `store` is where poisons for pictures lie, `kept` where planes of perturbations do."""
-        boards = render.distinct(self.boards, [*pages.NAVIGATION, *(sheet.slug for sheet in self.sheets)])
-        pictures, planes = gallery.samples(store) if store else {}, scatter.planes(kept) if kept else ()
+        boards = distinct(self.boards, [*pages.NAVIGATION, *map(attrgetter("slug"), self.sheets)])
+        pictures = gallery.samples(store) if store else {}
+        planes = scatter.planes(kept) if kept else ()
         return pages.Site(boards, self.sheets, pictures, changelog, planes=planes)
 
     def write(
@@ -79,14 +92,23 @@ class Shown:
         kept: Path | None = None,
     ) -> list[Path]:
         """Write the files; the first path is the page, where there is one. `store` and `kept` as for `site`."""
-        sheets = list(self.sheets)
         if "html" in formats and (self.whole or self.boards):
             made = self.site(store, changelog, kept)
             others = [form for form in formats if form != "html"]
-            return render.write(made.boards, folder, others, more=made.files())
-        endings = render.ENDINGS | {"html": "html"}
-        more = {f"{sheet.slug}.{endings[form]}": printed.FORMATS[form](sheet) for sheet in sheets for form in formats}
-        return render.write(self.boards, folder, formats if self.boards else (), more=more)
+            return text.write(made.boards, folder, others, more=made.files())
+        endings = text.ENDINGS | {"html": "html"}
+        more = {}
+        for table in self.sheets:
+            for form in formats:
+                more[f"{table.slug}.{endings[form]}"] = self._text(table, form)
+        return text.write(self.boards, folder, formats if self.boards else (), more=more)
+
+
+def _of_papers(full: Grid) -> Grid:
+    """The tables that papers print, without those of leaderboards on the web."""
+    papers = {name: file for name, file in full.tables.items() if not source(file.paper).leaderboard}
+    places = [place for place in full.places if place.table in papers]
+    return replace(full, tables=papers, places=tuple(places))
 
 
 def changelog(workspace: Path) -> str:

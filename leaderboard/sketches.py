@@ -24,7 +24,7 @@ from results import Record
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from leaderboard.sheet import Sheet
+    from leaderboard.tables.table import Table
 
 Curves = Mapping[str, Sequence[float]]
 LAST = 10**9  # later than any epoch: points without one are of the end
@@ -63,24 +63,32 @@ class _Shown:
         return tuple(texts[axis] for axis in ("protocol", "dataset", "defense", "architecture"))
 
 
-def sketches(sheet: Sheet) -> list[Sketch]:
+def sketches(table: Table) -> list[Sketch]:
     """Return the pictures of a table. Curves that are not what their names say are left out."""
-    shown = list(_shown(sheet))
-    lines = [Sketch(plot.title, plot.svg) for plot in per_epoch.drawn(sheet)] if sheet.table.curves else _lines(shown)
-    return [*_points(sheet, shown), *lines, *_pictures(shown)]
+    shown = list(_shown(table))
+    lines = [Sketch(plot.title, plot.svg) for plot in per_epoch.drawn(table)] if _curves_wanted(table) else _lines(shown)
+    return [*_points(table, shown), *lines, *_pictures(shown)]
 
 
-def _shown(sheet: Sheet) -> Iterator[_Shown]:
+def _shown(table: Table) -> Iterator[_Shown]:
     """Each record once, the first seed of each place."""
     seen = set()
-    for spot in sheet.cells:
-        record = sheet.records.get(spot.records[0]) if spot.records and not spot.reported else None
-        if record is not None and record.id not in seen:
-            seen.add(record.id)
-            yield _Shown(" / ".join(spot.place.row), " / ".join(spot.place.column), record)
+    everything = _curves_wanted(table)
+    for score in table.direct:
+        first = () if score.reported else score.used[:1]
+        for record in first:
+            figures_of = record.metrics is not None and record.metrics.figures
+            if record.id not in seen and (everything or figures_of):
+                seen.add(record.id)
+                yield _Shown(" / ".join(score.place.row), " / ".join(score.place.column), record)
 
 
-def _points(sheet: Sheet, shown: Sequence[_Shown]) -> list[Sketch]:
+def _curves_wanted(table: Table) -> bool:
+    """Whether the table's file asks for all curves of its records."""
+    return table.file is not None and table.file.curves
+
+
+def _points(table: Table, shown: Sequence[_Shown]) -> list[Sketch]:
     """Planes side by side: those with classes, those with the same names of sets, those with protection."""
     from markupsafe import Markup
 
@@ -103,7 +111,7 @@ def _points(sheet: Sheet, shown: Sequence[_Shown]) -> list[Sketch]:
     found = []
     for names, panels in groups.items():
         whole = [panel for panel in panels if len(panel.points) == len(panel.classes) and min(panel.classes, default=0) >= 0]
-        title = f"Protection over robustness: {sheet.title}" if names == ("protection",) else f"Points: {sheet.title}"
+        title = f"Protection over robustness: {table.title}" if names == ("protection",) else f"Points: {table.title}"
         drawing = scatter.drawing(whole, names if len(names) > 1 else (), title)
         found += [Sketch(title, Markup(drawing))] if whole else []  # noqa: S704  (escaped there)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 from leaderboard import figures
 from leaderboard.cite import bibtex
 from leaderboard.figures import Line
+from leaderboard.formats.words import brief, change, note, number, spread
 from leaderboard.language import moment
-from leaderboard.render import brief, difference, is_worst, number, short, spread
 from leaderboard.scatter import Plane
-from leaderboard.table import POINT, Board, Key, Value, slugged
+from leaderboard.tables.lookup import Run
+from leaderboard.tables.ranking import Labels, joined
+from leaderboard.tables.remarks import remarks
+from leaderboard.tables.score import POINT, Score
+from leaderboard.tables.settings import Setting
+from leaderboard.tables.table import Table, slugged
 from registry import CATALOGS, EntryError, Paper
 from registry.entry import Entry
 from registry.item import write, write_value
@@ -29,29 +34,30 @@ WORDS = {"dataset": "data set", "part": "trained on"}
 DURING = ("augment", "loss", "start", "model", "configure")
 HOOKS = {"purify": "before training"} | dict.fromkeys(DURING, "during training")
 LARGE = 2000  # places of a board, cells on the page of an entry
+Tags = Mapping[str, Mapping[str, list[str]]]  # axis -> text -> what its rows or columns can be filtered by
 CURVE = 24  # points of a curve inside a board's page; the page of sources has all
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A combination that was run, on the board that shows it first."""
+    """A combination that was run, in the table that shows it first."""
 
-    board: Board
-    value: Value
+    table: Table
+    score: Score
 
     @property
     def key(self) -> str:
-        return self.value.runs[0].id
+        return self.score.runs[0].id
 
     @property
     def attack(self) -> str:
         """The first of its attacks, an entry."""
-        return self.value.runs[0].cell.attack[0].name
+        return self.score.runs[0].cell.attack[0].name
 
     @property
     def page(self) -> str:
         """The page of sources that has it: one per attack as people write it."""
-        return f"sources.{slugged(self.value.point['attack'])}.html"
+        return f"sources.{slugged(self.score.point['attack'])}.html"
 
     @property
     def href(self) -> str:
@@ -59,12 +65,12 @@ class Cell:
 
     def names(self, kind: str) -> list[str]:
         """The names of its entries of a kind."""
-        parts = getattr(self.value.runs[0].cell, kind)
+        parts = getattr(self.score.runs[0].cell, kind)
         return [part.name for part in (parts if isinstance(parts, tuple) else (parts,))]
 
     @property
     def setting(self) -> str:
-        return setting(self.value.point)
+        return setting(self.score.point)
 
 
 def setting(point: Mapping[str, str]) -> str:
@@ -77,83 +83,108 @@ def setting(point: Mapping[str, str]) -> str:
 # A board
 
 
-def board(shown: Board, links: Mapping[str, str], other: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The table of a board, and the provenance behind its numbers for the drawer; that of its `other` side is the same."""
+def board(shown: Table, links: Mapping[str, str], other: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the page of a table gets, with the provenance of its numbers for the drawer, which its `other` side shares."""
     tags = {axis: _tags(shown, axis) for axis in ("attack", "defense")}
-
-    def side(labels: Sequence[str], axes: Sequence[str], along: Callable[[str], Iterable[Key]]) -> dict[str, dict[str, Any]]:
-        found = {}
-        for label in labels:
-            first = next(iter(along(label)))
-            point = shown.values[first].point
-            axis = next((axis for axis in ("attack", "defense") if axis in axes), "")
-            settings = [shown.settings[a][point[a]] for a in axes if point[a] in shown.settings.get(a, ())]
-            run = next((run for place in along(label) for run in shown.values[place].runs), None)
-            found[label] = {
-                "label": label,
-                "slug": slugged(label),
-                "href": _page_of(axis, run.cell) if run and axis else "",
-                "clean": shown.values[first].clean and axis == "attack",
-                "tags": tags[axis].get(point[axis], []) if axis else [],
-                "words": " ".join(paper.title for one in settings for paper in one.papers),
-                "needs": [need for one in settings for need in one.needs],
-                "cost": max((one.cost for one in settings), default=1.0),
-            }
-        return found
-
-    rows = side(shown.rows, shown.row_axes, lambda row: ((row, column) for column in shown.columns))
-    columns = side(shown.columns, shown.column_axes, lambda column: ((row, column) for row in shown.rows))
-    records = [record for value in shown.values.values() if not value.reported for record in value.used]
+    by_row = {row: [shown.scores[row, column] for column in shown.columns] for row in shown.rows}
+    by_column = {column: [shown.scores[row, column] for row in shown.rows] for column in shown.columns}
+    rows = [_head(shown, row, shown.row_axes, scores, tags) for row, scores in by_row.items()]
+    columns = [_head(shown, column, shown.column_axes, scores, tags) for column, scores in by_column.items()]
+    records = [record for score in shown.scores.values() if not score.reported for record in score.used]
+    tiers = {score.tier for score in shown.scores.values()}
+    clean_columns = shown.subject == "defense" and any(head["clean"] for head in columns)
     return {
         "spread": spread(shown),
         "large": large(shown),
         "latest": max((record.finished for record in records), default=""),
-        "heads": list(columns.values()),
-        "lines": [
-            rows[row]
-            | {"reported": any(shown.values[row, c].reported for c in shown.columns), "faint": row in shown.faint}
-            | {"standing": shown.standings.get(row), "cells": [_cell(shown, row, c, links) for c in shown.columns]}
-            for row in shown.rows
-        ],
-        "tags": [sorted({tag for one in side.values() for tag in one["tags"]}) for side in (rows, columns)],
-        "tiers": {t: submission.TIERS[t] for t in submission.TIERS if t in {v.tier for v in shown.values.values()}},
-        "ranked": any(standing.rank is not None for standing in shown.standings.values()),
-        "averaged": any(standing.mean is not None for standing in shown.standings.values()),
-        "most": len(shown.columns) - (shown.subject == "defense" and any(one["clean"] for one in columns.values())),
-        "brief": brief([*shown.rows, *shown.columns]),
+        "heads": columns,
+        "lines": [head | _line(shown, row, links) for row, head in zip(shown.rows, rows, strict=True)],
+        "tags": [sorted({tag for head in side for tag in head["tags"]}) for side in (rows, columns)],
+        "tiers": {tier: text for tier, text in submission.TIERS.items() if tier in tiers},
+        "ranked": any(summary.rank is not None for summary in shown.ranking.values()),
+        "averaged": any(summary.mean is not None for summary in shown.ranking.values()),
+        "most": len(shown.columns) - clean_columns,
+        "brief": brief(labels_of(shown)),
+        "remarks": remarks(shown),
         "data": other["data"] if other else data(shown),
     }
 
 
-def tint(value: Value, shown: Board) -> int | None:
-    """The number of a place's colour, 0 strong to 10 none, on the scale of its board."""
-    return None if value.mean is None else figures.step(value.mean, shown.top)
+def labels_of(shown: Table) -> list[str]:
+    """The labels of all rows and columns."""
+    return [joined(labels) for labels in (*shown.rows, *shown.columns)]
 
 
-def large(shown: Board) -> bool:
+def _head(shown: Table, labels: Labels, axes: Sequence[str], scores: Sequence[Score], tags: Tags) -> dict[str, Any]:
+    """The head of a row or column with its scores."""
+    first = scores[0]
+    subject = next((axis for axis in ("attack", "defense") if axis in axes), "")
+    settings = _settings(shown, first, axes)
+    run = next((run for score in scores for run in score.runs), None)
+    return {
+        "label": joined(labels),
+        "slug": slugged(joined(labels)),
+        "href": _page_of(subject, run) if run and subject else "",
+        "clean": first.clean and subject == "attack",
+        "tags": tags[subject].get(first.point[subject], []) if subject else [],
+        "words": " ".join(paper.title for setting in settings for paper in setting.papers),
+        "needs": [need for setting in settings for need in setting.needs],
+        "cost": max((setting.cost for setting in settings), default=1.0),
+    }
+
+
+def _settings(shown: Table, score: Score, axes: Sequence[str]) -> list[Setting]:
+    """What the labels of a score on some axes stand for, as far as it is known."""
+    texts = [(axis, score.point[axis]) for axis in axes]
+    return [shown.settings[axis][text] for axis, text in texts if text in shown.settings.get(axis, ())]
+
+
+def _line(shown: Table, row: Labels, links: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "reported": any(shown.scores[row, column].reported for column in shown.columns),
+        "faint": row in shown.faint,
+        "summary": shown.ranking.get(row),
+        "cells": [_cell(shown, row, column, links) for column in shown.columns],
+    }
+
+
+def tint(score: Score, shown: Table) -> int | None:
+    """The number of a score's color, 0 strong to 10 none, on the scale of its table."""
+    return None if score.mean is None else figures.step(score.mean, shown.top)
+
+
+def large(shown: Table) -> bool:
     """Whether a board shows less of each place, and its rows are laid out only when they are scrolled to."""
-    return len(shown.values) > LARGE
+    return len(shown.scores) > LARGE
 
 
-def _page_of(axis: str, cell: Any) -> str:
-    parts = getattr(cell, axis)
+def _page_of(axis: str, run: Run) -> str:
+    parts = getattr(run.cell, axis)
     return f"{axis}.{slugged(parts[0].name)}.html"
 
 
-def _tags(shown: Board, axis: str) -> dict[str, list[str]]:
+def _tags(shown: Table, axis: str) -> dict[str, list[str]]:
     """What rows and columns can be filtered by: the norm of an attack's budget; when a defense acts, and what it needs."""
-    found: dict[str, list[str]] = {}
-    for value in shown.values.values():
-        text = value.point[axis]
-        if axis == "attack" and not value.clean and not found.get(text):
-            norm = next((record.poison.norm for record in value.used if record.poison), "")
-            found[text] = [f"budget {norm if norm != 'none' else 'unbounded'}"] if norm else []
-        if axis == "defense" and text not in found and value.runs:
-            entries = [entry for part in value.runs[0].cell.defense if (entry := _entry("defense", part.name))]
-            when = [HOOKS[hook] for entry in entries for hook in HOOKS if hook in entry.hooks]
-            needs = [f"needs {need}" for entry in entries for need in entry.facts.get("needs", ())]
-            found[text] = list(dict.fromkeys([*when, *needs]))
-    return found
+    tags: dict[str, list[str]] = {}
+    for score in shown.scores.values():
+        text = score.point[axis]
+        if not tags.get(text):
+            tags[text] = _budget(score) if axis == "attack" else _moments(score)
+    return tags
+
+
+def _budget(score: Score) -> list[str]:
+    norm = next((record.poison.norm for record in score.used if record.poison), "")
+    unbounded = "unbounded" if norm == "none" else norm
+    return [f"budget {unbounded}"] if norm and not score.clean else []
+
+
+def _moments(score: Score) -> list[str]:
+    parts = score.runs[0].cell.defense if score.runs else ()
+    entries = [entry for part in parts if (entry := _entry("defense", part.name))]
+    when = [HOOKS[hook] for entry in entries for hook in HOOKS if hook in entry.hooks]
+    needs = [f"needs {need}" for entry in entries for need in entry.facts.get("needs", ())]
+    return list(dict.fromkeys([*when, *needs]))
 
 
 def _entry(kind: str, name: str) -> Entry | None:
@@ -163,49 +194,47 @@ def _entry(kind: str, name: str) -> Entry | None:
         return None
 
 
-def _cell(shown: Board, row: str, column: str, links: Mapping[str, str]) -> dict[str, Any]:
-    value = shown.values[row, column]
-    run = next((run for run in value.runs if run.id in links), None)
+def _cell(shown: Table, row: Labels, column: Labels, links: Mapping[str, str]) -> dict[str, Any]:
+    score = shown.scores[row, column]
+    linked = [links[run.id] for run in score.runs if run.id in links]
     return {
-        "value": value,
-        "number": number(value),
-        "note": short(value, shown.seeds),
-        "change": difference(value.drop) if value.drop is not None and not large(shown) else "",
-        "heat": tint(value, shown),
-        "best": is_worst(shown, row, column),
-        "reported": value.reported,
-        "href": links[run.id] if run else "",
+        "score": score,
+        "number": number(score),
+        "note": note(score, shown.seeds),
+        "change": "" if large(shown) else change(score),
+        "heat": tint(score, shown),
+        "best": shown.is_worst(row, column),
+        "reported": score.reported,
+        "href": linked[0] if linked else "",
     }
 
 
-def data(shown: Board) -> Markup:
-    """The provenance of a board's numbers as JSON, short: what many records share is written once."""
+def data(shown: Table) -> Markup:
+    """The provenance of a table's numbers as JSON, short: what many records share is written once."""
     texts: dict[tuple[tuple[str, str], ...], int] = {}
     cells = {}
-    for value in shown.values.values():
-        if any(run.state != "missing" for run in value.runs):
-            used = set(value.records)
-            apart = {run.id for run in value.runs if run.record is not None and used and run.id not in used}
-            cells[value.runs[0].id] = [
-                _run(run, texts) | ({"apart": True} if run.id in apart else {}) for run in value.runs
-            ]  # those are in no mean: stale ones beside fresh ones, others' beside ours
+    for score in shown.scores.values():
+        if any(run.state != "missing" for run in score.runs):
+            cells[score.runs[0].id] = [_run(run, texts) | _apart(run, score) for run in score.runs]
     return _json({"shared": [dict(text) for text in texts], "cells": cells})
 
 
-def bib(shown: Board, citation: str) -> Markup:
+def _apart(run: Run, score: Score) -> dict[str, bool]:
+    """Mark a run whose number is in no mean: stale ones beside fresh ones, others' beside ours."""
+    apart = run.record is not None and bool(score.used) and run.id not in score.records
+    return {"apart": True} if apart else {}
+
+
+def bib(shown: Table, citation: str) -> Markup:
     """BibTeX by the labels of rows and columns, for the export of what is in view; under '' that of the leaderboard."""
-    found = {"": [citation]}
-    for axis, several in shown.settings.items():
-        side = [
-            label
-            for labels, axes in ((shown.rows, shown.row_axes), (shown.columns, shown.column_axes))
-            if axis in axes
-            for label in labels
-        ]
-        for text, one in several.items():
-            if one.papers:
-                found |= {label: [bibtex(paper) for paper in one.papers] for label in side if text in label.split(" / ")}
-    return _json(found)
+    cited = {"": [citation]}
+    for axis, settings in shown.settings.items():
+        sides = ((shown.rows, shown.row_axes), (shown.columns, shown.column_axes))
+        labels = [one for side, axes in sides if axis in axes for one in side]
+        for setting in settings.values():
+            entries = [bibtex(paper) for paper in setting.papers]
+            cited |= {joined(one): entries for one in labels if entries and setting.text in one}
+    return _json(cited)
 
 
 def _json(content: Any) -> Markup:
@@ -218,7 +247,7 @@ def _json(content: Any) -> Markup:
     return Markup(text)  # noqa: S704  (escaped above)
 
 
-def _run(run: Any, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
+def _run(run: Run, texts: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
     record: Record | None = run.record
     by = {"by": run.origin.text} if run.origin else {}
     if record is None or record.metrics is None or record.metrics.test_acc is None or record.metrics.test_acc_best is None:
@@ -279,13 +308,13 @@ def _taken(record: Record, stage: str) -> str:
     return f"{stage} {record.seconds[stage]:.1f}" + ("" if cpu is None else f" (CPU {cpu:.1f})")
 
 
-def papers(shown: Board) -> list[Paper]:
+def papers(shown: Table) -> list[Paper]:
     """The papers of all methods of a board."""
     settings = (one for several in shown.settings.values() for one in several.values())
     return list(dict.fromkeys(paper for one in settings for paper in one.papers))
 
 
-def sides(base: Board, subject: str, home: bool) -> list[dict[str, Any]]:
+def sides(base: Table, subject: str, home: bool) -> list[dict[str, Any]]:
     """A board seen as an attacker sees it and as a defender does; `subject` is what is seen now, none if there is one side."""
     words = {"attack": "Attacker", "defense": "Defender"}
     if not base.other:
@@ -295,7 +324,7 @@ def sides(base: Board, subject: str, home: bool) -> list[dict[str, Any]]:
     return [{"text": text, "file": files[axis], "here": axis == subject} for axis, text in words.items()]
 
 
-def switch(boards: Sequence[Board], current: Board, subject: str) -> list[dict[str, Any]]:
+def switch(boards: Sequence[Table], current: Table, subject: str) -> list[dict[str, Any]]:
     """The axes in which boards differ, each with links to the board that has another value and the most else in common.
 
     `subject` is whose view is on show: links keep it where the other board has it.
@@ -317,16 +346,16 @@ def switch(boards: Sequence[Board], current: Board, subject: str) -> list[dict[s
     return found
 
 
-def pareto(shown: Board) -> Markup | None:
+def pareto(shown: Table) -> Markup | None:
     """What each defense costs on clean data against what it saves in the worst case."""
     if not shown.other:
         return None
     turned = shown if shown.subject == "defense" else shown.transposed()
-    names = brief(turned.rows)
+    names = brief([joined(row) for row in turned.rows])
     points = [
-        (standing.clean, standing.worst_case, names[row])
-        for row, standing in turned.standings.items()
-        if standing.clean is not None and standing.worst_case is not None
+        (summary.clean, summary.worst_case, names[joined(row)])
+        for row, summary in turned.ranking.items()
+        if summary.clean is not None and summary.worst_case is not None
     ]
     if len(points) < 2:
         return None
@@ -339,7 +368,7 @@ def pareto(shown: Board) -> Markup | None:
 
 def sources(cells: Sequence[Cell]) -> dict[str, Any]:
     """All that is known of where numbers come from; `common` is the same for all of their records."""
-    known = [facts(record) for cell in cells for record in cell.value.used]
+    known = [facts(record) for cell in cells for record in cell.score.used]
     common = (
         {key: text for key, text in known[0].items() if text and all(one.get(key) == text for one in known)} if known else {}
     )
@@ -349,15 +378,15 @@ def sources(cells: Sequence[Cell]) -> dict[str, Any]:
         return {key: text for key, text in found.items() if text and key not in common and key != "finished"}
 
     return {
-        "attack": cells[0].value.point["attack"],
+        "attack": cells[0].score.point["attack"],
         "common": common,
         "cells": [
             {
                 "cell": cell,
-                "number": number(cell.value),
+                "number": number(cell.score),
                 "curve": _curve(cell),
-                "only": _merged([(run.cell.seed, only(run.record)) for run in cell.value.runs if run.record]),
-                "runs": [{"run": run, "seconds": seconds(run.record) if run.record else ""} for run in cell.value.runs],
+                "only": _merged([(run.cell.seed, only(run.record)) for run in cell.score.runs if run.record]),
+                "runs": [{"run": run, "seconds": seconds(run.record) if run.record else ""} for run in cell.score.runs],
             }
             for cell in cells
         ],
@@ -378,7 +407,7 @@ def _merged(several: Sequence[tuple[int, Mapping[str, str]]]) -> list[tuple[str,
 
 def _curve(cell: Cell) -> Markup | None:
     drawn = []
-    for record in cell.value.used:
+    for record in cell.score.used:
         curve = record.metrics.curve if record.metrics else None
         if curve is None:
             continue
@@ -391,26 +420,26 @@ def _curve(cell: Cell) -> Markup | None:
 
 
 def described(cell: Cell) -> str:
-    return f"{cell.value.point['attack']} × {cell.value.point['defense']}"  # noqa: RUF001
+    return f"{cell.score.point['attack']} × {cell.score.point['defense']}"  # noqa: RUF001
 
 
 def line(cell: Cell) -> dict[str, Any]:
     """A row of the table of an entry's cells."""
-    value = cell.value
+    score = cell.score
     return {
         "cell": cell,
-        "axes": value.point,
-        "number": number(value),
-        "change": difference(value.drop) if value.drop is not None else "",
-        "heat": tint(value, cell.board),
-        "note": short(value, value.n),
+        "axes": score.point,
+        "number": number(score),
+        "change": change(score),
+        "heat": tint(score, cell.table),
+        "note": note(score, score.n),
     }
 
 
 def row(entry: Entry, idea: str, cells: Sequence[Cell]) -> dict[str, Any]:
     """A row of the list of entries; of the idea its first line, which spells a short name out."""
     measured = [
-        cell for cell in cells if cell.value.mean is not None and cell.value.state != "stale" and not cell.value.reported
+        cell for cell in cells if cell.score.mean is not None and cell.score.state != "stale" and not cell.score.reported
     ]
     return {
         "entry": entry,
@@ -443,12 +472,12 @@ def plots(kind: str, stem: str, cells: Sequence[Cell]) -> list[Plot]:
     Accuracy per epoch on its first board, accuracy over the radius, over the protection ratio.
     """
     found = []
-    cells = [cell for cell in cells if not cell.value.reported]  # in a picture no mark would say whose a number is
-    first = [cell for cell in cells if cell.board is cells[0].board and cell.value.state in ("done", "partial")]
+    cells = [cell for cell in cells if not cell.score.reported]  # in a picture no mark would say whose a number is
+    first = [cell for cell in cells if cell.table is cells[0].table and cell.score.current]
     other = {"attack": "defense", "defense": "attack"}.get(kind, "")
     if other:
-        names = brief(list(dict.fromkeys(cell.value.point[other] for cell in first)))
-        drawn = {text: Line(names[text], _mean_curve(cell.value)) for cell in first for text in [cell.value.point[other]]}
+        names = brief(list(dict.fromkeys(cell.score.point[other] for cell in first)))
+        drawn = {text: Line(names[text], _mean_curve(cell.score)) for cell in first for text in [cell.score.point[other]]}
         drawn = {text: one for text, one in drawn.items() if len(one.points) > 1}
         if drawn:
             kept = sorted(drawn.values(), key=lambda one: (one.name != "none", one.points[-1][1]))[: figures.COLOURS + 5]
@@ -460,8 +489,8 @@ def plots(kind: str, stem: str, cells: Sequence[Cell]) -> list[Plot]:
     return [Plot(title, svg, f"{stem}.curve-{number}") for number, (title, svg) in enumerate(found, 1)]
 
 
-def _mean_curve(value: Value) -> list[figures.Point]:
-    curves = [record.metrics.curve for record in value.used if record.metrics]
+def _mean_curve(score: Score) -> list[figures.Point]:
+    curves = [record.metrics.curve for record in score.used if record.metrics]
     if not curves:
         return []
     means = map(fmean, zip(*(curve.test_acc for curve in curves), strict=False))
@@ -472,16 +501,16 @@ def _sweeps(cells: Iterable[Cell], axis: str, across: str) -> list[tuple[str, Ma
     """One figure per setting in which only `axis` varies, one line per defense, from clean training on where that is known."""
     groups: dict[tuple[str, ...], dict[str, dict[float, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
-        part, value = cell.value.runs[0].cell.attack[0], cell.value
-        x = value.runs[0].cell.ratio if axis == "ratio" else part.fields.get("epsilon")
-        if isinstance(x, int | float) and value.mean is not None and len(value.runs[0].cell.attack) == 1:
+        part, score = cell.score.runs[0].cell.attack[0], cell.score
+        x = score.runs[0].cell.ratio if axis == "ratio" else part.fields.get("epsilon")
+        if isinstance(x, int | float) and score.mean is not None and len(score.runs[0].cell.attack) == 1:
             rest = {name: given for name, given in part.fields.items() if name != axis}
-            named = write(part.name, rest) if axis == "epsilon" else value.point["attack"]
-            where = setting({**value.point, **({"ratio": "1"} if axis == "ratio" else {})})
-            points = groups[named, where][value.point["defense"]]
-            points[float(x)] = (value.mean, value.std or 0.0)
-            if value.reference is not None:  # nothing added, nobody poisoned: clean training with the same defense
-                points.setdefault(0.0, (value.reference, 0.0))
+            named = write(part.name, rest) if axis == "epsilon" else score.point["attack"]
+            where = setting({**score.point, **({"ratio": "1"} if axis == "ratio" else {})})
+            points = groups[named, where][score.point["defense"]]
+            points[float(x)] = (score.mean, score.std or 0.0)
+            if score.reference is not None:  # nothing added, nobody poisoned: clean training with the same defense
+                points.setdefault(0.0, (score.reference, 0.0))
     found = []
     for (named, where), several in groups.items():
         names = brief(list(several))
@@ -515,6 +544,6 @@ def planes(several: Sequence[Plane]) -> list[dict[str, Any]]:
     ]
 
 
-def figure_files(shown: Board) -> list[tuple[str, str]]:
+def figure_files(shown: Table) -> list[tuple[str, str]]:
     """The figures that a board may have: file without its ending, and title."""
     return [(f"{shown.slug}.{name}", title) for name, title in FIGURE_NAMES]

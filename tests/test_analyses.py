@@ -19,7 +19,7 @@ from benchmark.measure import Looked
 from benchmark.plan import plan_cells
 from benchmark.task import Finder, Task
 from benchmark.train import Training
-from leaderboard.sheet import sheets
+from leaderboard.tables.printed import printed_tables
 from poisons.numerics import Numerics, seeded
 from registry import (
     ANALYSES,
@@ -551,8 +551,8 @@ def test_a_sheet_takes_the_figure_that_its_table_names(tmp_path):
         record = Record(id=one.id, cell=one, metrics=Metrics(figures=figures), versions={})
         write_json(records.path(one.id), record.model_dump(mode="json"))
         assert number < 4
-    (sheet,) = sheets(made, records, resolve, lacking)
-    means = {spot.place.column[0]: spot.mean for spot in sheet.spots.values()}
+    (sheet,) = printed_tables(made, records, resolve, lacking)
+    means = {spot.place.column[0]: spot.mean for spot in sheet.scores.values()}
     assert means == pytest.approx({"Separable": 55.0, "Norm": 1.5, "PSNR": 30.0, "Missing": None})
     assert plan_cells("t", cells, {}, records).counts()["done"] == 4
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from leaderboard import claims, overview
 from leaderboard.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, Checked, Claim, Places
 from leaderboard.language import environment
-from leaderboard.sheet import Sheet, sheets
+from leaderboard.tables.printed import printed_tables
+from leaderboard.tables.table import Table
 from registry import lacking, resolve
 from results import Records, read_grid
 from results.reference import paper_tables
@@ -26,27 +27,27 @@ CONTRADICTED = {
 """What the papers' own tables contradict."""
 
 
-def made(name: str, folder) -> Sheet:
-    (sheet,) = sheets(read_grid(name), Records(folder), resolve, lacking)
-    return sheet
+def made(name: str, folder) -> Table:
+    (table,) = printed_tables(read_grid(name), Records(folder), resolve, lacking)
+    return table
 
 
 TABLE_3 = made("learn-from-unlearnable/table-3", Path("/nonexistent"))
 
 
-def filled(sheet: Sheet, change=lambda spot: spot.paper) -> Sheet:
-    """The sheet as if ours were what `change` says of a place, one seed."""
-    values = {key: change(spot) for key, spot in sheet.spots.items()}
-    spots = {
-        key: dataclasses.replace(spot, per_seed={} if values[key] is None else {0: values[key]})
-        for key, spot in sheet.spots.items()
+def filled(table: Table, change=lambda score: score.published) -> Table:
+    """The table as if ours were what `change` says of a place, one seed."""
+    values = {key: change(score) for key, score in table.scores.items()}
+    scores = {
+        key: dataclasses.replace(score, runs=(), combined={} if values[key] is None else {0: values[key]})
+        for key, score in table.scores.items()
     }
-    return dataclasses.replace(sheet, spots=spots)
+    return dataclasses.replace(table, scores=scores)
 
 
-def seven(sheet: Sheet) -> Checked:
+def seven(table: Table) -> Checked:
     """The claim about seven of eleven poisons, checked."""
-    return next(one for one in claims.checked([sheet]) if one.claim.count == 7)
+    return next(one for one in claims.checked([table]) if one.claim.count == 7)
 
 
 def test_every_claim_is_about_places_that_are_there(tmp_path):
@@ -64,7 +65,7 @@ def test_numbers_of_ours_that_equal_the_printed_ones_give_the_printed_verdict():
     """And a claim falls when the one number that carries it does."""
     one = seven(filled(TABLE_3))
     assert (one.ours, one.printed, one.measured, one.over) == (FAILS, FAILS, 11, 11)
-    one = seven(filled(TABLE_3, lambda spot: 81.0 if spot.place.row == ("AR",) else spot.paper))
+    one = seven(filled(TABLE_3, lambda score: 81.0 if score.place.row == ("AR",) else score.published))
     assert (one.ours, one.printed) == (HOLDS, FAILS)
     assert "of 11 places" not in claims.text([one]) and claims.rows([one])[0]["verdict"] == HOLDS
 
@@ -81,7 +82,7 @@ def test_a_claim_that_fails_shows_what_speaks_against_it(tmp_path):
     left, right = Places(row="AR", column="Ortho Proj (Ours)"), Places(row="AR", column="Adv Training")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=right, plus=20.0)
     (told,) = claims._checked(claim, TABLE_3).printed_against
-    assert told.endswith(f"(from AR / Adv Training, {TABLE_3.spots[('AR',), ('Adv Training',)].paper:.2f})")
+    assert told.endswith(f"(from AR / Adv Training, {TABLE_3.scores[('AR',), ('Adv Training',)].published:.2f})")
 
 
 def test_no_claim_rests_on_a_value_that_is_inferred_or_contradicted(tmp_path):
@@ -97,9 +98,9 @@ def test_no_claim_rests_on_a_value_that_is_inferred_or_contradicted(tmp_path):
 @given(st.lists(st.sampled_from([None, 60.0, 90.0]), min_size=11, max_size=11), st.integers(0, 11))
 def test_a_verdict_is_that_of_every_way_to_fill_the_blanks(values, count):
     """It holds or fails only where no number that is still missing could turn it."""
-    keys = [key for key in TABLE_3.spots if key[1] == ("Ortho Proj (Ours)",) and key[0] != ("Clean",)]
+    keys = [key for key in TABLE_3.scores if key[1] == ("Ortho Proj (Ours)",) and key[0] != ("Clean",)]
     ours = dict(zip(keys, values, strict=True))
-    whole = filled(TABLE_3, lambda spot: ours.get(spot.place.key))
+    whole = filled(TABLE_3, lambda score: ours.get(score.place.key))
     left = Places(row="*", column="Ortho Proj (Ours)")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=80.0, count=count, without=("Clean",))
     wanted = count or len(values)
@@ -111,8 +112,8 @@ def test_a_verdict_is_that_of_every_way_to_fill_the_blanks(values, count):
 def test_a_selector_may_leave_out_what_a_claim_is_about(tmp_path):
     """Then it is not measured; never an error."""
     grid = read_grid("learn-from-unlearnable/table-2").selected({"attack": ["ops*"]}, resolve)
-    (sheet,) = sheets(grid, Records(tmp_path), resolve, lacking)
-    found = claims.checked([sheet])
+    (table,) = printed_tables(grid, Records(tmp_path), resolve, lacking)
+    found = claims.checked([table])
     assert len(found) == 2 and all(one.ours == one.printed == UNMEASURED for one in found)
 
 
@@ -121,7 +122,7 @@ def test_with_same_a_place_is_compared_with_those_of_its_own_label(tmp_path):
     left, right = Places(row="*", column="Ortho Proj (Ours)"), Places(row="*", column="Adv Training")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=right, without=("Clean",), count=6)
     paired = claim.model_copy(update={"same": ("attack",)})
-    printed = {key: spot.paper for key, spot in TABLE_3.spots.items()}
+    printed = {key: score.published for key, score in TABLE_3.scores.items()}
     won = sum(
         printed[row, ("Ortho Proj (Ours)",)] > printed[row, ("Adv Training",)] for row in TABLE_3.rows if row != ("Clean",)
     )

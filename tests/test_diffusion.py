@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from test_printed import record
 
 from benchmark.conformance import tiny as smooth
-from leaderboard.sheet import sheets
+from leaderboard.tables.printed import printed_tables
 from poisons.numerics import Numerics, seeded
 from registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, _vision, lacking, resolve
 from registry._crafting import Crafting
@@ -317,8 +317,8 @@ def test_a_table_of_a_paper_marks_them_and_does_not_judge_them(tmp_path):
     grid, records = read_grid("d-vae/table-2").selected({"defense": ["avatar"], "attack": ["lsp*"]}, resolve), Records(tmp_path)
     for cell in grid.cells(resolve, lacking):
         records.write(record(cell, 0.5))
-    (sheet,) = sheets(grid, records, resolve, lacking)
-    (spot,) = sheet.spots.values()
+    (sheet,) = printed_tables(grid, records, resolve, lacking)
+    (spot,) = sheet.scores.values()
     assert spot.reduced and spot.marks == ("avatar-selftrained: weights of ours, not the paper's",)
 
 

@@ -20,8 +20,8 @@ from benchmark.grid import expand
 from benchmark.measure import Looked
 from benchmark.train import Training
 from leaderboard.printed import html
-from leaderboard.sheet import sheets
 from leaderboard.sketches import sketches
+from leaderboard.tables.printed import printed_tables
 from poisons.numerics import Numerics
 from registry import (
     ANALYSES,
@@ -316,7 +316,7 @@ def test_analyses_that_train_further_victims_do_so_in_a_cell(tmp_path):
     figures = found["delusiveness"].figures
     assert figures["delusiveness"] == pytest.approx(found["delusiveness"].curve.test_loss[-1], abs=1e-3)
     assert figures["stability"] == min(value for name, value in figures.items() if name.startswith("delusiveness"))
-    (sheet,) = sheets(made, Records(space.records), resolve, lacking)
+    (sheet,) = printed_tables(made, Records(space.records), resolve, lacking)
     assert {one.title for one in sketches(sheet)} == {"Protection over robustness: t", "Points: t"}
 
 
@@ -330,7 +330,7 @@ def with_curves(tmp_path, several, **axes):
         metrics = Metrics(figures=figures, curves=curves, **trained)
         metrics.curve.test_acc = accuracies
         write_json(records.path(cell.id), Record(id=cell.id, cell=cell, metrics=metrics).model_dump(mode="json"))
-    (sheet,) = sheets(made, records, resolve, lacking)
+    (sheet,) = printed_tables(made, records, resolve, lacking)
     return sheet
 
 

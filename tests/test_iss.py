@@ -11,9 +11,10 @@ from test_printed import record as printed_record
 from benchmark import grid
 from benchmark.plan import plan_cells
 from benchmark.task import Task
-from leaderboard import pages, printed, render
-from leaderboard.sheet import sheets
-from leaderboard.table import board
+from leaderboard import pages, printed
+from leaderboard.formats import text as formats
+from leaderboard.tables.measured import grid_table
+from leaderboard.tables.printed import printed_tables
 from registry import DEFENSES, EntryError, lacking, resolve
 from results import Records, read_grid
 from results.cell import Cell
@@ -42,7 +43,7 @@ def measured(records, table, accuracy=ACCURACY, without=()):
 
 
 def place(records, table):
-    return board(table, records, "t", resolve).values["lsp", "iss"]
+    return grid_table(table, records, "t", resolve).scores[("lsp",), ("iss",)]
 
 
 def test_iss_has_the_settings_of_its_paper():
@@ -75,19 +76,19 @@ def test_a_board_shows_the_best_member_and_names_it_in_every_format(records):
     """Whoever reads the number must see that it was chosen by looking at the test set, and which defense it is of."""
     table = plan(records, defense=["none", "iss"], attack=["none", "lsp"])[0]
     measured(records, table)
-    made = board(table, records, "t", resolve)
-    value = made.values["lsp", "iss"]
+    made = grid_table(table, records, "t", resolve)
+    value = made.scores[("lsp",), ("iss",)]
     assert value.mean == 0.7 and value.state == "done" and value.oracle == "oracle grayscale, best of 3"
     assert value.records == (value.runs[0].id,) and value.runs[0].cell.texts["defense"] == "grayscale"
     site = pages.Site([made]).files()
     shown = [site[name] for name in ("index.html", "t.html", "t.defenses.html") if name in site]
     assert len(shown) > 1
-    for text in [*shown, render.markdown(made), render.csv(made), render.json_(made), render.latex(made)]:
+    for text in [*shown, formats.markdown(made), formats.csv(made), formats.json_(made), formats.latex(made)]:
         assert "oracle grayscale, best of 3" in text
     assert "oracle grayscale, best of 3" in site["defense.iss.html"].partition("All its cells")[2]  # which no cell names
     assert made.coverage == {"cells": 8, "done": 8, "stale": 0, "failed": 0, "not-applicable": 0, "missing": 0}
     assert made.settings["defense"]["iss"].text == "iss" and len(made.shown) == 8
-    rows = list(csv.DictReader(io.StringIO(render.csv(made))))
+    rows = list(csv.DictReader(io.StringIO(formats.csv(made))))
     assert [row["oracle"] for row in rows if row["defense"] == "none"] == ["", ""]
 
 
@@ -95,7 +96,7 @@ def test_an_oracle_is_neither_the_best_defense_nor_part_of_a_ranking(records):
     """It would count one of its members twice."""
     table = plan(records, defense=["iss", "grayscale", "none"], attack=["none", "lsp"])[0]
     measured(records, table)
-    standing = board(table, records, "t", resolve).standings["lsp"]
+    standing = grid_table(table, records, "t", resolve).ranking["lsp",]
     assert standing.worst == "grayscale" and standing.over == 2 and standing.mean == pytest.approx(0.45)
 
 
@@ -125,8 +126,8 @@ def of_paper(records, accuracy=ACCURACY, without=()):
             name = cell.defense[0].name
             if name not in without:
                 records.write(printed_record(cell, accuracy[name]))
-    (sheet,) = sheets(made, records, resolve, lacking)
-    (spot,) = sheet.spots.values()
+    (sheet,) = printed_tables(made, records, resolve, lacking)
+    (spot,) = sheet.scores.values()
     return sheet, spot
 
 
@@ -134,17 +135,17 @@ def test_a_table_of_a_paper_takes_the_best_as_the_paper_does(records):
     """D-VAE prints the best of the three as ISS: the same choice here, with the member's name."""
     sheet, spot = of_paper(records)
     assert spot.mean == pytest.approx(70) and spot.state == "done" and spot.marks == ()
-    assert spot.oracle == "oracle grayscale, best of 3" and len(spot.records) == spot.n == len(sheet.table.seed)
-    for form in printed.FORMATS.values():
+    assert spot.oracle == "oracle grayscale, best of 3" and len(spot.records) == spot.n == len(sheet.file.seed)
+    for form in (printed.html, *formats.FORMATS.values()):
         assert "oracle grayscale, best of 3" in form(sheet)
-    assert json.loads(printed.json_(sheet))["values"][0]["oracle"] == spot.oracle
+    assert json.loads(formats.json_(sheet))["values"][0]["oracle"] == spot.oracle
 
 
 def test_a_table_of_a_paper_says_which_members_are_missing(records):
     """Half of an oracle's choice is not its number."""
     spot = of_paper(records, without=["grayscale"])[1]
     assert (spot.state, spot.oracle) == ("partial", "oracle jpeg, best of 2 of 3")
-    assert spot.reason == "not all of bdr, grayscale, jpeg are measured"
+    assert spot.reason == "6 of 9 runs; grayscale, seed 0 not run yet"
 
 
 def test_members_are_compared_only_where_they_were_measured_alike(records):
@@ -156,6 +157,29 @@ def test_members_are_compared_only_where_they_were_measured_alike(records):
             for cell in one.cells:
                 if cell.defense[0].name in names:
                     records.write(printed_record(cell, accuracy))
-    (sheet,) = sheets(made, records, resolve, lacking)
-    (spot,) = sheet.spots.values()
+    (sheet,) = printed_tables(made, records, resolve, lacking)
+    (spot,) = sheet.scores.values()
     assert spot.mean == pytest.approx(40) and spot.oracle == "oracle bdr, best of 2 of 3" and not spot.reduced
+
+
+def test_a_stale_member_is_not_the_best_of_a_printed_table(records):
+    """A number of an earlier version is shown only where no member has one of today's: the same rule as on boards."""
+    grid_ = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]}, resolve)
+    of_paper(records)
+    (wanted,) = grid_.wanted(resolve, lacking)
+    for cell in wanted.cells:
+        if cell.defense[0].name == "grayscale":
+            records.write(printed_record(cell, 0.9, versions={"defense:grayscale": "0"}), replace=True)
+    (table,) = printed_tables(grid_, records, resolve, lacking)
+    (score,) = table.scores.values()
+    assert (score.state, score.oracle) == ("partial", "oracle jpeg, best of 2 of 3")
+    assert score.mean == pytest.approx(60) and "grayscale, seed 0 stale: " in score.reason
+
+
+def test_a_member_that_does_not_apply_hides_none_that_was_not_run(records):
+    """Else the place would say that nothing can be measured there."""
+    table = plan(records)[0]
+    cell = next(cell for cell in table.cells(resolve, lacking) if cell.defense[0].name == "bdr")
+    records.write(record(cell, metrics=None, state="not-applicable", reason="too few levels"))
+    score = place(records, table)
+    assert (score.state, score.oracle, score.n) == ("missing", "", 0) and "not run yet" in score.reason

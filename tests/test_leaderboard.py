@@ -28,10 +28,13 @@ from PIL import Image
 
 import registry
 import results
-from leaderboard import figures, gallery, language, pages, render, views
+from leaderboard import figures, gallery, language, pages, views
 from leaderboard.cite import bibliography, bibtex
+from leaderboard.formats import text as formats
 from leaderboard.pdf import pdf
-from leaderboard.table import board, others, slugged
+from leaderboard.tables.measured import grid_table, other_tables
+from leaderboard.tables.remarks import remarks
+from leaderboard.tables.table import distinct, slugged
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Store
 from registry.data import load
@@ -88,18 +91,18 @@ def fill(records):
 
 
 def made(records, table=TABLE):
-    return board(results.Grid.of(table), records, "quick", registry.resolve)
+    return grid_table(results.Grid.of(table), records, "quick", registry.resolve)
 
 
 def html(*boards):
     """The pages of boards, one behind the other."""
-    site = pages.Site(render.distinct(boards))
+    site = pages.Site(distinct(boards))
     return "".join(site.board(b) for b in site.boards)
 
 
 def every_text(b):
     files = pages.Site([b]).files().values()
-    return [*(str(text) for text in files), render.markdown(b), render.csv(b), render.json_(b), render.latex(b)]
+    return [*(str(text) for text in files), formats.markdown(b), formats.csv(b), formats.json_(b), formats.latex(b)]
 
 
 def test_a_seed_that_was_added_shows_in_the_table_of_its_grid(full):
@@ -108,22 +111,23 @@ def test_a_seed_that_was_added_shows_in_the_table_of_its_grid(full):
     full.write(record(more, 0.3))
     (full.folder / "0123456789abcdef.json").write_text("{")
     b = made(full)
-    assert [run.cell.seed for run in b.values["ops", "none"].runs] == [0, 1, 2] and b.values["ops", "none"].state == "done"
-    assert b.values["ops", "bdr"].n == 2 and b.coverage["missing"] == 0
-    assert not others(full, b.shown)
+    score = b.scores[("ops",), ("none",)]
+    assert [run.cell.seed for run in score.runs] == [0, 1, 2] and score.state == "done"
+    assert b.scores[("ops",), ("bdr",)].n == 2 and b.coverage["missing"] == 0
+    assert not other_tables(full, b.shown)
 
 
 def test_mean_spread_and_drop_are_those_of_the_seeds(full):
     """The numbers that people cite: sample deviation over seeds, and points below the clean row of the same column."""
     b = made(full)
-    value = b.values["ops", "grayscale"]
+    value = b.scores[("ops",), ("grayscale",)]
     assert value.state == "done" and value.reason == ""
     assert value.accuracies == pytest.approx((0.21, 0.23)) and value.n == 2
     assert value.mean == pytest.approx(0.22) and value.std == pytest.approx(stdev([0.21, 0.23]))
     assert value.best == pytest.approx(0.32) and value.seconds == 6.0
-    assert value.drop == pytest.approx(0.7) and b.values["none", "grayscale"].drop is None
+    assert value.drop == pytest.approx(0.7) and b.scores[("none",), ("grayscale",)].drop is None
     assert value.records == tuple(cells()["ops", "grayscale", seed].id for seed in (0, 1))
-    assert b.rows == ("none", "ops", "random-noise") and b.columns[:2] == ("none", "grayscale")
+    assert b.rows == (("none",), ("ops",), ("random-noise",)) and b.columns[:2] == (("none",), ("grayscale",))
     assert b.fixed == {"protocol": "quick", "dataset": "digits", "ratio": "1", "part": "all", "architecture": "small-cnn"}
     assert "22.0 ± 1.4" in html(b) and "<small>−70.0</small>" in html(b)  # noqa: RUF001
 
@@ -134,23 +138,23 @@ def test_one_seed_has_no_spread_and_no_rank(tmp_path):
     for cell in cells(table).values():
         records.write(record(cell, 0.5))
     b = made(records, table)
-    assert all(value.std is None and value.n == 1 for value in b.values.values())
-    assert all(standing.rank is None for standing in b.standings.values())
-    assert "±" not in re.sub(r"±0.0", "", render.markdown(b)) and "no spread is known" in html(b)
+    assert all(value.std is None and value.n == 1 for value in b.scores.values())
+    assert all(standing.rank is None for standing in b.ranking.values())
+    assert "±" not in re.sub(r"±0.0", "", formats.markdown(b)) and "no spread is known" in html(b)
 
 
 def test_attacks_are_ranked_once_all_are_done_and_share_ranks_where_spreads_overlap(full):
     """A rank among half of the rows, or one that noise decides, would be quoted as a finding."""
-    standings = made(full).standings
-    assert (standings["ops"].rank, standings["random-noise"].rank, standings["none"].rank) == (1, 2, None)
-    assert standings["ops"].worst == "bdr" and standings["ops"].worst_case == pytest.approx(0.23)
-    assert standings["ops"].clean is None and standings["ops"].mean == pytest.approx(0.22)
+    standings = made(full).ranking
+    assert (standings["ops",].rank, standings["random-noise",].rank, standings["none",].rank) == (1, 2, None)
+    assert standings["ops",].worst == "bdr" and standings["ops",].worst_case == pytest.approx(0.23)
+    assert standings["ops",].clean is None and standings["ops",].mean == pytest.approx(0.22)
     for (attack, _, seed), cell in cells().items():
         if attack == "random-noise":
             full.write(record(cell, 0.22 + 0.04 * seed), replace=True)
-    assert {s.rank for name, s in made(full).standings.items() if name != "none"} == {1}
+    assert {s.rank for name, s in made(full).ranking.items() if name != ("none",)} == {1}
     full.path(cells()["ops", "bdr", 1].id).unlink()
-    assert all(standing.rank is None for standing in made(full).standings.values())
+    assert all(standing.rank is None for standing in made(full).ranking.values())
 
 
 def test_a_column_that_does_not_apply_to_one_attack_counts_for_none(full):
@@ -158,28 +162,28 @@ def test_a_column_that_does_not_apply_to_one_attack_counts_for_none(full):
     for seed in (0, 1):
         cell = cells()["ops", "bdr", seed]
         full.write(record(cell, state="not-applicable", metrics=None, reason="too few levels"), replace=True)
-    standings = made(full).standings
+    standings = made(full).ranking
     assert {s.over for s in standings.values()} == {2}
-    assert standings["random-noise"].mean == pytest.approx(0.615) and standings["ops"].rank == 1
+    assert standings["random-noise",].mean == pytest.approx(0.615) and standings["ops",].rank == 1
 
 
 def test_what_is_missing_says_how_to_run_it(tmp_path):
     """Nobody should have to guess whether a gap is a failure or not run yet."""
     b = made(Records(tmp_path / "none"))
-    value = b.values["ops", "none"]
+    value = b.scores[("ops",), ("none",)]
     assert (value.state, value.mean, value.drop, value.std) == ("missing", None, None, None)
     assert value.reason == "not run yet: `bench run --grid quick`"
     assert b.coverage == {"cells": 18, "done": 0, "stale": 0, "failed": 0, "not-applicable": 0, "missing": 18}
     page = html(b)
     assert page.count("not run yet</small>") == 9 and "<code>bench run --grid quick</code>" in page
-    assert "`bench run --grid quick`" in render.markdown(b)
+    assert "`bench run --grid quick`" in formats.markdown(b)
 
 
 def test_some_seeds_are_shown_as_some(full):
     """A mean over fewer seeds than its neighbours' must say so."""
     cell = cells()["ops", "none", 1]
     full.path(cell.id).unlink()
-    value = made(full).values["ops", "none"]
+    value = made(full).scores[("ops",), ("none",)]
     assert value.state == "partial" and value.mean == pytest.approx(0.2) and value.n == 1
     assert value.reason == "1 of 2 seeds; seed 1 not run yet: `bench run --grid quick`"
     assert "1 of 2 seeds</small>" in html(made(full))
@@ -193,7 +197,7 @@ def test_a_failure_and_a_cell_that_does_not_apply_say_why(full):
         full.fail(Failure(id=broken.id, cell=broken, kind="out-of-memory", message="tried\n  2 GiB"))
         full.write(record(other, state="not-applicable", metrics=None, reason="needs three channels"), replace=True)
     b = made(full)
-    failed, absent = b.values["ops", "none"], b.values["ops", "grayscale"]
+    failed, absent = b.scores[("ops",), ("none",)], b.scores[("ops",), ("grayscale",)]
     assert (failed.state, failed.reason, failed.mean) == ("failed", "out-of-memory: tried 2 GiB", None)
     assert (absent.state, absent.reason, absent.mean) == ("not-applicable", "needs three channels", None)
     page = html(b)
@@ -205,15 +209,15 @@ def test_numbers_of_another_version_are_marked_and_never_mixed_with_others(full)
     """After a fix of an attack its old numbers must not pass for new ones, nor be averaged with them."""
     one, two = (cells()["ops", "none", seed] for seed in (0, 1))
     full.write(record(one, 0.4, versions={"attack:ops": "0"}), replace=True)
-    value = made(full).values["ops", "none"]
+    value = made(full).scores[("ops",), ("none",)]
     assert value.state == "partial" and value.accuracies == pytest.approx((0.22,))
     assert "seed 0 stale: attack:ops was version 0, now it is 1" in value.reason
     full.write(record(two, 0.6, versions={"attack:ops": "0 of someones-attacks 1.2"}), replace=True)
     b = made(full)
-    value = b.values["ops", "none"]
+    value = b.scores[("ops",), ("none",)]
     assert value.state == "stale" and value.mean == pytest.approx(0.5) and value.drop is None
     assert "50.0 ± 14.1" in html(b) and "stale</small>" in html(b)
-    assert b.standings["ops"].rank is None
+    assert b.ranking["ops",].rank is None
 
 
 def test_versions_of_unknown_entries_are_not_stale(full):
@@ -221,7 +225,7 @@ def test_versions_of_unknown_entries_are_not_stale(full):
     cell = cells()["ops", "none", 0]
     versions = {"attack:nobody-has-this": "7", "dataset:folder-cats-0123abcd": "1", "python": "3.11", "kind:x": "2"}
     full.write(record(cell, 0.2, versions=versions), replace=True)
-    assert made(full).values["ops", "none"].state == "done"
+    assert made(full).scores[("ops",), ("none",)].state == "done"
 
 
 @pytest.mark.parametrize(
@@ -232,26 +236,26 @@ def test_a_damaged_record_is_a_failed_cell_and_the_rest_is_shown(full, content):
     for seed in (0, 1):
         full.path(cells()["ops", "none", seed].id).write_text(content)
     b = made(full)
-    value = b.values["ops", "none"]
+    value = b.scores[("ops",), ("none",)]
     assert value.state == "failed" and value.mean is None and "remove the file" in value.reason
     assert str(full.folder) not in "".join(every_text(b))
     assert b.coverage["done"] == 16
-    assert others(full, b.shown) == []
+    assert other_tables(full, b.shown) == []
 
 
 def test_records_outside_the_grids_get_boards_of_their_own(full):
     """Ad-hoc runs show up, clean first, and a combination that nobody ran says so."""
     b = made(full)
-    assert others(full, b.shown) == []
+    assert other_tables(full, b.shown) == []
     table = TABLE.replaced(attack=["ops", "none"], defense=["cutout", "none"], ratio=[0.5])
     for (attack, defense, _), cell in cells(table).items():
         if (attack, defense) != ("ops", "none"):
             full.write(record(cell, 0.7))
     (full.folder / "stray.json").write_text("{}")
-    (extra,) = others(full, b.shown)
-    assert extra.rows == ("none", "ops") and extra.columns == ("none", "cutout") and extra.fixed["ratio"] == "0.5"
-    assert extra.values["ops", "none"].reason == "no record" and extra.values["ops", "cutout"].n == 2
-    assert extra.values["ops", "cutout"].drop == pytest.approx(0)
+    (extra,) = other_tables(full, b.shown)
+    assert extra.rows == (("none",), ("ops",)) and extra.columns == (("none",), ("cutout",)) and extra.fixed["ratio"] == "0.5"
+    assert extra.scores[("ops",), ("none",)].reason == "no record" and extra.scores[("ops",), ("cutout",)].n == 2
+    assert extra.scores[("ops",), ("cutout",)].drop == pytest.approx(0)
     page = html(b, extra)
     assert "no record</small>" in page and "ratio 0.5" in page
 
@@ -262,11 +266,11 @@ def test_clean_training_is_sought_in_all_records_and_not_in_one_board(full):
     alone = TABLE.replaced(attack=["lsp"], defense=["grayscale"])
     for cell in cells(alone).values():
         full.write(record(cell, 0.3))
-    (extra,) = others(full, grid.shown)
-    value = extra.values["lsp", "grayscale"]
-    assert value.reference == grid.values["none", "grayscale"].mean and value.drop == pytest.approx(0.62)
-    assert extra.top == grid.top and not extra.standings  # one column ranks nothing
-    assert made(full, alone).values["lsp", "grayscale"].drop == value.drop
+    (extra,) = other_tables(full, grid.shown)
+    value = extra.scores[("lsp",), ("grayscale",)]
+    assert value.reference == grid.scores[("none",), ("grayscale",)].mean and value.drop == pytest.approx(0.62)
+    assert extra.top == grid.top and not extra.ranking  # one column ranks nothing
+    assert made(full, alone).scores[("lsp",), ("grayscale",)].drop == value.drop
     page = pages.Site([grid, extra]).files()["attack.lsp.html"]
     assert "−62.0" in page and "no clean record" not in page  # noqa: RUF001
 
@@ -277,7 +281,7 @@ def test_a_blank_beside_an_accuracy_gives_its_own_reason(full):
         full.path(cells()["none", "bdr", seed].id).unlink()
         old = {"attack:ops": "0", "defense:none": "1"}
         full.write(record(cells()["ops", "none", seed], 0.2, versions=old), replace=True)
-    values = made(full).values
+    values = {(row[0], column[0]): score for (row, column), score in made(full).scores.items()}
     assert values["ops", "bdr"].why_no_drop == "no clean record" and values["ops", "none"].why_no_drop == "stale"
     assert values["none", "none"].why_no_drop == "is clean" and values["none", "bdr"].why_no_drop == "is clean"
     assert values["ops", "grayscale"].why_no_drop == "" and values["ops", "grayscale"].drop is not None
@@ -299,7 +303,7 @@ def test_a_board_in_latex_is_no_wider_than_its_page(tmp_path):
     wide = TABLE.replaced(defense=[f"at(steps=3,epsilon={radius}/255)" for radius in range(1, 13)], seed=[0])
     for cell in wide.cells(registry.resolve):
         records.write(record(cell, 0.5))
-    text = render.latex(made(records, wide))
+    text = formats.latex(made(records, wide))
     assert "at(epsilon=1/255)" in text.partition("\\midrule")[0] and "steps=3" not in text.partition("\\midrule")[0]
     packages = "\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}"
     whole = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{text}\\end{{document}}\n"
@@ -316,18 +320,18 @@ def test_two_things_under_one_text_are_never_averaged(tmp_path):
     posing = cell.model_copy(update={"attack": (results.Part(name="ops", fields={"y": 2}, text="none"),)})
     for one, accuracy in ((cell, 0.1), (other, 0.2), (posing, 0.3)):
         records.write(record(one, accuracy))
-    (extra,) = others(records, set())
-    assert {round(value.mean, 1) for value in extra.values.values()} == {0.1, 0.2, 0.3} and len(extra.rows) == 3
-    assert not any(value.clean for value in extra.values.values())
+    (extra,) = other_tables(records, set())
+    assert {round(value.mean, 1) for value in extra.scores.values()} == {0.1, 0.2, 0.3} and len(extra.rows) == 3
+    assert not any(value.clean for value in extra.scores.values())
 
 
 def test_an_axis_without_a_place_in_the_layout_becomes_rows(full):
     """Nothing but seeds is ever averaged, and protocols are never mixed in a ranking."""
     table = TABLE.replaced(protocol=["quick", "quick@0.5"])
     b = made(full, table)
-    assert b.row_axes == ("attack", "protocol") and "ops / quick@0.5" in b.rows and len(b.rows) == 6
-    assert b.values["ops / quick", "none"].n == 2 and b.values["ops / quick@0.5", "none"].state == "missing"
-    assert b.standings["ops / quick"].rank == 1 and b.standings["ops / quick@0.5"].rank is None
+    assert b.row_axes == ("attack", "protocol") and ("ops", "quick@0.5") in b.rows and len(b.rows) == 6
+    assert b.scores[("ops", "quick"), ("none",)].n == 2 and b.scores[("ops", "quick@0.5"), ("none",)].state == "missing"
+    assert b.ranking["ops", "quick"].rank == 1 and b.ranking["ops", "quick@0.5"].rank is None
 
 
 class Tags(HTMLParser):
@@ -391,7 +395,7 @@ def evil(records):
     records.write(record(named))
     records.write(record(formula))
     b = made(records, table)
-    return [b, *others(records, b.shown)]
+    return [b, *other_tables(records, b.shown)]
 
 
 def test_strings_of_records_are_inert_in_html(tmp_path):
@@ -416,14 +420,14 @@ def test_strings_of_records_are_inert_in_html(tmp_path):
 def test_strings_of_records_are_inert_in_markdown(tmp_path):
     """The file is read on code hosts: no tags, no links, and every row keeps its columns."""
     for b in evil(Records(tmp_path)):
-        tokens = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").parse(render.markdown(b))
+        tokens = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").parse(formats.markdown(b))
         flat = [inner for token in tokens for inner in (token, *(token.children or ()))]
         kinds = {token.type for token in flat}
         assert not kinds & {"html_block", "html_inline", "link_open", "image"}
         assert sum(token.type == "heading_open" for token in tokens) == 1
         cells_ = sum(token.type in ("td_open", "th_open") for token in tokens)
         assert cells_ == (len(b.rows) + 1) * (len(b.columns) + 1)
-        assert "http://" not in re.sub(r"`[^`]*`", "", render.markdown(b))  # code hosts link bare addresses
+        assert "http://" not in re.sub(r"`[^`]*`", "", formats.markdown(b))  # code hosts link bare addresses
 
 
 MARKED = st.text(st.sampled_from("<>|&`*_[]()!\\~#$:/.- \nab"), max_size=20)
@@ -456,7 +460,7 @@ def test_words_between_backticks_become_code_and_nothing_else(text):
 def test_strings_of_records_are_inert_in_latex(tmp_path):
     """A table that is pasted into a paper must compile, and run no command of a record's author."""
     for b in evil(Records(tmp_path)):
-        text = render.latex(b)
+        text = formats.latex(b)
         commands = set(re.findall(r"\\([a-zA-Z]+)", text))
         ours = {"begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "tiny", "textbf"}
         ours |= {"usepackage", "smallskip", "footnotesize", "texttt", "pm", "times", "ldots"}
@@ -470,7 +474,7 @@ def test_strings_of_records_are_inert_in_latex(tmp_path):
 
 def test_a_spreadsheet_runs_nothing_of_a_record(tmp_path):
     """Cells that begin like a formula are text."""
-    texts = [render.csv(b) for b in evil(Records(tmp_path))]
+    texts = [formats.csv(b) for b in evil(Records(tmp_path))]
     assert any("'=cmd()" in text for text in texts) and not any(re.search(r"(^|,)\"?[=@]", text, re.M) for text in texts)
 
 
@@ -498,7 +502,7 @@ def site(tmp_path_factory):
     strip = {"data": "data:image/png;base64,AA==", "title": "clean", "alt": "Ten images", "width": 3, "height": 1}
     samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
     return pages.Site(
-        [b, *others(records, b.shown)], samples=samples, changelog="# Changelog\n\nWhy.\n\n- `em` [moved](x.md)\n  up\n"
+        [b, *other_tables(records, b.shown)], samples=samples, changelog="# Changelog\n\nWhy.\n\n- `em` [moved](x.md)\n  up\n"
     ).files()
 
 
@@ -553,13 +557,13 @@ def test_every_number_leads_to_all_that_made_it(full):
     b = made(full)
     files = pages.Site([b]).files()
     linked = {link for _, link in Tags(files["index.html"]).links if link.startswith("sources.")}
-    assert len(linked) == len(b.values)
+    assert len(linked) == len(b.scores)
     sources = "".join(text for name, text in files.items() if name.startswith("sources."))
-    for (row, column), value in b.values.items():
+    for (row, column), value in b.scores.items():
         (link,) = {link for link in linked if link.endswith(f"#c-{value.runs[0].id}")}
         page, _, anchor = link.partition("#")
         section = files[page].partition(f'id="{anchor}"')[2].partition("</section>")[0]
-        assert row.partition("(")[0] in section and column.partition("(")[0] in section
+        assert row[0].partition("(")[0] in section and column[0].partition("(")[0] in section
         assert all(f"<code>bench run --cell {run.id}</code>" in section for run in value.runs)
     for fact in (
         "cpu: a processor",
@@ -583,16 +587,16 @@ def test_every_number_leads_to_all_that_made_it(full):
 def test_a_defender_sees_ranks_and_worst_cases_of_defenses(full):
     """The same numbers from the other side: high is good, clean training is no attack, and the lowest is the worst case."""
     turned = made(full).transposed()
-    assert turned.rows == ("none", "grayscale", "bdr(bits=2)") or turned.rows[:2] == ("none", "grayscale")
-    standing = turned.standings["grayscale"]
+    assert turned.rows in ((("none",), ("grayscale",), ("bdr(bits=2)",)), (("none",), ("grayscale",), ("bdr",)))
+    standing = turned.ranking["grayscale",]
     assert (standing.worst, standing.over) == ("ops", 2) and standing.worst_case == pytest.approx(0.22)
     assert standing.mean == pytest.approx((0.22 + 0.62) / 2) and standing.clean == pytest.approx(0.92)
-    assert {s.rank for s in turned.standings.values()} == {1}  # one point apart, seeds two points apart
+    assert {s.rank for s in turned.ranking.values()} == {1}  # one point apart, seeds two points apart
     for seed in (0, 1):
         for attack in ("ops", "random-noise"):
             full.write(record(cells()[attack, "grayscale", seed], 0.8 + seed / 100), replace=True)
-    standings = made(full).transposed().standings
-    assert standings["grayscale"].rank == 1 and {s.rank for row, s in standings.items() if row != "grayscale"} == {2}
+    standings = made(full).transposed().ranking
+    assert standings["grayscale",].rank == 1 and {s.rank for row, s in standings.items() if row != ("grayscale",)} == {2}
     page = pages.Site([made(full)]).files()["quick.defenses.html"]
     assert "Rows: defense. Columns: attack." in page and page.count("▲") == 3 + 1  # one per row, one in the legend
 
@@ -721,7 +725,7 @@ def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_cle
     files = pages.Site([turned]).files()
     assert "Rows: defense. Columns: attack." in files["quick.html"] and "Rows: attack." in files["quick.attacks.html"]
     assert 'href="quick.attacks.html"' in files["quick.html"] and 'href="quick.html"' in files["quick.attacks.html"]
-    assert turned.top == 0.5 and {views.tint(value, turned) for value in turned.values.values()} == {8, 2}
+    assert turned.top == 0.5 and {views.tint(value, turned) for value in turned.scores.values()} == {8, 2}
     assert "50 %, about what clean training reaches" in files["quick.html"] and "quick.pareto.svg" in files
     assert made(Records(tmp_path / "none")).top == 1.0
 
@@ -733,7 +737,7 @@ def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_pa
     some = TABLE.replaced(ratio=[0.3], defense=["grayscale", "bdr(bits=2)"], attack=["random-noise"])
     for cell in [*cells(some).values(), cells(TABLE.replaced(ratio=[0.3]))["ops", "none", 0]]:
         records.write(record(cell))
-    found = others(records, set())
+    found = other_tables(records, set())
     page = pages.Site(found).files()["index.html"]
     assert "ratio 0.3</h2>" in page and '<a href="attack.random-noise.html">' in page and '<a href="defense.bdr.html">' in page
 
@@ -854,7 +858,7 @@ def test_csv_comes_back_with_numbers(full):
     full.path(cells()["ops", "none", 1].id).unlink()
     full.path(cells()["ops", "none", 0].id).unlink()
     b = made(full)
-    table = pd.read_csv(io.StringIO(render.csv(b)), keep_default_na=False, na_values={"test_acc": [""], "drop": [""]})
+    table = pd.read_csv(io.StringIO(formats.csv(b)), keep_default_na=False, na_values={"test_acc": [""], "drop": [""]})
     whole = table.set_index(["attack", "defense"])
     assert table["test_acc"].dtype == "float64" and table["drop"].dtype == "float64" and len(table) == 9
     assert whole.loc[("ops", "grayscale"), "test_acc"] == 0.22  # not 0.22000000000000003, the mean of its seeds
@@ -864,7 +868,7 @@ def test_csv_comes_back_with_numbers(full):
 
 def test_json_has_its_keys_and_the_exact_numbers(full):
     """Scripts rely on these keys."""
-    content = json.loads(render.json_(made(full)))
+    content = json.loads(formats.json_(made(full)))
     keys = {"title", "note", "slug", "command", "fixed", "row_axes", "column_axes", "rows", "columns", "coverage"}
     assert keys | {"values", "standings"} <= set(content)
     value = next(v for v in content["values"] if (v["row"], v["column"]) == ("ops", "grayscale"))
@@ -875,21 +879,21 @@ def test_json_has_its_keys_and_the_exact_numbers(full):
 def test_the_terminal_shows_the_table(full):
     """The first thing that somebody sees after a run; brackets in it are not markup."""
     screen = io.StringIO()
-    rich.print(render.terminal(made(full, TABLE.replaced(title="[red]x"))), file=screen)
+    rich.print(formats.terminal(made(full, TABLE.replaced(title="[red]x"))), file=screen)
     assert "[red]x" in screen.getvalue() and "22.0" in screen.getvalue() and "±1.4" in screen.getvalue()
 
 
 def test_a_site_is_the_same_each_time_and_boards_of_one_name_keep_apart(full, tmp_path):
     """Written whole by rename; equal records give equal bytes; boards of one name do not overwrite each other, nor pages."""
     b = made(full)
-    three = render.distinct([b, b, dataclasses.replace(b, slug="attacks")], pages.NAVIGATION)
+    three = distinct([b, b, dataclasses.replace(b, slug="attacks")], pages.NAVIGATION)
     assert [one.slug for one in three] == ["quick", "quick-2", "attacks-2"]
     files = pages.Site(three).files()
     assert {"index.html", "quick.html", "quick-2.html", "attacks-2.defenses.html", "quick-2.csv", "quick.json"} <= set(files)
-    paths = render.write([], tmp_path / "site", (), more=files)
+    paths = formats.write([], tmp_path / "site", (), more=files)
     assert paths[0].name == "index.html" and {path.name for path in (tmp_path / "site").iterdir()} == set(files)
     assert pages.Site(three).files() == files
-    assert [path.name for path in render.write([b], tmp_path / "tables", ["latex", "json"])] == ["quick.tex", "quick.json"]
+    assert [path.name for path in formats.write([b], tmp_path / "tables", ["latex", "json"])] == ["quick.tex", "quick.json"]
     assert "bench run --grid quick" in pages.Site([]).files()["index.html"]
 
 
@@ -899,7 +903,7 @@ def test_the_first_page_shows_what_was_measured(tmp_path):
     for cell in cells(table).values():
         records.write(record(cell, 0.7))
     b = made(records)
-    page = pages.Site([b, *others(records, b.shown)]).files()["index.html"]
+    page = pages.Site([b, *other_tables(records, b.shown)]).files()["index.html"]
     assert "ratio 0.5" in page and "not run yet" not in page
     assert 'href="quick.html"' not in page  # a board without a number is offered on the page of what is missing alone
 
@@ -913,7 +917,7 @@ def test_names_of_files_are_tame_and_differ_where_their_texts_do(text):
 def test_reporting_needs_no_torch():
     """`bench report` answers at once, also where torch is broken; pandas and jinja2 wait until they are needed."""
     heavy = "[name for name in ('torch', 'pandas', 'jinja2') if name in sys.modules]"
-    code = f"import sys, leaderboard.table, leaderboard.render; print({heavy})"
+    code = f"import sys, leaderboard.tables.measured, leaderboard.formats.text; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -927,14 +931,14 @@ def test_a_character_that_no_drawing_may_hold_stops_no_report(full):
 
 def test_a_row_of_two_poisons_says_so(full):
     """Two machines that made one recipe into two sets have measured two things; a number over both is of neither."""
-    assert not made(full).remarks
+    assert not remarks(made(full))
     for seed in (0, 1):
         cell = cells()["ops", "bdr", seed]
         note = PoisonNote(checksum="beef" * 15, norm="linf", spent=8 / 255, allowed=8 / 255, numerics={"device": "cuda"})
         full.write(record(cell, 0.3, poison=note), replace=True)
-    (first, second) = made(full).remarks
+    (first, second) = remarks(made(full))
     assert "ops: the records show 2 poisons of seed 0, beefbeefbeef (cuda" in first and "seed 1" in second
-    assert "2 poisons of seed 0" in render.markdown(made(full)) and "2 poisons of seed 0" in html(made(full))
+    assert "2 poisons of seed 0" in formats.markdown(made(full)) and "2 poisons of seed 0" in html(made(full))
 
 
 def test_poisons_of_two_seeds_are_no_two_poisons_of_one(full):
@@ -943,22 +947,22 @@ def test_poisons_of_two_seeds_are_no_two_poisons_of_one(full):
         if attack == "ops":
             note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
             full.write(record(cell, 0.2, poison=note), replace=True)
-    assert not made(full).remarks
+    assert not remarks(made(full))
     pinned = TABLE.replaced(attack=["none", "ops(seed=0)"])
     for (attack, _, seed), cell in cells(pinned).items():
         if attack == "ops":
             note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
             full.write(record(cell, 0.2, poison=note), replace=True)
-    assert len(made(full, pinned).remarks) == 1
+    assert len(remarks(made(full, pinned))) == 1
 
 
 def test_an_attack_that_does_nothing_is_listed_and_has_no_rank(full):
     """At a cost at which a poison was cut short, no effect says nothing of the attack as published."""
     table = TABLE.model_copy(update={"least_drop": 0.4})
     shown = made(full, table)
-    assert made(full).standings["random-noise"].rank == 2
-    assert shown.standings["random-noise"].rank is None and shown.standings["ops"].rank == 1
-    assert shown.remarks == [
+    assert made(full).ranking["random-noise",].rank == 2
+    assert shown.ranking["random-noise",].rank is None and shown.ranking["ops",].rank == 1
+    assert remarks(shown) == [
         "Not measurable at this cost, and not ranked, since undefended the drop is below 40 points: random-noise (30.0)."
     ]
     assert "not measurable at this cost" in html(shown)

@@ -16,7 +16,7 @@ from test_run import BENCH
 
 from benchmark.provenance import PACKAGES, Repository
 from leaderboard.publish import chosen
-from leaderboard.table import look_up
+from leaderboard.tables.lookup import look_up
 from registry import data, lacking, resolve
 from results import FileError, Records, bundle, read_grid
 from results.own import pack_own, read_own

@@ -10,7 +10,8 @@ from conftest import in_process
 from PIL import Image
 
 from benchmark.grid import expand
-from leaderboard.sheet import TIMES, combined, labels
+from leaderboard.tables.aggregate import combined, labels
+from leaderboard.tables.score import TIMES
 from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import FileError, TableFile, read_grid, read_table
 from results.grid import grid_names

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_run import bench
 
-from leaderboard.table import board
+from leaderboard.tables.measured import grid_table
 from registry import resolve
 from results import Records, read_grid
 
@@ -33,7 +33,7 @@ def quick(tmp_path_factory):
 @pytest.fixture(scope="module")
 def accuracy(quick):
     """Mean accuracy in percent by the names of attack and defense."""
-    made = board(read_grid("quick"), Records(quick[0] / "results/records"), "quick", resolve)
+    made = grid_table(read_grid("quick"), Records(quick[0] / "results/records"), "quick", resolve)
     return {(row.split("(")[0], column.split("(")[0]): 100 * v.mean for (row, column), v in made.values.items()}
 
 

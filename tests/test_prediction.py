@@ -15,8 +15,8 @@ from leaderboard.figures import Compared
 from leaderboard.pairing import EFFORT, IMPLIED, defense_method, method
 from leaderboard.pdf import pdf
 from leaderboard.prediction import GRID, SEEN, Prediction, rule, written
-from leaderboard.sheet import sheets
-from leaderboard.table import board
+from leaderboard.tables.measured import grid_table
+from leaderboard.tables.printed import printed_tables
 from registry import ATTACKS, PROTOCOLS, lacking, resolve
 from results import Grid, Records, TableFile, read_grid, read_table
 from results.reference import paper_tables, source
@@ -39,13 +39,13 @@ VERSIONS = {f"attack:{name}": str(ATTACKS.entry(name).version) for name in ("non
 
 
 def predicted(records, table=TABLE):
-    return Prediction.of(board(Grid.of(table), records, GRID, resolve), FULL.places)
+    return Prediction.of(grid_table(Grid.of(table), records, GRID, resolve), FULL.places)
 
 
 def fill(records, table=TABLE, off=lambda pair: 0.0):
     """Records whose accuracies are the published medians, moved by `off` points."""
     for pair in predicted(records, table).pairs:
-        (run,) = pair.place.runs
+        (run,) = pair.score.runs
         versions = {key: version for key, version in VERSIONS.items() if key.endswith(f":{run.cell.attack[0].name}")}
         records.write(record(run.cell, min(99.0, max(1.0, pair.median + off(pair))) / 100, versions=versions))
     return predicted(records, table)
@@ -93,10 +93,8 @@ def test_an_interval_is_the_same_each_time_and_narrows_with_more_pairs():
 def test_the_first_attacks_and_defenses_have_43_pairs_none_of_them_of_an_attack_that_no_paper_ran(records):
     """37 without em: no paper prints the variant of the text alone, and six places of APBench are of its own variant."""
     made = predicted(records)
-    count = {
-        attack: sum(pair.attack == attack for pair in made.pairs)
-        for attack in board(Grid.of(TABLE), records, GRID, resolve).rows
-    }
+    rows = grid_table(Grid.of(TABLE), records, GRID, resolve).rows
+    count = {attack: sum(pair.attack == attack for pair in made.pairs) for (attack,) in rows}
     assert list(count.values()) == [5, 7, 7, 7, 2, 2, 0, 6, 7] and count["em(seed=0)"] == 0
 
 
@@ -221,7 +219,7 @@ def test_a_limit_of_rounds_is_fewer_steps_only_where_it_was_met(records, rounds,
     """The search of em ends when its surrogate is fooled; a limit that it did not need took nothing from it."""
     table = TABLE.replaced(attack=[EM], defense=["none"])
     (pair,) = predicted(records, table).pairs
-    cell = pair.place.runs[0].cell
+    cell = pair.score.runs[0].cell
     noted = record(cell, versions=VERSIONS)
     records.write(noted.model_copy(update={"poison": noted.poison.model_copy(update={"notes": {"rounds": rounds}})}))
     assert predicted(records, table).pairs[0].fewer_steps == fewer
@@ -266,7 +264,7 @@ def test_nothing_measured_is_said_and_draws_nothing(records):
 def test_numbers_of_an_earlier_version_are_not_compared(records):
     """They are about to be measured again."""
     (pair,) = predicted(records, TABLE.replaced(attack=["lsp"], defense=["none"])).pairs
-    records.write(record(pair.place.runs[0].cell, 0.2, versions={"attack:lsp": "0"}))
+    records.write(record(pair.score.runs[0].cell, 0.2, versions={"attack:lsp": "0"}))
     assert not predicted(records).measured
 
 
@@ -278,8 +276,8 @@ def test_no_number_of_the_fast_recipe_stands_in_a_papers_table(records):
     fill(records)
     full = agreement.of(FULL, records)
     assert full["overall"]["measured"] == full["overall"]["reduced"] == 0 and not full["deviations"]
-    for sheet in sheets(FULL, records, resolve, lacking):
-        assert not any(spot.records or spot.marks for spot in sheet.spots.values()), sheet.name
+    for sheet in printed_tables(FULL, records, resolve, lacking):
+        assert not any(spot.records or spot.marks for spot in sheet.scores.values()), sheet.name
 
 
 def test_every_table_of_a_paper_is_run_by_a_recipe_of_a_paper():
@@ -298,10 +296,10 @@ def test_every_table_of_a_paper_is_run_by_a_recipe_of_a_paper():
 def site(tmp_path_factory):
     """The files of a site with everything measured, and with nothing."""
     records = Records(tmp_path_factory.mktemp("records"))
-    empty = board(Grid.of(TABLE), records, GRID, resolve)
+    empty = grid_table(Grid.of(TABLE), records, GRID, resolve)
     made = fill(records, off=lambda pair: len(pair.attack) % 7)
-    shown = [board(Grid.of(TABLE), records, GRID, resolve)]
-    printed = sheets(FULL, records, resolve, lacking)
+    shown = [grid_table(Grid.of(TABLE), records, GRID, resolve)]
+    printed = printed_tables(FULL, records, resolve, lacking)
     return made, pages.Site(shown, printed).files(), pages.Site([empty], printed).files()
 
 

@@ -16,7 +16,11 @@ from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
 
 from leaderboard import agreement, printed, site
-from leaderboard.sheet import (
+from leaderboard.formats import text as formats
+from leaderboard.formats.words import value
+from leaderboard.tables.printed import printed_tables, tidy
+from leaderboard.tables.table import Table
+from leaderboard.tables.verdict import (
     ALIKE,
     DEVIATES,
     ILLEGIBLE,
@@ -26,9 +30,6 @@ from leaderboard.sheet import (
     UNJUDGED,
     UNMEASURED,
     WITHIN,
-    Sheet,
-    sheets,
-    tidy,
 )
 from registry import ATTACKS, lacking, resolve
 from results import Grid, Record, Records, read_grid, read_table
@@ -85,13 +86,13 @@ def judged(grid: Grid) -> list[Wanted]:
     return [one for one in wanted if one.cells and "selftrained" not in one.cells[0].texts["defense"]]
 
 
-def sheet(records: Records, name: str = TABLE, grid: Grid | None = None) -> Sheet:
-    return next(one for one in sheets(grid or read_grid(name), records, resolve, lacking) if one.name == name)
+def sheet(records: Records, name: str = TABLE, grid: Grid | None = None) -> Table:
+    return next(one for one in printed_tables(grid or read_grid(name), records, resolve, lacking) if one.name == name)
 
 
-def spot(made: Sheet, row, column):
+def spot(made: Table, row, column):
     row, column = ((label,) if isinstance(label, str) else label for label in (row, column))
-    return made.spots[row, column]
+    return made.scores[row, column]
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_a_partial_place_says_how_many_seeds(records):
     """One of three seeds is a number, but not yet the table's."""
     measure(records, chosen(seed="1"))
     one = spot(sheet(records), "OPS", "JPEG")
-    assert (one.state, one.n, one.std, one.reason) == ("partial", 1, None, "1 of 3 seeds")
+    assert (one.state, one.n, one.std, one.reason) == ("partial", 1, None, "1 of 3 seeds; seed 0 not run yet")
 
 
 def test_a_mean_over_attacks_needs_all_of_them_and_leaves_clean_training_out(records):
@@ -163,7 +164,7 @@ def test_a_mean_over_attacks_needs_all_of_them_and_leaves_clean_training_out(rec
         base = {"Clean": 0.9, "A": 0.2, "B": 0.4}[one.place.labels["attack"]]
         for cell in one.cells[: 3 if one.place.labels["defense"] == "none" else 2]:
             records.write(record(cell, base + cell.seed / 100))
-    made = sheets(grid, records, resolve, lacking)[0]
+    made = printed_tables(grid, records, resolve, lacking)[0]
     mean = spot(made, "Mean", "none")
     assert mean.per_seed == pytest.approx({0: 30.0, 1: 31.0, 2: 32.0}) and mean.std == pytest.approx(1.0)
     assert spot(made, "Mean", "Gray").n == 2 and spot(made, "Mean", "none").place.aggregate is not None
@@ -185,7 +186,7 @@ def test_the_best_epoch_is_told_from_the_last(records):
     assert metrics == {"test_acc", "test_acc_mean", "test_acc(best)"}
     table = thirteen.replaced(defense=[{"label": "AA", "defense": "none", "metric": "test_acc(best)"}], marks={})
     measure(records, chosen(attack="none", defense="none"))
-    made = sheets(Grid.of(table), records, resolve, lacking)[0]
+    made = printed_tables(Grid.of(table), records, resolve, lacking)[0]
     assert spot(made, "Clean", "AA").mean == pytest.approx(100.0)  # 94.57 + 10 is more than there is
 
 
@@ -228,7 +229,7 @@ def test_what_is_not_legible_is_said_once_and_nothing_is_judged_by_it(records):
     made = sheet(records)
     inferred, read = spot(made, "EM", "w/o"), spot(made, "SEP", "w/o")
     assert (inferred.verdict, inferred.points) == (ILLEGIBLE, None) and (read.verdict, read.points) != (ILLEGIBLE, None)
-    for text in (printed.html(made), printed.markdown(made)):
+    for text in (printed.html(made), formats.markdown(made)):
         assert text.count("Not legible in our source") == 1 and "our copy" not in text and "lost" not in text.lower()
     assert '<i title="not legible">?</i>' in printed.html(made)
     assert "Not legible" not in printed.html(sheet(records, "d-vae/table-1"))
@@ -279,15 +280,15 @@ def test_a_stand_in_counts_with_a_mark(records):
     assert spot(made, "OPS", "JPEG").marks == ("cifar10-jpeg75 instead of cifar10",)
     counts = agreement.of(read_grid(TABLE), records)["tables"][0]
     own = len([one for one in read_grid(TABLE).wanted(resolve, lacking) if one.cells]) - len(judged(read_grid(TABLE)))
-    apart = sum(spot.incomparable for spot in made.cells if spot.paper is not None)
+    apart = sum(spot.incomparable for spot in made.direct if spot.published is not None)
     assert (counts["measured"], counts["exact"], counts["reduced"]) == (runnable(read_grid(TABLE)) - apart, 0, own)
     page = printed.html(made)
     assert (
         page.count("<dd>cifar10-jpeg75 instead of cifar10</dd>") == 1
         and page.count('href="#condition-1"') >= counts["measured"]
     )
-    assert page.count("✓") - 1 + page.count("✗") - 1 == sum(spot.verdict in (WITHIN, DEVIATES) for spot in made.spots.values())
-    assert "cifar10-jpeg75 instead of cifar10" in printed.html(made) and "cifar10-jpeg75 instead" in printed.markdown(made)
+    assert page.count("✓") - 1 + page.count("✗") - 1 == sum(spot.verdict in (WITHIN, DEVIATES) for spot in made.scores.values())
+    assert "cifar10-jpeg75 instead of cifar10" in printed.html(made) and "cifar10-jpeg75 instead" in formats.markdown(made)
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -300,8 +301,8 @@ def test_jpeg_on_images_that_are_jpegs_already_is_shown_and_not_compared(records
     assert one.mean is not None and one.verdict == INCOMPARABLE
     assert one.difference is None and one.own is None and one.open
     assert beside.difference is not None and beside.verdict in (WITHIN, DEVIATES) and not beside.open
-    assert INCOMPARABLE in printed.html(made) and INCOMPARABLE in printed.markdown(made)
-    with_jpeg = {spot.place.fields["defense"] for spot in made.cells if spot.incomparable}
+    assert INCOMPARABLE in printed.html(made) and INCOMPARABLE in formats.markdown(made)
+    with_jpeg = {spot.place.fields["defense"] for spot in made.direct if spot.incomparable}
     assert with_jpeg == {"jpeg(quality=10)"}
     assert all(row["ours"] is None for row in tidy([made]) if row["defense"] == "jpeg")
     measure(records, chosen())
@@ -315,9 +316,19 @@ def test_a_psnr_of_images_that_are_jpegs_already_is_not_compared(records):
         for cell in one.cells:
             records.write(record(cell, 0.0, metrics=Metrics(figures={"psnr": 28.0})))
     made = sheet(records, name)
-    shown = [spot for spot in made.cells if spot.mean is not None]
+    shown = [spot for spot in made.direct if spot.mean is not None]
     assert len(shown) == 5 and all(spot.verdict == INCOMPARABLE for spot in shown)
     assert agreement.of(read_grid(name), records)["overall"]["measured"] == 0
+
+
+def test_a_stand_in_of_an_earlier_version_is_stale(records):
+    """What is measured with code of yesterday says so, whatever data it was measured on."""
+    (wanted,) = chosen(dataset="cifar10=cifar10-jpeg75", attack="ops", defense="gray*").wanted(resolve, lacking)
+    for cell in wanted.cells:
+        records.write(record(cell, 0.5, versions={"attack:ops": "0"}))
+    one = spot(sheet(records), "OPS", "Gray")
+    assert one.state == "stale" and one.mean == pytest.approx(50.0) and one.reason.endswith("run it again")
+    assert one.marks == ("cifar10-jpeg75 instead of cifar10",)
 
 
 def test_a_scaled_protocol_counts_as_reduced_and_nowhere_else(records):
@@ -379,8 +390,8 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
 def test_kendalls_tau_is_scipys(records):
     """Against a second opinion, ties included."""
     measure(records, chosen())
-    spots = [one for one in sheet(records).cells if one.mean is not None and one.paper is not None]
-    expected = kendalltau([one.mean for one in spots], [one.paper for one in spots]).statistic
+    spots = [one for one in sheet(records).direct if one.mean is not None and one.published is not None]
+    expected = kendalltau([one.mean for one in spots], [one.published for one in spots]).statistic
     assert agreement.kendall(spots) == pytest.approx(expected)
 
 
@@ -510,12 +521,12 @@ def parsed(text: str, script: bool = False) -> Page:
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory) -> tuple[Records, list[Sheet]]:
+def everything(tmp_path_factory) -> tuple[Records, list[Table]]:
     """Every table of every paper, some of it measured."""
     folder = tmp_path_factory.mktemp("records")
     records = Records(folder)
     measure(records, chosen(), off=0.5)
-    return records, sheets(read_grid("full"), records, resolve, lacking)
+    return records, printed_tables(read_grid("full"), records, resolve, lacking)
 
 
 def texts(one: Printed) -> str:
@@ -527,22 +538,22 @@ def test_every_table_renders_in_html_with_values_as_the_paper_prints_them(everyt
     for made in everything[1]:
         page = parsed(printed.html(made))
         words = " ".join(page.cells).replace("−", "-")  # noqa: RUF001
-        for one in made.spots.values():
+        for one in made.scores.values():
             if one.printed.value is not None:
                 assert texts(one.printed) in words, (made.name, one.place.key)
-        assert all(f"mark-{mark}" in page.ids for mark in made.notes)
+        assert all(f"mark-{mark}" in page.ids for mark in made.doubts)
         assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
 
 
 def test_every_table_renders_in_markdown_with_one_column_per_printed_column(everything):
     """As GitHub reads it: a table with the printed layout."""
     for made in everything[1]:
-        text = printed.markdown(made)
+        text = formats.markdown(made)
         tokens = [token.type for token in MarkdownIt("commonmark").enable("table").parse(text)]
-        width, height = len(made.table.rows) + len(made.columns), 1 + len(made.rows)
+        width, height = len(made.file.rows) + len(made.columns), 1 + len(made.rows)
         assert tokens.count("tr_open") == height, made.name
         assert tokens.count("th_open") + tokens.count("td_open") == width * height, made.name
-        for one in made.spots.values():
+        for one in made.scores.values():
             if one.printed.value is not None:
                 assert f"*{texts(one.printed)}*" in text.replace("−", "-").replace("\\", ""), (made.name, one.place.key)  # noqa: RUF001
 
@@ -554,11 +565,11 @@ def body(text: str) -> str:
 def test_every_table_is_whole_latex(everything):
     """Braces match and every row has as many columns as the head, whether or not there is a TeX here."""
     for made in everything[1]:
-        text = body(printed.latex(made))
+        text = body(formats.latex(made))
         bare = re.sub(r"\\[{}&%$#_]", "", text.replace("\\\\", "\n"))
         assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
         columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
-        assert columns and len(columns[1]) == len(made.table.rows) + len(made.columns)
+        assert columns and len(columns[1]) == len(made.file.rows) + len(made.columns)
         lines = re.sub(r"\\&", "", text).partition("\\midrule")[2].partition("\\bottomrule")[0].strip().splitlines()
         for line in lines:
             assert line.count("&") + 1 == len(columns[1]) and line.endswith("\\\\"), (made.name, line)
@@ -569,11 +580,11 @@ def test_every_table_is_whole_latex(everything):
 )
 def test_all_tables_compile_in_one_run_of_latex(everything, tmp_path):
     """With a real TeX: one document of all tables, and one table as it comes."""
-    documents = [printed.latex(made) for made in everything[1]]
+    documents = [formats.latex(made) for made in everything[1]]
     head = documents[0].partition("\\begin{document}")[0]
     head = re.sub(r"paperwidth=\d+mm,paperheight=\d+mm", "paperwidth=1200mm,paperheight=1600mm", head)
     whole = head + "\\begin{document}\n" + "\\clearpage\n".join(map(body, documents)) + "\\end{document}\n"
-    for name, text in (("all", whole), ("one", printed.latex(sheet(everything[0])))):
+    for name, text in (("all", whole), ("one", formats.latex(sheet(everything[0])))):
         (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
         command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
@@ -583,7 +594,7 @@ def test_all_tables_compile_in_one_run_of_latex(everything, tmp_path):
 
 def test_a_table_as_csv_keeps_the_layout(everything):
     """Under each printed column ours, its deviation, n, the paper's, the difference, the verdict."""
-    rows = list(csv.reader(io.StringIO(printed.csv(sheet(everything[0])))))
+    rows = list(csv.reader(io.StringIO(formats.csv(sheet(everything[0])))))
     parts = ["ours", "std", "n", "paper", "difference", "verdict", "unit"]
     assert rows[0][1:8] == ["w/o"] * 7 and rows[1][:8] == ["attack", *parts]
     ops = next(row for row in rows if row[0] == "OPS")
@@ -593,7 +604,7 @@ def test_a_table_as_csv_keeps_the_layout(everything):
 
 def test_a_table_as_json_has_everything_about_a_place(everything):
     """For programs."""
-    found = json.loads(printed.json_(sheet(everything[0])))
+    found = json.loads(formats.json_(sheet(everything[0])))
     one = next(v for v in found["values"] if (v["row"], v["column"]) == (["OPS"], ["JPEG"]))
     assert (
         one["unit"] == "percent"
@@ -617,9 +628,9 @@ seed = [0]
 attack = ["none", {{label = "{evil}", attack = "ops"}}]
 defense = "none"
 ''')
-    made = sheets(read_grid(str(tmp_path / "mine.toml")), records, resolve, lacking)[0]
-    assert "<script" not in printed.html(made) and "<script" not in printed.markdown(made)
-    assert "\\input" not in printed.latex(made)
+    made = printed_tables(read_grid(str(tmp_path / "mine.toml")), records, resolve, lacking)[0]
+    assert "<script" not in printed.html(made) and "<script" not in formats.markdown(made)
+    assert "\\input" not in formats.latex(made)
     parsed(printed.html(made))
 
 
@@ -667,7 +678,7 @@ def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):
     assert worst.mean == pytest.approx(20.0) and worst.marks == (f"over 3 of {len(attacks) - 1}",)  # clean training is none
     places = len(defenses.wanted(resolve, lacking))
     assert best.mean == pytest.approx(50.0) and best.marks == (f"over 4 of {places}",)  # iss has two of its members
-    assert ("worst case",) in made.rows and (("worst case",), ("best defense",)) not in made.spots
+    assert ("worst case",) in made.rows and (("worst case",), ("best defense",)) not in made.scores
 
 
 COMMANDS = """
@@ -724,7 +735,7 @@ def test_the_commands_answer_without_torch(tmp_path, records):
 def test_spread_and_mean_agree_with_the_standard_library(records):
     """The numbers that people cite, once more by another road."""
     measure(records, chosen(), off=0.25)
-    for one in sheet(records).cells:
+    for one in sheet(records).direct:
         if one.n:
             accuracies = [100 * records.read(name).metrics.test_acc for name in one.records]
             assert one.mean == pytest.approx(fmean(accuracies)) and one.std == pytest.approx(stdev(accuracies))
@@ -739,9 +750,9 @@ def test_a_figure_of_an_analysis_keeps_its_digits_that_count(records):
             if cell.measure != "accuracy":
                 records.write(record(cell, 0.3, metrics=Metrics(figures=figures)))
     made = sheet(records, "toy-analyses", grid)
-    shown = {column[0]: printed.value(made.spots[row, column]) for row, column in made.spots if row == ("lsp",)}
+    shown = {column[0]: value(made.scores[row, column]) for row, column in made.scores if row == ("lsp",)}
     assert shown["its t-SNE, cluster measure"] == "0.000263 ± 0.000000" and shown["crafting, s"].startswith("1234 ")
     assert shown["linear model on perturbations"] == "50.0 ± 0.0" and shown["mean l2 norm"].startswith("1.23 ")
-    assert shown["mean linf norm"] == "0 ± 0" and "Test accuracy in %" not in printed.markdown(made)
-    without = made.spots[("lsp",), ("PSNR, dB",)]
+    assert shown["mean linf norm"] == "0 ± 0" and "Test accuracy in %" not in formats.markdown(made)
+    without = made.scores[("lsp",), ("PSNR, dB",)]
     assert (without.state, without.reason) == ("not-applicable", "what was measured has no psnr here"), "done, and blank"

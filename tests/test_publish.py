@@ -32,7 +32,7 @@ from leaderboard import moved, pages, places, publish
 from leaderboard.places import Folder, place
 from leaderboard.serve import Server
 from leaderboard.site import Shown
-from leaderboard.table import look_up
+from leaderboard.tables.lookup import look_up
 from registry._places import hide_paths
 from results import FileError, Records
 from results.record import Failure

@@ -15,8 +15,8 @@ from benchmark import grid
 from benchmark.measure import Looked
 from benchmark.train import Checkpoint, Training, evaluate
 from leaderboard import curves, printed
-from leaderboard.sheet import sheets
 from leaderboard.sketches import sketches
+from leaderboard.tables.printed import printed_tables
 from poisons.numerics import Numerics, seeded
 from registry import (
     ANALYSES,
@@ -325,7 +325,7 @@ def test_a_page_shows_the_curves_of_its_records_where_its_table_says_so(tmp_path
         metrics = Metrics(test_acc=0.5, test_acc_best=0.5, curve=accuracy, figures={"acm": 3e-4}, curves=more)
         record = Record(id=cell.id, cell=cell, metrics=metrics, versions={})
         write_json(records.path(cell.id), record.model_dump(mode="json"))
-    (sheet,) = sheets(made, records, resolve, lacking)
+    (sheet,) = printed_tables(made, records, resolve, lacking)
     plots = {one.title: str(one.drawing) for one in sketches(sheet)}
     page = printed.html(sheet)
     assert "0.000300" in page, "a small number keeps its digits"
@@ -361,7 +361,7 @@ def test_lines_are_as_many_as_there_are_colours_and_one_record_is_drawn_once(tmp
         metrics = Metrics(test_acc=0.5, test_acc_best=0.5, curve=Curve(test_acc=[0.2, 0.5]), figures={"acm": 1.0, "b": 2.0})
         record = Record(id=cell.id, cell=cell, metrics=metrics, versions={})
         write_json(records.path(cell.id), record.model_dump(mode="json"))
-    (sheet,) = sheets(made, records, resolve, lacking)
+    (sheet,) = printed_tables(made, records, resolve, lacking)
     plots = {plot.title: str(plot.svg) for plot in curves.drawn(sheet)}
     assert list(plots) == [f"Test accuracy by epoch, {row}, mean over seeds" for row in ("clean", "LSP")]
     for svg in plots.values():

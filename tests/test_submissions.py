@@ -21,9 +21,12 @@ from test_leaderboard import TABLE, cells, every_text, fill, made, record
 from test_run import TINY, bench
 
 from benchmark.submissions import judging, keeping, packing, verifying
-from leaderboard import pages, publish, render
-from leaderboard.sheet import sheets
-from leaderboard.table import others
+from leaderboard import pages, publish
+from leaderboard.formats import text as formats
+from leaderboard.formats import words
+from leaderboard.tables.measured import other_tables
+from leaderboard.tables.printed import printed_tables
+from leaderboard.tables.table import distinct
 from registry import data, lacking, outdated, resolve
 from registry.data import load
 from results import FileError, Grid, Records, bundle, read_grid, submission
@@ -505,7 +508,7 @@ def test_a_method_that_is_not_installed_here_is_taken_in_as_such(tmp_path):
         wrong = judged(forged(several(another, change)))
         assert not wrong.ok and told in " ".join(wrong.reasons), wrong.reasons
     kept(tmp_path, forged(another))
-    files = pages.Site(render.distinct(others(Records(tmp_path), set()))).files()
+    files = pages.Site(distinct(other_tables(Records(tmp_path), set()))).files()
     assert "self-reported" in files["index.html"] and "not installed here" in files["attack.sparkle.html"]
 
 
@@ -720,27 +723,27 @@ def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_h
     fill(records)
     records = marked(records, ids("ops"), **checks)
     b = made(records)
-    assert b.values["ops", "none"].tier == tier and b.values["none", "none"].tier == ""
-    assert b.values["ops", "none"].mean == pytest.approx(0.21)
+    assert b.scores[("ops",), ("none",)].tier == tier and b.scores[("none",), ("none",)].tier == ""
+    assert b.scores[("ops",), ("none",)].mean == pytest.approx(0.21)
     files = pages.Site([b]).files()
     for text in (
-        render.markdown(b),
-        render.latex(b),
-        render.csv(b),
-        render.json_(b),
+        formats.markdown(b),
+        formats.latex(b),
+        formats.csv(b),
+        formats.json_(b),
         files["quick.html"],
         files["quick.defenses.html"],
     ):
         assert tier in text.replace("{-}", "-")
     assert f"{tier}, by A. Author, submission" in files["sources.ops.html"]
     assert f'"by":"{tier}, by A. Author' in files["quick.html"] and "A. Author" in files["coverage.html"]
-    ranks = {row: standing.rank for row, standing in b.standings.items()}
+    ranks = {row: summary.rank for (row,), summary in b.ranking.items()}
     assert ranks == {"none": None, "ops": 1 if trusted else None, "random-noise": 2 if trusted else 1}
-    defenders = b.transposed().standings
-    assert defenders["none"].worst == ("ops" if trusted else "random-noise")
+    defenders = b.transposed().ranking
+    assert defenders["none",].worst == ("ops" if trusted else "random-noise")
     assert all(standing.rank for standing in defenders.values()), "what others report keeps nobody from a rank"
     assert ("reported by others" in files["quick.html"]) != trusted
-    untold = render.json_(made(Records(filled(tmp_path / "ours"))))
+    untold = formats.json_(made(Records(filled(tmp_path / "ours"))))
     assert tier not in untold.replace('"tier": ""', "")
 
 
@@ -755,9 +758,9 @@ def test_ours_and_theirs_are_never_in_one_mean(tmp_path):
     records = Records(tmp_path)
     fill(records)
     records = marked(records, ids("ops", 1))
-    value = made(records).values["ops", "none"]
+    value = made(records).scores[("ops",), ("none",)]
     assert value.accuracies == pytest.approx((0.2,)) and value.n == 1 and value.tier == "" and len(value.runs) == 2
-    assert "n = 1" in render.short(value, 2)
+    assert "n = 1" in words.note(value, 2)
     files = pages.Site([made(records)]).files()
     assert SELF_REPORTED in files["sources.ops.html"] and files["quick.html"].count('"apart":true') == 3
 
@@ -767,7 +770,7 @@ def test_a_drop_of_ours_is_not_from_a_clean_number_of_others(tmp_path):
     records = Records(tmp_path)
     fill(records)
     b = made(marked(records, ids("none")))
-    assert b.values["ops", "none"].drop is None and b.values["none", "none"].tier == SELF_REPORTED
+    assert b.scores[("ops",), ("none",)].drop is None and b.scores[("none",), ("none",)].tier == SELF_REPORTED
 
 
 def test_measured_here_again_it_is_ours(tmp_path):
@@ -777,7 +780,7 @@ def test_measured_here_again_it_is_ours(tmp_path):
     records = marked(records, ids("ops"))
     for cell in ids("ops"):
         records.write(record(cell, 0.3), replace=True)
-    value = made(Records(tmp_path)).values["ops", "none"]
+    value = made(Records(tmp_path)).scores[("ops",), ("none",)]
     assert value.tier == "" and value.mean == pytest.approx(0.3)
     assert submission.rows(Records(tmp_path))[0]["replaced"] == len(ids("ops"))
 
@@ -786,9 +789,9 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     """A verdict on a paper, and the tolerance behind it, are ours to give."""
     records = Records(tmp_path)
     fill(records)
-    (plain,) = sheets(Grid.of(TABLE), records, resolve, lacking)
-    (sheet,) = sheets(Grid.of(TABLE), marked(records, ids("ops")), resolve, lacking)
-    tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.cells}
+    (plain,) = printed_tables(Grid.of(TABLE), records, resolve, lacking)
+    (sheet,) = printed_tables(Grid.of(TABLE), marked(records, ids("ops")), resolve, lacking)
+    tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.direct}
     assert tiers["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and tiers["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
 
@@ -882,7 +885,7 @@ def test_whatever_a_record_says_it_is_kept_whole_or_refused_in_words(tmp_path_fa
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {f"{name}.json", f"submissions/{one.short}.json", ".sums"}
     assert Records(folder).read(name) is not None
-    files = pages.Site(render.distinct(others(Records(folder), set()))).files()
+    files = pages.Site(distinct(other_tables(Records(folder), set()))).files()
     assert any("self-reported" in text for text in files.values() if isinstance(text, str))
 
 

@@ -128,7 +128,9 @@ def tsne(
     if output.suffix not in (".svg", ".html"):
         raise usage(f"--output {output}: expected a name that ends in .svg or .html")
     from benchmark import embed, schedule
-    from leaderboard import figures, render, scatter, table
+    from leaderboard import figures, scatter
+    from leaderboard.formats import text as formats
+    from leaderboard.tables.table import slugged
 
     space = workspace_of(workspace)
     space.writable()
@@ -141,9 +143,9 @@ def tsne(
     plane = scatter.Plane(title, lead, names, panels)
     drawing = plane.drawing()
     text = scatter.page(drawing, title, lead) if output.suffix == ".html" else figures.standalone(drawing)
-    render.write([], output.parent, (), more={output.name: text})
-    name = table.slugged(".".join([dataset, *(e.attack for e in found)]))
-    render.write([], space.figures, (), more={f"{name}.json": plane.text()})
+    formats.write([], output.parent, (), more={output.name: text})
+    name = slugged(".".join([dataset, *(e.attack for e in found)]))
+    formats.write([], space.figures, (), more={f"{name}.json": plane.text()})
     if as_json:
         return print_json(
             {"path": str(output), "panels": [{"attack": e.attack, "checksum": e.checksum, "csd": e.csd} for e in found]}

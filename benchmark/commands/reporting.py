@@ -148,10 +148,10 @@ def compare(
         print(f"note: there are no records in {records.folder}", file=sys.stderr)
     if claims:
         from leaderboard import claims as claimed
-        from leaderboard.sheet import sheets
+        from leaderboard.tables.printed import printed_tables
         from registry import lacking, resolve
 
-        checked = claimed.checked(sheets(agreement.chosen(name, wishes), records, resolve, lacking))
+        checked = claimed.checked(printed_tables(agreement.chosen(name, wishes), records, resolve, lacking))
         return print_json(claimed.rows(checked)) if as_json else print(claimed.text(checked))
     found = agreement.compare(name, wishes, records)
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
@@ -161,7 +161,7 @@ def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
     """Print texts, or write them to a folder and print their paths."""
     if output is None:
         return print("".join(texts.values()), end="")
-    from leaderboard import render
+    from leaderboard.formats import text
 
-    paths = render.write([], output, (), more=texts)
+    paths = text.write([], output, (), more=texts)
     print_json([str(path) for path in paths]) if as_json else print("\n".join(map(str, paths)))

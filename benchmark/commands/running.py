@@ -287,20 +287,21 @@ def _print_table(name: str, table: CellGrid, records: Records) -> None:
     from registry import lacking, resolve
 
     if table.has_layout:
-        from leaderboard import agreement, printed
-        from leaderboard.sheet import sheets
+        from leaderboard import agreement
+        from leaderboard.formats import text
+        from leaderboard.tables.printed import printed_tables
 
         if any(one.paper for one in table.tables.values()):
             return print(agreement.text(agreement.of(table, records)))
-        return print("\n".join(printed.markdown(sheet) for sheet in sheets(table, records, resolve, lacking)), end="")
+        return print("\n".join(text.markdown(shown) for shown in printed_tables(table, records, resolve, lacking)), end="")
 
-    from leaderboard import render
-    from leaderboard import table as boards
+    from leaderboard.formats import text
+    from leaderboard.tables.measured import grid_table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    shown = render.terminal(boards.board(table, records, name, resolve))
+    shown = text.terminal(grid_table(table, records, name, resolve))
     title, caption, shown.title, shown.caption = shown.title, shown.caption, None, None  # they may be wider than the table
     console.print(title, style="bold")
     console.print(shown)

@@ -11,12 +11,17 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures, render
+from leaderboard import figures
 from leaderboard.figures import Line
+from leaderboard.formats import words
 from leaderboard.language import DASH, MINUS, escape_markdown
 from leaderboard.pairing import DATASET, FAST, OUR_NETWORK
 from leaderboard.prediction import FIGURE, GRID, Prediction
-from leaderboard.table import Board, Value, board, look_up
+from leaderboard.tables.lookup import look_up
+from leaderboard.tables.measured import grid_table
+from leaderboard.tables.ranking import Labels, joined
+from leaderboard.tables.score import Score
+from leaderboard.tables.table import Table
 from registry import PROTOCOLS, Protocol, resolve
 from registry.item import write_value
 from results import Record, Records, read_grid
@@ -169,7 +174,7 @@ class Fast:
     @cached_property
     def labels(self) -> dict[str, str]:
         """The attacks that have curves, by their texts."""
-        return render.brief(list(dict.fromkeys(group.attack for some in self.curved.values() for group in some)))
+        return words.brief(list(dict.fromkeys(group.attack for some in self.curved.values() for group in some)))
 
     def drawings(self) -> dict[str, str]:
         """The figures of the document by the names of their files."""
@@ -220,8 +225,8 @@ class Fast:
     # the board and the papers
 
     @cached_property
-    def board(self) -> Board:
-        return board(read_grid(GRID), self.records, GRID, resolve)
+    def board(self) -> Table:
+        return grid_table(read_grid(GRID), self.records, GRID, resolve)
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -233,28 +238,28 @@ class Fast:
 
     def first_rows(self) -> str:
         """Return the first rows of the board that have a number, without derived columns, and how much is measured."""
-        there = [key for key, value in self.board.values.items() if value.state in MEASURED and not value.rest]
+        there = [key for key, score in self.board.scores.items() if score.state in MEASURED and not score.rest]
         if not there:
             return f"Nothing of the grid `{GRID}` is measured yet.\n"
         rows = _in_order(self.board.rows, [row for row, _ in there])[:ROWS]
         columns = _in_order(self.board.columns, [column for row, column in there if row in rows])
-        heads, labels = render.brief(self.board.columns), render.brief(self.board.rows)
-        cells = [(labels[row], *(_place(self.board.values[row, column]) for column in columns)) for row in rows]
+        heads, labels = (words.brief([joined(one) for one in side]) for side in (self.board.columns, self.board.rows))
+        cells = [(labels[joined(row)], *(_place(self.board.scores[row, column]) for column in columns)) for row in rows]
         counts = self.board.coverage
-        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {render.spread(self.board)}.\n"
-        return "\n".join([_table(("attack", *map(heads.__getitem__, columns)), cells), told])
+        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {words.spread(self.board)}.\n"
+        return "\n".join([_table(("attack", *(heads[joined(column)] for column in columns)), cells), told])
 
 
-def _in_order(texts: Sequence[str], some: Collection[str]) -> list[str]:
-    return sorted(set(some), key=texts.index)
+def _in_order(every: Sequence[Labels], some: Collection[Labels]) -> list[Labels]:
+    return sorted(set(some), key=every.index)
 
 
-def _place(value: Value) -> str:
+def _place(score: Score) -> str:
     """A number with its change from clean training, where it was measured with today's versions; else a dash."""
-    if value.state not in MEASURED:
+    if score.state not in MEASURED:
         return DASH
-    change = f" ({render.difference(value.drop)})" if value.drop is not None else ""
-    return f"{render.number(value)}{change}"
+    change = words.change(score)
+    return words.number(score) + (f" ({change})" if change else "")
 
 
 def _epochs(record: Record) -> int:

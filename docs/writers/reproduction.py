@@ -16,11 +16,14 @@ from typing import Any
 from leaderboard import claims as claimed
 from leaderboard.agreement import counts
 from leaderboard.language import DASH, escape_markdown
-from leaderboard.sheet import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN, Sheet, Spot, sheets
+from leaderboard.tables.printed import printed_tables
+from leaderboard.tables.score import Score
+from leaderboard.tables.table import Table
+from leaderboard.tables.verdict import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN
 from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import Cell, Grid, Record, Records, read_grid, read_table
 from results.cells import Wanted
-from results.reference import source
+from results.reference import Key, source
 from writers import toy
 
 Hours = Callable[[Iterable[Cell]], float | None]  # GPU-hours of training some cells; None if one of them is unknown
@@ -49,58 +52,62 @@ class Reproduction:
         return read_grid("full")
 
     @cached_property
-    def sheets(self) -> list[Sheet]:
-        return sheets(self.grid, self.records, resolve, lacking)
+    def tables(self) -> list[Table]:
+        return printed_tables(self.grid, self.records, resolve, lacking)
 
     @cached_property
-    def wanted(self) -> dict[int, Wanted]:
-        """The cells of every place, by the place."""
-        return {id(one.place): one for one in self.grid.wanted(resolve, lacking)}
+    def wanted(self) -> dict[tuple[str, Key], Wanted]:
+        """The cells of every place, by its table and its labels."""
+        return {(one.place.table, one.place.key): one for one in self.grid.wanted(resolve, lacking)}
+
+    def _cells(self, score: Score) -> dict[str, Cell]:
+        """The cells of a score, by id."""
+        return {cell.id: cell for cell in self.wanted[score.place.table, score.place.key].cells}
 
     def papers(self) -> str:
         """Return the Markdown of every paper: its tables, what is measured of them, how it agrees, what it would take."""
         parts = []
-        for paper in dict.fromkeys(sheet.table.paper for sheet in self.sheets):
-            own = [sheet for sheet in self.sheets if sheet.table.paper == paper]
+        for paper in dict.fromkeys(_paper(table) for table in self.tables):
+            own = [table for table in self.tables if _paper(table) == paper]
             parts.append(f"### {escape_markdown(source(paper).title)} ({escape_markdown(source(paper).short)})\n")
             parts += [self._tables(own), self._gaps(own)]
         return "\n".join([*parts, "### All of them\n", self._overall()])
 
-    def _tables(self, own: Sequence[Sheet]) -> str:
+    def _tables(self, own: Sequence[Table]) -> str:
         heads = ("table", "numbers", "exact", "with a stand-in", "reduced", *VERDICTS, UNMEASURED, "GPU-hours left")
         lines = [_line(heads), f"| --- |{' ---: |' * (len(heads) - 1)}"]
-        for sheet in own:
-            found = counts([sheet])
+        for table in own:
+            found = counts([table])
             if not found["cells"]:
                 continue  # nothing in it can be compared: its numbers are not legible, or were measured otherwise
             left = found["cells"] - found["measured"] - found["reduced"]
             numbers = (found["cells"], found["exact"], found["measured"] - found["exact"], found["reduced"])
             verdicts = [found["verdicts"].get(verdict, 0) for verdict in VERDICTS]
-            told = self._hours(self._open([sheet])) if left + found["reduced"] else "0"
-            lines.append(_line((sheet.table.table, *map(str, (*numbers, *verdicts, left)), told)))
+            told = self._hours(self._open([table])) if left + found["reduced"] else "0"
+            lines.append(_line((_label(table), *map(str, (*numbers, *verdicts, left)), told)))
         return "\n".join(lines) + "\n"
 
-    def _open(self, own: Sequence[Sheet]) -> list[Cell]:
+    def _open(self, own: Sequence[Table]) -> list[Cell]:
         """The cells that full-size numbers still want, each once."""
         cells: dict[str, Cell] = {}
-        for sheet in own:
-            for spot in sheet.cells:
-                if spot.paper is not None and (spot.open or spot.reduced) and spot.state != "not-applicable":
-                    cells |= {cell.id: cell for cell in self.wanted[id(spot.place)].cells}
+        for table in own:
+            for score in table.direct:
+                if score.published is not None and (score.open or score.reduced) and score.state != "not-applicable":
+                    cells |= self._cells(score)
         return list(cells.values())
 
-    def _gaps(self, own: Sequence[Sheet]) -> str:
+    def _gaps(self, own: Sequence[Table]) -> str:
         """Say why numbers are missing: by data set what would be trained, and what cannot be."""
         numbers: Counter[tuple[str, str]] = Counter()
         cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
-        for sheet in own:
-            for spot in sheet.cells:
-                if spot.paper is None or not spot.open:
+        for table in own:
+            for score in table.direct:
+                if score.published is None or not score.open:
                     continue
-                why = _why(spot)
-                key = (str(spot.place.fields["dataset"]).partition("(")[0], why)
+                why = _why(score)
+                key = (str(score.place.fields["dataset"]).partition("(")[0], why)
                 numbers[key] += 1
-                cells[key] |= {cell.id: cell for cell in self.wanted[id(spot.place)].cells}
+                cells[key] |= self._cells(score)
         lines = []
         for (dataset, why), count in sorted(numbers.items()):
             took = list(cells[dataset, why].values())
@@ -109,13 +116,13 @@ class Reproduction:
         return ("Why not:\n\n" + "\n".join(lines) + "\n") if lines else "Every number of it is measured.\n"
 
     def _overall(self) -> str:
-        total = counts(self.sheets)
-        open_spots = [s for sheet in self.sheets for s in sheet.cells if s.paper is not None and s.open]
-        states = Counter(INCOMPARABLE if spot.incomparable else spot.state for spot in open_spots)
+        total = counts(self.tables)
+        open_scores = [s for table in self.tables for s in table.direct if s.published is not None and s.open]
+        states = Counter(INCOMPARABLE if score.incomparable else score.state for score in open_scores)
         left = ", ".join(f"{count:,} {ENDS.get(state, state)}" for state, count in states.most_common()) or "nothing"
-        cells = self._open(self.sheets)
+        cells = self._open(self.tables)
         return (
-            f"{total['cells']:,} numbers of {len(self.sheets)} tables; {total['measured']:,} measured at full size, "
+            f"{total['cells']:,} numbers of {len(self.tables)} tables; {total['measured']:,} measured at full size, "
             f"{total['exact']:,} of them on the data of the paper; {total['reduced']:,} at reduced scale; without a number: "
             f"{left}. Numbers that tables share are one training: {len(cells):,} trainings are left, {self._hours(cells)} "
             f"hours of one GPU without crafting and purifying.\n"
@@ -129,10 +136,10 @@ class Reproduction:
 
     def values(self) -> str:
         """Return how many values the tables print, and with how many of them runs are compared: the same for all documents."""
-        boards = [sheet for sheet in self.sheets if source(sheet.table.paper).leaderboard]
-        papers = [sheet for sheet in self.sheets if not source(sheet.table.paper).leaderboard]
-        names = {sheet.table.paper for sheet in papers}
-        total, compared = _printed(self.sheets), counts(self.sheets)["cells"]
+        boards = [table for table in self.tables if source(_paper(table)).leaderboard]
+        papers = [table for table in self.tables if not source(_paper(table)).leaderboard]
+        names = {_paper(table) for table in papers}
+        total, compared = _printed(self.tables), counts(self.tables)["cells"]
         return (
             f"{len(papers)} tables of {len(names)} papers print {_printed(papers):,} values, {len(boards)} tables of the "
             f"APBench leaderboard {_printed(boards):,}: {total:,} in all. Runs are compared with {compared:,} of them; "
@@ -143,7 +150,7 @@ class Reproduction:
         """Return the Markdown table of what papers claim with a number."""
         heads = ("claim", "where", "in our numbers", "in the paper's own table", "numbers measured")
         lines = [_line(heads), "| --- | --- | --- | --- | ---: |"]
-        for one in claimed.checked(self.sheets):
+        for one in claimed.checked(self.tables):
             ours = one.ours + (f" ({', '.join(one.marks)})" if one.marks else "")
             ours += _told(one.against)
             printed = one.printed + _told(one.printed_against)
@@ -153,9 +160,17 @@ class Reproduction:
         return "\n".join(lines) + "\n"
 
 
-def _printed(several: Sequence[Sheet]) -> int:
+def _paper(table: Table) -> str:
+    return table.file.paper if table.file else ""
+
+
+def _label(table: Table) -> str:
+    return table.file.table if table.file else ""
+
+
+def _printed(several: Sequence[Table]) -> int:
     """How many values these tables print."""
-    return sum(spot.paper is not None for sheet in several for spot in sheet.spots.values())
+    return sum(score.published is not None for table in several for score in table.scores.values())
 
 
 def _told(against: Sequence[str]) -> str:
@@ -163,11 +178,11 @@ def _told(against: Sequence[str]) -> str:
     return f": {'; '.join(against)}" if against else ""
 
 
-def _why(spot: Spot) -> str:
+def _why(score: Score) -> str:
     """Say why a place has no number to compare, where it is not for want of a run."""
-    if spot.incomparable:
+    if score.incomparable:
         return "figures of images that are JPEGs already are not compared"
-    return spot.reason if spot.state in ("not-available", "not-applicable", "failed") else ""
+    return score.reason if score.state in ("not-available", "not-applicable", "failed") else ""
 
 
 # Methods at small scale

@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
-from leaderboard import sheet
+from leaderboard.formats.words import value
 from leaderboard.language import DASH
-from leaderboard.printed import value
-from leaderboard.sheet import sheets
-from leaderboard.table import look_up
+from leaderboard.tables import lookup
+from leaderboard.tables.lookup import look_up
+from leaderboard.tables.printed import printed_tables
 from registry import lacking, outdated, resolve
 from results import Grid, Record, Records, TableFile, read_grid
 from results.reference import source
@@ -76,7 +76,7 @@ def incomparable(place: Place) -> bool:
     """Whether no paper's figure may stand beside a place: its images are JPEGs, and JPEG is, or may be, part of its defense."""
     parts = resolve("defenses", str(place.fields["defense"]))
     texts = [text for part in parts for text in (part.text, *part.members)]
-    return sheet.incomparable(str(place.fields["dataset"]).partition("(")[0], [*texts, place.metric])
+    return lookup.incomparable(str(place.fields["dataset"]).partition("(")[0], [*texts, place.metric])
 
 
 def beside(place: Place, known: Mapping[Methods, Mapping[str, tuple[float, ...]]]) -> Mapping[str, tuple[float, ...]]:
@@ -164,11 +164,11 @@ def contrastive(table: TableFile, records: Records) -> str:
 
 def analyses(table: TableFile, records: Records) -> str:
     """Return the Markdown table of what analyses measured, each column in its own unit."""
-    (made,) = sheets(Grid.of(table), records, resolve, lacking)
+    (made,) = printed_tables(Grid.of(table), records, resolve, lacking)
     heads = [" ".join(column[-1:]) for column in made.columns]
     lines = [f"| {table.rows[0]} | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     for row in made.rows:
-        cells = [value(spot) or DASH if (spot := made.spots.get((row, column))) else "" for column in made.columns]
+        cells = [value(score) or DASH if (score := made.scores.get((row, column))) else "" for column in made.columns]
         lines.append(f"| {row[0]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -532,8 +532,8 @@ def pages(folder: Path, count: int) -> Tally:
     import html5lib
 
     from leaderboard import pages as pages_
-    from leaderboard import render
-    from leaderboard.table import others
+    from leaderboard.formats import text as formats
+    from leaderboard.tables.measured import other_tables
 
     tally = Tally()
     payload = st.sampled_from(PAYLOADS) | texts | st.builds(lambda a, b: a + b, st.sampled_from(PAYLOADS), texts)
@@ -559,7 +559,7 @@ def pages(folder: Path, count: int) -> Tally:
             note = PoisonNote(checksum=word(), norm=word(), spent=0.1)
             fields |= {"versions": {word(): word()}, "numerics": {word(): word()}, "recipe": {word(): word()}, "poison": note}
             records.write(a_record(id=cell.id, cell=cell, **fields))
-        boards = others(records, set())
+        boards = other_tables(records, set())
         made = pages_.Site(boards).files()
         for name, page in made.items():
             if name.endswith(".html"):
@@ -572,7 +572,7 @@ def pages(folder: Path, count: int) -> Tally:
                 assert not any(link.lower().startswith(("javascript:", "data:text", "//")) for link in seen.links), name
                 assert page.count("<script") <= 2 + page.count('<script type="application/json"'), name
         for one in boards:
-            for form in render.FORMATS.values():
+            for form in formats.FORMATS.values():
                 form(one)
         return "rendered whole"
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from leaderboard import agreement, claims
-from leaderboard.sheet import sheets
 from leaderboard.site import FORMATS, Shown
+from leaderboard.tables.printed import printed_tables
 from registry import lacking, resolve
 from results import Records
 
@@ -56,7 +56,7 @@ def render(ids: list[str], folder: Path) -> dict[str, str]:
         records = Records(Path(scratch))
         Shown.of(None, {}, records).write(folder, ["html", *FORMATS])
         compared = agreement.compare(None, {}, records)
-        checked = claims.checked(sheets(agreement.chosen(None, {}), records, resolve, lacking))
+        checked = claims.checked(printed_tables(agreement.chosen(None, {}), records, resolve, lacking))
         texts = {
             "tidy.csv": Shown.of(None, {}, records, tidy=True).tidy(),
             "tidy-d-vae.csv": Shown.of("d-vae/*", {}, records, tidy=True).tidy(),

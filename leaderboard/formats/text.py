@@ -1,0 +1,262 @@
+"""Tables to Markdown, LaTeX, CSV, JSON and the terminal: each format once, for tables with printed labels and without."""
+
+from __future__ import annotations
+
+import csv as csv_
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leaderboard.formats.view import view
+from leaderboard.formats.words import brief, inert, note, number, spread
+from leaderboard.language import environment
+from leaderboard.tables.printed import TIDY
+from leaderboard.tables.ranking import Labels, joined
+from leaderboard.tables.score import POINT, Score
+from leaderboard.tables.table import Table, distinct
+from results.record import write_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import rich.table
+    from rich.text import Text
+
+FRACTION = "fraction"  # the unit of accuracies in files; pages print percent
+
+
+# Markdown and LaTeX
+
+
+def markdown(table: Table) -> str:
+    return _rendered(table, "md")
+
+
+def latex(table: Table) -> str:
+    """Return LaTeX: of a printed table a document that compiles, else a table environment no wider than the page.
+
+    Both need booktabs; the first geometry, the second graphicx.
+    """
+    return _rendered(table, "tex")
+
+
+def _rendered(table: Table, ending: str) -> str:
+    layout = "plain" if table.file is None else "printed"
+    return environment(ending).get_template(f"{layout}.{ending}").render(view(table))
+
+
+# CSV
+
+PARTS = ("ours", "std", "n", "paper", "difference", "verdict", "unit")  # columns under each printed one
+FLOATS = ("test_acc", "test_acc_std", "test_acc_best", "drop", "seconds")
+
+
+def csv(table: Table) -> str:
+    """Return CSV: of a printed table its layout with `PARTS` under each column, else `frame`.
+
+    Text that a spreadsheet would run as a formula is quoted by an apostrophe.
+    """
+    return _frame_csv(table) if table.file is None else _written(_wide(table))
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """Return one row per score: its axes, then what was measured. `unit` is that of accuracies and drops."""
+    import pandas as pd
+
+    rows = [_row(score) for score in table.in_order]
+    data = pd.DataFrame(rows, columns=list(rows[0]) if rows else list(POINT))
+    return data.astype({name: "float64" for name in FLOATS if name in data})
+
+
+def _frame_csv(table: Table) -> str:
+    text: str = frame(table).to_csv(index=False, lineterminator="\n", float_format="%.10g")
+    return text
+
+
+def _row(score: Score) -> dict[str, Any]:
+    return {axis: inert(text) for axis, text in score.point.items()} | {
+        "state": score.state,
+        "test_acc": score.mean,
+        "test_acc_std": score.std,
+        "n": score.n,
+        "test_acc_best": score.best,
+        "drop": score.drop,
+        "oracle": inert(score.oracle),
+        "unit": FRACTION,
+        "tier": score.tier,
+        "seconds": score.seconds,
+        "records": ";".join(score.records),
+        "reason": inert(score.reason),
+    }
+
+
+def _wide(table: Table) -> list[list[Any]]:
+    left = [""] * len(table.row_axes)
+    lines: list[list[Any]] = []
+    for level in range(len(table.column_axes)):
+        lines.append([*left, *(inert(column[level]) for column in table.columns for _ in PARTS)])
+    lines.append([*table.row_axes, *(PARTS * len(table.columns))])
+    for row in table.rows:
+        line: list[Any] = [inert(label) for label in row]
+        for column in table.columns:
+            line += _parts(table.scores.get((row, column)))
+        lines.append(line)
+    return lines
+
+
+def _parts(score: Score | None) -> list[Any]:
+    if score is None:
+        return [""] * len(PARTS)
+    about = [score.verdict, score.oracle, *score.marks] if score.mean is not None else [score.reason or score.verdict]
+    printed = score.printed.text if score.printed and score.published is not None else ""
+    verdict = inert("; ".join(filter(None, about)))
+    return [score.mean, score.std, score.n or "", printed, score.difference, verdict, score.unit]
+
+
+def tidy(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the tidy form as CSV."""
+    return _written([list(TIDY), *([row[key] for key in TIDY] for row in rows)])
+
+
+def _written(lines: Sequence[Sequence[Any]]) -> str:
+    file = io.StringIO()
+    csv_.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue()
+
+
+# JSON
+
+VALUES: dict[str, Callable[[Score], Any]] = {
+    "metric": lambda score: score.place.metric,
+    "unit": lambda score: score.unit,
+    "state": lambda score: score.state,
+    "reason": lambda score: score.reason,
+    "mean": lambda score: score.mean,
+    "std": lambda score: score.std,
+    "n": lambda score: score.n,
+    "best": lambda score: score.best,
+    "drop": lambda score: score.drop,
+    "oracle": lambda score: score.oracle,
+    "tier": lambda score: score.tier,
+    "accuracies": lambda score: score.accuracies,
+    "seconds": lambda score: score.seconds,
+    "records": lambda score: score.records,
+    "paper": lambda score: score.published,
+    "printed": lambda score: score.printed.text if score.printed else "",
+    "quality": lambda score: score.printed.quality if score.printed else "",
+    "note": lambda score: score.printed.note if score.printed else "",
+    "difference": lambda score: score.difference,
+    "tolerance": lambda score: score.tolerance,
+    "verdict": lambda score: score.verdict,
+    "instead": lambda score: score.marks,
+}
+PLAIN = ("state", "reason", "mean", "std", "n", "best", "drop", "oracle", "tier", "accuracies", "seconds", "records")
+PRINTED = (
+    *("metric", "unit", "mean", "std", "n", "paper", "printed", "quality", "note", "difference", "tolerance", "verdict"),
+    *("state", "reason", "instead", "oracle", "records"),
+)
+
+
+def json_(table: Table) -> str:
+    """Return a table as JSON. Keys are stable: more may come, none is renamed."""
+    content = _plain_content(table) if table.file is None else _printed_content(table)
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain_content(table: Table) -> dict[str, Any]:
+    keys = ("title", "note", "slug", "command", "fixed", "row_axes", "column_axes")
+    return {key: getattr(table, key) for key in keys} | {
+        "rows": [joined(row) for row in table.rows],
+        "columns": [joined(column) for column in table.columns],
+        "coverage": table.coverage,
+        "unit": FRACTION,  # of accuracies, drops and standings
+        "values": _values(table.in_order, PLAIN, joined),
+        "standings": [
+            {"row": joined(row), "best_defense": summary.worst, **asdict(summary)} for row, summary in table.ranking.items()
+        ],
+    }
+
+
+def _printed_content(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "title": table.title,
+        "paper": table.file.paper if table.file else "",
+        "table": table.file.table if table.file else "",
+        "note": table.note,
+        "row_axes": table.row_axes,
+        "column_axes": table.column_axes,
+        "rows": table.rows,
+        "columns": table.columns,
+        "tolerances": table.tolerances,
+        "values": _values(table.scores.values(), PRINTED, list),
+    }
+
+
+def _values(scores: Iterable[Score], keys: Sequence[str], labels: Callable[[Labels], Any]) -> list[dict[str, Any]]:
+    where = [{"row": labels(score.place.row), "column": labels(score.place.column)} for score in scores]
+    what = [{key: VALUES[key](score) for key in keys} for score in scores]
+    return [place | values for place, values in zip(where, what, strict=True)]
+
+
+# The terminal
+
+
+def terminal(table: Table) -> rich.table.Table:
+    """Return a table without printed labels for `rich.print`."""
+    import rich.table
+    from rich.box import SIMPLE_HEAD
+    from rich.text import Text
+
+    rows, columns = ([joined(labels) for labels in side] for side in (table.rows, table.columns))
+    heads, labels = brief(columns), brief(rows)
+    caption = f"test accuracy in %, {spread(table)}; {table.coverage['done']} of {table.coverage['cells']} cells done"
+    shown = rich.table.Table(title=Text(table.title), caption=Text(caption), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.title_justify = shown.caption_justify = "left"
+    shown.add_column(Text(" / ".join(table.row_axes)), style="bold", overflow="fold")
+    for column in columns:
+        shown.add_column(Text(heads[column]), justify="right", overflow="fold")
+    for row in table.rows:
+        cells = [_terminal_cell(table, row, column) for column in table.columns]
+        shown.add_row(Text(labels[joined(row)]), *cells)
+    return shown
+
+
+def _terminal_cell(table: Table, row: Labels, column: Labels) -> Text:
+    from rich.text import Text
+
+    score = table.scores[row, column]
+    mean, _, std = number(score).partition(" ± ")
+    text = Text(mean, style="bold" if table.is_worst(row, column) else "")
+    few = note(score, table.seeds).partition(":")[0].replace("not applicable", "n/a")
+    lines = [f"\n±{std}" if std else "", f"\n{few}" if few else ""]
+    return text.append("".join(lines), "red" if score.state == "failed" else "not bold dim")
+
+
+# Files
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "markdown": markdown,
+    "csv": csv,
+    "latex": latex,
+    "json": json_,
+}
+ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
+
+
+def write(
+    tables: Sequence[Table], folder: Path, formats: Sequence[str], *, more: Mapping[str, str | bytes] | None = None
+) -> list[Path]:
+    """Write each table as <slug>.<ending> in every format, and the files `more` by name.
+
+    Returns the paths, those of `more` first. Whole files appear by rename; other files in `folder` are left alone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = dict(more or {})
+    for table in distinct(tables):
+        texts |= {f"{table.slug}.{ENDINGS[form]}": FORMATS[form](table) for form in formats}
+    for name, text in texts.items():
+        write_file(folder / name, text, sync=False)
+    return [folder / name for name in texts]

@@ -1,0 +1,129 @@
+"""What a score, a label and a table say in every format and on pages."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from leaderboard.language import DASH, MINUS, percent
+from leaderboard.tables.score import SHARES, Score
+from leaderboard.tables.table import Table
+
+STATES = {"missing": "not run yet", "stale": "stale"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_INNER = re.compile(r"\(([^()]*)\)")  # parameters, the innermost ones where an item stands among them
+
+
+# Labels
+
+
+def brief(labels: Sequence[str]) -> dict[str, str]:
+    """Return each label with those parameters alone that tell it from another of the same name.
+
+    >>> list(brief(["jpeg(quality=10)", "at(steps=3,epsilon=1)", "at(steps=3,epsilon=2)"]).values())
+    ['jpeg', 'at(epsilon=1)', 'at(epsilon=2)']
+    """
+    parameters = {label: _parameters(label) for label in labels}
+    names = {label: _INNER.sub("", label) for label in labels}
+    shared: dict[str, set[str]] = {}  # what all labels of a name have
+    for label, name in names.items():
+        shared[name] = shared.get(name, parameters[label]) & parameters[label]
+    shorter = {label: _without(label, shared[name]) for label, name in names.items()}
+    count = Counter(shorter.values())
+    return {label: short if count[short] == 1 else label for label, short in shorter.items()}
+
+
+def _parameters(label: str) -> set[str]:
+    return set(",".join(_INNER.findall(label)).split(",")) if _INNER.search(label) else set()
+
+
+def _without(label: str, parameters: Collection[str]) -> str:
+    """The label without such parameters."""
+
+    def kept(match: re.Match[str]) -> str:
+        return f"({','.join(one for one in match[1].split(',') if one not in parameters)})"
+
+    return _INNER.sub(kept, label).replace("()", "")
+
+
+def inert(text: str) -> str:
+    """Quote text by an apostrophe that a spreadsheet would run as a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+# Accuracies, as fractions
+
+
+def number(score: Score) -> str:
+    """Return `92.4 ± 1.2`, `92.4` where one seed tells no spread, or a dash."""
+    if score.mean is None:
+        return DASH
+    spread = "" if score.std is None else f" ± {percent(score.std)}"
+    return percent(score.mean) + spread
+
+
+def change(score: Score) -> str:
+    """Return the change from clean training with its sign, in points: `−85.3`; '' where it is not known."""  # noqa: RUF002
+    return "" if score.drop is None else _signed(f"{-100 * score.drop:+.1f}")
+
+
+def note(score: Score, seeds: int) -> str:
+    """Return in a few words what is unusual about a number, or why there is none. `seeds` is the table's usual n."""
+    if score.state == "partial":
+        return _listed(score.oracle, score.share, score.tier)
+    if score.state == "failed":
+        return f"failed: {_clipped(score.reason.partition(':')[0], 40)}"
+    if score.state == "not-applicable":
+        return f"not applicable: {_clipped(score.reason, 60)}"
+    if score.state == "done":
+        return _listed(score.oracle, "" if score.n == seeds else f"n = {score.n}", score.tier)
+    return _listed(STATES[score.state], score.tier) if score.runs else score.reason
+
+
+def _listed(*texts: str) -> str:
+    return "; ".join(filter(None, texts))
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def spread(table: Table) -> str:
+    """Say what the numbers of a table are."""
+    if table.seeds == 0:
+        return "nothing measured yet"
+    return f"mean ± standard deviation over {table.seeds} seeds" if table.seeds > 1 else "one seed, so no spread is known"
+
+
+# Numbers in the unit of a printed table
+
+
+def value(score: Score) -> str:
+    """Return ours with its spread, or '' where nothing is measured."""
+    if score.mean is None:
+        return ""
+    places = digits(score)
+    spread = "" if score.std is None else f" ± {score.std:.{places}f}"
+    return f"{score.mean:.{places}f}".replace("-", MINUS) + spread
+
+
+def difference(score: Score) -> str:
+    """Return the difference from the published value with its sign; '' where there is none."""
+    return "" if score.difference is None else _signed(f"{score.difference:+.{digits(score)}f}")
+
+
+def _signed(text: str) -> str:
+    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def digits(score: Score) -> int:
+    """How many digits behind the point: as many as the paper prints, else those of a share or three that count."""
+    name = score.place.metric.partition("(")[0]
+    if score.printed and not name.startswith("test_acc"):
+        return len(score.printed.text.partition(".")[2])
+    if SHARES.intersection(name.split("_")):
+        return 1 if score.place.unit > 1 else 3
+    size = abs(score.mean or 0.0)
+    return max(0, 2 - math.floor(math.log10(size))) if size else 0

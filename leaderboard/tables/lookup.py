@@ -1,0 +1,228 @@
+"""Records by cell: what is known of each seed, which other seeds were measured, which records may stand in for missing ones."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from registry import CATALOGS, DATASETS, EntryError, outdated
+from registry._places import hide_paths
+from registry.item import SELFTRAINED
+from results import Cell, FileError, Part, Record, Records
+from results.cell import digest, without_texts
+from results.record import Failure
+from results.submission import Origin
+
+RunState = Literal["done", "stale", "failed", "not-applicable", "missing"]
+
+NOT_RUN = "not run yet"
+UNREADABLE = (FileError, OSError, RecursionError)  # the last: JSON nested deeper than the parser goes
+DAMAGED = (*UNREADABLE, ValueError, KeyError, TypeError)
+LONGEST = 300  # characters of a failure's message
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of one seed of a cell. A stale run has its record too."""
+
+    cell: Cell
+    state: RunState
+    reason: str = ""
+    record: Record | None = None
+    origin: Origin | None = None  # of a record that somebody else measured
+
+    @cached_property
+    def id(self) -> str:
+        return self.cell.id
+
+    @property
+    def measured(self) -> bool:
+        """Whether it has a record with numbers."""
+        return self.record is not None and self.record.metrics is not None
+
+    @property
+    def ours(self) -> bool:
+        """Whether its number may be averaged with those measured here: it was measured here, or measured here again."""
+        return self.origin is None or self.origin.trusted
+
+    @property
+    def defense(self) -> str:
+        return self.cell.texts["defense"]
+
+
+def look_up(records: Records, cell: Cell, missing: str) -> Run:
+    """Look up one cell. FileError if the owner of the records is unknown; what lies there never raises."""
+    origin = records.origins.get(cell.id)
+    try:
+        record = records.read(cell.id)
+        failure = records.failure(cell.id)
+    except UNREADABLE as error:  # pages are published and must not show where the workspace lies
+        hint = "" if isinstance(error, FileError) else "; remove the file and run it again"
+        return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
+    why = _message(failure, records)
+    if record is None:
+        return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
+    record = record.model_copy(update={"commit": records.commit_of(record)})
+    old = outdated(record.versions, record.cell.parts)
+    if not old:
+        return Run(cell, record.state, record.reason, record, origin)
+    failed_since = f" (which failed: {why})" if why else ""
+    return Run(cell, "stale", f"{old}; run it again{failed_since}", record, origin)
+
+
+def _message(failure: Failure | None, records: Records) -> str:
+    """The message of a failure on one line, without the paths of this machine; '' without a failure."""
+    if failure is None:
+        return ""
+    message = " ".join(failure.message.split())
+    usual = records.folder.parts[-2:] == ("results", "records")  # else the records were moved, and nobody knows from where
+    workspace = records.folder.parents[1] if usual else records.folder
+    return f"{failure.kind}: {hide_paths(message, workspace)}"[:LONGEST]
+
+
+def siblings(cell: Cell, seeds: Iterable[int], recorded: Set[str]) -> list[Cell]:
+    """The cells that differ from a cell in the seed alone and have a record: seeds that a grid does not ask for count too."""
+    copies = (cell.model_copy(update={"seed": seed}) for seed in seeds)
+    return [copy for copy in copies if copy.id in recorded]
+
+
+class Lookup:
+    """What a folder of records knows of cells. `claimed` are the ids that some table asks for itself."""
+
+    def __init__(self, records: Records, claimed: Iterable[str] = ()) -> None:
+        self.records = records
+        self.recorded = records.ids()
+        self.failed = {path.name.removesuffix(".failed.json") for path in records.folder.glob("*.failed.json")}
+        self.claimed = set(claimed)
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds of all records."""
+        return sorted(self.records.seeds())
+
+    def run(self, cell: Cell, missing: str = NOT_RUN) -> Run:
+        """Return what is known of a cell; `missing` is the reason where that is nothing."""
+        if cell.id in self.recorded or cell.id in self.failed:
+            return look_up(self.records, cell, missing)
+        return Run(cell, "missing", missing)
+
+    def with_siblings(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return cells that differ in their seeds alone, and those of other seeds that somebody has measured."""
+        asked = {cell.seed for cell in cells}
+        more = [seed for seed in self.seeds if seed not in asked]
+        return [*cells, *siblings(cells[0], more, self.recorded)]
+
+    def clean_runs(self, cell: Cell) -> tuple[Run, ...]:
+        """Return the clean trainings in the setting of a cell, whichever table or command asked for them."""
+        clean = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in CATALOGS["attacks"].resolve("none"))
+        copy = cell.model_copy(update={"attack": clean, "ratio": 1.0, "part": "all"})
+        return tuple(look_up(self.records, one, "no record") for one in siblings(copy, self.seeds, self.recorded))
+
+    def stand_ins(self, cells: Sequence[Cell]) -> list[Run]:
+        """Return runs of another dataset, of fewer epochs or of fewer images: those of the closest kind that there is."""
+        by_closeness: dict[Closeness, list[str]] = defaultdict(list)
+        for cell in cells if self._unclaimed else ():
+            for cell_id, closeness in self._unclaimed.get(relaxed(cell.resolved())[0], ()):
+                by_closeness[closeness].append(cell_id)
+        if not by_closeness:
+            return []
+        records = filter(None, map(self.records.read, by_closeness[max(by_closeness)]))
+        return [look_up(self.records, record.cell, NOT_RUN) for record in records]
+
+    @cached_property
+    def _unclaimed(self) -> dict[str, list[tuple[str, Closeness]]]:
+        """The measured cells that no table asks for, by what they share with the cells that they may stand in for."""
+        by_key: dict[str, list[tuple[str, Closeness]]] = defaultdict(list)
+        for cell_id, cell in self._measured(sorted(self.recorded - self.claimed)):
+            key, closeness = cell
+            by_key[key].append((cell_id, closeness))
+        return by_key
+
+    def _measured(self, ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, Closeness]]]:
+        for cell_id in ids:
+            try:
+                content = json.loads(self.records.path(cell_id).read_text(encoding="utf-8"))
+                found = relaxed(without_texts(content["cell"]))
+                if content["state"] == "done" and self.records.read(cell_id) is not None:
+                    yield cell_id, found
+            except DAMAGED:
+                continue
+
+
+@dataclass(frozen=True, order=True)
+class Closeness:
+    """How close an experiment is to the one that it may stand in for: the larger the closer, the first field first."""
+
+    full_size: bool
+    all_images: bool
+    images_per_class: int
+    epochs: float  # the factor of its protocol's epochs
+    own_dataset: bool  # not one that stands in for another
+    dataset: str  # decides between those that are equally close
+
+
+def relaxed(cell: dict[str, Any]) -> tuple[str, Closeness]:
+    """Hash the fields of a cell without those that may differ in a stand-in; and say how close such a cell is.
+
+    The dictionary loses these fields.
+    """
+    dataset = cell["dataset"]
+    epochs = cell["protocol"]["fields"].pop("scale", 1.0)
+    images = dataset["fields"].pop("per_class", 0)
+    dataset["fields"].pop("test_per_class", 0)
+    name = dataset["name"]
+    represented = _stands_for(name)
+    dataset["name"] = represented or name
+    closeness = Closeness(
+        full_size=epochs >= 1 and not images,
+        all_images=not images,
+        images_per_class=images,
+        epochs=epochs,
+        own_dataset=not represented,
+        dataset=name,
+    )
+    return digest(cell), closeness
+
+
+def _stands_for(dataset: str) -> str:
+    return str(_facts(dataset).get("stands_in_for", ""))
+
+
+def _facts(dataset: str) -> Mapping[str, Any]:
+    try:
+        return DATASETS.entry(dataset).facts
+    except EntryError:
+        return {}
+
+
+def incomparable(dataset: str, texts: Iterable[str]) -> bool:
+    """Whether a number must not be held against a paper's, by the dataset and the texts of what was done and measured."""
+    words = _facts(dataset).get("incomparable", ())
+    return any(word in text for text in texts for word in words)
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """How a measured cell differs from the one that was asked for, in words; and whether it is a reduced experiment."""
+
+    marks: tuple[str, ...] = ()
+    reduced: bool = False
+
+
+def deviations(used: Cell, asked: Cell) -> Deviations:
+    """Compare the cell of a record with the cell that a table asks for."""
+    marks = []
+    scale, images = used.protocol.fields.get("scale", 1.0), used.dataset.fields.get("per_class", 0)
+    if used.dataset.name != asked.dataset.name:
+        marks.append(f"{used.dataset.name} instead of {asked.dataset.name}")
+    if scale != asked.protocol.fields.get("scale", 1.0):
+        marks.append(f"epochs x {scale:g}")
+    if images != asked.dataset.fields.get("per_class", 0):
+        marks.append(f"{images} images per class")
+    own_weights = [part.name for part in used.defense if part.fields.get("weights") == SELFTRAINED]
+    marks += [f"{name}-{SELFTRAINED}: weights of ours, not the paper's" for name in own_weights]
+    return Deviations(tuple(marks), reduced=scale != 1.0 or bool(images) or bool(own_weights))

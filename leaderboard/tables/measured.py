@@ -1,0 +1,258 @@
+"""Records to tables without printed labels: what a grid asks for, or what lies in a workspace beside the grids.
+
+Everything that is printed about a score comes from its runs, one per seed; a score without a number always has a sentence that
+says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from leaderboard.tables.lookup import UNREADABLE, Lookup, Run
+from leaderboard.tables.ranking import Labels
+from leaderboard.tables.score import POINT, Score, best_member
+from leaderboard.tables.settings import settings
+from leaderboard.tables.table import Table, axis_values, slug_of, slugged
+from registry import lacking
+from registry.item import SELFTRAINED, write
+from results import Cell, Grid, Part, Records
+from results.cell import digest
+from results.cells import CellMaker, Resolve
+from results.table_file import Place
+
+SUBJECTS = ("attack", "defense")
+NOTE = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
+
+log = logging.getLogger(__name__)
+
+
+class Point(NamedTuple):
+    """Every axis but the seed, as people write it."""
+
+    protocol: str
+    dataset: str
+    attack: str
+    ratio: str
+    part: str
+    defense: str
+    architecture: str
+
+    @property
+    def clean(self) -> Point:
+        """The clean training in this setting."""
+        return self._replace(attack="none")
+
+    @property
+    def whole(self) -> Point:
+        """The same on the whole set, as any share of no attack is."""
+        return self._replace(ratio="1", part="all")
+
+    def score(self, runs: Sequence[Run] = ()) -> Score:
+        """Return its score, a fraction; where it stands in a table is decided when all scores are there."""
+        by_seed = tuple(sorted(runs, key=lambda run: run.cell.seed))
+        fields = self._asdict() | {"measure": "accuracy"}
+        place = Place(
+            table="",
+            row=(),
+            column=(),
+            labels={},
+            fields=fields,
+            seeds=tuple(run.cell.seed for run in by_seed),
+            metric="test_acc",
+            better="high",
+            params="unit=fraction",
+        )
+        return Score(place, by_seed)
+
+
+# Tables of grids
+
+
+def grid_table(grid: Grid, records: Records, name: str, resolve: Resolve) -> Table:
+    """Return the table of a grid of one file. `name` is what `bench run --grid` takes; `resolve` as for `Grid.cells`.
+
+    A damaged record is a failed cell here, never an error. EntryError for items that nobody has.
+    """
+    (file,) = grid.tables.values()
+    lookup = Lookup(records)
+    missing = f"not run yet: `bench run --grid {shlex.quote(name)}`"
+    scores = [_score(point, members, lookup, missing) for point, members in _combinations(grid, resolve).items()]
+    table = _arranged(_with_references(scores, lookup), file.rows, file.columns)
+    return replace(table, title=file.title, note=file.note, slug=slug_of(name), name=name, least_drop=file.least_drop)
+
+
+Members = Mapping[str, Mapping[str, Cell]]
+"""The cells of a point by id, by member of its defense; a defense of its own is its only member."""
+
+
+def _combinations(grid: Grid, resolve: Resolve) -> Mapping[Point, Members]:
+    """The cells of accuracies of a grid. Figures of analyses are printed where a table names one."""
+    combinations: dict[Point, dict[str, dict[str, Cell]]] = {}
+    maker = CellMaker(resolve)
+    for wanted in grid.wanted(resolve, lacking):
+        defense = maker.text("defenses", wanted.place.fields["defense"])
+        for cell in wanted.cells:
+            if cell.measure != "accuracy":
+                continue
+            texts = cell.texts
+            point = Point(**{axis: texts[axis] for axis in POINT} | {"defense": defense})
+            members = combinations.setdefault(point, {})
+            members.setdefault(texts["defense"], {}).setdefault(cell.id, cell)
+    return combinations
+
+
+def _score(point: Point, members: Members, lookup: Lookup, missing: str) -> Score:
+    scores = {}
+    for member, cells in members.items():
+        seeds = lookup.with_siblings(list(cells.values()))
+        scores[member] = point.score([lookup.run(cell, missing) for cell in seeds])
+    return best_member(scores) if len(scores) > 1 else next(iter(scores.values()))
+
+
+# Clean training beside them
+
+
+def _with_references(scores: Sequence[Score], lookup: Lookup) -> list[Score]:
+    """Give every score what clean training has in its setting: by the clean row of its table, else by any other record."""
+    by_point = {Point(**score.point): score for score in scores}
+    made = []
+    for score in scores:
+        clean = _clean(score, by_point, lookup)
+        made.append(score if clean is None else replace(score, reference=_reference(score, clean)))
+    return made
+
+
+def _clean(score: Score, by_point: Mapping[Point, Score], lookup: Lookup) -> Score | None:
+    point = Point(**score.point).clean
+    row = by_point.get(point) or by_point.get(point.whole)
+    if row is None and score.runs:
+        return point.whole.score(lookup.clean_runs(score.runs[0].cell))
+    return row
+
+
+def _reference(score: Score, clean: Score) -> float | None:
+    """The accuracy of clean training that a number may be compared with: none for stale ones, nor ours with that of others."""
+    comparable = score.current and clean.current and (score.reported or not clean.reported)
+    return clean.mean if comparable and not score.clean else None
+
+
+# Tables of what no grid asks for
+
+
+def other_tables(records: Records, shown: set[str]) -> list[Table]:
+    """Return tables, attack x defense, for the records and failures whose ids are not in `shown`.
+
+    One per protocol, dataset, architecture, ratio and part. Texts of records are other people's: a text that stands for
+    two different things gets a number, so that nothing is averaged that differs in more than its seed.
+    """
+    lookup, texts = Lookup(records), _Texts()
+    runs: dict[Point, list[Run]] = defaultdict(list)
+    for run in sorted(_other_runs(lookup, shown), key=lambda run: run.cell.seed):
+        runs[texts.point(run.cell)].append(run)
+    groups: dict[tuple[str, ...], dict[Point, list[Run]]] = defaultdict(dict)
+    for point, several in runs.items():
+        setting = tuple(getattr(point, axis) for axis in POINT if axis not in SUBJECTS)
+        groups[setting][point] = several
+    return [_other_table(setting, group, lookup) for setting, group in sorted(groups.items())]
+
+
+def _other_runs(lookup: Lookup, shown: set[str]) -> Iterator[Run]:
+    records = lookup.records
+    for cell_id in sorted((lookup.recorded | lookup.failed) - shown):
+        try:
+            entry = records.read(cell_id) or records.failure(cell_id)
+        except UNREADABLE as error:
+            log.warning("left out: %s", error)
+            continue
+        if entry is not None and entry.cell.id == cell_id and entry.cell.measure == "accuracy":
+            yield lookup.run(entry.cell, "no record")
+
+
+@dataclass
+class _Texts:
+    """Texts of cells, told apart by a number where one text stands for several things."""
+
+    meanings: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def point(self, cell: Cell) -> Point:
+        fields = cell.resolved()
+        return Point(**{axis: self._numbered(axis, _honest_text(cell, axis), digest(fields[axis])) for axis in POINT})
+
+    def _numbered(self, axis: str, text: str, meaning: str) -> str:
+        known = self.meanings[axis, text]
+        if meaning not in known:
+            known.append(meaning)
+        number = known.index(meaning)
+        return f"{text} [{number + 1}]" if number else text
+
+
+def _honest_text(cell: Cell, axis: str) -> str:
+    """A cell's text of an axis; of entries all fields where the text speaks of another entry."""
+    value = getattr(cell, axis)
+    chain = value if isinstance(value, tuple) else (value,)
+    return "+".join(map(_honest, chain)) if isinstance(chain[0], Part) else cell.texts[axis]
+
+
+def _honest(part: Part) -> str:
+    trained = f"-{SELFTRAINED}" if part.fields.get("weights") == SELFTRAINED else ""
+    rest = part.text.removeprefix(part.name + trained)
+    honest = part.text.startswith(part.name) and rest[:1] in ("", "(", "@")
+    return part.text if honest else write(part.name, part.fields)
+
+
+def _other_table(setting: tuple[str, ...], group: Mapping[Point, Sequence[Run]], lookup: Lookup) -> Table:
+    some = next(iter(group))
+    attacks = _clean_first(point.attack for point in group)
+    defenses = _clean_first(point.defense for point in group)
+    points = [some._replace(attack=attack, defense=defense) for attack in attacks for defense in defenses]
+    scores = [point.score(group.get(point, ())) for point in points]
+    table = _arranged(_with_references(scores, lookup), ["attack"], ["defense"])
+    slug = slugged("others." + ".".join(text for text in setting if text not in ("1", "all")))
+    return replace(table, title=_title(some), note=NOTE, slug=slug)
+
+
+def _clean_first(texts: Iterable[str]) -> list[str]:
+    return sorted(set(texts), key=lambda text: (text != "none", text))
+
+
+def _title(point: Point) -> str:
+    share = f", ratio {point.ratio}" if point.ratio != "1" else ""
+    subset = f", {point.part} images alone" if point.part != "all" else ""
+    return f"{point.dataset}, {point.architecture}, protocol {point.protocol}{share}{subset}"
+
+
+# Rows and columns
+
+
+def _arranged(scores: Sequence[Score], rows: Sequence[str], columns: Sequence[str]) -> Table:
+    """Lay scores out. An axis that varies and is in neither rows nor columns becomes a row axis: only seeds are averaged."""
+    values = axis_values(scores)
+    row_axes, column_axes = tuple(dict.fromkeys(rows)), tuple(axis for axis in dict.fromkeys(columns) if axis not in rows)
+    row_axes += tuple(axis for axis in POINT if len(values[axis]) > 1 and axis not in (*row_axes, *column_axes))
+    fixed = {axis: values[axis][0] for axis in POINT if axis not in (*row_axes, *column_axes)}
+    placed = {}
+    for score in scores:
+        place = replace(score.place, row=_labels(score, row_axes), column=_labels(score, column_axes))
+        placed[place.key] = replace(score, place=place)
+    return Table(
+        title="",
+        note="",
+        slug="",
+        row_axes=row_axes,
+        column_axes=column_axes,
+        rows=tuple(dict.fromkeys(row for row, _ in placed)),
+        columns=tuple(dict.fromkeys(column for _, column in placed)),
+        scores=placed,
+        fixed=fixed,
+        settings=settings(scores),
+    )
+
+
+def _labels(score: Score, axes: Sequence[str]) -> Labels:
+    labels = [f"{axis} {score.point[axis]}" if axis in ("ratio", "part") else score.point[axis] for axis in axes]
+    return tuple(labels) or ("test accuracy",)

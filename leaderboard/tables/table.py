@@ -1,0 +1,228 @@
+"""A table ready to print: scores in rows and columns, what is the same for all of them, and the ranking of its rows."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from operator import attrgetter
+from pathlib import Path
+
+from leaderboard.figures import ceiling
+from leaderboard.tables.lookup import Run
+from leaderboard.tables.ranking import Labels, League, RowSummary, joined
+from leaderboard.tables.score import POINT, Score, has_number
+from leaderboard.tables.settings import Setting
+from leaderboard.tables.verdict import explained
+from results import TableFile
+from results.cell import digest
+from results.reference import Key, Printed, Source
+from results.spread import Spread
+
+STATES = ("done", "stale", "failed", "not-applicable", "missing")
+VIEWS = {"attack": ".defenses", "defense": ".attacks"}  # how the slug of the other view ends, by what the rows are
+OTHER_SIDE = {"attack": ("defense",), "defense": ("attack",)}  # what the columns are, by what the rows are
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores in rows and columns. A table without printed labels has a score for every pair of them."""
+
+    title: str
+    note: str
+    slug: str  # a-z 0-9 . _ - only: names files and anchors
+    row_axes: tuple[str, ...]
+    column_axes: tuple[str, ...]
+    rows: tuple[Labels, ...]
+    columns: tuple[Labels, ...]
+    scores: Mapping[Key, Score]
+    name: str = ""  # what `bench run --grid` takes; empty where no grid runs it
+    fixed: Mapping[str, str] = field(default_factory=dict)  # the axes that are the same for all scores
+    settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # axis -> text -> what it means
+    least_drop: float = 0.0  # fraction; attacks that undefended cost less have no rank
+    file: TableFile | None = None  # that says how it is printed; None for attack x defense as measured
+    source: Source | None = None  # the paper whose numbers stand beside
+    spread: Mapping[str, Spread] = field(default_factory=dict)  # over seeds, by metric
+
+    @property
+    def command(self) -> str:
+        """The command that runs what is missing; may be empty."""
+        return f"bench run --grid {shlex.quote(self.name)}" if self.name else ""
+
+    @property
+    def heading(self) -> str:
+        """The table as a reader of its paper would look for it."""
+        return f"{self.source.short}, table {self.file.table}" if self.source and self.file else self.title
+
+    # its scores
+
+    @cached_property
+    def in_order(self) -> list[Score]:
+        """The scores row by row."""
+        keys = filter(self.scores.__contains__, itertools.product(self.rows, self.columns))
+        return list(map(self.scores.__getitem__, keys))
+
+    @cached_property
+    def direct(self) -> list[Score]:
+        """The scores of places that are measured, aggregates left out."""
+        return [score for score in self.scores.values() if score.place.runs]
+
+    @cached_property
+    def measured(self) -> int:
+        """How many of these have a number."""
+        return len(list(filter(has_number, self.direct)))
+
+    @cached_property
+    def coverage(self) -> dict[str, int]:
+        """Number of cells (every seed counts) and how many of them are in each state."""
+        states = {run.id: str(run.state) for run in self._runs}
+        count = Counter(states.values())
+        return {"cells": count.total()} | {state: count[state] for state in STATES}
+
+    @cached_property
+    def shown(self) -> set[str]:
+        """The ids of all cells of the table."""
+        return set(map(attrgetter("id"), self._runs))
+
+    @property
+    def _runs(self) -> Iterator[Run]:
+        return itertools.chain.from_iterable(map(attrgetter("every"), self.scores.values()))
+
+    @cached_property
+    def seeds(self) -> int:
+        """The usual number of seeds behind a number, 0 for a table without numbers."""
+        count = Counter(filter(None, map(attrgetter("n"), self.scores.values())))
+        return max(count, key=lambda n: (count[n], n)) if count else 0
+
+    @cached_property
+    def top(self) -> float:
+        """Where colors end, see `ceiling`: by clean training in it, else by clean training in the same settings."""
+        clean = [score.accuracy for score in self.direct if score.clean and score.accuracy is not None]
+        references = [score.reference for score in self.direct if score.reference is not None]
+        return ceiling(clean or references)
+
+    @cached_property
+    def precisions(self) -> dict[str, int]:
+        """How many trainings behind the numbers were in fp32, how many in bf16."""
+        records = itertools.chain.from_iterable(map(attrgetter("used"), self.scores.values()))
+        count = Counter(str(record.numerics.get("dtype", "unknown")) for record in records)
+        return dict(sorted(count.items()))
+
+    # attacks against defenses
+
+    @property
+    def subject(self) -> str:
+        """What the rows are, where they can be ranked: attack or defense, the columns being the other; else ''."""
+        axes = [axis for axis in self.row_axes if OTHER_SIDE.get(axis) == self.column_axes]
+        return axes[0] if axes else ""
+
+    @property
+    def other(self) -> str:
+        """What the slug of the same scores seen from the other side ends in; '' where there is no such side."""
+        return VIEWS[self.subject] if self.row_axes == (self.subject,) else ""
+
+    @cached_property
+    def ranking(self) -> dict[Labels, RowSummary]:
+        """One per row; empty where `subject` is, and for one column alone. Rows of two settings never meet in a ranking."""
+        if not self.subject or len(self.columns) < 2:
+            return {}
+        summaries: dict[Labels, RowSummary] = {}
+        for rows in self._leagues.values():
+            summaries |= League(self.scores, rows, self.columns, self.subject == "attack", self.faint).ranking()
+        return {row: summaries[row] for row in self.rows}
+
+    @property
+    def _leagues(self) -> dict[tuple[str, ...], list[Labels]]:
+        leagues: dict[tuple[str, ...], list[Labels]] = defaultdict(list)
+        for row in self.rows:
+            point = self.scores[row, self.columns[0]].point
+            leagues[tuple(point[axis] for axis in self.row_axes if axis != self.subject)].append(row)
+        return leagues
+
+    def is_worst(self, row: Labels, column: Labels) -> bool:
+        """Whether a score is the worst case of its row: an attack's best defense, a defense's strongest attack."""
+        summary = self.ranking.get(row)
+        if summary is None or len(self.columns) < 2:
+            return False
+        return summary.worst == joined(column) and not self.scores[row, column].clean
+
+    @cached_property
+    def faint(self) -> dict[Labels, float]:
+        """The attacks among the rows whose drop undefended, a fraction, is below what the table can measure."""
+        if self.subject != "attack":
+            return {}
+        undefended = {row: score.drop for (row, _), score in self.scores.items() if score.point["defense"] == "none"}
+        return {row: drop for row, drop in undefended.items() if drop is not None and drop < self.least_drop}
+
+    def transposed(self) -> Table:
+        """The same scores with rows and columns changed over: the defender's view of an attacker's table, or the reverse."""
+        return replace(
+            self,
+            slug=f"{self.slug}{self.other}",
+            row_axes=self.column_axes,
+            column_axes=self.row_axes,
+            rows=self.columns,
+            columns=self.rows,
+            scores={(column, row): _turned(score) for (row, column), score in self.scores.items()},
+        )
+
+    # beside what is published
+
+    @cached_property
+    def doubts(self) -> dict[str, Printed]:
+        """The marks of published values that are not taken at face value, each with why."""
+        printed = filter(None, map(attrgetter("printed"), self.scores.values()))
+        return {one.mark: one for one in printed if one.mark}
+
+    @cached_property
+    def verdicts(self) -> Counter[str]:
+        """How many numbers have which verdict."""
+        return Counter(map(attrgetter("verdict"), self.direct))
+
+    @property
+    def tolerances(self) -> list[str]:
+        """How the verdicts were reached, a sentence per metric."""
+        return [explained(metric, spread) for metric, spread in self.spread.items()]
+
+
+def _turned(score: Score) -> Score:
+    return replace(score, place=replace(score.place, row=score.place.column, column=score.place.row))
+
+
+def slug_of(name: str) -> str:
+    """Return the slug of a grid."""
+    return slugged(Path(name).stem if name.endswith(".toml") else name.replace("/", "."))
+
+
+@lru_cache(4096)
+def slugged(text: str) -> str:
+    """Return a file name's stem, a-z 0-9 . _ - only, that differs for different texts: 8 hex digits stand for what is lost."""
+    kept = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")
+    return kept if kept == text and 0 < len(kept) <= 60 else f"{kept[:50].strip('-.')}-{digest(text, 8)}".strip("-")
+
+
+def distinct(tables: Sequence[Table], taken: Iterable[str] = ("index",)) -> list[Table]:
+    """Give tables of one slug, or of one that is `taken`, different ones: they name files."""
+    used = set(taken)
+    named = []
+    for table in tables:
+        slug, again = table.slug, 1
+        while slug in used:
+            again += 1
+            slug = f"{table.slug}-{again}"
+        used.add(slug)
+        named.append(replace(table, slug=slug))
+    return named
+
+
+def axis_values(scores: Iterable[Score]) -> dict[str, list[str]]:
+    """The values of every axis, in the order of the scores."""
+    values: dict[str, dict[str, None]] = {axis: {} for axis in POINT}
+    for score in scores:
+        for axis in POINT:
+            values[axis][score.point[axis]] = None
+    return {axis: list(texts) for axis, texts in values.items()}

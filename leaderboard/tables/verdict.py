@@ -1,0 +1,49 @@
+"""How a number agrees with the published one beside it, and the tolerance that follows from seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from results.reference import Printed
+from results.spread import CONFIDENCE, Spread
+
+WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
+UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"
+REDUCED, BY_OTHERS = "reduced, not judged", "by others, not judged"
+ILLEGIBLE = "printed value not legible, not compared"
+INCOMPARABLE = "on images that are JPEGs already, not compared"
+NOTHING = 1e-9  # a deviation over seeds that is none: of a deterministic analysis of one poison
+
+
+def judged(difference: float, tolerance: float | None, seeds: int) -> str:
+    """Return the verdict on a number that may be compared: `difference` is ours less the published one."""
+    if tolerance is None:
+        return UNJUDGED if seeds < 2 else ALIKE
+    return WITHIN if abs(difference) <= tolerance else DEVIATES
+
+
+def doubt(published: Printed) -> str:
+    """Return the verdict on a published value that nothing may rest on; '' where it is beyond doubt."""
+    verdicts = {"ok": "", "suspect": INCONSISTENT}
+    return verdicts.get(published.quality, ILLEGIBLE)
+
+
+def pooled(per_metric: Mapping[str, Iterable[Sequence[float]]]) -> dict[str, Spread]:
+    """Pool the spread over seeds of every metric. A metric whose seeds change nothing has no spread: it tells no tolerance."""
+    spreads = {metric: Spread.of(groups) for metric, groups in per_metric.items()}
+    return {metric: spread for metric, spread in spreads.items() if spread and spread.deviation > NOTHING}
+
+
+def tolerance(published: Printed, spread: Spread, seeds: int) -> float:
+    """Return how far one run of the paper may lie from the mean of so many of ours, besides rounding of the printed value."""
+    rounding = 0.5 * 10.0 ** -len(published.text.partition(".")[2])
+    return spread.apart(seeds) + rounding
+
+
+def explained(metric: str, spread: Spread) -> str:
+    """Say in a sentence what the tolerance of a metric rests on."""
+    freedom = "1 degree of freedom" if spread.freedom == 1 else f"{spread.freedom} degrees of freedom"
+    return (
+        f"{metric.partition('(')[0]}: two runs differ by less than {spread.apart():.2g} in "
+        f"{CONFIDENCE:.0%} of cases (deviation {spread.deviation:.2g} over seeds, {freedom})"
+    )

@@ -301,7 +301,7 @@ def test_a_board_in_latex_is_no_wider_than_its_page(tmp_path):
     """Long names are shortened, with what they stand for below, and what is still too wide is scaled."""
     records = Records(tmp_path)
     wide = TABLE.replaced(defense=[f"at(steps=3,epsilon={radius}/255)" for radius in range(1, 13)], seed=[0])
-    for cell in wide.cells(registry.resolve):
+    for cell in results.Grid.of(wide).cells(registry.resolve, registry.lacking):
         records.write(record(cell, 0.5))
     text = formats.latex(made(records, wide))
     assert "at(epsilon=1/255)" in text.partition("\\midrule")[0] and "steps=3" not in text.partition("\\midrule")[0]
@@ -745,7 +745,7 @@ def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_pa
 def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
     """Four rows `45.0, none` on the page of a defense say nothing."""
     records, table = Records(tmp_path), TABLE.replaced(defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])
-    for cell in table.cells(registry.resolve):
+    for cell in results.Grid.of(table).cells(registry.resolve, registry.lacking):
         records.write(record(cell, 0.5))
     page = pages.Site([made(records, table)]).files()["defense.jpeg.html"]
     assert '<th scope="col">defense</th>' in page and "(quality=50)" in page.partition("All its cells")[2]

@@ -31,15 +31,16 @@ def listing(kind: str, pattern: str, records: Records | None = None) -> list[dic
         return _grids(pattern, records)
     if kind not in CATALOGS:
         raise EntryError(f"unknown kind {kind!r}; kinds are {', '.join(CATALOGS)} and grids")
-    entries = CATALOGS[kind].rows
+    entries = [entry for entry in CATALOGS[kind].rows if fnmatch.fnmatchcase(entry.name, pattern)]
     errors = child.failing([entry for entry in entries if entry.source != "built-in"])
     count = Counter(entry.name for entry in entries)
     rows = []
     for entry in entries:
-        twins = f"{count[entry.name]} {kind} have this name; uninstall one of the packages" if count[entry.name] > 1 else ""
-        error = errors.get(f"{entry.kind}:{entry.name}:{entry.source}", "") or twins
+        error = errors.get(f"{entry.kind}:{entry.name}:{entry.source}", "")
+        if count[entry.name] > 1:
+            error = error or f"{count[entry.name]} {kind} have this name; uninstall one of the packages"
         rows.append(_row(entry.name, singular(kind), entry.summary, _cited(entry), entry.source, error))
-    return [row for row in rows if fnmatch.fnmatchcase(row["name"], pattern)]
+    return rows
 
 
 def _cited(entry: Entry) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from benchmark import ends
@@ -27,6 +28,9 @@ class Policy:
     force: bool = False  # finished ones too
     retry: bool = False  # failed ones of every kind
     detached: bool = False  # none that is queued or running; and more memory can be had
+
+
+ORDINARY = Policy()
 
 
 @dataclass
@@ -72,6 +76,10 @@ class Plan:
             "purify": len({task.purified.key for task in self.to_run if task.purified}),
             "train": sum(task.trains for task in self.to_run),
         }
+
+    def in_state(self, *states: str) -> list[Task]:
+        """The cells that are in one of some states."""
+        return [task for task in self.tasks if self.states[task.cell.id] in states]
 
     def datasets(self) -> list[Part]:
         """The data sets that the cells to run need, each once."""
@@ -133,8 +141,8 @@ def plan_cells(
     cells: Sequence[Cell],
     roots: dict[str, str],
     records: Records,
-    policy: Policy | None = None,
-    standing: Mapping[str, tuple[str, str]] | None = None,
+    policy: Policy = ORDINARY,
+    standing: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> Plan:
     """Say how some cells stand and which a run takes, from files alone. EntryError, FileError for what cannot be a cell.
 
@@ -148,9 +156,9 @@ def plan_cells(
         cell_id = task.cell.id
         state, reason = _state(task, result.past.get(cell_id), failures.get(cell_id))
         if state not in ("done", "not-applicable"):
-            state, reason = (standing or {}).get(cell_id, (state, reason))
+            state, reason = standing.get(cell_id, (state, reason))
         result.states[cell_id], result.reasons[cell_id] = state, reason
-        if _taken(state, failures.get(cell_id), policy or Policy()):
+        if _taken(state, failures.get(cell_id), policy):
             result.to_run.append(task)
     return result
 

@@ -45,12 +45,10 @@ def survey(space: Workspace, records: Records) -> Standing:
         if run.cancelled and not left & live:
             standing.cells |= dict.fromkeys(left - _planned_after(run, everyone), ("cancelled", "by `bench cancel`"))
             standing.idle.append(run)
-        elif not left:
-            standing.idle.append(run)
-        elif run.detached:
+        elif left and run.detached:
             _detached(standing, run, left, live, words.get(run.name))
-        elif _driven(run):
-            standing.cells |= {cell: ("running" if cell in live else "queued", "") for cell in left}
+        elif left and _driven(run):
+            standing.cells |= dict.fromkeys(left, ("queued", ""))
         else:
             standing.idle.append(run)
     standing.cells |= dict.fromkeys(live, ("running", ""))
@@ -59,8 +57,8 @@ def survey(space: Workspace, records: Records) -> Standing:
 
 def _planned_after(run: Run, everyone: list[Run]) -> set[str]:
     """Return the cells of all newer runs, which took up what this one left."""
-    newer = everyone[everyone.index(run) + 1 :]
-    return {cell for later in newer for cell in later.content["cells"]}
+    planned: set[str] = set()
+    return planned.union(*(later.content["cells"] for later in everyone[everyone.index(run) + 1 :]))
 
 
 def _driven(run: Run) -> bool:

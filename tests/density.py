@@ -2,8 +2,8 @@
 
     python tests/density.py [--all]
 
-Branches are counted in the syntax tree, so no line break helps: `if`, `for`, `while`, `except`, `assert`, ternaries, operands
-of `and` and `or` beyond the first, and each `for` and `if` of a comprehension. Files of tests and tools are not counted.
+Branches are counted in the syntax tree, so no line break helps: `if`, `for`, `while`, `except`, `assert`, `case`, ternaries,
+operands of `and` and `or` beyond the first, and each `for` and `if` of a comprehension. Tests and tools are not counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PACKAGES = ("registry", "poisons", "results", "benchmark", "leaderboard")
 OF_PACKAGE = 0.30  # branches per statement, at most
 OF_MODULE = 0.40
 FEW = 25  # statements: a share of fewer says nothing
-BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert)
+BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.match_case)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.commands.common import Json, Methods, Where, print_json, records_of, usage, wished, workspace_of
+
+if TYPE_CHECKING:
+    from results import Records
 
 
 def report(
@@ -41,23 +44,30 @@ def report(
     if not grid and any(wishes.values()):
         raise usage("selectors are for one table or grid; name it by --table")
     shown = site.Shown.of(grid, wishes, records_of(space), tidy=tidy)
-    if changed := records_of(space).changed():
-        names = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
-        print(f"bench: warning: {len(changed)} records are not as they were written: {names}", file=sys.stderr)
+    _warn_of_changed(records_of(space))
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
-    if wrong := [f for f in formats if f not in site.FORMATS]:
-        raise usage(f"unknown format {wrong[0]!r}; formats are {', '.join(site.FORMATS)}")
+    unknown = [form for form in formats if form not in site.FORMATS]
+    if unknown:
+        raise usage(f"unknown format {unknown[0]!r}; formats are {', '.join(site.FORMATS)}")
     if "html" in formats or output is not None:
         paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root), space.figures)
         if as_json:
-            return print_json([str(path) for path in paths])
+            return print_json(list(map(str, paths)))
         if (grid and not shown.boards) or "html" not in formats:
             print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
         else:
             print(paths[0])
     else:
         print("".join(shown.text(one) for one in formats), end="")
+
+
+def _warn_of_changed(records: Records) -> None:
+    """Say which records are not as they were written."""
+    changed = records.changed()
+    if changed:
+        names = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+        print(f"bench: warning: {len(changed)} records are not as they were written: {names}", file=sys.stderr)
 
 
 def serve(

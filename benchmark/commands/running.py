@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +29,19 @@ if TYPE_CHECKING:
     from benchmark.plan import Plan
     from results import Grid as CellGrid
     from results import Record, Records, Workspace
+
+STATES = (
+    "done",
+    "failed",
+    "running",
+    "queued",
+    "missing",
+    "not_applicable",
+    "not_available",
+    "stale",
+    "lost",
+    "cancelled",
+)  # keys of counts
 
 
 def run(
@@ -102,23 +116,22 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     space = workspace_of(workspace)
     name, table = driver.choose(grid, {"seed": wished(seed)})
     others, progress = driver.besides(table, space), driver.progress(space)
+    plan = driver.stands(name, table, space)
     if as_json:
-        return print_json(driver.stands(name, table, space).counts() | {"besides": others, "progress": progress})
-    _print_status(name, driver.stands(name, table, space), as_json)
+        return print_json(plan.counts() | {"besides": others, "progress": progress})
+    _print_status(name, plan)
     for other, count in others.items():
         print(f"  besides, of {other}: {count} cells queued or running")
     for event in progress:
         print(f"  {progress_text(event)}")
 
 
-def _print_status(name: str, plan: Plan, as_json: bool) -> None:
-    if as_json:
-        return print_json(plan.counts())
-    counts = {key.replace("_", " "): n for key, n in plan.counts().items() if n and key not in ("grid", "cells", "ran")}
-    print(f"{name}: {len(plan.tasks) + len(plan.absent)} cells, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
-    for task in plan.tasks:
-        if plan.states[task.cell.id] in ("failed", "stale", "lost"):
-            print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
+def _print_status(name: str, plan: Plan) -> None:
+    counts = plan.counts()
+    told = ", ".join(f"{counts[key]} {key.replace('_', ' ')}" for key in STATES if counts[key])
+    print(f"{name}: {counts['cells']} cells, {told}")
+    for task in plan.in_state("failed", "stale", "lost"):
+        print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")
 
 
 def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
@@ -131,7 +144,10 @@ def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     space = workspace_of(workspace)
     name, table = driver.choose(grid, {"seed": wished(seed)})
     plan = driver.attach(name, table, space, as_json)
-    _print_status(name, plan, as_json)
+    if as_json:
+        print_json(plan.counts())
+    else:
+        _print_status(name, plan)
     _exit(plan)
 
 
@@ -189,14 +205,20 @@ def logs(
         rows = [{"cell": cell, "id": cell, "kind": "", "message": "", "attempts": 0, "log": jobs[cell]}]
     if as_json:
         return print_json(rows)
-    print("no failed cells" if not rows else "", end="\n" if not rows else "")
+    if not rows:
+        return print("no failed cells")
     for row in rows:
-        ended = f"{row['kind']}: {row['message']} (attempt {row['attempts']}, {row['log']})" if row["kind"] else row["log"]
-        print(f"{row['cell']}: {ended}")
-        path = Path(str(row["log"]))
-        if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            print("\n".join(text.splitlines()[-lines:]) if path.suffix == ".out" else text)
+        _print_log(row, lines)
+
+
+def _print_log(row: dict[str, Any], lines: int) -> None:
+    """Print why a cell failed and its traceback, or the last lines of the log of its job."""
+    ended = f"{row['kind']}: {row['message']} (attempt {row['attempts']}, {row['log']})" if row["kind"] else row["log"]
+    print(f"{row['cell']}: {ended}")
+    path = Path(str(row["log"]))
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        print("\n".join(text.splitlines()[-lines:]) if path.suffix == ".out" else text)
 
 
 def _exit(after: Plan) -> None:
@@ -209,46 +231,62 @@ def _exit(after: Plan) -> None:
 
 
 def _print_outcome(name: str, table: CellGrid, space: Workspace, outcome: Outcome, as_json: bool) -> None:
+    after = outcome.after
+    if as_json:
+        print_json(after.counts() | {"ran": outcome.ran})
+    else:
+        _print_results(name, table, after, records_of(space))
+        _print_end(name, outcome)
+    _exit(after)
+
+
+def _print_results(name: str, table: CellGrid, plan: Plan, records: Records) -> None:
+    """Print the figures of analyses, and the table of a grid that has accuracies."""
+    if not plan.in_state("done"):
+        return
+    _print_figures(plan, records)
+    if any(task.analysis is None for task in plan.tasks):
+        _print_table(name, table, records)
+
+
+def _print_end(name: str, outcome: Outcome) -> None:
+    """Print how many cells are done, what the run did, and which cells failed."""
     from benchmark.display import duration
 
     after = outcome.after
-    counts = after.counts() | {"ran": outcome.ran}
-    if as_json:
-        print_json(counts)
+    counts = after.counts()
+    waiting = counts["queued"] + counts["running"]
+    if waiting:
+        said = f"{waiting} queued or running"
+    elif outcome.plan.to_run:
+        said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}"
     else:
-        if counts["done"]:
-            _print_figures(after, records_of(space))
-            if any(task.analysis is None for task in after.tasks):
-                _print_table(name, table, records_of(space))
-        said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}" if outcome.plan.to_run else "nothing to run"
-        if waiting := counts["queued"] + counts["running"]:
-            said = f"{waiting} queued or running"
-        print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
-        for task in after.tasks:
-            if after.states[task.cell.id] == "failed":
-                print(f"failed: {task.cell.label}: {after.reasons[task.cell.id]} (bench logs, bench retry)", file=sys.stderr)
-    _exit(after)
+        said = "nothing to run"
+    print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
+    for task in after.in_state("failed"):
+        print(f"failed: {task.cell.label}: {after.reasons[task.cell.id]} (bench logs, bench retry)", file=sys.stderr)
 
 
 def _print_figures(plan: Plan, records: Records) -> None:
     """Print what analyses of a plan have measured, a line per cell."""
     from benchmark.display import said
 
-    for task in plan.tasks:
-        record = records.read(task.cell.id) if task.analysis and plan.states[task.cell.id] == "done" else None
-        if record is not None:
+    for task in plan.in_state("done"):
+        record = records.read(task.cell.id)
+        if task.analysis and record is not None:
             print(f"{task.cell.label}  {said(record.outcome)}")
 
 
 def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:
     from benchmark import driver
+    from benchmark.submissions.verifying import accuracy
 
     if dry_run:
         return _print_plan(driver.plan_again(before, space, options, dry_run), as_json)
     after = driver.run_again(before, space, options, as_json)
     if before.cell.measure != "accuracy":
         return _compare_figures(before, after, as_json)
-    then, now = (r.metrics.test_acc if r and r.metrics else None for r in (before, after))
+    then, now = accuracy(before), accuracy(after)
     if as_json:
         print_json({"cell": before.id, "recorded": then, "measured": now})
     elif now is not None and then is not None:
@@ -260,7 +298,7 @@ def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool
 
 def _compare_figures(before: Record, after: Record | None, as_json: bool) -> None:
     """Print the figures of an analysis, recorded and measured again."""
-    then, now = (r.metrics.figures if r and r.metrics else {} for r in (before, after))
+    then, now = _figures(before), _figures(after)
     if as_json:
         print_json({"cell": before.id, "recorded": then, "measured": now})
     else:
@@ -270,13 +308,16 @@ def _compare_figures(before: Record, after: Record | None, as_json: bool) -> Non
         raise typer.Exit(3)
 
 
+def _figures(record: Record | None) -> Mapping[str, float]:
+    return record.metrics.figures if record is not None and record.metrics is not None else {}
+
+
 def _print_plan(plan: Plan, as_json: bool) -> None:
     from benchmark import driver
 
     if not as_json:
         return print(driver.plan_text(plan))
-    done = sum(state == "done" for state in plan.states.values())
-    more = {"to_run": len(plan.to_run), "cached": done, "stages": plan.stages()}
+    more = {"to_run": len(plan.to_run), "cached": len(plan.in_state("done")), "stages": plan.stages()}
     more |= {"seconds_estimate": plan.seconds_estimate, "estimated_from": plan.estimated_from, "uncounted": plan.uncounted}
     print_json(plan.counts() | more)
 

@@ -145,7 +145,7 @@ def _can_run(record: Record, space: Workspace) -> bool:
 
 def _compared(record: Record, after: Record | None, allowed: float | None) -> tuple[Finding, Rerun | None]:
     """Compare the accuracy of a record with that of a run of today; what the submission keeps of it, if there is anything."""
-    before, now_ = _accuracy(record), _accuracy(after)
+    before, now_ = accuracy(record), accuracy(after)
     if after is None or before is None or now_ is None:
         return Finding(record.cell.label, [record.id], f"{100 * (before or 0):.2f}%", "it failed here", None), None
     if now_ == before:
@@ -161,7 +161,8 @@ def _compared(record: Record, after: Record | None, allowed: float | None) -> tu
     return Finding(record.cell.label, [record.id], f"{100 * before:.2f}%", told, agrees), again
 
 
-def _accuracy(record: Record | None) -> float | None:
+def accuracy(record: Record | None) -> float | None:
+    """Return the test accuracy of a record, a fraction; None where there is none."""
     return record.metrics.test_acc if record is not None and record.metrics is not None else None
 
 
@@ -177,11 +178,11 @@ def spread(records: Records, like: Record) -> float | None:
         if cell_id in records.origins or [brief.texts[axis] for axis in SETTING] != texts:
             continue
         record = records.read(cell_id)
-        accuracy = _accuracy(record)
-        if record is None or accuracy is None or record.cell.measure != "accuracy":
+        found = accuracy(record)
+        if record is None or found is None or record.cell.measure != "accuracy":
             continue
         if _setting(record.cell) == _setting(like.cell):
-            groups[digest({**record.cell.resolved(), "seed": 0})].append(accuracy)
+            groups[digest({**record.cell.resolved(), "seed": 0})].append(found)
     pooled = Spread.of(groups.values())
     return None if pooled is None else pooled.apart()
 

@@ -208,7 +208,7 @@ def test_fewer_steps_and_another_surrogate_are_told_from_the_specs(records):
     made = predicted(records)
     of = {pair.attack: pair for pair in made.pairs if pair.defense == "none"}
     shorter = next(pair for attack, pair in of.items() if attack.startswith("tap"))
-    assert shorter.fewer_steps == ["epochs 20 of 40", "steps 70 of 250", "restarts 1 of 8"]
+    assert shorter.fewer_steps == ["epochs 10 of 40", "steps 20 of 250", "restarts 1 of 8"]
     assert shorter.other_surrogate == "resnet9" and not of["lsp"].fewer_steps and not of["lsp"].other_surrogate
     written_out = TABLE.replaced(attack=["tap(epochs=40,steps=250,restarts=8,seed=0)"])
     assert not any(pair.fewer_steps for pair in predicted(records, written_out).pairs)

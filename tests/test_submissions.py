@@ -24,7 +24,7 @@ from benchmark.submissions import judging, keeping, packing, verifying
 from leaderboard import pages, publish
 from leaderboard.formats import text as formats
 from leaderboard.formats import words
-from leaderboard.tables.measured import other_tables
+from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.table import distinct
 from registry import data, lacking, outdated, resolve
@@ -616,7 +616,7 @@ def test_records_whose_owner_is_unknown_do_not_pass_for_ours(tmp_path, harm):
     path = one.path(tmp_path)
     path.write_text(harm(path.read_text()))
     with pytest.raises(FileError, match="does not say whose records are somebody else's"):
-        made(Records(tmp_path), GRID)
+        grid_table(GRID, Records(tmp_path), "quick", resolve)
 
 
 # What is packed

@@ -91,7 +91,7 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
     tap = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"
     plain, one, two = estimated("lsp", "none"), estimated(tap, "none"), estimated(tap, ["none", "cutout"])
     assert two.seconds_estimate - one.seconds_estimate == pytest.approx(plain.seconds_estimate)
-    assert one.seconds_estimate > 5 * plain.seconds_estimate
+    assert one.seconds_estimate > 3 * plain.seconds_estimate  # 70 passes of the surrogate beside 24 of a training
     other = estimated("tap(surrogate=resnet9,steps=3)", "none")
     assert other.uncounted == 1 and other.seconds_estimate == pytest.approx(plain.seconds_estimate)
     assert "the crafting of 1 not included" in plan_text(other)

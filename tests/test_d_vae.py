@@ -230,7 +230,7 @@ def test_detection_flags_what_the_poisoned_half_has_in_common():
     clean, half = smooth(384, side=16), torch.arange(384) < 192
     images = torch.where(half.view(-1, 1, 1, 1), tiled(clean, 40).images, clean.images)
     mixed = dataclasses.replace(clean, images=images)
-    defense = small(DEFENSES["d-vae"], detect=True, epochs=10, kld1=1.0, detector_epochs=3)
+    defense = small(DEFENSES["d-vae"], detect=True, epochs=10, kld1=1.0, detector_epochs=6)
     with seeded(0, Numerics()):
         flagged = defense.flagged(mixed, _vae.Rounds(mixed, Job(seed=0), 4))
     assert flagged[half].float().mean() > 0.98

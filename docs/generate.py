@@ -13,8 +13,8 @@ import numpy as np
 from writers import fast, program, reproduction, toy
 
 from benchmark.cost import Cost
-from leaderboard import prediction
 from leaderboard.formats import text as formats
+from leaderboard.pages import prediction
 from leaderboard.tables.measured import grid_table
 from registry import CATALOGS, resolve
 from registry.entry import plural

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from leaderboard.site import Shown
+from leaderboard.pages.build import Shown
 from results import Records
 
 RECORDS = Path(__file__).parent.parent / "results" / "records"

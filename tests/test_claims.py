@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard import claims, overview
-from leaderboard.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, Checked, Claim, Places
-from leaderboard.language import environment
+from leaderboard.formats.escaping import environment
+from leaderboard.pages import overview
+from leaderboard.tables import claims
+from leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, Checked, Claim, Places
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.table import Table
 from registry import lacking, resolve

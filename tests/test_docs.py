@@ -161,6 +161,7 @@ def test_the_wheel_holds_the_five_packages_with_tables_and_templates_and_no_reco
     assert {"results/claims.toml", "results/papers/d-vae/paper.toml", "benchmark/cost.toml"} <= set(names)
     assert {f"results/papers/d-vae/table-2.{ending}" for ending in ("toml", "csv")} <= set(names)
     assert {f"leaderboard/templates/{page}.html" for page in ("page", "printed", "papers", "head")} <= set(names)
+    assert {f"leaderboard/{wing}/__init__.py" for wing in ("tables", "formats", "pages", "publishing")} <= set(names)
     assert {f"{package}/py.typed" for package in ("benchmark", "registry", "poisons", "results", "leaderboard")} <= set(names)
     assert not [name for name in names if "/records/" in name or "/cache/" in name or name.startswith("tests")]
 

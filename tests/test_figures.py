@@ -19,8 +19,8 @@ from benchmark.driver import Options
 from benchmark.grid import expand
 from benchmark.measure import Looked
 from benchmark.train import Training
-from leaderboard.printed import html
-from leaderboard.sketches import sketches
+from leaderboard.pages.printed import html
+from leaderboard.pages.sketches import sketches
 from leaderboard.tables.printed import printed_tables
 from poisons.numerics import Numerics
 from registry import (

@@ -11,8 +11,9 @@ from test_printed import record as printed_record
 from benchmark import grid
 from benchmark.plan import plan_cells
 from benchmark.task import Task
-from leaderboard import pages, printed
 from leaderboard.formats import text as formats
+from leaderboard.pages import printed
+from leaderboard.pages.site import Site
 from leaderboard.tables.measured import grid_table
 from leaderboard.tables.printed import printed_tables
 from registry import DEFENSES, EntryError, lacking, resolve
@@ -80,7 +81,7 @@ def test_a_board_shows_the_best_member_and_names_it_in_every_format(records):
     value = made.scores[("lsp",), ("iss",)]
     assert value.mean == 0.7 and value.state == "done" and value.oracle == "oracle grayscale, best of 3"
     assert value.records == (value.runs[0].id,) and value.runs[0].cell.texts["defense"] == "grayscale"
-    site = pages.Site([made]).files()
+    site = Site([made]).files()
     shown = [site[name] for name in ("index.html", "t.html", "t.defenses.html") if name in site]
     assert len(shown) > 1
     for text in [*shown, formats.markdown(made), formats.csv(made), formats.json_(made), formats.latex(made)]:

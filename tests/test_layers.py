@@ -1,6 +1,7 @@
 """Who may import whom: the table of docs/explanation/architecture.md, kept true by reading the import lines."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ MAY_IMPORT = {
     "benchmark": {"registry", "poisons", "results"},
     "leaderboard": {"registry", "results"},
 }
+WINGS = ("tables", "formats", "pages", "publishing")  # of the leaderboard, from the ground up: each may import those before it
 COMMAND = {ROOT / "benchmark" / "cli.py", *(ROOT / "benchmark" / "commands").glob("*.py")}  # `bench` puts all five together
 HEAVY = {"torch", "torchvision", "timm"}
 NEEDS_NO_TORCH = (
@@ -54,6 +56,38 @@ def test_a_file_imports_only_what_its_package_may(path):
 def test_planning_and_reporting_have_no_torch_at_their_top(path):
     """Records are read and pages rendered on machines without a GPU, and without the seconds that torch takes to load."""
     assert not imports(path, everywhere=path.relative_to(ROOT).parts[0] in ("results", "leaderboard")) & HEAVY
+
+
+LEADERBOARD = sorted((ROOT / "leaderboard").rglob("*.py"))
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules of the leaderboard that one of its files imports, also inside functions and for type checkers."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    files = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in LEADERBOARD if file.stem != "__init__"}
+    return named & files
+
+
+@pytest.mark.parametrize("path", LEADERBOARD, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_wing_of_the_leaderboard_imports_only_those_below(path):
+    """Scores know no format, formats know no page, and pages do not know where they are published: four floors, no circle."""
+    wing = path.relative_to(ROOT / "leaderboard").parts[0]
+    if wing == "__init__.py":
+        assert not modules_imported(path)
+        return
+    below = WINGS[: WINGS.index(wing) + 1]
+    assert {module.split(".")[1] for module in modules_imported(path)} <= set(below)
+
+
+def test_no_circle_of_imports_in_the_leaderboard():
+    """A module can be read once all those that it imports have been read."""
+    graph = {".".join(path.relative_to(ROOT).with_suffix("").parts): modules_imported(path) for path in LEADERBOARD}
+    TopologicalSorter(graph).prepare()  # CycleError: names them
 
 
 def test_only_one_file_imports_submitit():

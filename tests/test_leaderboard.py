@@ -28,10 +28,12 @@ from PIL import Image
 
 import registry
 import results
-from leaderboard import figures, gallery, language, pages, views
-from leaderboard.cite import bibliography, bibtex
+from leaderboard.formats import escaping, figures
 from leaderboard.formats import text as formats
-from leaderboard.pdf import pdf
+from leaderboard.formats.bibtex import bibliography, bibtex
+from leaderboard.formats.pdf import pdf
+from leaderboard.pages import gallery, views
+from leaderboard.pages.site import NAVIGATION, Site
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.remarks import remarks
 from leaderboard.tables.table import distinct, slugged
@@ -96,12 +98,12 @@ def made(records, table=TABLE):
 
 def html(*boards):
     """The pages of boards, one behind the other."""
-    site = pages.Site(distinct(boards))
+    site = Site(distinct(boards))
     return "".join(site.board(b) for b in site.boards)
 
 
 def every_text(b):
-    files = pages.Site([b]).files().values()
+    files = Site([b]).files().values()
     return [*(str(text) for text in files), formats.markdown(b), formats.csv(b), formats.json_(b), formats.latex(b)]
 
 
@@ -271,7 +273,7 @@ def test_clean_training_is_sought_in_all_records_and_not_in_one_board(full):
     assert value.reference == grid.scores[("none",), ("grayscale",)].mean and value.drop == pytest.approx(0.62)
     assert extra.top == grid.top and not extra.ranking  # one column ranks nothing
     assert made(full, alone).scores[("lsp",), ("grayscale",)].drop == value.drop
-    page = pages.Site([grid, extra]).files()["attack.lsp.html"]
+    page = Site([grid, extra]).files()["attack.lsp.html"]
     assert "−62.0" in page and "no clean record" not in page  # noqa: RUF001
 
 
@@ -289,11 +291,11 @@ def test_a_blank_beside_an_accuracy_gives_its_own_reason(full):
 
 def test_a_name_is_not_cut_at_parentheses_inside_parentheses():
     """An attack made on another data set holds an item in an item."""
-    item = language.environment("html").filters["item"]
+    item = escaping.environment("html").filters["item"]
     assert item("em(a=1,dataset=jpeg(q=2))+transfer").replace("<wbr>", "") == (
         "em<span class=args>(a=1,dataset=jpeg(q=2))</span>+transfer"
     )
-    assert language.parenthesized(") a(b)(c(d)) (e") == [") a", "(b)", "", "(c(d))", " ", "(e"]
+    assert escaping.parenthesized(") a(b)(c(d)) (e") == [") a", "(b)", "", "(c(d))", " ", "(e"]
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here; Debian: texlive-latex-base")
@@ -400,7 +402,7 @@ def evil(records):
 
 def test_strings_of_records_are_inert_in_html(tmp_path):
     """Records come from strangers: nothing of them may run, load or leave its place, on any page."""
-    files = pages.Site(evil(Records(tmp_path))).files()
+    files = Site(evil(Records(tmp_path))).files()
     assert "&lt;script&gt;alert(1)" in files["index.html"]
     for name, text in files.items():
         assert re.fullmatch(r"[a-z0-9._-]+", name)
@@ -412,7 +414,7 @@ def test_strings_of_records_are_inert_in_html(tmp_path):
         assert "img" not in tags.seen and "b" not in tags.seen and tags.inline == []
         assert not any("evil.example" in link and ":" in link for _, link in tags.links)
         for attributes, script in tags.scripts:
-            assert script == language.asset("site.js") or (
+            assert script == escaping.asset("site.js") or (
                 attributes["type"] == "application/json" and json.loads(script) is not None
             )
 
@@ -436,7 +438,7 @@ MARKED = st.text(st.sampled_from("<>|&`*_[]()!\\~#$:/.- \nab"), max_size=20)
 @given(MARKED)
 def test_markdown_prints_any_text_as_it_is_also_inside_a_table(text):
     """Escaping too little breaks the table, too much shows backslashes."""
-    page = f"| x | y |\n| --- | --- |\n| .{language.escape_markdown(text)}. | y |\n"
+    page = f"| x | y |\n| --- | --- |\n| .{escaping.escape_markdown(text)}. | y |\n"
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
     inside = [token for token in tokens if token.type == "inline"]
     assert len(inside) == 4 and {child.type for child in inside[2].children} == {"text"}
@@ -448,7 +450,7 @@ def test_markdown_prints_any_text_as_it_is_also_inside_a_table(text):
 def test_words_between_backticks_become_code_and_nothing_else(text):
     """Reasons carry commands; a stray backtick must not turn the rest of the page into code."""
     for form in ("html", "md"):
-        printed = language.environment(form).from_string("{{ text | code }}").render(text=text)
+        printed = escaping.environment(form).from_string("{{ text | code }}").render(text=text)
         if form == "html":
             assert Tags(printed).seen <= {"code"}
         else:
@@ -482,7 +484,7 @@ def test_an_undefined_name_in_a_template_is_an_error(full):
     """A typing error in a template must not publish an empty place."""
     for form, source in (("html", "{{ nobody }}"), ("md", "{{ nobody }}"), ("tex", "<< nobody >>")):
         with pytest.raises(jinja2.UndefinedError):
-            language.environment(form).from_string(source).render()
+            escaping.environment(form).from_string(source).render()
 
 
 @pytest.fixture(scope="module")
@@ -501,7 +503,7 @@ def site(tmp_path_factory):
     b = made(records)
     strip = {"data": "data:image/png;base64,AA==", "title": "clean", "alt": "Ten images", "width": 3, "height": 1}
     samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
-    return pages.Site(
+    return Site(
         [b, *other_tables(records, b.shown)], samples=samples, changelog="# Changelog\n\nWhy.\n\n- `em` [moved](x.md)\n  up\n"
     ).files()
 
@@ -548,14 +550,14 @@ def test_the_policy_lets_our_own_style_and_script_through_and_nothing_else(site)
             (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
             scripts = [script for attributes, script in Tags(text).scripts if "type" not in attributes]
             assert rules["default-src"] == "'none'" and rules["img-src"] == "data:" and rules["form-action"] == "'none'"
-            assert rules["style-src"] == f"'{language.fingerprint(style)}'"
-            assert [rules[key] for key in ("script-src",) if key in rules] == [f"'{language.fingerprint(s)}'" for s in scripts]
+            assert rules["style-src"] == f"'{escaping.fingerprint(style)}'"
+            assert [rules[key] for key in ("script-src",) if key in rules] == [f"'{escaping.fingerprint(s)}'" for s in scripts]
 
 
 def test_every_number_leads_to_all_that_made_it(full):
     """Readers must be able to check and repeat any number from the pages alone."""
     b = made(full)
-    files = pages.Site([b]).files()
+    files = Site([b]).files()
     linked = {link for _, link in Tags(files["index.html"]).links if link.startswith("sources.")}
     assert len(linked) == len(b.scores)
     sources = "".join(text for name, text in files.items() if name.startswith("sources."))
@@ -597,7 +599,7 @@ def test_a_defender_sees_ranks_and_worst_cases_of_defenses(full):
             full.write(record(cells()[attack, "grayscale", seed], 0.8 + seed / 100), replace=True)
     standings = made(full).transposed().ranking
     assert standings["grayscale",].rank == 1 and {s.rank for row, s in standings.items() if row != ("grayscale",)} == {2}
-    page = pages.Site([made(full)]).files()["quick.defenses.html"]
+    page = Site([made(full)]).files()["quick.defenses.html"]
     assert "Rows: defense. Columns: attack." in page and page.count("▲") == 3 + 1  # one per row, one in the legend
 
 
@@ -642,7 +644,7 @@ def test_coverage_cost_and_changes_name_what_is_wrong(site):
 def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
     """Figures are also files of their own: XML, with their colours inside for light and dark."""
     b = made(full)
-    files = {name: text for name, text in pages.Site([b]).files().items() if name.endswith(".svg")}
+    files = {name: text for name, text in Site([b]).files().items() if name.endswith(".svg")}
     curves = {f"defense.{name}.curve-1" for name in ("none", "grayscale", "bdr")} | {
         f"attack.{name}.curve-1" for name in ("none", "ops", "random-noise")
     }
@@ -658,7 +660,7 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
 
 def test_every_figure_is_a_pdf_too_with_all_its_texts_and_shapes(full):
     """For papers: what stands in the SVG stands in the PDF, letters as letters, and the same figure gives the same file."""
-    files = pages.Site([made(full)]).files()
+    files = Site([made(full)]).files()
     assert {name[:-4] for name in files if name.endswith(".pdf")} == {name[:-4] for name in files if name.endswith(".svg")}
     for name in (name for name in files if name.endswith(".svg")):
         root = ElementTree.fromstring(files[name])  # noqa: S314  (our own)
@@ -722,7 +724,7 @@ def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_cle
     for cell in cells().values():
         records.write(record(cell, 0.42 if cell.attack[0].name == "none" else 0.1))
     turned = made(records, TABLE.replaced(rows=["defense"], columns=["attack"]))
-    files = pages.Site([turned]).files()
+    files = Site([turned]).files()
     assert "Rows: defense. Columns: attack." in files["quick.html"] and "Rows: attack." in files["quick.attacks.html"]
     assert 'href="quick.attacks.html"' in files["quick.html"] and 'href="quick.html"' in files["quick.attacks.html"]
     assert turned.top == 0.5 and {views.tint(value, turned) for value in turned.scores.values()} == {8, 2}
@@ -738,7 +740,7 @@ def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_pa
     for cell in [*cells(some).values(), cells(TABLE.replaced(ratio=[0.3]))["ops", "none", 0]]:
         records.write(record(cell))
     found = other_tables(records, set())
-    page = pages.Site(found).files()["index.html"]
+    page = Site(found).files()["index.html"]
     assert "ratio 0.3</h2>" in page and '<a href="attack.random-noise.html">' in page and '<a href="defense.bdr.html">' in page
 
 
@@ -747,7 +749,7 @@ def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
     records, table = Records(tmp_path), TABLE.replaced(defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])
     for cell in results.Grid.of(table).cells(registry.resolve, registry.lacking):
         records.write(record(cell, 0.5))
-    page = pages.Site([made(records, table)]).files()["defense.jpeg.html"]
+    page = Site([made(records, table)]).files()["defense.jpeg.html"]
     assert '<th scope="col">defense</th>' in page and "(quality=50)" in page.partition("All its cells")[2]
 
 
@@ -765,13 +767,13 @@ def test_bibtex_has_every_paper_once_and_keeps_its_own_entry(full):
 
 def test_the_leaderboard_can_be_cited_from_every_page(full):
     """Dated by its latest record of ours; a date of a stranger that is none does not get there."""
-    files = pages.Site([made(full)]).files()
+    files = Site([made(full)]).files()
     entry = "@misc{unlearnablebench2026,"
     assert files["quick.bib"].startswith(entry) and "latest record of 2026-01-02" in files["quick.bib"]
     shown = [name for name, text in files.items() if name.endswith(".html")]
     assert len(shown) > 50 and all(entry in files[name] for name in shown)
     full.write(record(cells()["ops", "none", 0], finished="9999 or so"), replace=True)
-    assert "latest record of 2026-01-02" in pages.Site([made(full)]).files()["quick.bib"]
+    assert "latest record of 2026-01-02" in Site([made(full)]).files()["quick.bib"]
 
 
 def test_pictures_come_from_the_store_and_show_what_was_added(tmp_path):
@@ -830,10 +832,10 @@ def test_perturbations_of_two_classes_stand_side_by_side(tmp_path):
     row = np.flatnonzero(data.train.labels.numpy() == 7)[3]
     delta = np.load(kept)[row, 0].astype(float) - data.train.images[row, 0].numpy()
     assert np.abs(shown[:, 7 * 33 :, 0] - 127.5 * (1 + delta / 8)).max() <= 1  # 8 levels of epsilon
-    files = pages.Site([], samples=found).files()
+    files = Site([], samples=found).files()
     assert "Several images of two classes" in files["perturbations.html"]
     assert 'href="perturbations.html"' in files["attack.random-noise.html"]
-    assert "perturbations.html" not in pages.Site([]).files()
+    assert "perturbations.html" not in Site([]).files()
 
 
 def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
@@ -886,15 +888,15 @@ def test_the_terminal_shows_the_table(full):
 def test_a_site_is_the_same_each_time_and_boards_of_one_name_keep_apart(full, tmp_path):
     """Written whole by rename; equal records give equal bytes; boards of one name do not overwrite each other, nor pages."""
     b = made(full)
-    three = distinct([b, b, dataclasses.replace(b, slug="attacks")], pages.NAVIGATION)
+    three = distinct([b, b, dataclasses.replace(b, slug="attacks")], NAVIGATION)
     assert [one.slug for one in three] == ["quick", "quick-2", "attacks-2"]
-    files = pages.Site(three).files()
+    files = Site(three).files()
     assert {"index.html", "quick.html", "quick-2.html", "attacks-2.defenses.html", "quick-2.csv", "quick.json"} <= set(files)
     paths = formats.write([], tmp_path / "site", (), more=files)
     assert paths[0].name == "index.html" and {path.name for path in (tmp_path / "site").iterdir()} == set(files)
-    assert pages.Site(three).files() == files
+    assert Site(three).files() == files
     assert [path.name for path in formats.write([b], tmp_path / "tables", ["latex", "json"])] == ["quick.tex", "quick.json"]
-    assert "bench run --grid quick" in pages.Site([]).files()["index.html"]
+    assert "bench run --grid quick" in Site([]).files()["index.html"]
 
 
 def test_the_first_page_shows_what_was_measured(tmp_path):
@@ -903,7 +905,7 @@ def test_the_first_page_shows_what_was_measured(tmp_path):
     for cell in cells(table).values():
         records.write(record(cell, 0.7))
     b = made(records)
-    page = pages.Site([b, *other_tables(records, b.shown)]).files()["index.html"]
+    page = Site([b, *other_tables(records, b.shown)]).files()["index.html"]
     assert "ratio 0.5" in page and "not run yet" not in page
     assert 'href="quick.html"' not in page  # a board without a number is offered on the page of what is missing alone
 
@@ -924,7 +926,7 @@ def test_reporting_needs_no_torch():
 
 def test_a_character_that_no_drawing_may_hold_stops_no_report(full):
     """Titles of tables are anybody's; a figure is read again to be written as PDF."""
-    files = pages.Site([dataclasses.replace(made(full), title="a\x01b")]).files()
+    files = Site([dataclasses.replace(made(full), title="a\x01b")]).files()
     assert "a\ufffdb" in files["quick.heat.svg"] and files["quick.heat.pdf"].startswith(b"%PDF")
     assert not any("\x01" in text for name, text in files.items() if name.endswith((".html", ".svg")))
 

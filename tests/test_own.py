@@ -15,7 +15,7 @@ import pytest
 from test_run import BENCH
 
 from benchmark.provenance import PACKAGES, Repository
-from leaderboard.publish import chosen
+from leaderboard.publishing.publication import chosen
 from leaderboard.tables.lookup import look_up
 from registry import data, lacking, resolve
 from results import FileError, Records, bundle, read_grid

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 from test_leaderboard import record
 
-from leaderboard import agreement, figures, pages, pairing, ranks
-from leaderboard.figures import Compared
-from leaderboard.pairing import EFFORT, IMPLIED, defense_method, method
-from leaderboard.pdf import pdf
-from leaderboard.prediction import GRID, SEEN, Prediction, rule, written
+from leaderboard.formats import figures
+from leaderboard.formats.figures import Compared
+from leaderboard.formats.pdf import pdf
+from leaderboard.pages.prediction import GRID, SEEN, Prediction, rule, written
+from leaderboard.pages.site import Site
+from leaderboard.tables import agreement, correlation, pairing
 from leaderboard.tables.measured import grid_table
+from leaderboard.tables.pairing import EFFORT, IMPLIED, defense_method, method
 from leaderboard.tables.printed import printed_tables
 from registry import ATTACKS, PROTOCOLS, lacking, resolve
 from results import Grid, Records, TableFile, read_grid, read_table
@@ -69,8 +71,8 @@ NUMBERS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2, 
 def test_rank_correlations_are_scipys_ties_included(points):
     """Against a second opinion; where one side is the same everywhere there is no order, and so no number."""
     ours, theirs = zip(*points, strict=True)
-    for statistic, other in ((ranks.spearman_of_lines, spearmanr), (ranks.kendall_of_lines, kendalltau)):
-        found = ranks._one(statistic, ours, theirs)
+    for statistic, other in ((correlation.spearman_of_lines, spearmanr), (correlation.kendall_of_lines, kendalltau)):
+        found = correlation._one(statistic, ours, theirs)
         if len(set(ours)) < 2 or len(set(theirs)) < 2:
             assert found is None
         else:
@@ -80,9 +82,9 @@ def test_rank_correlations_are_scipys_ties_included(points):
 def test_an_interval_is_the_same_each_time_and_narrows_with_more_pairs():
     """A page must not change because it was made anew; few pairs tell little, and must look like it."""
     few, many = ([(n * 7 % 11) + n / 3 for n in range(count)] for count in (6, 60))
-    short = ranks.coefficient(ranks.spearman_of_lines, few, range(6))
-    long = ranks.coefficient(ranks.spearman_of_lines, many, range(60))
-    assert short == ranks.coefficient(ranks.spearman_of_lines, few, range(6))
+    short = correlation.coefficient(correlation.spearman_of_lines, few, range(6))
+    long = correlation.coefficient(correlation.spearman_of_lines, many, range(60))
+    assert short == correlation.coefficient(correlation.spearman_of_lines, few, range(6))
     assert short.low < short.value < short.high and long.high - long.low < short.high - short.low
     assert short.pairs == 6 and short.low >= -1 and short.high <= 1
 
@@ -300,7 +302,7 @@ def site(tmp_path_factory):
     made = fill(records, off=lambda pair: len(pair.attack) % 7)
     shown = [grid_table(Grid.of(TABLE), records, GRID, resolve)]
     printed = printed_tables(FULL, records, resolve, lacking)
-    return made, pages.Site(shown, printed).files(), pages.Site([empty], printed).files()
+    return made, Site(shown, printed).files(), Site([empty], printed).files()
 
 
 def test_the_page_has_every_pair_with_its_papers_and_is_linked_from_the_board_and_everywhere(site):
@@ -324,7 +326,7 @@ def test_the_page_without_numbers_says_so(site):
     """And has no figure."""
     _, _, files = site
     assert "0 of 43 pairs" in files["prediction.html"] and "<svg" not in files["prediction.html"]
-    assert "This report has no board of the fast recipe" in pages.Site([]).files()["prediction.html"]
+    assert "This report has no board of the fast recipe" in Site([]).files()["prediction.html"]
     assert "prediction.svg" not in files and "What counts as a pair" in files["prediction.html"]
 
 

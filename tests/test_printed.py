@@ -15,9 +15,10 @@ from conftest import in_process
 from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
 
-from leaderboard import agreement, printed, site
 from leaderboard.formats import text as formats
 from leaderboard.formats.words import value
+from leaderboard.pages import build, printed
+from leaderboard.tables import agreement
 from leaderboard.tables.printed import printed_tables, tidy
 from leaderboard.tables.table import Table
 from leaderboard.tables.verdict import (
@@ -447,7 +448,7 @@ def test_agreement_names_what_it_knows(records):
 
 def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
     """2,928 rows: what an analysis of the papers' numbers starts from."""
-    rows = list(csv.DictReader(io.StringIO(site.Shown.of(None, {}, records, tidy=True).tidy())))
+    rows = list(csv.DictReader(io.StringIO(build.Shown.of(None, {}, records, tidy=True).tidy())))
     assert len(rows) == 2928 and all(row["value"] for row in rows)
     assert list(rows[0]) == [*COLUMNS, "ours", "ours_std", "n", "state", "record", "unit"]
     assert {row["unit"] for row in rows if row["metric"] == "test_acc"} <= {"percent", "fraction"}
@@ -473,7 +474,7 @@ def test_a_grid_of_ours_has_a_tidy_form_too(records):
     )
     for cell in one.cells:
         records.write(record(cell, 0.4))
-    rows = list(csv.DictReader(io.StringIO(site.Shown.of("quick", {}, records, tidy=True).tidy())))
+    rows = list(csv.DictReader(io.StringIO(build.Shown.of("quick", {}, records, tidy=True).tidy())))
     row = next(row for row in rows if row["ours"])
     assert len(rows) == 42 and (row["attack"], row["defense"], row["value"], row["ours"], row["n"]) == (
         "lsp",
@@ -640,7 +641,7 @@ defense = "none"
 def test_the_site_has_every_table_and_its_links_lead_somewhere(tmp_path, records):
     """From file://: an index, a page per table, all links relative and there."""
     measure(records, chosen())
-    shown = site.Shown.of(None, {}, records)
+    shown = build.Shown.of(None, {}, records)
     paths = shown.write(tmp_path / "site", ["html"])
     names = {path.name for path in paths}
     assert (
@@ -660,7 +661,7 @@ def test_the_same_records_give_the_same_site(tmp_path, records):
     """A page that changes by itself cannot be published from a repository."""
     measure(records, chosen())
     one, two = (
-        {path.name: path.read_bytes() for path in site.Shown.of(None, {}, records).write(tmp_path / str(k), ["html"])}
+        {path.name: path.read_bytes() for path in build.Shown.of(None, {}, records).write(tmp_path / str(k), ["html"])}
         for k in (1, 2)
     )
     assert one == two

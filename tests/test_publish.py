@@ -28,10 +28,10 @@ from test_leaderboard import Tags, cells, fill, made, record
 from test_run import BENCH, bench
 from test_submissions import marked
 
-from leaderboard import moved, pages, places, publish
-from leaderboard.places import Folder, place
-from leaderboard.serve import Server
-from leaderboard.site import Shown
+from leaderboard.pages.build import Shown
+from leaderboard.publishing import changes, publication, targets
+from leaderboard.publishing.serve import Server
+from leaderboard.publishing.targets import Folder, place
 from leaderboard.tables.lookup import look_up
 from registry._places import hide_paths
 from results import FileError, Records
@@ -47,7 +47,7 @@ def workspace(tmp_path, monkeypatch):
     (space / "results" / "records").mkdir(parents=True)
     fill(Records(space / "results" / "records"))
     monkeypatch.setattr(Shown, "_all", classmethod(lambda cls, records, papers_only: cls([made(records)], [], True)))
-    monkeypatch.setattr(pages, "KINDS", ())
+    monkeypatch.setattr("leaderboard.pages.site.KINDS", ())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
@@ -56,7 +56,7 @@ def workspace(tmp_path, monkeypatch):
 
 def go(where, workspace, **options):
     """Publish the records of a workspace; return the outcome."""
-    return publish.publish(place(str(where)), records_of(workspace), workspace, **options)[0]
+    return publication.publish(place(str(where)), records_of(workspace), workspace, **options)[0]
 
 
 def records_of(workspace):
@@ -185,7 +185,7 @@ def test_the_message_of_a_failure_is_published_without_the_paths_of_this_machine
     said = message.replace("DATA", str(data)).replace("SPACE", str(space)).replace("HOME", str(home))
     records.fail(Failure(id=lost.id, cell=lost, kind="disk", message=said))
     assert look_up(records, lost, "").reason == f"disk: {MESSAGES[message]}"
-    with publish.chosen(records, space, False) as made:
+    with publication.chosen(records, space, False) as made:
         assert made.records.failure(lost.id).message == MESSAGES[message]
     assert hide_paths(MESSAGES[message], space) == MESSAGES[message], "once is enough"
 
@@ -234,7 +234,7 @@ def test_the_columns_of_the_data_are_described_and_their_hashes_hold(whole):
             if resource["name"] != "papers" and field["type"] != "string":  # papers print what they like
                 assert all(re.fullmatch(r"|-?\d+(\.\d+)?(e-?\d+)?", text) for text in column), field["name"]
     named = {field["name"] for r in description["resources"] if r["name"] != "papers" for field in r["schema"]["fields"]}
-    assert named <= set(publish._COLUMNS) | {"seed", "reason", "epochs", "device", "norm", "dataset_fingerprint"}
+    assert named <= set(publication._COLUMNS) | {"seed", "reason", "epochs", "device", "norm", "dataset_fingerprint"}
 
 
 def test_pages_of_a_publication_link_to_its_files_and_keep_their_policy(whole):
@@ -259,7 +259,7 @@ def test_the_published_records_make_the_published_pages(whole):
     """The claim of a publication: nothing is on its pages but what its records say."""
     files = everything(whole[0])
     again = Shown.of(None, {}, Records(whole[0] / "data" / "records"))
-    texts = replace(again.site(changelog=""), history=moved.History()).files()
+    texts = replace(again.site(changelog=""), history=changes.History()).files()
     assert len(texts) > 300
     for name, text in texts.items():
         content = text if isinstance(text, bytes) else text.encode()
@@ -277,8 +277,8 @@ def test_publishing_again_writes_nothing(whole):
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace):
     """What is public stays public: one looks first."""
-    outcome, chosen = publish.publish(place("out"), records_of(workspace), workspace, dry_run=True)
-    assert "would be published to out" in publish.text("out", outcome, chosen, True) and not Path("out").exists()
+    outcome, chosen = publication.publish(place("out"), records_of(workspace), workspace, dry_run=True)
+    assert "would be published to out" in publication.text("out", outcome, chosen, True) and not Path("out").exists()
     go("out", workspace)
     before = everything(Path("out"))
     outcome = go("out", workspace, release="2026.1", dry_run=True)
@@ -304,15 +304,15 @@ def test_records_of_changed_code_and_damaged_ones_are_left_out_and_counted(works
     dirty, damaged = cells()["ops", "none", 0], cells()["ops", "none", 1]
     records.write(record(dirty, commit="abc-dirty"), replace=True)
     records.path(damaged.id).write_text("{")
-    outcome, chosen = publish.publish(place("out"), records, workspace)
-    assert chosen.left_out == {publish.DIRTY: [dirty.id], publish.DAMAGED: [damaged.id]} and len(chosen.all) == 16
+    outcome, chosen = publication.publish(place("out"), records, workspace)
+    assert chosen.left_out == {publication.DIRTY: [dirty.id], publication.DAMAGED: [damaged.id]} and len(chosen.all) == 16
     files = everything(Path("out"))
     assert not {f"data/records/{cell.id}.json" for cell in (dirty, damaged)} & set(files)
     assert ("ops", "none") not in {(row["attack"], row["defense"]) for row in table(files["data/numbers.csv"])}
-    text = publish.text("out", outcome, chosen, False)
+    text = publication.text("out", outcome, chosen, False)
     assert "left out: 1 records, measured with uncommitted changes" in text and "left out: 1 records, damaged" in text
-    outcome, chosen = publish.publish(place("out"), records, workspace, allow_dirty=True)
-    assert chosen.dirty == 1 and "warning: 1 of the records" in publish.text("out", outcome, chosen, False)
+    outcome, chosen = publication.publish(place("out"), records, workspace, allow_dirty=True)
+    assert chosen.dirty == 1 and "warning: 1 of the records" in publication.text("out", outcome, chosen, False)
     assert len(chosen.all) == 17 and outcome.counts["appeared"] == 1
 
 
@@ -404,12 +404,12 @@ def test_a_publication_elsewhere_can_be_the_one_before(workspace):
 
 def test_a_publication_from_before_units_is_read(workspace):
     """A column that came later must not make what is published look damaged; any other that is missing does."""
-    text = moved.written(moved.NUMBERS, [dict.fromkeys(moved.NUMBERS, "1")])
+    text = changes.written(changes.NUMBERS, [dict.fromkeys(changes.NUMBERS, "1")])
     old = "\n".join(line.rpartition(",")[0] for line in text.splitlines())
-    (row,) = moved.read(old, moved.NUMBERS)
+    (row,) = changes.read(old, changes.NUMBERS)
     assert row["unit"] == "" and row["value"] == "1"
     with pytest.raises(ValueError, match="no column records"):
-        moved.read("\n".join(line.rpartition(",")[0] for line in old.splitlines()), moved.NUMBERS)
+        changes.read("\n".join(line.rpartition(",")[0] for line in old.splitlines()), changes.NUMBERS)
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=5)
@@ -422,13 +422,13 @@ def test_the_changes_lead_from_the_one_publication_to_the_other(before, after):
     """A law: what was there before, changed by the list, is what is there now; also by way of the file."""
 
     def rows(numbers):
-        blank = dict.fromkeys(moved.NUMBERS, "")
+        blank = dict.fromkeys(changes.NUMBERS, "")
         return [blank | {"attack": a, "defense": d, "value": v, "n": n} for (a, d), (v, n) in numbers.items()]
 
-    text = moved.written(moved.NUMBERS, rows(before))
-    assert moved.read(text, moved.NUMBERS) == rows(before)
+    text = changes.written(changes.NUMBERS, rows(before))
+    assert changes.read(text, changes.NUMBERS) == rows(before)
     state = dict(before)
-    for change in moved.compared(moved.read(text, moved.NUMBERS), rows(after)):
+    for change in changes.compared(changes.read(text, changes.NUMBERS), rows(after)):
         key = (change["attack"], change["defense"])
         assert state.get(key, ("", "")) == (change["before"], change["before_n"]) != (change["after"], change["after_n"])
         state[key] = (change["after"], change["after_n"])
@@ -484,14 +484,14 @@ def test_what_is_gone_is_removed_and_an_empty_folder_is_taken(workspace):
 KILLED = """
 import os, sys
 from pathlib import Path
-from leaderboard import places
-place = places.Folder(Path(sys.argv[1]))
+from leaderboard.publishing import targets
+place = targets.Folder(Path(sys.argv[1]))
 before, step = place.look(), int(sys.argv[2])
 files = {name: b"new" for name in before.files}
-files[places.DESCRIPTION] = (Path(sys.argv[1]) / places.DESCRIPTION).read_bytes()
+files[targets.DESCRIPTION] = (Path(sys.argv[1]) / targets.DESCRIPTION).read_bytes()
 import hashlib
-files.pop(places.SUMS)
-files[places.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\\n" for n, c in files.items()).encode()
+files.pop(targets.SUMS)
+files[targets.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\\n" for n, c in files.items()).encode()
 def dying(real):
     def wrapped(*arguments, **options):
         global step
@@ -500,7 +500,7 @@ def dying(real):
             os._exit(9)
         return real(*arguments, **options)
     return wrapped
-Path.write_bytes, Path.rename, places.shutil.rmtree = dying(Path.write_bytes), dying(Path.rename), dying(places.shutil.rmtree)
+Path.write_bytes, Path.rename, targets.shutil.rmtree = dying(Path.write_bytes), dying(Path.rename), dying(targets.shutil.rmtree)
 place.put(files, before, "")
 """
 
@@ -508,15 +508,15 @@ place.put(files, before, "")
 def test_a_publication_that_is_killed_leaves_the_old_one_or_the_new_one_whole(workspace):
     """Power fails at any moment; a half page that looks like a whole one would be cited."""
     Path("out").mkdir()
-    (files := {name: name.encode() for name in ("index.html", "a.html")})[places.DESCRIPTION] = json.dumps(
-        {places.OWN_KEY: {"publication": 1}, "x": 1}
+    (files := {name: name.encode() for name in ("index.html", "a.html")})[targets.DESCRIPTION] = json.dumps(
+        {targets.OWN_KEY: {"publication": 1}, "x": 1}
     ).encode()
     files |= {"data/numbers.csv": b"", "data/changes.csv": b""}
-    files[places.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in files.items()).encode()
+    files[targets.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in files.items()).encode()
     seen = []
     for step in (0, 3, *range(len(files), len(files) + 5)):
         shutil.rmtree("out")
-        Folder(Path.cwd() / "out").put(files, places.Before(), "")
+        Folder(Path.cwd() / "out").put(files, targets.Before(), "")
         in_process(KILLED, Path.cwd() / "out", step, check=False)
         Folder(Path.cwd() / "out").look()  # the next one: it puts back what was killed between two renames, and finds no damage
         found = everything(Path("out"))
@@ -597,7 +597,7 @@ def test_a_branch_of_somebody_else_is_refused_and_their_files_on_ours_are_kept(w
 def test_somebody_who_publishes_meanwhile_loses_nothing(workspace, hub, monkeypatch, moment):
     """Two maintainers at once: the second goes on top of the first, and says what moved since that; never by force."""
     go(f"{hub}#pages", workspace)
-    real, raced = places._git, []
+    real, raced = targets._git, []
 
     def racing(*arguments, **options):
         trigger = {"before the push": "fast-import", "during the push": "push"}[moment]
@@ -606,7 +606,7 @@ def test_somebody_who_publishes_meanwhile_loses_nothing(workspace, hub, monkeypa
             push(hub, "pages", **{f"NOTE{len(raced)}": "between"})
         return real(*arguments, **options)
 
-    monkeypatch.setattr(places, "_git", racing)
+    monkeypatch.setattr(targets, "_git", racing)
     limit = 1
     measure(workspace, "ops", "none", 0, 0.25)
     outcome = go(f"{hub}#pages", workspace)
@@ -622,15 +622,15 @@ def test_somebody_who_publishes_meanwhile_loses_nothing(workspace, hub, monkeypa
 
 def test_a_branch_that_appears_meanwhile_is_not_overwritten(workspace, hub, monkeypatch):
     """An orphan commit pushed over a branch would be the end of its history."""
-    real = places._git
+    real = targets._git
 
     def racing(*arguments, **options):
         if arguments[0] == "push":
-            monkeypatch.setattr(places, "_git", real)
+            monkeypatch.setattr(targets, "_git", real)
             push(hub, "pages", theirs="theirs")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(places, "_git", racing)
+    monkeypatch.setattr(targets, "_git", racing)
     with pytest.raises(FileError, match="holds 1 files and was not made by"):
         go(f"{hub}#pages", workspace)
     assert git(hub, "show", "pages:theirs") == "theirs"
@@ -663,10 +663,12 @@ def test_a_remote_that_cannot_be_used_is_told_in_one_sentence(workspace, hub, to
     assert "secret" not in str(told.value) and "\n" not in str(told.value) and not list(Path.cwd().rglob("pwned"))
 
 
-@pytest.mark.parametrize("told", [publish.text, lambda *told: json.dumps(publish.as_json(*told))], ids=["words", "json"])
+@pytest.mark.parametrize(
+    "told", [publication.text, lambda *told: json.dumps(publication.as_json(*told))], ids=["words", "json"]
+)
 def test_a_password_is_in_no_output(workspace, told):
     """The log of a workflow is public."""
-    outcome, made = publish.publish(place("out"), records_of(workspace), workspace, dry_run=True)
+    outcome, made = publication.publish(place("out"), records_of(workspace), workspace, dry_run=True)
     said = told("https://me:sec/ret@secret@127.0.0.1:1/x.git#pages", outcome, made, True)
     assert "https://127.0.0.1:1/x.git#pages" in said and "sec" not in said
 

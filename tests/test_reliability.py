@@ -21,7 +21,7 @@ from test_import import smooth, take
 
 from benchmark import cli, schedule
 from benchmark.work import failure_kind
-from leaderboard import pages
+from leaderboard.pages.site import Site
 from leaderboard.tables.measured import other_tables
 from poisons.lease import WINDOW, Lease, birth, holder
 from poisons.recipe import PurifiedRecipe
@@ -231,7 +231,7 @@ def test_ctrl_c_before_a_command_begins_is_told_in_a_word(monkeypatch, capsys):
 def test_control_characters_of_records_do_not_reach_a_page(tmp_path):
     """HTML forbids them; a page must be valid whatever a record of a stranger holds."""
     Records(tmp_path).write(laws.a_record(device="a\0b\x01c\x7fd\x9f\ufffe", commit="\x0b"))
-    files = pages.Site(other_tables(Records(tmp_path), set())).files()
+    files = Site(other_tables(Records(tmp_path), set())).files()
     for name, text in files.items():
         if (name.endswith(".html") and "sources" in name) or name == "index.html":
             parser = html5lib.HTMLParser()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from test_run import bench
 
 from benchmark import embed
-from leaderboard import pages, scatter
-from leaderboard.scatter import Panel, Plane
+from leaderboard.formats import scatter
+from leaderboard.formats.scatter import Panel, Plane
+from leaderboard.pages.site import Site
 from registry import EntryError
 from results import Workspace
 
@@ -67,12 +68,12 @@ def test_what_a_workspace_keeps_is_a_page_of_its_site(tmp_path):
         (tmp_path / f"bad{number}.json").write_text(broken)
     kept = scatter.planes(tmp_path)
     assert len(kept) == 1 and scatter.planes(tmp_path / "none") == []
-    files = pages.Site([], planes=kept).files()
+    files = Site([], planes=kept).files()
     page = files["perturbations.html"]
     assert "<path" in page and "<style" not in page[page.index("<body") :] and "&lt;dog&gt;" in page
     assert all(f"perturbations.{kept[0].slug}.{ending}" in files for ending in ("svg", "pdf"))
     assert 'href="perturbations.html"' in files["attacks.html"] and 'href="perturbations.html"' in files["attack.swap.html"]
-    assert 'href="perturbations.html"' not in files["attack.em.html"] + pages.Site([]).files()["attacks.html"]
+    assert 'href="perturbations.html"' not in files["attack.em.html"] + Site([]).files()["attacks.html"]
 
 
 def test_colours_of_classes_differ_and_read_on_white_and_on_black():

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from benchmark import grid
 from benchmark.measure import Looked
 from benchmark.train import Checkpoint, Training, evaluate
-from leaderboard import curves, printed
-from leaderboard.sketches import sketches
+from leaderboard.formats import curves
+from leaderboard.pages import printed
+from leaderboard.pages.sketches import sketches
 from leaderboard.tables.printed import printed_tables
 from poisons.numerics import Numerics, seeded
 from registry import (

@@ -21,9 +21,10 @@ from test_leaderboard import TABLE, cells, every_text, fill, made, record
 from test_run import TINY, bench
 
 from benchmark.submissions import judging, keeping, packing, verifying
-from leaderboard import pages, publish
 from leaderboard.formats import text as formats
 from leaderboard.formats import words
+from leaderboard.pages.site import Site
+from leaderboard.publishing import publication
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.table import distinct
@@ -508,7 +509,7 @@ def test_a_method_that_is_not_installed_here_is_taken_in_as_such(tmp_path):
         wrong = judged(forged(several(another, change)))
         assert not wrong.ok and told in " ".join(wrong.reasons), wrong.reasons
     kept(tmp_path, forged(another))
-    files = pages.Site(distinct(other_tables(Records(tmp_path), set()))).files()
+    files = Site(distinct(other_tables(Records(tmp_path), set()))).files()
     assert "self-reported" in files["index.html"] and "not installed here" in files["attack.sparkle.html"]
 
 
@@ -725,7 +726,7 @@ def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_h
     b = made(records)
     assert b.scores[("ops",), ("none",)].tier == tier and b.scores[("none",), ("none",)].tier == ""
     assert b.scores[("ops",), ("none",)].mean == pytest.approx(0.21)
-    files = pages.Site([b]).files()
+    files = Site([b]).files()
     for text in (
         formats.markdown(b),
         formats.latex(b),
@@ -761,7 +762,7 @@ def test_ours_and_theirs_are_never_in_one_mean(tmp_path):
     value = made(records).scores[("ops",), ("none",)]
     assert value.accuracies == pytest.approx((0.2,)) and value.n == 1 and value.tier == "" and len(value.runs) == 2
     assert "n = 1" in words.note(value, 2)
-    files = pages.Site([made(records)]).files()
+    files = Site([made(records)]).files()
     assert SELF_REPORTED in files["sources.ops.html"] and files["quick.html"].count('"apart":true') == 3
 
 
@@ -801,7 +802,7 @@ def test_a_stranger_does_not_date_a_publication(tmp_path):
     records = Records(tmp_path / "records")
     tomorrow = (datetime.now(UTC) + timedelta(hours=23)).isoformat(timespec="seconds")
     one = kept(records.folder, packed({cell_id: content | {"finished": tomorrow} for cell_id, content in REAL.items()}))
-    with publish.chosen(records, tmp_path, allow_dirty=False) as chosen:
+    with publication.chosen(records, tmp_path, allow_dirty=False) as chosen:
         assert chosen.date == one.accepted[:10] < tomorrow[:10]
 
 
@@ -819,7 +820,7 @@ def test_texts_of_a_submitter_are_inert_on_every_page(tmp_path):
     fill(records)
     b = made(marked(records, ids("ops"), name=SCRIPT, note="=1+1 '\"><img src=x onerror=alert(1)>"))
     shown = 0
-    for name, text in pages.Site([b]).files().items():
+    for name, text in Site([b]).files().items():
         if name.endswith(".html"):
             tree = html5lib.parse(text, namespaceHTMLElements=False)
             scripts = [node for node in tree.iter("script") if "json" not in node.get("type", "")]
@@ -885,7 +886,7 @@ def test_whatever_a_record_says_it_is_kept_whole_or_refused_in_words(tmp_path_fa
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {f"{name}.json", f"submissions/{one.short}.json", ".sums"}
     assert Records(folder).read(name) is not None
-    files = pages.Site(distinct(other_tables(Records(folder), set()))).files()
+    files = Site(distinct(other_tables(Records(folder), set()))).files()
     assert any("self-reported" in text for text in files.values() if isinstance(text, str))
 
 

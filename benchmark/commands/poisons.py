@@ -128,7 +128,7 @@ def tsne(
     if output.suffix not in (".svg", ".html"):
         raise usage(f"--output {output}: expected a name that ends in .svg or .html")
     from benchmark import embed, schedule
-    from leaderboard import figures, scatter
+    from leaderboard.formats import figures, scatter
     from leaderboard.formats import text as formats
     from leaderboard.tables.table import slugged
 

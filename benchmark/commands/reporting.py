@@ -34,7 +34,7 @@ def report(
 
     Examples: `bench report`, `bench report --table d-vae/table-2 --format latex`, `bench report --format csv --tidy`
     """
-    from leaderboard import site
+    from leaderboard.pages import build
 
     space = workspace_of(workspace)
     formats = wished([format_])
@@ -43,15 +43,15 @@ def report(
         raise usage("--tidy is a form of CSV; add --format csv")
     if not grid and any(wishes.values()):
         raise usage("selectors are for one table or grid; name it by --table")
-    shown = site.Shown.of(grid, wishes, records_of(space), tidy=tidy)
+    shown = build.Shown.of(grid, wishes, records_of(space), tidy=tidy)
     _warn_of_changed(records_of(space))
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
-    unknown = [form for form in formats if form not in site.FORMATS]
+    unknown = [form for form in formats if form not in build.FORMATS]
     if unknown:
-        raise usage(f"unknown format {unknown[0]!r}; formats are {', '.join(site.FORMATS)}")
+        raise usage(f"unknown format {unknown[0]!r}; formats are {', '.join(build.FORMATS)}")
     if "html" in formats or output is not None:
-        paths = shown.write(output or space.site, formats, space.poisons, site.changelog(space.root), space.figures)
+        paths = shown.write(output or space.site, formats, space.poisons, build.changelog(space.root), space.figures)
         if as_json:
             return print_json(list(map(str, paths)))
         if (grid and not shown.boards) or "html" not in formats:
@@ -80,14 +80,14 @@ def serve(
 
     Example: `bench serve --port 0`
     """
-    from leaderboard import site
-    from leaderboard.serve import Server
+    from leaderboard.pages import build
+    from leaderboard.publishing.serve import Server
 
     space = workspace_of(workspace)
 
     def render() -> dict[str, str | bytes]:
-        shown = site.Shown.of(None, {}, records_of(space))
-        return shown.site(space.poisons, site.changelog(space.root), space.figures).files()
+        shown = build.Shown.of(None, {}, records_of(space))
+        return shown.site(space.poisons, build.changelog(space.root), space.figures).files()
 
     with Server(host, port, space.records, render) as server:
         if as_json:
@@ -117,15 +117,16 @@ def publish(
 
     Examples: `bench publish --to public`, `bench publish --to origin#gh-pages --dry-run`
     """
-    from leaderboard import places, site
-    from leaderboard import publish as publishing
+    from leaderboard.pages import build
+    from leaderboard.publishing import publication as publishing
+    from leaderboard.publishing import targets
 
     space = workspace_of(workspace)
     outcome, chosen = publishing.publish(
-        places.place(to),
+        targets.place(to),
         records_of(space),
         space.root,
-        changelog=site.changelog(space.root),
+        changelog=build.changelog(space.root),
         store=space.poisons if pictures else None,
         since=since,
         release=release,
@@ -150,14 +151,14 @@ def compare(
 
     Examples: `bench compare d-vae`, `bench compare d-vae/table-2 --attack em`, `bench compare --claims`
     """
-    from leaderboard import agreement
+    from leaderboard.tables import agreement
 
     wishes = methods.wishes()
     records = records_of(workspace_of(workspace))
     if not records.ids():
         print(f"note: there are no records in {records.folder}", file=sys.stderr)
     if claims:
-        from leaderboard import claims as claimed
+        from leaderboard.tables import claims as claimed
         from leaderboard.tables.printed import printed_tables
         from registry import lacking, resolve
 

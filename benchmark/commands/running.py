@@ -328,8 +328,8 @@ def _print_table(name: str, table: CellGrid, records: Records) -> None:
     from registry import lacking, resolve
 
     if table.has_layout:
-        from leaderboard import agreement
         from leaderboard.formats import text
+        from leaderboard.tables import agreement
         from leaderboard.tables.printed import printed_tables
 
         if any(one.paper for one in table.tables.values()):

@@ -11,14 +11,13 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures
-from leaderboard.figures import Line
-from leaderboard.formats import words
-from leaderboard.language import DASH, MINUS, escape_markdown
-from leaderboard.pairing import DATASET, FAST, OUR_NETWORK
-from leaderboard.prediction import FIGURE, GRID, Prediction
+from leaderboard.formats import figures, words
+from leaderboard.formats.escaping import DASH, MINUS, escape_markdown
+from leaderboard.formats.figures import Line
+from leaderboard.pages.prediction import FIGURE, GRID, Prediction
 from leaderboard.tables.lookup import look_up
 from leaderboard.tables.measured import grid_table
+from leaderboard.tables.pairing import DATASET, FAST, OUR_NETWORK
 from leaderboard.tables.ranking import Labels, joined
 from leaderboard.tables.score import Score
 from leaderboard.tables.table import Table

@@ -13,9 +13,9 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from leaderboard import claims as claimed
-from leaderboard.agreement import counts
-from leaderboard.language import DASH, escape_markdown
+from leaderboard.formats.escaping import DASH, escape_markdown
+from leaderboard.tables import claims as claimed
+from leaderboard.tables.agreement import counts
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.score import Score
 from leaderboard.tables.table import Table

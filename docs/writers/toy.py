@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
+from leaderboard.formats.escaping import DASH
 from leaderboard.formats.words import value
-from leaderboard.language import DASH
 from leaderboard.tables import lookup
 from leaderboard.tables.lookup import look_up
 from leaderboard.tables.printed import printed_tables

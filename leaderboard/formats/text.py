@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leaderboard.formats.escaping import environment
 from leaderboard.formats.view import view
 from leaderboard.formats.words import brief, inert, note, number, spread
-from leaderboard.language import environment
 from leaderboard.tables.printed import TIDY
 from leaderboard.tables.ranking import Labels, joined
 from leaderboard.tables.score import POINT, Score

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from leaderboard.figures import step
+from leaderboard.formats.escaping import DASH, MINUS
+from leaderboard.formats.figures import step
 from leaderboard.formats.words import brief, change, difference, digits, note, number, spread, value
-from leaderboard.language import DASH, MINUS
 from leaderboard.tables.ranking import Labels, joined
 from leaderboard.tables.remarks import remarks
 from leaderboard.tables.score import Score, has_number

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from leaderboard.language import DASH, MINUS, percent
+from leaderboard.formats.escaping import DASH, MINUS, percent
 from leaderboard.tables.score import SHARES, Score
 from leaderboard.tables.table import Table
 

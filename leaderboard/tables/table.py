@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import shlex
 from collections import Counter, defaultdict
@@ -12,7 +13,6 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
 
-from leaderboard.figures import ceiling
 from leaderboard.tables.lookup import Run
 from leaderboard.tables.ranking import Labels, League, RowSummary, joined
 from leaderboard.tables.score import POINT, Score, has_number
@@ -217,6 +217,11 @@ def distinct(tables: Sequence[Table], taken: Iterable[str] = ("index",)) -> list
         used.add(slug)
         named.append(replace(table, slug=slug))
     return named
+
+
+def ceiling(clean: Sequence[float]) -> float:
+    """Where colors end: the best accuracy of clean training, up to the next tenth; 1.0 where nothing clean is measured."""
+    return max(1, math.ceil(10 * max(clean))) / 10 if clean else 1.0
 
 
 def axis_values(scores: Iterable[Score]) -> dict[str, list[str]]:

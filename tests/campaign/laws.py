@@ -531,8 +531,8 @@ def pages(folder: Path, count: int) -> Tally:
     """Records with hostile words in every free field: pages valid by the standard's parser, nothing in them runs or loads."""
     import html5lib
 
-    from leaderboard import pages as pages_
     from leaderboard.formats import text as formats
+    from leaderboard.pages import site as pages_
     from leaderboard.tables.measured import other_tables
 
     tally = Tally()

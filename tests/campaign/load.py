@@ -191,7 +191,7 @@ if sys.argv[3] == "all":
     import benchmark.train
     benchmark.train.COPIED = 1 << 26  # as a set beyond 2 GB is trained on
     from benchmark.train import Training
-    from leaderboard import gallery
+    from leaderboard.pages import gallery
     from poisons.numerics import Numerics, seeded
     from poisons.recipe import PurifiedRecipe
     from registry import ARCHITECTURES, PROTOCOLS

@@ -18,8 +18,8 @@ from argparse import ArgumentParser
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leaderboard import agreement, claims
-from leaderboard.site import FORMATS, Shown
+from leaderboard.pages.build import FORMATS, Shown
+from leaderboard.tables import agreement, claims
 from leaderboard.tables.printed import printed_tables
 from registry import lacking, resolve
 from results import Records

@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from leaderboard import pages
 from leaderboard.formats import text as formats
+from leaderboard.pages.site import Site
 from leaderboard.tables.measured import grid_table
 from registry import lacking, resolve
 from results import Grid, Record, Records, read_table
@@ -82,10 +82,10 @@ def main(cells: int = 10_000) -> None:
         shown = grid_table(made, records, "quick", resolve)
         print(f"reading and ranking {len(shown.scores):,} cells: {time.process_time() - start:.2f} s")
         start = time.process_time()
-        page = pages.Site([shown]).board(shown)
+        page = Site([shown]).board(shown)
         print(f"the board's page: {time.process_time() - start:.2f} s, {len(page.encode()) / 2**20:.2f} MiB")
         start = time.process_time()
-        files = pages.Site([shown]).files()
+        files = Site([shown]).files()
         paths = formats.write([], folder / "site", (), more=files)
         size = sum(path.stat().st_size for path in paths)
         print(f"the whole site: {time.process_time() - start:.2f} s, {len(paths)} files, {size / 2**20:.1f} MiB")

@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from leaderboard.language import DASH, asset, percent
+from leaderboard.formats.escaping import DASH, asset, percent
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -238,11 +238,6 @@ def _free(at: Point, name: str, taken: Sequence[Box], frame: Box, reach: Sequenc
             if inside and all(box[2] <= b[0] or b[2] <= box[0] or box[3] <= b[1] or b[3] <= box[1] for b in taken):
                 return box
     return None
-
-
-def ceiling(clean: Sequence[float]) -> float:
-    """Where colours end: the best accuracy of clean training, up to the next tenth; 1.0 where nothing clean is measured."""
-    return max(1, math.ceil(10 * max(clean))) / 10 if clean else 1.0
 
 
 def step(accuracy: float, top: float) -> int:

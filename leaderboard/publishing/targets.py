@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from leaderboard.moved import CHANGES, NUMBERS, read
+from leaderboard.publishing.changes import CHANGES, NUMBERS, read
 from results import FileError
 from results.record import MEMORY, expanded
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 
-from leaderboard import gallery, pages, printed, scatter
-from leaderboard.formats import text
+from leaderboard.formats import scatter, text
+from leaderboard.pages import gallery, printed
+from leaderboard.pages.site import NAVIGATION, Site
 from leaderboard.tables.lookup import Lookup
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.printed import printed_tables, tidy
@@ -76,12 +77,12 @@ class Shown:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
         return text.tidy(tidy(self.sheets, everything=not self.whole))
 
-    def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> pages.Site:
+    def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> Site:
         """The pages of the whole site. `store` is where poisons for pictures lie, `kept` where planes of perturbations do."""
-        boards = distinct(self.boards, [*pages.NAVIGATION, *map(attrgetter("slug"), self.sheets)])
+        boards = distinct(self.boards, [*NAVIGATION, *map(attrgetter("slug"), self.sheets)])
         pictures = gallery.samples(store) if store else {}
         planes = scatter.planes(kept) if kept else ()
-        return pages.Site(boards, self.sheets, pictures, changelog, planes=planes)
+        return Site(boards, self.sheets, pictures, changelog, planes=planes)
 
     def write(
         self,
@@ -113,7 +114,7 @@ def _of_papers(full: Grid) -> Grid:
 
 def changelog(workspace: Path) -> str:
     """The changelog of a workspace, else that of the checkout that the program runs from, else ''."""
-    checkout = Path(__file__).parent.parent
+    checkout = Path(__file__).parent.parent.parent
     folders = [workspace, checkout] if (checkout / "pyproject.toml").exists() else [workspace]
     path = next((path for folder in folders if (path := folder / "CHANGELOG.md").is_file()), None)
     return path.read_text(encoding="utf-8") if path else ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from leaderboard.language import DASH
+from leaderboard.formats.escaping import DASH
 from registry import EntryError, MissingDataError, resolve
 from registry import data as datasets
 from registry.item import write

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leaderboard.formats import text
+from leaderboard.formats.escaping import environment
 from leaderboard.formats.view import view
-from leaderboard.language import environment
-from leaderboard.sketches import sketches
+from leaderboard.pages.sketches import sketches
 from leaderboard.tables.table import Table
 from leaderboard.tables.verdict import DEVIATES, WITHIN
 

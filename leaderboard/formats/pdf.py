@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from leaderboard.language import MINUS, asset
+from leaderboard.formats.escaping import MINUS, asset
 
 if TYPE_CHECKING:
     from reportlab.pdfgen.canvas import Canvas

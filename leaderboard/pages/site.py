@@ -11,24 +11,22 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from leaderboard import cite, figures, overview, prediction, printed, views
-from leaderboard.cite import bibliography
+from leaderboard.formats import bibtex, figures
 from leaderboard.formats import text as formats
+from leaderboard.formats.bibtex import bibliography
+from leaderboard.formats.escaping import environment, presentable
+from leaderboard.formats.pdf import pdf
+from leaderboard.formats.scatter import Plane
 from leaderboard.formats.words import brief
-from leaderboard.language import environment, presentable
-from leaderboard.pdf import pdf
-from leaderboard.prediction import Prediction
-from leaderboard.scatter import Plane
+from leaderboard.pages import overview, prediction, printed, views
+from leaderboard.pages.prediction import Prediction
 from leaderboard.tables.ranking import joined
 from leaderboard.tables.table import Table, slugged
 from registry import CATALOGS
 from registry.entry import Entry
 from registry.item import write_value
-
-if TYPE_CHECKING:
-    from leaderboard.moved import History
 
 TITLE = "Unlearnable Bench"
 KINDS = ("attack", "defense", "architecture")
@@ -53,6 +51,14 @@ SCRIPTED = {
     "prediction.html",
 }  # have tables that can be sorted
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
+
+
+class History(Protocol):
+    """The publications so far, as `publishing/changes.py` knows them."""
+
+    @property
+    def publications(self) -> list[dict[str, Any]]:
+        """One per publication in which a number changed, the latest first."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Site:
         """BibTeX of this leaderboard, dated by its latest record."""
         ours = (record for cell in self.cells if not cell.score.reported for record in cell.score.used)
         days = (record.finished[:10] for record in ours)
-        return cite.leaderboard(max(filter(re.compile(r"\d{4}-\d\d-\d\d").fullmatch, days), default=""))
+        return bibtex.leaderboard(max(filter(re.compile(r"\d{4}-\d\d-\d\d").fullmatch, days), default=""))
 
     @cached_property
     def _noises(self) -> dict[str, Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from leaderboard import ranks
+from leaderboard.tables import correlation
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.score import POINT, Score
 from leaderboard.tables.table import Table
@@ -165,7 +165,7 @@ def _tau(several: Sequence[Table], axis: str) -> float | None:
 
 def kendall(scores: Sequence[Score]) -> float | None:
     """Kendall's tau-b of ours against the paper's values; None where one of them is the same everywhere."""
-    return ranks.kendall([score.mean or 0.0 for score in scores], [score.published or 0.0 for score in scores])
+    return correlation.kendall([score.mean or 0.0 for score in scores], [score.published or 0.0 for score in scores])
 
 
 def text(found: Mapping[str, Any]) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures
-from leaderboard.figures import Compared
+from leaderboard.formats import figures
+from leaderboard.formats.escaping import DASH, MINUS, escape_markdown
+from leaderboard.formats.figures import Compared
 from leaderboard.formats.words import brief
-from leaderboard.language import DASH, MINUS, escape_markdown
-from leaderboard.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
-from leaderboard.ranks import RESAMPLES, Coefficient, coefficient, kendall_of_lines, spearman_of_lines
+from leaderboard.tables.correlation import RESAMPLES, Coefficient, coefficient, kendall_of_lines, spearman_of_lines
+from leaderboard.tables.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from leaderboard.tables.table import Table
 from results.reference import source
 from results.table_file import Place

@@ -19,14 +19,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from leaderboard import moved
 from leaderboard.formats.text import FRACTION
 from leaderboard.formats.text import tidy as tidy_csv
 from leaderboard.formats.words import inert
-from leaderboard.moved import CHANGES, NUMBERS, History
-from leaderboard.pages import TITLE, Site
-from leaderboard.places import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
-from leaderboard.site import Shown
+from leaderboard.pages.build import Shown
+from leaderboard.pages.site import TITLE, Site
+from leaderboard.publishing.changes import (
+    APPEARED,
+    CHANGES,
+    KEY,
+    MOVED,
+    NUMBERS,
+    VANISHED,
+    History,
+    compared,
+    links,
+    numbers,
+    written,
+)
+from leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
 from leaderboard.tables.lookup import UNREADABLE
 from leaderboard.tables.printed import TIDY, tidy
 from registry._places import hide_paths
@@ -39,7 +50,7 @@ FORMAT = 1  # of a publication
 CITATION = "CITATION.cff"
 DIRTY = "measured with uncommitted changes of the code"
 DAMAGED = "damaged"
-RECORDS = ("id", *(axis for axis in moved.KEY if axis != "metric"), "seed", "state", "reason", "test_acc", "test_acc_best")
+RECORDS = ("id", *(axis for axis in KEY if axis != "metric"), "seed", "state", "reason", "test_acc", "test_acc_best")
 RECORDS += (
     "figures",
     "epochs",
@@ -144,7 +155,7 @@ class Outcome:
     def counts(self) -> dict[str, int]:
         """How many numbers there are, and how many moved, appeared and vanished since the publication before."""
         count = Counter(row["change"] for row in self.changes)
-        return {"numbers": len(self.rows)} | {kind: count[kind] for kind in (moved.MOVED, moved.APPEARED, moved.VANISHED)}
+        return {"numbers": len(self.rows)} | {kind: count[kind] for kind in (MOVED, APPEARED, VANISHED)}
 
 
 @dataclass(frozen=True)
@@ -170,24 +181,24 @@ class Publication:
             raise FileError(f"{path} has no line `cff-version: 1.2.0`; see citation-file-format.github.io, or remove it")
         shown = Shown.of(None, {}, made.records)
         site = replace(shown.site(store, changelog), history=History())
-        rows = moved.numbers(site, made.records)
+        rows = numbers(site, made.records)
         return cls(made, site, site.files(), rows, tidy_csv(tidy(shown.sheets)), citation, release)
 
     def after(self, before: Before) -> Outcome:
         """Return the files as they follow a publication; its changes are added to the history of it."""
-        changes = moved.compared(before.numbers, self.rows) if before.count else []
+        changes = compared(before.numbers, self.rows) if before.count else []
         count = before.count + (bool(changes) or not before.count)
         stamp = {"publication": str(count), "date": self.chosen.date, "release": self.release}
         history = [*before.changes, *(stamp | row for row in changes)]
-        site = replace(self.site, history=History(history, moved.links(self.rows)))
+        site = replace(self.site, history=History(history, links(self.rows)))
         texts: dict[str, str | bytes] = {
             **self.texts,
             "changes.html": site.changes(),
             ".nojekyll": "",
-            "data/numbers.csv": moved.written(NUMBERS, self.rows),
-            "data/changes.csv": moved.written(CHANGES, history),
+            "data/numbers.csv": written(NUMBERS, self.rows),
+            "data/changes.csv": written(CHANGES, history),
             "data/papers.csv": self.papers,
-            "data/records.csv": moved.written(RECORDS, (_line(record, self.chosen.records) for record in self.chosen.all)),
+            "data/records.csv": written(RECORDS, (_line(record, self.chosen.records) for record in self.chosen.all)),
             CITATION: self._citation(count),
         }
         files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
@@ -330,7 +341,7 @@ def text(to: str, outcome: Outcome, made: Chosen, dry_run: bool) -> str:
     if made.dirty:
         lines.append(f"warning: {made.dirty} of the records were {DIRTY}, so that nobody can make them again")
     if outcome.before.count:
-        said = ", ".join(f"{counts[kind]} {kind}" for kind in (moved.MOVED, moved.APPEARED, moved.VANISHED))
+        said = ", ".join(f"{counts[kind]} {kind}" for kind in (MOVED, APPEARED, VANISHED))
         lines.append(f"numbers since the publication before: {said}")
     if not outcome.differs:
         return "\n".join([*lines, f"{quiet(to)} has all of it already; nothing was written"])

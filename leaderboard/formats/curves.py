@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from leaderboard import figures
-from leaderboard.figures import Line
+from leaderboard.formats import figures
+from leaderboard.formats.figures import Line
 from results import Record
 from results.reference import Key
 

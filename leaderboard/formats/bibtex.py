@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from leaderboard.language import escape_latex
+from leaderboard.formats.escaping import escape_latex
 from registry import Paper
 
 PROCEEDINGS = {  # the first word of a venue -> `booktitle`

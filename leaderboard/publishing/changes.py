@@ -19,7 +19,7 @@ from leaderboard.formats.words import inert
 from leaderboard.tables.score import POINT, SHARES, Score
 
 if TYPE_CHECKING:
-    from leaderboard.pages import Site
+    from leaderboard.pages.site import Site
     from results import Records
 
 KEY = (*POINT, "measure", "metric")

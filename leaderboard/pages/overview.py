@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from leaderboard import agreement as agreeing
-from leaderboard import claims as claimed
 from leaderboard.formats.view import KINDS
 from leaderboard.formats.view import SIGNS as MARKS
+from leaderboard.tables import agreement as agreeing
+from leaderboard.tables import claims as claimed
 from leaderboard.tables.table import STATES, Table
 from leaderboard.tables.verdict import DEVIATES, WITHIN
 from results.submission import TIERS

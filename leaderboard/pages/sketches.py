@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import curves as per_epoch
-from leaderboard import figures, gallery, scatter
-from leaderboard.figures import Line
-from leaderboard.scatter import Panel
+from leaderboard.formats import curves as per_epoch
+from leaderboard.formats import figures, scatter
+from leaderboard.formats.figures import Line
+from leaderboard.formats.scatter import Panel
+from leaderboard.pages import gallery
 from results import Record
 
 if TYPE_CHECKING:

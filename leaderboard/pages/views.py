@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures
-from leaderboard.cite import bibtex
-from leaderboard.figures import Line
+from leaderboard.formats import figures
+from leaderboard.formats.bibtex import bibtex
+from leaderboard.formats.escaping import moment
+from leaderboard.formats.figures import Line
+from leaderboard.formats.scatter import Plane
 from leaderboard.formats.words import brief, change, note, number, spread
-from leaderboard.language import moment
-from leaderboard.scatter import Plane
 from leaderboard.tables.lookup import Run
 from leaderboard.tables.ranking import Labels, joined
 from leaderboard.tables.remarks import remarks

@@ -13,8 +13,8 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
-from leaderboard.figures import standalone
-from leaderboard.language import environment
+from leaderboard.formats.escaping import environment
+from leaderboard.formats.figures import standalone
 from leaderboard.tables.table import slugged
 
 SIDE, GAP, HEAD, LINE = 260, 24, 46, 22  # pixels: side of a panel, between panels, above one, a line of the legend

@@ -1,0 +1,1 @@
+"""The pages of the site, their pictures, and what puts all of it together."""

@@ -1,0 +1,1 @@
+"""Serves the pages, and puts a publication at its target."""

@@ -26,7 +26,7 @@ _LOADED: dict[str, Data] = {}
 
 
 def load(task: Task) -> Data:
-    """Return the data set of a task; the last two stay in memory."""
+    """Return the dataset of a task; the last two stay in memory."""
     key = f"{task.dataset.name} {sorted(task.dataset.fields.items())}"
     if key not in _LOADED:
         while len(_LOADED) > 1:
@@ -128,7 +128,7 @@ def release(device: str) -> None:
 
 
 def recipe(task: Task) -> Protocol:
-    """Return the protocol as it is for the data set and the network of a cell; its defenses may change it further."""
+    """Return the protocol as it is for the dataset and the network of a cell; its defenses may change it further."""
     protocol: Protocol = task.protocol.build()
     for name in (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name):
         protocol = protocol.varied(protocol.per_dataset.get(name, {}))

@@ -23,10 +23,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Measure availability poisons (unlearnable examples) against the defenses that learn from them anyway. "
-    "Begin with `bench run --grid quick`. -v behind any command shows tracebacks.",
+    "Begin with `bench run --grid quick`. Add -v to any command to see tracebacks.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: which are there, download, check.")
-poisons_app = typer.Typer(no_args_is_help=True, help="The store of poisons and purified sets.")
+data_app = typer.Typer(no_args_is_help=True, help="List, download and check datasets.")
+poisons_app = typer.Typer(no_args_is_help=True, help="List, check, draw, remove, import and export poisons and purified sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(poisons_app, name="poisons")
 

@@ -33,7 +33,7 @@ class Embedded:
 def poisons(
     items: Sequence[str], dataset: str, space: Workspace, device: str = "cpu", count: int = 1000, seed: int = 0
 ) -> tuple[list[Embedded], tuple[str, ...]]:
-    """Craft or find poisons of one data set and embed the noise of the same images of each; and the names of its classes."""
+    """Craft or find poisons of one dataset and embed the noise of the same images of each; and the names of its classes."""
     part = DATASETS.resolve(dataset)[0]
     recipes = [PoisonRecipe(part, ATTACKS.resolve(item), seed) for item in items]
     needed = list({one.dataset.text: one.dataset for recipe in recipes for one in recipe.family}.values())

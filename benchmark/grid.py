@@ -14,7 +14,7 @@ from results.selectors import typed
 
 
 def expand(grid: Grid) -> tuple[list[Cell], dict[str, str]]:
-    """Return the cells of a grid, and the paths of the folders of images among its data sets, by their names."""
+    """Return the cells of a grid, and the paths of the folders of images among its datasets, by their names."""
     datasets = {str(place.fields["dataset"]) for place in grid.places}
     folders = [entries.resolve("datasets", item)[0] for item in datasets if item.startswith("folder:")]
     roots = {part.name: str(part.root) for part in folders}

@@ -82,26 +82,26 @@ class Plan:
         return [task for task in self.tasks if self.states[task.cell.id] in states]
 
     def datasets(self) -> list[Part]:
-        """The data sets that the cells to run need, each once."""
+        """The datasets that the cells to run need, each once."""
         return list({text: part for task in self.to_run for text, part in task.datasets.items()}.values())
 
     def require_data(self) -> None:
-        """Refuse a plan that needs a data set which is not on this machine. MissingDataError says what to do."""
+        """Refuse a plan that needs a dataset which is not on this machine. MissingDataError says what to do."""
         for part in self.datasets():
             if sentence := data.missing(part) or data.complaint(part):
                 without = sum(part.text not in task.datasets for task in self.to_run)
-                rest = f", and {without} of {len(self.to_run)} cells do without: name their data sets with --dataset"
+                rest = f", and {without} of {len(self.to_run)} cells do without: name their datasets with --dataset"
                 raise MissingDataError(sentence + (rest if without else ""))
 
     def note_missing_data(self) -> None:
-        """Give cells whose data set is not on this machine that as their reason, where they have none."""
+        """Give cells whose dataset is not on this machine that as their reason, where they have none."""
         missing = {part.text: data.missing(part) or data.complaint(part) for part in self.datasets()}
         for task in self.to_run:
             if sentence := missing[task.dataset.text]:
                 self.reasons[task.cell.id] = self.reasons[task.cell.id] or sentence.partition(";")[0]
 
     def ask_entries(self) -> None:
-        """Move cells whose attack, defense or analysis does not apply to their data set out of the cells to run."""
+        """Move cells whose attack, defense or analysis does not apply to their dataset out of the cells to run."""
         questions: dict[tuple[str, str], tuple[Part, Part]] = {}
         for task in self.to_run:
             questions |= _questions(task)
@@ -199,8 +199,8 @@ def _taken(state: str, failure: Failure | None, policy: Policy) -> bool:
 
 
 def _questions(task: Task) -> dict[tuple[str, str], tuple[Part, Part]]:
-    """What is asked of entries for a cell, part and data set: every attack of its poison and of those behind it with the data
-    set that it runs on, the defenses, the analysis."""
+    """What is asked of entries for a cell, part and dataset: every attack of its poison and of those behind it with the dataset
+    that it runs on, the defenses, the analysis."""
     asked = [(recipe.attack[-1], recipe.dataset) for recipe in task.poison.family]
     asked += [(part, task.dataset) for part in task.defense]
     if task.analysis:
@@ -215,7 +215,7 @@ def _questions(task: Task) -> dict[tuple[str, str], tuple[Part, Part]]:
 
 @dataclass(frozen=True)
 class _Known:
-    """Seconds that were measured: of trainings by their setting, of crafting by data set and poison."""
+    """Seconds that were measured: of trainings by their setting, of crafting by dataset and poison."""
 
     trained: Mapping[tuple[str, ...], Sequence[float]]
     crafted: Mapping[str, float]

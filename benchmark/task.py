@@ -115,7 +115,7 @@ class Task:
 
     @property
     def datasets(self) -> dict[str, Part]:
-        """The data sets that must be there for it: its own, and those of poisons that are brought to it."""
+        """The datasets that must be there for it: its own, and those of poisons that are brought to it."""
         more = (recipe.dataset for recipe in self.poison.family) if self.needs_poison else ()
         return {part.text: part for part in (self.dataset, *more)}
 

@@ -1,4 +1,4 @@
-"""Finds out which row of a published file belongs to which image of the data set."""
+"""Finds out which row of a published file belongs to which image of the dataset."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _ordered(labels: np.ndarray | None, values: Values, clean: ImageSet, options
             raise EntryError("--order match compares images with images; this file holds noise")
         return _matched(values, clean)
     if count != size:
-        text = f"the file holds {count} rows; the data set has {size} images of {clean.num_classes} classes"
+        text = f"the file holds {count} rows; the dataset has {size} images of {clean.num_classes} classes"
         raise EntryError(f"{text} (images of a part of them are found by --order match)")
     if options.order == "class":
         return _by_class(labels, clean.labels.numpy())
@@ -55,7 +55,7 @@ def _check_labels(labels: np.ndarray, rows: np.ndarray, own: np.ndarray) -> None
     wrong = int((labels[rows[there]] != own[there]).sum())
     if wrong:
         raise EntryError(
-            f"{wrong} of {len(labels)} labels of the file are not the data set's; it is in another order or of another set"
+            f"{wrong} of {len(labels)} labels of the file are not the dataset's; it is in another order or of another set"
         )
 
 
@@ -66,7 +66,7 @@ def _check_order(values: Values, clean: ImageSet) -> None:
     share = float((_nearest(values, clean, tried, 1)[:, 0] == tried).mean())
     if share < ALIGNED:
         text = f"only {share:.0%} of the images are most like the clean image of their own place"
-        raise EntryError(f"{text}: the file is in another order (try --order match) or of another data set")
+        raise EntryError(f"{text}: the file is in another order (try --order match) or of another dataset")
 
 
 def _classes(labels: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ def _by_class(labels: np.ndarray | None, own: np.ndarray) -> np.ndarray:
     if labels is None:
         raise EntryError("--order class needs the labels of the rows: --labels FILE.npy")
     if not np.array_equal(np.sort(labels), np.sort(own)):
-        raise EntryError("the file's labels count other classes than the data set's")
+        raise EntryError("the file's labels count other classes than the dataset's")
     rows = np.empty(len(labels), np.int64)
     rows[np.argsort(own, kind="stable")] = np.argsort(labels, kind="stable")
     return rows
@@ -120,7 +120,7 @@ def _matched(values: Values, clean: ImageSet) -> np.ndarray:
     """Return which row of a file shows each image, -1 for none: the likest first, of the few that are alike when small."""
     count, size = len(values), len(clean)
     if count > size:
-        raise EntryError(f"the file holds {count} rows, more than the {size} images of the data set")
+        raise EntryError(f"the file holds {count} rows, more than the {size} images of the dataset")
     likely = _nearest(values, clean, np.arange(count), LIKELY)  # (rows, choices)
     apart = _apart(values, clean, likely)
     own = len(np.unique(np.take_along_axis(likely, apart.argmin(1, keepdims=True), 1)))

@@ -309,7 +309,7 @@ class Store:
         folder = self.root / recipe.folder
         manifest = read_manifest(folder)
         if manifest["dataset_fingerprint"] != data.fingerprint:
-            raise DamagedError(f"{folder} was made from other images than the data set has now")
+            raise DamagedError(f"{folder} was made from other images than the dataset has now")
         _verify(folder, manifest)
         images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
         return Kept(folder, manifest, images, labels, cached=True)

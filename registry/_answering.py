@@ -136,8 +136,8 @@ def _decode(answers: Answers, questions: Sequence[Any]) -> None:
             data.decoded(_dataset(*dataset))
         except EntryError as error:
             answers.texts[ERROR] = str(error)
-        except Exception as error:  # a data set of somebody else may raise anything; the asker says it in one sentence
-            answers.texts[ERROR] = f"data set {dataset[1]}: {type(error).__name__}: {error}"
+        except Exception as error:  # a dataset of somebody else may raise anything; the asker says it in one sentence
+            answers.texts[ERROR] = f"dataset {dataset[1]}: {type(error).__name__}: {error}"
 
 
 VERBS = {"import": _import, "describe": _describe, "applies": _applies, "costs": _costs, "decode": _decode}

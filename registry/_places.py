@@ -1,4 +1,4 @@
-"""Where things of the user lie: data sets, what is remembered between commands, and large arrays while they are made."""
+"""Where things of the user lie: datasets, what is remembered between commands, and large arrays while they are made."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def publish(scratch: Path, folder: Path) -> bool:
 
 
 def data_root() -> Path:
-    """Where data sets lie."""
+    """Where datasets lie."""
     given = os.environ.get("BENCH_DATA")
     return expanded(Path(given)).absolute() if given else cache_root() / "data"
 

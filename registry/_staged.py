@@ -13,7 +13,7 @@ from torch import Tensor
 from registry.contract import Hooks, ImageSet, Protocol
 from registry.training import StagedRun, TrainingRun
 
-GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all data sets
+GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all datasets
 POINTS = 1000  # of an embedding below which any network is beyond GAMMA, a random one on shuffled labels too; not in the paper
 EXTENT = 20.0  # least side of an embedding by which GAMMA means anything; not in the paper
 LOG = logging.getLogger(__name__)

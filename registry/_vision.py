@@ -13,7 +13,7 @@ def prepare() -> bool:
     """Say whether torchvision's compiled operators load; if not, declare those that its import asks for.
 
     A torch built for the CPU beside a torchvision built for CUDA (a frequent mix of package sources) fails at
-    `import torchvision` with "operator torchvision::nms does not exist", although transforms, data sets and timm's networks
+    `import torchvision` with "operator torchvision::nms does not exist", although transforms, datasets and timm's networks
     need none of the compiled operators.
     """
     import torch

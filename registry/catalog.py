@@ -107,7 +107,7 @@ class Catalog(Mapping[str, Any]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.noun = {"datasets": "data set"}.get(kind, singular(kind))
+        self.noun = singular(kind)
 
     def register(self, name: str, **facts: Any) -> Callable[[T], T]:
         """Mark a class or function of this package as the entry `name`; `facts` are attributes that it gets.
@@ -251,7 +251,7 @@ class _Attacks(Catalog):
             if "dataset" in part.fields:
                 raise EntryError(f"{item!r}: dataset= belongs to the first part, {first.name}")
         if "dataset" in first.fields and not any(part.entry.facts.get("onto") for part in rest):
-            raise EntryError(f"{item!r}: a poison of another data set has to be taken to the cell's; write {item}+transfer")
+            raise EntryError(f"{item!r}: a poison of another dataset has to be taken to the cell's; write {item}+transfer")
 
     def parameters(self, entry: Entry) -> dict[str, Field]:
         return super().parameters(entry) | {"seed": Field("seed", "int", None), "dataset": Field("dataset", "str", None)}

@@ -111,9 +111,9 @@ def _one_by_one(verb: str, entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
-    """Ask entries whether they apply to data sets: pairs (attack or defense, data set). '' means yes.
+    """Ask entries whether they apply to datasets: pairs (attack or defense, dataset). '' means yes.
 
-    Answers are remembered until the entry's source, its fields or the data set's shape change.
+    Answers are remembered until the entry's source, its fields or the dataset's shape change.
     """
 
     requests: dict[Path, list[Any]] = {}
@@ -174,7 +174,7 @@ def _remember(note: Path, text: str) -> None:
 
 
 def decode(datasets: Sequence[Part]) -> None:
-    """Decode data sets that never were, before any work begins. EntryError, MissingDataError with what is wrong."""
+    """Decode datasets that never were, before any work begins. EntryError, MissingDataError with what is wrong."""
     new = [part for part in datasets if data.info(part) is None]
     if new:
         names = ", ".join(part.text for part in new)

@@ -1,6 +1,6 @@
 """What an entry is: the classes that attacks, defenses, protocols and analyses derive from, and the data they are handed.
 
-Architectures and data sets are functions; their signatures are `Architecture` and `Dataset` at the end of this file.
+Architectures and datasets are functions; their signatures are `Architecture` and `Dataset` at the end of this file.
 Everybody works in pixel units, images scaled to [0, 1]; the training loop alone wraps the network with a mean and a
 standard deviation. Entries never seed, pick a device or print: the `Job` has a device and a seeded generator.
 """
@@ -44,11 +44,11 @@ class EntryError(ValueError):
 
 
 class MissingDataError(EntryError):
-    """A data set that is not on this machine, or not whole; the text says how to get it."""
+    """A dataset that is not on this machine, or not whole; the text says how to get it."""
 
 
 class NotApplicable(Exception):  # noqa: N818  (a finding that tables print, not a fault)
-    """Raised by an entry that cannot run on a data set; the table prints the reason."""
+    """Raised by an entry that cannot run on a dataset; the table prints the reason."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What is known of a data set without its images: `shape` is (C, H, W), `size` the number of training images."""
+    """What is known of a dataset without its images: `shape` is (C, H, W), `size` the number of training images."""
 
     shape: tuple[int, int, int]
     num_classes: int
@@ -307,7 +307,7 @@ class Attack(ABC):
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
     parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
     chained: ClassVar[bool] = False  # True: a tool, acts on the poison at its left in a chain `a+b`
-    onto: ClassVar[bool] = False  # True: a tool that takes a poison of the data set `dataset=` to the cell's
+    onto: ClassVar[bool] = False  # True: a tool that takes a poison of the dataset `dataset=` to the cell's
     seedless: ClassVar[bool] = False  # True: no seed enters its poison, all cells share one
 
     @property
@@ -453,7 +453,7 @@ class Protocol:
     revisions: ClassVar[Mapping[str, int]] = {"shuffle=false": 2}  # corrections of some settings alone
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
-    per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a data set, by its name
+    per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a dataset, by its name
     per_architecture: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ for a network, by its name
     scale: float = field(default=1.0, metadata={"hidden": True})  # factor on the epochs, written name@factor
 
@@ -583,7 +583,7 @@ A network whose weights begin with a look at the images has `start(images)`: it 
 and surrogates alike, with a sample of the set that it will train on, float32 (n, C, H, W), normalised as it will see them."""
 
 Dataset: TypeAlias = "Callable[..., tuple[ImageSet, ImageSet]]"
-"""`f(root, **fields)` returns (train, test), uint8, read from the folder `root` of this data set.
+"""`f(root, **fields)` returns (train, test), uint8, read from the folder `root` of this dataset.
 
 Raises `MissingDataError`. One that is published as files registers `download(root)` and `archives()`, which lists them with
 their checksums (`registry/_archives.py`). The fields `per_class` and `test_per_class` are not its business: they work for

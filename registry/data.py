@@ -1,6 +1,6 @@
-"""Loads a data set by its item: decodes it once, keeps the arrays with a fingerprint, takes part of each class if asked.
+"""Loads a dataset by its item: decodes it once, keeps the arrays with a fingerprint, takes part of each class if asked.
 
-Data sets lie under `$BENCH_DATA` (default: the user's cache directory), each in a folder of its name; decoded arrays lie
+Datasets lie under `$BENCH_DATA` (default: the user's cache directory), each in a folder of its name; decoded arrays lie
 beside them in `.decoded/`, and are memory-mapped when they are large.
 """
 
@@ -29,7 +29,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 @dataclass(frozen=True)
 class Data:
-    """A data set as cells use it. `fingerprint` is a sha256 over images and labels of both parts."""
+    """A dataset as cells use it. `fingerprint` is a sha256 over images and labels of both parts."""
 
     train: ImageSet
     test: ImageSet
@@ -37,12 +37,12 @@ class Data:
 
 
 def root_of(part: Part) -> Path:
-    """The folder that a data set is read from."""
+    """The folder that a dataset is read from."""
     return part.root or data_root() / (part.entry.facts.get("folder") or part.entry.name)
 
 
 def load(part: Part) -> Data:
-    """Return the data set of a resolved item. MissingDataError, EntryError."""
+    """Return the dataset of a resolved item. MissingDataError, EntryError."""
     folder = decoded(part)
     meta = json.loads((folder / "meta.json").read_text())
     arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
@@ -52,7 +52,7 @@ def load(part: Part) -> Data:
     ]
     limits = int(part.fields["per_class"]), int(part.fields["test_per_class"])
     if any(limits):
-        owner = f"data set {part.name}"
+        owner = f"dataset {part.name}"
         sets = [_some(s, n, owner, p) for s, n, p in zip(sets, limits, ("training", "test"), strict=True)]
     return Data(sets[0], sets[1], known_fingerprint(part))
 
@@ -85,7 +85,7 @@ def judged_images(part: Part) -> int:
 
 
 def complaint(part: Part) -> str:
-    """Say in a sentence that a decoded data set has fewer images per class than an item asks for, or return ''."""
+    """Say in a sentence that a decoded dataset has fewer images per class than an item asks for, or return ''."""
     meta_file = _folder(part) / "meta.json"
     if not meta_file.exists():
         return ""
@@ -93,18 +93,18 @@ def complaint(part: Part) -> str:
     for field, half, there in zip(("per_class", "test_per_class"), ("training", "test"), halves, strict=True):
         if part.fields[field] > there:
             asked = f"{field}={part.fields[field]} asks for more {half} images than the smallest class has, which is {there}"
-            return f"data set {part.name}: {asked}"
+            return f"dataset {part.name}: {asked}"
     return ""
 
 
 def missing(part: Part) -> str:
-    """Say in a sentence that a data set is not on this machine, or return ''. Needs no torch."""
+    """Say in a sentence that a dataset is not on this machine, or return ''. Needs no torch."""
     folder = part.entry.facts.get("folder", "")
     if part.entry.name == "folder" and part.root is None:
-        return "data set folder has no path; say folder:PATH, where PATH has train/<class>/* and test/<class>/*"
+        return "dataset folder has no path; say folder:PATH, where PATH has train/<class>/* and test/<class>/*"
     if part.root is not None or not folder or root_of(part).exists():
         return ""
-    return f"data set {part.entry.name} is not at {root_of(part)}; `bench data get {part.entry.name}` gets it or says how"
+    return f"dataset {part.entry.name} is not at {root_of(part)}; `bench data get {part.entry.name}` gets it or says how"
 
 
 def _key(part: Part) -> str:

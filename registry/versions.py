@@ -73,7 +73,7 @@ def _revisions(parts: Iterable[Part]) -> dict[str, dict[str, int]]:
 
 
 def _with_sources(part: Part) -> Iterator[Part]:
-    """Yield a part and what it is made from: attacks whose items stand in its fields, the data set of `dataset=`."""
+    """Yield a part and what it is made from: attacks whose items stand in its fields, the dataset of `dataset=`."""
     yield part
     if part.entry.kind == "attacks" and "dataset" in part.fields:
         yield from DATASETS.resolve(str(part.fields["dataset"]))

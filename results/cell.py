@@ -39,7 +39,7 @@ class Part(_Strict):
 
 
 class Cell(_Strict):
-    """Protocol x data set x attack x ratio x part x defense x architecture x seed, and what is measured."""
+    """Protocol x dataset x attack x ratio x part x defense x architecture x seed, and what is measured."""
 
     protocol: Part
     dataset: Part

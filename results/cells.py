@@ -23,7 +23,7 @@ KINDS = {
     "architecture": "architectures",
     "protocol": "protocols",
 }
-NOUNS = {"dataset": "data set", "measure": "analysis"}  # of axes that are called by another word
+NOUNS = {"measure": "analysis"}  # of axes that are called by another word
 
 Resolve = Callable[[str, str], Sequence[Any]]
 """(kind, item) -> its parts with all their fields."""

@@ -150,7 +150,7 @@ class Record(_Grown):
     state: Literal["done", "not-applicable"] = "done"
     reason: str = ""
     metrics: Metrics | None = None
-    # the protocol as it was trained: data set's variant and defense's changes applied
+    # the protocol as it was trained: dataset's variant and defense's changes applied
     recipe: dict[str, Plain] = Field(default_factory=dict)
     # craft, purify, train, measure; of the stage, whichever cell ran it
     seconds: dict[str, FiniteFloat] = Field(default_factory=dict)

@@ -111,7 +111,7 @@ def drawn_as_torch(net: torch.nn.Module) -> list[bool]:
 
 
 def as_data(train: ImageSet, test: ImageSet | None = None) -> Data:
-    """What the store wants to know of a data set."""
+    """What the store wants to know of a dataset."""
     test = test or train
     return Data(train, test, fingerprint(train, test))
 
@@ -153,7 +153,7 @@ def small_item(row) -> str:
 
 
 def recipe(attack: str, seed: int = 0, dataset: str = "digits") -> PoisonRecipe:
-    """The recipe of an attack on a data set; tests hand the store other images under the data set's name."""
+    """The recipe of an attack on a dataset; tests hand the store other images under the dataset's name."""
     return PoisonRecipe(resolve("datasets", dataset)[0], resolve("attacks", attack), seed)
 
 

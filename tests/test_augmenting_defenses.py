@@ -77,7 +77,7 @@ def test_equalizing_and_stretching_leave_a_constant_image():
 
 
 def test_a_gray_image_passes_through_colour_operations():
-    """Data sets of one channel have neither hue nor saturation."""
+    """Datasets of one channel have neither hue nor saturation."""
     x, y = batch(8, (1, 28, 28))
     for name in set(PLAIN) - {"hue"}:
         assert augmented(name, x, y)[0].shape == x.shape
@@ -252,7 +252,7 @@ def test_a_rectangle_of_cutmix_reaches_as_far_as_the_published_code_lets_it(monk
 
 
 def test_the_loop_hands_over_rows_of_probabilities_where_labels_are_mixed():
-    """A batch may lack the last class; the number of columns is the data set's all the same."""
+    """A batch may lack the last class; the number of columns is the dataset's all the same."""
     data = tiny(64)
     protocol = Protocol(epochs=2, batch=3, lr=0.05)
     with seeded(0, Numerics()):

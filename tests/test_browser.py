@@ -452,7 +452,7 @@ def test_the_numbers_of_footnotes_are_wide_enough_for_a_finger(browser):
 
 
 def test_the_switch_leads_to_the_other_setting_and_back(browser):
-    """Data set, protocol, architecture and ratio are links: they work without a script, and with one keep the view."""
+    """Dataset, protocol, architecture and ratio are links: they work without a script, and with one keep the view."""
     browser.open("quick.html#sort=none:down")
     assert browser.texts(".switch") == ["ratio\n0.5\n1"]
     browser.click(".switch a:not([aria-current])")

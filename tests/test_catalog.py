@@ -121,7 +121,7 @@ def test_a_whole_number_is_taken_for_a_float():
         ("attacks", "lsp(norm=l7)", "attack lsp: norm=l7 is none of l2"),
         ("attacks", "lsp(seed=0.5)", "attack lsp: seed=0.5 is not a whole number"),
         ("defenses", "ortho-proj(center=1)", "defense ortho-proj: center=1 is not true or false"),
-        ("datasets", "digits(per_class=-1)", "data set digits: per_class=-1 is negative"),
+        ("datasets", "digits(per_class=-1)", "dataset digits: per_class=-1 is negative"),
         ("protocols", "quick(mean=3)", "protocol quick: mean is a tuple[float, ...] and cannot be given"),
         ("protocols", "quick(scale=0.5)", "protocol quick has no parameter 'scale'"),
         ("attacks", "none+none", "none makes a poison of its own"),
@@ -138,11 +138,11 @@ def test_a_wrong_value_is_refused_by_entry_key_and_value(kind, item, told):
     [
         ("attacks", "lspp", "unknown attack 'lspp'; did you mean 'lsp'?"),
         ("defenses", "grey-scale", "unknown defense 'grey-scale'; did you mean 'grayscale'?"),
-        ("datasets", "cifar-10", "unknown data set 'cifar-10'; did you mean 'cifar10'?"),
+        ("datasets", "cifar-10", "unknown dataset 'cifar-10'; did you mean 'cifar10'?"),
         ("architectures", "resnet-18", "unknown architecture 'resnet-18'; did you mean 'resnet18'?"),
         ("protocols", "quik", "unknown protocol 'quik'; did you mean 'quick'?"),
         ("attacks", "lsp(epsilom=1)", "attack lsp has no parameter 'epsilom'; did you mean 'epsilon'?"),
-        ("datasets", "digits(perclass=1)", "data set digits has no parameter 'perclass'; did you mean 'per_class'?"),
+        ("datasets", "digits(perclass=1)", "dataset digits has no parameter 'perclass'; did you mean 'per_class'?"),
         ("protocols", "quick(epoch=1)", "protocol quick has no parameter 'epoch'; did you mean 'epochs'?"),
     ],
 )
@@ -423,7 +423,7 @@ def test_an_entry_may_look_for_its_base_in_the_registry(tmp_path):
 
 
 def test_functions_of_other_packages_are_entries_too(tmp_path):
-    """Architectures and data sets are functions; their facts are attributes set below them."""
+    """Architectures and datasets are functions; their facts are attributes set below them."""
     source = '''
         """Two functions."""
         def net(num_classes, in_channels=3, image_size=32, width: int = 8):  # channels
@@ -431,7 +431,7 @@ def test_functions_of_other_packages_are_entries_too(tmp_path):
         def half(num_classes, width):
             """Half an entry."""
         def data(root, noise: float = 0.5):
-            """A data set."""
+            """A dataset."""
         data.version = 4
     '''
     points = """
@@ -445,7 +445,7 @@ def test_functions_of_other_packages_are_entries_too(tmp_path):
     rows, _, torch = listing(tmp_path)
     assert rows["architectures", "half", "bench-two 1.0"][0].startswith("the argument 'width' has no default")
     assert rows["architectures", "net", "bench-two 1.0"] == ["", 1, "A network.", {"width": 8}]
-    assert rows["datasets", "dots", "bench-two 1.0"] == ["", 4, "A data set.", {"noise": 0.5}]
+    assert rows["datasets", "dots", "bench-two 1.0"] == ["", 4, "A dataset.", {"noise": 0.5}]
     assert not torch
 
 

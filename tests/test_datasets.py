@@ -1,4 +1,4 @@
-"""Data sets: the one that comes with the program, the user's own folders, and archives read by torchvision's real code."""
+"""Datasets: the one that comes with the program, the user's own folders, and archives read by torchvision's real code."""
 
 import errno
 import hashlib
@@ -335,7 +335,7 @@ def name_of(root) -> str:
 
 
 def test_a_folder_is_named_by_what_is_in_it_not_by_where_it_is(pets, tmp_path):
-    """The name is in ids and records: a copy on another machine is the same data set, a changed byte is another."""
+    """The name is in ids and records: a copy on another machine is the same dataset, a changed byte is another."""
     name = name_of(pets)
     assert re.fullmatch(r"folder-my-pets-[0-9a-f]{8}", name)
     copy = tmp_path / "elsewhere" / "My Pets"
@@ -481,7 +481,7 @@ def md5(path) -> str:
 
 @pytest.fixture
 def published(cifar10, tmp_path, monkeypatch):
-    """The archive of a tiny CIFAR-10 as it is published, the data set itself not being there."""
+    """The archive of a tiny CIFAR-10 as it is published, the dataset itself not being there."""
     from torchvision.datasets import CIFAR10
 
     archive = tmp_path / "downloads" / "renamed.tgz"
@@ -576,7 +576,7 @@ def test_a_data_set_of_two_files_wants_both(home, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_full_disk_leaves_what_was_there(published, cifar10, home, monkeypatch, there):
-    """Half of a data set must not pass for one that is to be repaired by hand."""
+    """Half of a dataset must not pass for one that is to be repaired by hand."""
     if there:
         cifar10[0].mkdir(parents=True)
         (cifar10[0] / "data_batch_1").write_bytes(b"half")
@@ -586,7 +586,9 @@ def test_a_full_disk_leaves_what_was_there(published, cifar10, home, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tarfile.TarFile, "makefile", full)
-    with pytest.raises(EntryError, match=r"cannot write data set cifar10 to .*: No space left on device; what was there is"):
+    with pytest.raises(
+        EntryError, match=r"cannot write dataset cifar10 to .*: No space left on device; files that were there are"
+    ):
         commands.get("cifar10", [published])
     assert left_behind(home) == before
 
@@ -626,7 +628,7 @@ def test_the_jpeg_tree_has_the_classes_of_cifar10_in_order(jpeg75):
     ids=["a file less", "a class less", "another class", "no test"],
 )
 def test_a_jpeg_tree_that_is_not_whole_is_refused(jpeg75, harm, told):
-    """Numbers on half a data set must not enter a table of CIFAR-10."""
+    """Numbers on half a dataset must not enter a table of CIFAR-10."""
     harm(jpeg75)
     with pytest.raises(MissingDataError, match=told):
         load("cifar10-jpeg75")

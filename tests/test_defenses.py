@@ -307,7 +307,7 @@ def test_grayscale_has_the_bytes_of_pillow():
 
 
 def test_grayscale_says_that_it_needs_colours():
-    """A gray data set has no row for it in the table, with the reason instead."""
+    """A gray dataset has no row for it in the table, with the reason instead."""
     with pytest.raises(NotApplicable, match="three colour channels"):
         DEFENSES["grayscale"]().applies(tiny(shape=(1, 28, 28)).info)
 

@@ -221,11 +221,11 @@ def test_images_of_a_part_of_the_set_leave_the_rest_clean(store, whole, tmp_path
     assert torch.equal(kept.images[covered], poisoned(whole)[covered])
     assert torch.equal(kept.images[~covered], whole.train.images[~covered])
     assert (np.load(kept.path / "keep.npy") == covered.numpy()).all() and kept.manifest["source"]["covers"] == 17
-    with pytest.raises(EntryError, match=r"holds 17 rows; the data set has 24 images .* found by --order match"):
+    with pytest.raises(EntryError, match=r"holds 17 rows; the dataset has 24 images .* found by --order match"):
         take(store, path, whole)
     if labels:
         np.save(labels, hot(whole.train.labels[order].flip(0)))
-        with pytest.raises(EntryError, match="of 17 labels of the file are not the data set's"):
+        with pytest.raises(EntryError, match="of 17 labels of the file are not the dataset's"):
             take(store, path, whole, labels, order="match")
 
 
@@ -393,7 +393,7 @@ def test_an_archive_cannot_reach_out_of_itself(store, whole, tmp_path):
         ("cut.pt", lambda p: p.write_bytes(b"PK"), "is not opened"),
         ("shape.npy", lambda p: np.save(p, np.zeros((24, 3, 28, 28), np.int8)), r"\(24, 3, 28, 28\), expected"),
         ("five.npy", lambda p: np.save(p, np.zeros((1, 24, 3, 32, 32), np.int8)), "expected"),
-        ("rows.npy", lambda p: np.save(p, np.zeros((23, 3, 32, 32), np.int8)), "holds 23 rows; the data set has 24 images"),
+        ("rows.npy", lambda p: np.save(p, np.zeros((23, 3, 32, 32), np.int8)), "holds 23 rows; the dataset has 24 images"),
         ("words.npy", lambda p: np.save(p, np.array(["a"])), "expected rows of real numbers"),
         ("units.npy", lambda p: np.save(p, np.linspace(-1, 1, 73728).reshape(24, 3, 32, 32)), "say which by --units"),
         ("keys.npz", lambda p: np.savez(p, other=np.zeros(1)), "holds other; expected an array called"),
@@ -450,7 +450,7 @@ def expanded(value: float, *shape: int) -> torch.Tensor:
         (lambda x: [torch.zeros(170, 3, 32, 32)] * 9, {}, "holds a list; expected a tensor"),
         (lambda x: torch.rand(20, 3, 32, 32), {"order": "match"}, "of 20 images are most like a clean image of their own"),
         (lambda x: poisoned(x)[[0] * 20], {"order": "match"}, "of 20 images are most like a clean image of their own"),
-        (lambda x: poisoned(x).repeat(2, 1, 1, 1), {"order": "match"}, "48 rows, more than the 24 images of the data set"),
+        (lambda x: poisoned(x).repeat(2, 1, 1, 1), {"order": "match"}, "48 rows, more than the 24 images of the dataset"),
         (lambda x: pixels()[:20], {"order": "match"}, "compares images with images; this file holds noise"),
         (lambda x: (poisoned(x), torch.full((24, 4), 0.25)), {}, "labels are rows of 4 numbers, expected one 1 in each"),
         (lambda x: (poisoned(x), x.train.labels + 0.5), {}, "labels are float32 .*, expected one whole number"),
@@ -547,7 +547,7 @@ def test_a_pipe_is_no_file_of_labels(store, whole, tmp_path):
 def test_labels_of_other_images_are_refused(store, whole, tmp_path):
     """A victim must never learn a poison under labels that its authors did not mean."""
     path = torch_saved(tmp_path / "hypo.pt", (poisoned(whole), whole.train.labels.flip(0)))
-    with pytest.raises(EntryError, match="24 of 24 labels of the file are not the data set's"):
+    with pytest.raises(EntryError, match="24 of 24 labels of the file are not the dataset's"):
         take(store, path, whole)
 
 

@@ -112,7 +112,7 @@ def test_members_that_are_not_measured_make_the_place_partial(records):
     cell = next(cell for cell in table.cells(resolve, lacking) if cell.defense[0].name == "jpeg")
     records.write(Failure(id=cell.id, cell=cell, kind="error", message=EVIL))
     assert place(records, table).state == "partial"
-    for name in ("grayscale", "jpeg"):  # what cannot be run on a data set is not waited for
+    for name in ("grayscale", "jpeg"):  # what cannot be run on a dataset is not waited for
         cell = next(cell for cell in table.cells(resolve, lacking) if cell.defense[0].name == name)
         records.write(record(cell, metrics=None, state="not-applicable", reason="gray images"), replace=True)
     value = place(records, table)

@@ -290,7 +290,7 @@ def test_a_blank_beside_an_accuracy_gives_its_own_reason(full):
 
 
 def test_a_name_is_not_cut_at_parentheses_inside_parentheses():
-    """An attack made on another data set holds an item in an item."""
+    """An attack made on another dataset holds a spec in a spec."""
     item = escaping.environment("html").filters["item"]
     assert item("em(a=1,dataset=jpeg(q=2))+transfer").replace("<wbr>", "") == (
         "em<span class=args>(a=1,dataset=jpeg(q=2))</span>+transfer"
@@ -604,7 +604,7 @@ def test_a_defender_sees_ranks_and_worst_cases_of_defenses(full):
 
 
 def test_boards_link_to_the_board_that_differs_in_one_axis(full):
-    """Switching the data set must not lose the architecture that one looks at."""
+    """Switching the dataset must not lose the architecture that one looks at."""
     point = {"protocol": "p", "dataset": "a", "ratio": "1", "part": "all", "architecture": "x"}
     shapes = [point, point | {"dataset": "b", "architecture": "y"}, point | {"dataset": "b"}]
     several = [dataclasses.replace(made(full), slug=f"s{k}", fixed=fixed) for k, fixed in enumerate(shapes)]
@@ -612,7 +612,7 @@ def test_boards_link_to_the_board_that_differs_in_one_axis(full):
         one["axis"]: {option["text"]: option["file"] for option in one["options"]}
         for one in views.switch(several, several[0], "attack")
     }
-    assert axes == {"data set": {"a": "s0.html", "b": "s2.html"}, "architecture": {"x": "s0.html", "y": "s1.html"}}
+    assert axes == {"dataset": {"a": "s0.html", "b": "s2.html"}, "architecture": {"x": "s0.html", "y": "s1.html"}}
 
 
 def test_an_entry_has_a_page_with_what_it_is_and_all_its_cells(site):

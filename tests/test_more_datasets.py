@@ -1,4 +1,4 @@
-"""Data sets that users bring: the first classes of ImageNet, part of SVHN, ten faces; on small trees of the same shape."""
+"""Datasets that users bring: the first classes of ImageNet, part of SVHN, ten faces; on small trees of the same shape."""
 
 import hashlib
 import re
@@ -129,7 +129,7 @@ def test_imagenet100_takes_test_for_val(imagenet):
     ids=["no val", "no train", "few", "no synset", "another choice", "unlike", "one less", "empty", "flat val", "damaged"],
 )
 def test_a_tree_that_is_not_imagenet_is_refused(imagenet, harm, told):
-    """Numbers on other classes, or on part of them, must not enter a table of this data set."""
+    """Numbers on other classes, or on part of them, must not enter a table of this dataset."""
     harm(imagenet)
     assert re.search(told, complaint("imagenet100(size=8)"))
 
@@ -305,7 +305,7 @@ def test_facescrub_takes_a_split_that_the_user_made(faces):
     ids=["one less", "one more", "an image less", "an image more", "empty", "nobody"],
 )
 def test_other_faces_than_expected_are_refused(faces, harm, told):
-    """Ten identities of 120 images are what its table has; a set of another size is another data set."""
+    """Ten identities of 120 images are what its table has; a set of another size is another dataset."""
     harm(faces)
     assert re.search(told, complaint("facescrub(size=8)"))
 

@@ -274,7 +274,7 @@ def test_records_of_a_clean_commit_are_taken_in_byte_for_byte_and_shown_with_it(
     records = Records(folder / "results/records")
 
     out, _ = bench(folder, "accept", "--own", str(path), "--dry-run")
-    assert "3 new" in out and "kept nothing, as told" in out and not records.ids()
+    assert "3 new" in out and "kept nothing (--dry-run)" in out and not records.ids()
     answer = json.loads(bench(folder, "accept", "--own", str(path), "--json")[0])
     assert answer["accepted"] and sorted(answer["cells"]["new"]) == sorted(REAL)
     assert answer["commits"] == {tree: commits[0]} and answer["commits_looked_at"] == 3
@@ -358,7 +358,7 @@ def test_the_command_says_what_else_is_wrong(clone, tmp_path):
     folder, _ = clone
     path = tar_of(tmp_path, Repository(folder).tree("HEAD"))
     assert "leave the bundle" in bench(folder, "accept", "x.zip", "--own", str(path), code=2)[1]
-    assert "--force is for --own" in bench(folder, "accept", "x.zip", "--force", code=2)[1]
+    assert "--force needs --own" in bench(folder, "accept", "x.zip", "--force", code=2)[1]
     assert "expected a tar" in bench(folder, "accept", "--own", "none.tar", code=2)[1]
     shutil.rmtree(folder / ".git")
     assert "has no .git" in bench(folder, "accept", "--own", str(path), code=2)[1]

@@ -195,7 +195,7 @@ def test_every_entry_and_field_that_a_shipped_table_names_is_there(name):
 
 @pytest.mark.parametrize("name", paper_tables())
 def test_a_plain_accuracy_stands_for_one_cell_and_its_seeds(name):
-    """A number of a paper is one setting: one protocol, data set, attack, ratio, part, defense, network."""
+    """A number of a paper is one setting: one protocol, dataset, attack, ratio, part, defense, network."""
     for one in wanted(name):
         assert one.place.seeds == (0, 1, 2)
         members = {cell.texts["defense"] for cell in one.cells}

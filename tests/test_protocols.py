@@ -14,7 +14,7 @@ OPTIMIZERS = {"sgd", "adam", "adamw"}
 
 
 def recipe(name: str, dataset: str = "cifar10", adversarial: bool = False) -> Protocol:
-    """What a cell trains by: the data set's variant, then what differs under adversarial training."""
+    """What a cell trains by: the dataset's variant, then what differs under adversarial training."""
     protocol = PROTOCOLS[name]()
     protocol = dataclasses.replace(protocol, **protocol.per_dataset.get(dataset, {}))
     return DEFENSES["at"]().configure(protocol) if adversarial else protocol
@@ -43,7 +43,7 @@ def test_a_protocol_names_only_what_the_training_loop_knows(name):
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_variants_name_fields_and_data_sets_that_there_are(name):
-    """A misspelt field fails in the middle of a grid; a misspelt data set is silently trained by the wrong recipe."""
+    """A misspelt field fails in the middle of a grid; a misspelt dataset is silently trained by the wrong recipe."""
     protocol = PROTOCOLS[name]
     fields = {f.name for f in dataclasses.fields(protocol)} - {"scale"}
     assert set(protocol.adversarial) <= fields
@@ -68,7 +68,7 @@ SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "shuff
 HALF, ONE = (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
-ROWS = {  # protocol and data set: length, batch, schedule, weight decay, augmentation, and what else the row states
+ROWS = {  # protocol and dataset: length, batch, schedule, weight decay, augmentation, and what else the row states
     "st cifar10": (60, 128, "cosine", 1e-4, CROP, {}),
     "st cifar100": (60, 128, "cosine", 1e-4, CROP, {}),
     "st imagenet100": (60, 128, "cosine", 1e-4, CROP, {"input_size": 224}),

@@ -569,7 +569,7 @@ def test_the_clean_rest_is_what_was_not_chosen(store, data):
 
 @pytest.mark.parametrize(("attack", "ratio"), [("none", 1.0), ("none", 0.5), ("lsp", 0.0)])
 def test_nothing_is_stored_for_a_set_that_is_clean(store, data, attack, ratio):
-    """A copy of the data set per seed would fill disks."""
+    """A copy of the dataset per seed would fill disks."""
     assert store.training_set(recipe(attack), data, ratio, "all") is data.train
     assert store.folders() == []
 

@@ -163,7 +163,7 @@ def test_records_go_from_one_workspace_to_another_and_are_marked_there(tmp_path)
     assert made["records"] == len(REAL) and made["bytes"] == Path(file).stat().st_size
     out, _ = bench("accept", file, workspace=ours)
     assert len(re.findall("^ok  ", out, re.MULTILINE)) == 18
-    assert f"took in {len(REAL)} records" in out and made["digest"][:12] in out
+    assert f"accepted {len(REAL)} records" in out and made["digest"][:12] in out
     (row,) = submission.rows(Records(ours / "results/records"))
     assert (row["name"], row[SELF_REPORTED], row["replaced"]) == (NAME, len(REAL), 0)
     assert NAME in bench("accept", workspace=ours)[0]

@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 CELLS, MACHINES = "Which cells", "Where they run"  # panels of the help
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-Where = Annotated[Path | None, typer.Option("--workspace", help="Folder to read and write; else $BENCH_WORKSPACE, else here.")]
+Where = Annotated[
+    Path | None, typer.Option("--workspace", help="Folder to read and write; default: $BENCH_WORKSPACE, or this folder.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINES)]
-Grid = Annotated[str | None, typer.Option(help="A grid that comes with the program, or a table file (.toml).")]
+Grid = Annotated[str | None, typer.Option(help="A grid of `bench list grids`, or a table file (.toml).")]
 ProfilePath = Annotated[
     Path | None,
-    typer.Option(help="Description of the cluster, a TOML file; see docs/how-to/slurm.md.", rich_help_panel=MACHINES),
+    typer.Option(help="TOML file that describes the cluster; see docs/how-to/slurm.md.", rich_help_panel=MACHINES),
 ]
 Several = list[str] | None
 
 
 def _axis(text: str) -> Any:  # typer's options have no common type
-    return typer.Option(help=text + " Several by commas or by repeating the option.", rich_help_panel=CELLS)
+    return typer.Option(help=text + " Separate several by commas, or repeat the option.", rich_help_panel=CELLS)
 
 
-SeedAxis = Annotated[Several, _axis("Seeds that are wanted, also such as a grid does not have.")]
+SeedAxis = Annotated[Several, _axis("Seeds to run, also ones that the grid does not have.")]
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ class Cells(Methods):
 
     protocol: Annotated[Several, _axis("Protocols.")] = None
     seed: SeedAxis = None
-    ratio: Annotated[Several, _axis("Fractions of poisoned images, 0..1.")] = None
-    part: Annotated[Several, _axis("What to train on at a ratio: all images, or the clean rest alone.")] = None
-    measure: Annotated[Several, _axis("What is measured: accuracy, or analyses.")] = None
+    ratio: Annotated[Several, _axis("Fractions of the training images that are poisoned, 0 to 1.")] = None
+    part: Annotated[Several, _axis("Subset to train on at a ratio: all images, or the clean rest alone.")] = None
+    measure: Annotated[Several, _axis("What to measure: accuracy, or analyses.")] = None
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,28 @@ class Machines:
     """Options of commands that run cells."""
 
     executor: Annotated[
-        str, typer.Option(help="local, inline, or slurm, which submits jobs and returns.", rich_help_panel=MACHINES)
+        str,
+        typer.Option(
+            help="local (worker processes), inline (this process) or slurm (submits jobs and returns).",
+            rich_help_panel=MACHINES,
+        ),
     ] = "local"
-    workers: Annotated[int | None, typer.Option(help="Processes of the local executor.", min=1, rich_help_panel=MACHINES)] = (
-        None
-    )
-    cells_per_device: Annotated[int, typer.Option(help="Cells at once on each GPU.", min=1, rich_help_panel=MACHINES)] = 1
+    workers: Annotated[
+        int | None, typer.Option(help="Number of worker processes of the local executor.", min=1, rich_help_panel=MACHINES)
+    ] = None
+    cells_per_device: Annotated[
+        int, typer.Option(help="Number of cells that run at once on each GPU.", min=1, rich_help_panel=MACHINES)
+    ] = 1
     profile: ProfilePath = None
     cells_per_job: Annotated[
         int | None,
-        typer.Option(help="Cells that one job of the cluster runs one after the other.", min=1, rich_help_panel=MACHINES),
+        typer.Option(
+            help="Number of cells that one job of the cluster runs, one after the other.", min=1, rich_help_panel=MACHINES
+        ),
     ] = None
     wait: Annotated[
         bool,
-        typer.Option(help="Wait for the jobs of the cluster, and submit again what was lost.", rich_help_panel=MACHINES),
+        typer.Option(help="Wait for the jobs of the cluster, and submit lost cells again.", rich_help_panel=MACHINES),
     ] = False
     device: Device = "auto"
 

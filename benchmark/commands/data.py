@@ -1,4 +1,4 @@
-"""Data sets: `data ls`, `data get`, `data verify`."""
+"""Datasets: `data ls`, `data get`, `data verify`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 From = Annotated[
     list[Path] | None,
-    typer.Option("--from", help="A local copy of a file that the data set is published as; repeat for several. No network."),
+    typer.Option(
+        "--from", help="Local copy of a published file of the dataset, used instead of the network; repeat for several."
+    ),
 ]
 
 
 def ls(as_json: Json = False) -> None:
-    """List data sets and whether they are on this machine.
+    """List datasets and whether they are on this machine.
 
     Example: `bench data ls`
     """
@@ -47,7 +49,9 @@ def ls(as_json: Json = False) -> None:
 
 
 def get(name: str, files: From = None, as_json: Json = False) -> None:
-    """Download a data set and check its checksums. The only command that uses the network, and not with --from.
+    """Download a dataset, or unpack local copies (--from), and compare its checksums.
+
+    This is the only command that downloads anything.
 
     Example: `bench data get cifar10 --from cifar-10-python.tar.gz`
     """
@@ -69,7 +73,7 @@ def get(name: str, files: From = None, as_json: Json = False) -> None:
 
 
 def _download(part: Part) -> None:
-    """Let a data set download itself, or say how to get it."""
+    """Let a dataset download itself, or say how to get it."""
     from registry import data
 
     root = data.root_of(part)
@@ -78,8 +82,8 @@ def _download(part: Part) -> None:
         part.entry.load().download(root)
     except OSError as error:
         reason = getattr(error, "reason", error)
-        remedy = "try again, or give its files by --from, or put them there"
-        raise usage(f"cannot download data set {part.name} to {root}: {reason}; {remedy}") from None
+        remedy = "try again, give its files by --from, or put them there"
+        raise usage(f"cannot download dataset {part.name} to {root}: {reason}; {remedy}") from None
 
 
 def _recognized(part: Part, files: list[Path]) -> dict[Archive, Path]:
@@ -91,7 +95,7 @@ def _recognized(part: Part, files: list[Path]) -> dict[Archive, Path]:
 
 
 def _unpack(part: Part, sources: dict[Archive, Path]) -> None:
-    """Put archives into the folder of a data set."""
+    """Unpack archives into the folder of a dataset."""
     from registry import _archives, data
 
     root = data.root_of(part)
@@ -99,13 +103,13 @@ def _unpack(part: Part, sources: dict[Archive, Path]) -> None:
         try:
             _archives.unpack(sources, root, progress)
         except OSError as error:
-            reason = f"{error.strerror or error}; what was there is as it was"
-            raise usage(f"cannot write data set {part.name} to {root}: {reason}") from None
+            reason = f"{error.strerror or error}; files that were there are unchanged"
+            raise usage(f"cannot write dataset {part.name} to {root}: {reason}") from None
 
 
 @contextmanager
 def _counted(text: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many bytes of files were read; elsewhere say in a line what is being done."""
+    """Show on a terminal how many bytes of files were read; elsewhere print one line."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -119,7 +123,7 @@ def _counted(text: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
 
 
 def verify(item: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
-    """Read data sets anew from their files and compare with what was decoded before.
+    """Decode datasets from their files again and compare them with the decoded copies.
 
     Example: `bench data verify digits`
     """

@@ -11,10 +11,11 @@ from benchmark.commands.common import Json, ProfilePath, Where, print_json, prin
 
 
 def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
-    """List entries: name, one line, paper, where it comes from; of grids how many cells there are, can be run, are done.
+    """List entries with a summary, paper and source, or grids with their numbers of cells.
 
-    KIND is attacks, defenses, architectures, datasets, protocols, analyses or grids; PATTERN is a glob. GPU-hours are those of
-    training what can be run and is not done: from records of like cells on a GPU, else from multiply-adds.
+    KIND is attacks, defenses, architectures, datasets, protocols, analyses or grids. PATTERN is a glob. For a grid, the list
+    shows how many cells it has, how many this machine can run and how many are done. GPU-hours are an estimate of the
+    remaining training, from records of similar cells on a GPU or else from multiply-adds.
 
     Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
     """
@@ -45,9 +46,9 @@ def _entry_row(row: dict[str, Any]) -> list[str]:
 
 
 def show(entry: str, as_json: Json = False) -> None:
-    """Show an entry: what it does, parameters with defaults and units, paper, budget.
+    """Show what an entry does, its parameters with defaults and units, its paper and its budget.
 
-    A bare name shows every kind that has it, `attack:none` one of them.
+    A bare name shows the entries of all kinds that have this name; `attack:none` shows one.
 
     Example: `bench show lsp`
     """
@@ -61,12 +62,12 @@ def show(entry: str, as_json: Json = False) -> None:
 
 
 def doctor(
-    slurm: Annotated[bool, typer.Option("--slurm", help="Say which settings and limits of the cluster matter.")] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Show the settings and limits of the cluster that matter.")] = False,
     profile: ProfilePath = None,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed, which devices and data there are, which plug-ins fail, which records were changed by hand.
+    """Show installed versions, devices, datasets, broken plug-ins, and records that were changed by hand.
 
     Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
@@ -74,7 +75,7 @@ def doctor(
     from results.submission import one_line
 
     if profile and not slurm:
-        raise usage("--profile is looked at with --slurm; give both, or leave it out")
+        raise usage("--profile needs --slurm; give both, or leave it out")
     space = workspace_of(workspace)
     checks = listing.cluster(space, profile) if slurm else listing.doctor(records_of(space))
     if as_json:
@@ -84,7 +85,7 @@ def doctor(
 
 
 def check(entry: str, as_json: Json = False) -> None:
-    """Run the conformance tests on one entry, also a third-party one, in under a minute on a CPU.
+    """Run the conformance tests on one entry, built-in or from a plug-in, in less than a minute on a CPU.
 
     Example: `bench check attack:lsp`
     """

@@ -12,17 +12,17 @@ from benchmark.commands.common import Device, Json, Several, Where, print_json, 
 
 def craft(
     item: str,
-    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
+    dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     set_: Annotated[
-        Several, typer.Option("--set", help="key=value, a parameter of the attack; in a chain, of its first.")
+        Several, typer.Option("--set", help="key=value: a parameter of the attack, or of the first attack of a chain.")
     ] = None,
-    ratio: Annotated[float, typer.Option(help="Fraction of poisoned images.", min=0, max=1)] = 1.0,
+    ratio: Annotated[float, typer.Option(help="Fraction of the training images that is poisoned.", min=0, max=1)] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Device = "auto",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Craft (or find) a poison; print path, checksum, budget spent and seconds.
+    """Craft a poison, unless the store has it; print its path, checksum, spent budget and seconds.
 
     Examples: `bench craft lsp --dataset digits --set epsilon=2.0`, `bench craft 'lsp+swap(mode=inter)'`
     """
@@ -109,19 +109,19 @@ def verify(workspace: Where = None, as_json: Json = False) -> None:
 
 
 def tsne(
-    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Attacks, one panel each.")],
-    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
-    output: Annotated[Path, typer.Option(help="A .svg file, or a page, .html.")] = Path("perturbations.svg"),
-    images: Annotated[int, typer.Option(help="Images whose perturbations are shown, of all classes alike.", min=4)] = 1000,
+    items: Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs of attacks, one panel each.")],
+    dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
+    output: Annotated[Path, typer.Option(help="File to write, .svg or .html.")] = Path("perturbations.svg"),
+    images: Annotated[int, typer.Option(help="Number of images to show, equally many from each class.", min=4)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the attacks, of the sample and of t-SNE.")] = 0,
     device: Device = "auto",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the perturbations of poisons side by side, as points of a plane (t-SNE): do classes lie apart?
+    """Draw the perturbations of poisons as points of a plane (t-SNE), to see whether classes lie apart.
 
-    Poisons are crafted, or found; `bench report` shows what was drawn on a page of its own. CSD is the discriminant of
-    transferable unlearnable examples: the lower, the farther apart.
+    Poisons that the store lacks are crafted. `bench report` shows the drawing on a page of its own. CSD is the class-wise
+    separability discriminant of the paper "Transferable Unlearnable Examples": lower means farther apart.
 
     Example: `bench poisons tsne lsp ops 'random-noise(kind=sample)' --dataset digits --output perturbations.svg`
     """
@@ -137,9 +137,7 @@ def tsne(
     found, names = embed.poisons(items, dataset, space, schedule.choose_device(device), images, seed)
     panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
     title = f"Perturbations of poisons of {dataset}"
-    lead = (
-        f"t-SNE of the perturbations of {len(found[0].points)} images, coloured by class; CSD is low where classes lie apart."
-    )
+    lead = f"t-SNE of the perturbations of {len(found[0].points)} images, colored by class; CSD is low where classes lie apart."
     plane = scatter.Plane(title, lead, names, panels)
     drawing = plane.drawing()
     text = scatter.page(drawing, title, lead) if output.suffix == ".html" else figures.standalone(drawing)
@@ -154,12 +152,12 @@ def tsne(
 
 
 def prune(
-    all_: Annotated[bool, typer.Option("--all", help="Remove every set, whole ones too.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be removed.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Remove all sets.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be removed, remove nothing.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Remove sets that nobody will use again: damaged, half made, or of an older version of their attack or defense.
+    """Remove sets that are damaged, unfinished, or made by an older version of their attack or defense.
 
     Example: `bench poisons prune --dry-run`
     """
@@ -176,28 +174,37 @@ def prune(
 def import_(
     path: Annotated[
         Path,
-        typer.Argument(help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG."),
+        typer.Argument(
+            help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG files."
+        ),
     ],
-    dataset: Annotated[str, typer.Option(help="Data set that it poisons.")],
-    name: Annotated[str, typer.Option(help="What it is, one word; else the file's name.")] = "",
+    dataset: Annotated[str, typer.Option(help="Dataset that it poisons.")],
+    name: Annotated[str, typer.Option(help="Name of the poison, one word; default: the name of the file.")] = "",
     units: Annotated[
         str,
-        typer.Option(help="auto, images, or noise in pixels (0..1), levels (0..255), radius, normalised (by deviations)."),
+        typer.Option(
+            help="auto, images, or units of noise: pixels (0..1), levels (0..255), radius, normalised (by standard deviation)."
+        ),
     ] = "auto",
     order: Annotated[
-        str, typer.Option(help="index: row i is image i; class: by rank in its class; match: by likeness, also of a part.")
+        str,
+        typer.Option(
+            help="index: row i is image i; class: by rank within its class; match: by similarity, also for a subset of images."
+        ),
     ] = "index",
-    labels: Annotated[str, typer.Option(help="Labels of the rows, a .npy file.")] = "",
-    negative: Annotated[str, typer.Option(help="keep negative noise, or drop it.")] = "keep",
-    rounding: Annotated[str, typer.Option(help="to 8 bits: nearest or down.")] = "nearest",
-    norm: Annotated[str, typer.Option(help="linf, l2, l0: the bound that it must keep; none: measured only.")] = "none",
-    epsilon: Annotated[str, typer.Option(help="Radius in the norm, pixel units, such as 8/255.")] = "0",
+    labels: Annotated[str, typer.Option(help=".npy file with the labels of the rows.")] = "",
+    negative: Annotated[str, typer.Option(help="Whether to keep or drop negative noise.")] = "keep",
+    rounding: Annotated[str, typer.Option(help="Rounding to 8 bits: nearest or down.")] = "nearest",
+    norm: Annotated[
+        str, typer.Option(help="Norm of the bound that it must keep: linf, l2 or l0; none: measure without a bound.")
+    ] = "none",
+    epsilon: Annotated[str, typer.Option(help="Radius in this norm, in pixel units, such as 8/255.")] = "0",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Take a poison that its authors published into the store, and print the item by which cells use it.
+    """Import a published poison into the store, and print the spec by which cells use it.
 
-    Nothing in the file is unpickled or executed. The budget is measured; file name, sha256 and options are in the manifest.
+    Nothing in the file is unpickled or executed. The budget is measured; the manifest has file name, sha256 and options.
 
     Example: `bench poisons import perturbation.pt --dataset cifar10 --norm linf --epsilon 8/255`
     """
@@ -240,15 +247,15 @@ def import_(
 
 def export(
     item: str,
-    to: Annotated[Path, typer.Option(help="Folder or file to write; must not be there.")],
-    dataset: Annotated[str, typer.Option(help="Data set item.")] = "digits",
-    format_: Annotated[str, typer.Option("--format", help="png: a folder with data/<index>.png; npz: one file.")] = "png",
+    to: Annotated[Path, typer.Option(help="Folder or file to write; it must not exist.")],
+    dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
+    format_: Annotated[str, typer.Option("--format", help="png (a folder with data/<index>.png) or npz (one file).")] = "png",
     seed: Annotated[int, typer.Option(help="Seed of the attack.")] = 0,
     device: Device = "auto",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Write a poison for others, with labels and manifest; it is crafted if it is not in the store.
+    """Write a poison with labels and manifest to a folder or a file; craft it if the store lacks it.
 
     Example: `bench poisons export lsp --dataset digits --to lsp-digits`
     """

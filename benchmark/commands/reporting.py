@@ -21,16 +21,18 @@ def report(
         str | None,
         typer.Option("--grid", "--table", help="A grid, a paper's table, a glob or a file; default: the whole site."),
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="html, markdown, csv, latex, json; several by commas.")] = "html",
-    tidy: Annotated[bool, typer.Option("--tidy", help="With csv: one row per number, papers' values and ours.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Folder of the site, or of the files.")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="html, markdown, csv, latex or json; separate several by commas.")
+    ] = "html",
+    tidy: Annotated[bool, typer.Option("--tidy", help="With csv: one row per number, published and measured.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for the site or the files.")] = None,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
     """Render the leaderboard from the records: the whole site as HTML, or one table.
 
-    One table as csv, latex, markdown or json goes to standard output unless --output names a folder. Selectors are those of
-    `bench run`: a value or glob keeps, old=new shows what was run in the place of something else.
+    One table as csv, latex, markdown or json goes to standard output unless --output names a folder. Selectors work as in
+    `bench run`: a value or glob keeps matching cells, and old=new shows the cells that ran in place of others.
 
     Examples: `bench report`, `bench report --table d-vae/table-2 --format latex`, `bench report --format csv --tidy`
     """
@@ -40,7 +42,7 @@ def report(
     formats = wished([format_])
     wishes = methods.wishes()
     if tidy and (formats != ["csv"] or as_json):
-        raise usage("--tidy is a form of CSV; add --format csv")
+        raise usage("--tidy needs --format csv; add it, and leave --json out")
     if not grid and any(wishes.values()):
         raise usage("selectors are for one table or grid; name it by --table")
     shown = build.Shown.of(grid, wishes, records_of(space), tidy=tidy)
@@ -71,12 +73,12 @@ def _warn_of_changed(records: Records) -> None:
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="Port; 0 takes any free one.", min=0, max=65535)] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 shows the site to the whole network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 shows the site to the whole network.")] = "127.0.0.1",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Serve the site for a look, from memory, until Ctrl-C. After new records a reload shows new pages, some seconds later.
+    """Serve the site from memory until Ctrl-C. Reload a page to see new records, some seconds after they are written.
 
     Example: `bench serve --port 0`
     """
@@ -101,19 +103,21 @@ def serve(
 
 
 def publish(
-    to: Annotated[str, typer.Option(help="A folder, or REMOTE#BRANCH: a remote's name, a path or an address.")],
+    to: Annotated[str, typer.Option(help="Folder, or REMOTE#BRANCH with a remote's name, path or address.")],
     release: Annotated[str, typer.Option(help="Name of a release, for CITATION.cff, such as 2026.1.")] = "",
-    since: Annotated[Path | None, typer.Option(help="Folder of the publication to compare with, if not --to.")] = None,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Show images of stored poisons, if you may.")] = False,
+    since: Annotated[Path | None, typer.Option(help="Folder of the publication to compare with; default: --to.")] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Include images of stored poisons; check that you may publish them.")
+    ] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Publish records of uncommitted code too.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be published, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be published and write nothing.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
     """Publish the site with its records, checksums and a citation, to a folder or as a commit on a branch.
 
-    What `bench publish` did not make is never overwritten, nothing is pushed by force, and what is as it was is left alone. The
-    page of changes lists the numbers that moved since the publication before.
+    Files that `bench publish` did not make are never overwritten, unchanged files are not touched, and nothing is pushed by
+    force. The page of changes lists the numbers that moved since the previous publication.
 
     Examples: `bench publish --to public`, `bench publish --to origin#gh-pages --dry-run`
     """
@@ -143,11 +147,13 @@ def compare(
     name: Annotated[
         str | None, typer.Argument(metavar="[PAPER|TABLE]", help="A paper, a table or a glob; default: all.")
     ] = None,
-    claims: Annotated[bool, typer.Option("--claims", help="Check what the papers claim with a number instead.")] = False,
+    claims: Annotated[bool, typer.Option("--claims", help="Check the claims of the papers instead.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Compare our numbers with the papers': coverage, tolerance, ranks, what deviates most; and papers with each other.
+    """Compare measured results with published ones, and papers with each other.
+
+    Prints how many published values are measured, how many agree, the rank correlation and the largest differences.
 
     Examples: `bench compare d-vae`, `bench compare d-vae/table-2 --attack em`, `bench compare --claims`
     """

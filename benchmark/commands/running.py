@@ -48,12 +48,12 @@ def run(
     cells: Cells,
     machines: Machines,
     grid: Grid = None,
-    cell: Annotated[str | None, typer.Option(help="Run one cell again: its id, or a record file.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan, run nothing.")] = False,
-    show_sbatch: Annotated[bool, typer.Option(help="With --dry-run: print the scripts for sbatch, exactly.")] = False,
+    cell: Annotated[str | None, typer.Option(help="Run one cell again, given its id or a record file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and run nothing.")] = False,
+    show_sbatch: Annotated[bool, typer.Option(help="With --dry-run: print the exact scripts for sbatch.")] = False,
     force: Annotated[bool, typer.Option(help="Run finished cells again and replace their records.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Run at most so many cells.", min=1)] = None,
-    scale: Annotated[float | None, typer.Option(help="Factor on the epochs; makes another protocol.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Largest number of cells to run.", min=1)] = None,
+    scale: Annotated[float | None, typer.Option(help="Factor on the number of epochs; makes another protocol.")] = None,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +61,7 @@ def run(
 
     With --grid, a value or glob on an axis keeps the cells that match and old=new replaces; `--seed 0,1,2` names the seeds that
     you want, whether the grid has them or not, and its table shows all that were measured. Without --grid the axes are what you
-    give (defaults: protocol quick, data set digits, attack and defense none, architecture small-cnn, seed 0).
+    give (defaults: protocol quick, dataset digits, attack and defense none, architecture small-cnn, seed 0).
 
     Examples: `bench run --grid quick`, `bench run --attack lsp,none --defense 'none,jpeg(quality=10)' --seed 0,1`
     """
@@ -71,7 +71,7 @@ def run(
     wishes = cells.wishes()
     options = driver.Options(**vars(machines), force=force, limit=limit)
     if show_sbatch and not dry_run:
-        raise usage("--show-sbatch shows what a run would submit; give --dry-run too")
+        raise usage("--show-sbatch needs --dry-run; give both")
     if cell is not None:
         if grid or any(wishes.values()) or scale:
             raise usage("--cell names one whole cell; leave --grid, --scale and the selectors out")
@@ -93,7 +93,7 @@ def retry(
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Run the failed cells of a grid again, those too that `bench run` leaves alone, and the missing ones.
+    """Run the missing cells of a grid and all failed ones, also those that `bench run` does not try again.
 
     Example: `bench retry --grid quick`
     """
@@ -106,7 +106,9 @@ def retry(
 
 
 def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None, as_json: Json = False) -> None:
-    """Say how far a grid is, from its files alone, and from SLURM's queue where there is one; and what is done right now.
+    """Show how many cells of a grid are done, failed, running or missing, and what runs right now.
+
+    The answer comes from the files of the workspace and, on a cluster, from SLURM's queue.
 
     Example: `bench status --grid quick`
     """
@@ -121,7 +123,7 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
         return print_json(plan.counts() | {"besides": others, "progress": progress})
     _print_status(name, plan)
     for other, count in others.items():
-        print(f"  besides, of {other}: {count} cells queued or running")
+        print(f"  also queued or running: {count} cells of {other}")
     for event in progress:
         print(f"  {progress_text(event)}")
 
@@ -154,13 +156,11 @@ def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
 def cancel(
     grid: Grid = "quick",
     seed: SeedAxis = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Every run of the workspace, also of cells that flags have chosen.")
-    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Stop every run of the workspace.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Stop the runs that have cells of a grid: queued jobs are cancelled, running ones end. What is finished stays.
+    """Stop the runs that have cells of a grid: cancel queued jobs and end running ones. Finished cells stay.
 
     Examples: `bench cancel --grid quick`, `bench cancel --all`
     """
@@ -177,14 +177,14 @@ def cancel(
 
 
 def logs(
-    cell: Annotated[str | None, typer.Argument(help="A cell's id; else the failed cells of the grid.")] = None,
+    cell: Annotated[str | None, typer.Argument(help="Id of a cell; default: all failed cells of the grid.")] = None,
     grid: Grid = "quick",
     seed: SeedAxis = None,
-    lines: Annotated[int, typer.Option(help="How many lines of a job's log, from its end.", min=1)] = 40,
+    lines: Annotated[int, typer.Option(help="Number of lines to print from the end of a job's log.", min=1)] = 40,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Print why cells of a grid failed, with their tracebacks; or the end of the log of one cell's job.
+    """Print why cells of a grid failed, with tracebacks, or the end of the log of one cell's job.
 
     Examples: `bench logs --grid quick`, `bench logs 0123456789abcdef`
     """

@@ -1,4 +1,4 @@
-"""Numbers of others: `submit`, `accept`."""
+"""Submissions: `submit`, `accept`."""
 
 from __future__ import annotations
 
@@ -35,20 +35,23 @@ if TYPE_CHECKING:
 
 def submit(
     methods: Methods,
-    cells: Annotated[Several, typer.Argument(metavar="[CELL...]", help="Ids of cells; default: all measured here.")] = None,
+    cells: Annotated[
+        Several, typer.Argument(metavar="[CELL...]", help="Ids of cells; default: all that were measured here.")
+    ] = None,
     grid: Grid = None,
     seed: SeedAxis = None,
-    output: Annotated[Path, typer.Option(help="The bundle to write.")] = Path("submission.zip"),
-    name: Annotated[str, typer.Option(help="Who measured; published with the numbers.")] = "",
+    output: Annotated[Path, typer.Option(help="Bundle to write.")] = Path("submission.zip"),
+    name: Annotated[str, typer.Option(help="Who measured; published with the numbers. Required.")] = "",
     contact: Annotated[str, typer.Option(help="How to reach you; published too.")] = "",
     note: Annotated[str, typer.Option(help="A sentence about the numbers; published too.")] = "",
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a bundle's files instead.")] = False,
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Pack records for others to publish: one file of data, checked as its receiver will check it.
+    """Pack records into one file for the maintainers of a leaderboard, and check it as they will.
 
-    Records that are stale, failed or of changed code are refused. Selectors keep cells of the grid, or those that they define.
+    Stale records, failed cells and records of uncommitted code are refused. Selectors choose cells of --grid or, without it,
+    define them.
 
     Examples: `bench submit --grid quick --name 'A. Author'`, `bench submit --schema`
     """
@@ -80,38 +83,39 @@ def submit(
     print(f"{output}: {len(chosen.records)} records, {len(content):,} bytes, sha256 {found.digest[:12]}")
     if chosen.left:
         print("left out: " + ", ".join(f"{count} {why}" for why, count in chosen.left.items()))
-    print("next: send it to whoever keeps the leaderboard, or open a pull request with it; see docs/how-to/submit.md")
+    print("next: send it to the maintainers of the leaderboard, or open a pull request with it; see docs/how-to/submit.md")
 
 
 def accept(
     submission: Annotated[
-        str | None, typer.Argument(metavar="[BUNDLE|DIGEST]", help="A bundle, or one that was taken in; default: list these.")
+        str | None,
+        typer.Argument(metavar="[BUNDLE|DIGEST]", help="Bundle, or the digest of an accepted submission; default: list all."),
     ] = None,
     own: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A tar of our own records, made where there is no repository (.tar, .tar.gz)."),
+        typer.Option(metavar="FILE", help="Tar of your own records (.tar, .tar.gz), made on a machine without the repository."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --own: replace records that are here too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the file, keep nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --own: replace records that exist here.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the file and keep nothing.")] = False,
     verify_poisons: Annotated[bool, typer.Option(help="Craft every poison here and compare the checksums.")] = False,
-    rerun: Annotated[int | None, typer.Option(help="Measure so many of its cells again, drawn at random.", min=1)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the draw; else one that nobody knows before.", min=0)] = None,
+    rerun: Annotated[int | None, typer.Option(help="Number of its cells to measure again, drawn at random.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for drawing cells; random if omitted, and printed.", min=0)] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Points by which a re-run may differ; else from the spread over seeds here.", min=0)
+        float | None, typer.Option(help="Points by which a re-run may differ; default: from the spread over seeds here.", min=0)
     ] = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Remove a submission and its records.")] = False,
-    executor: Annotated[str, typer.Option(help="Of a re-run: local or inline.")] = "local",
+    executor: Annotated[str, typer.Option(help="Executor of the re-run: local or inline.")] = "local",
     device: Device = "auto",
     workspace: Where = None,
     as_json: Json = False,
 ) -> None:
-    """Check a bundle of somebody's records and take it in, all of it or nothing; later, verify what it says.
+    """Check a bundle of submitted records and accept all of it or nothing; verify its numbers later.
 
-    Nothing of a bundle is executed, unpickled or extracted. Its numbers are marked on every page: self-reported, until
-    --verify-poisons and --rerun, which craft and train here, say more.
+    Nothing of a bundle is executed, unpickled or extracted. Every page marks its numbers as self-reported. Their trust level
+    rises by --verify-poisons, which crafts its poisons here, and by --rerun, which trains some of its cells here.
 
-    Records that `make gpu` brings back are ours: --own takes them in, byte for byte, where the hash of the code that made
-    them is that of a commit of this repository, and refuses all of them otherwise. A record that is here already is kept.
+    --own accepts records of your own, such as those of `make gpu`, byte for byte. A commit of this repository must have the
+    code that made them, or all are refused. Records that exist here are kept.
 
     Examples: `bench accept submission.zip --dry-run`, `bench accept submission.zip`, `bench accept 1f2e3d --rerun 3`,
     `bench accept --own records-1.tar`
@@ -149,9 +153,9 @@ def _check_flags(
     """Refuse flags that mean nothing together. EntryError."""
     acts = verify or rerun or withdraw
     if force and own is None:
-        raise usage("--force is for --own; a record that others send never replaces one that is here")
+        raise usage("--force needs --own; a submitted record never replaces one that is here")
     if own is not None and (submission or acts):
-        raise usage("--own takes in records of ours; leave the bundle, --verify-poisons, --rerun and --withdraw out")
+        raise usage("--own accepts your own records; leave the bundle, --verify-poisons, --rerun and --withdraw out")
     if submission is not None and dry_run and acts:
         raise usage("--dry-run keeps nothing; leave --verify-poisons, --rerun and --withdraw out")
 
@@ -239,9 +243,9 @@ def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tup
     if not examined.ok:
         print(f"bench: {path} is refused, nothing of it was kept", file=sys.stderr)
     elif dry_run or not new:
-        print(f"{path}: {new} of {len(examined.contents)} records are new" + ("; kept nothing, as told" if dry_run else ""))
+        print(f"{path}: {new} of {len(examined.contents)} records are new" + ("; kept nothing (--dry-run)" if dry_run else ""))
     elif one is not None:
-        print(f"took in {new} records of {one.submission.name} as self-reported, submission {one.short}")
+        print(f"accepted {new} records of {one.submission.name} as self-reported, submission {one.short}")
         print(f"next: bench accept {one.short} --verify-poisons, bench accept {one.short} --rerun 3")
     return one, answer
 
@@ -304,7 +308,7 @@ def _print_arrival(
         print(f"kept  {cell_id} ({label}), which is here with another outcome; --force replaces it")
     counts = ", ".join(f"{len(ids)} {kind}" for kind, ids in cells.items())
     looked = f"{search.looked_at:,} commits looked at"
-    print(f"{path}: {counts} ({looked})" + ("; kept nothing, as told" if dry_run else ""))
+    print(f"{path}: {counts} ({looked})" + ("; kept nothing (--dry-run)" if dry_run else ""))
 
 
 def _checks(found: Examined) -> list[dict[str, Any]]:

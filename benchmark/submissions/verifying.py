@@ -121,7 +121,7 @@ def rerun(
     records = Records(space.records)
     able = [record for record in _theirs(one, records) if _can_run(record, space)]
     if not able:
-        raise FileError(f"no cell of submission {one.short} can be run here: its data sets or entries are not installed")
+        raise FileError(f"no cell of submission {one.short} can be run here: its datasets or entries are not installed")
     findings = []
     for record in random.Random(seed).sample(able, min(count, len(able))):
         after = driver.run_again(record, space, options, quiet)

@@ -97,7 +97,7 @@ class Reproduction:
         return list(cells.values())
 
     def _gaps(self, own: Sequence[Table]) -> str:
-        """Say why numbers are missing: by data set what would be trained, and what cannot be."""
+        """Say why numbers are missing: by dataset what would be trained, and what cannot be."""
         numbers: Counter[tuple[str, str]] = Counter()
         cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
         for table in own:

@@ -20,7 +20,7 @@ from leaderboard.tables.verdict import DEVIATES, WITHIN
 from results import TableFile
 from results.reference import Key, Printed
 
-AXES = {"dataset": "data set", "part": "trained on", "measure": "measured"}
+AXES = {"part": "trained on", "measure": "measured"}
 ROW_AXES = AXES | {"part": "setting"}
 FIXED = ("protocol", "dataset", "attack", "defense", "architecture", "ratio")
 UNITS = {

@@ -1,6 +1,6 @@
 """Pictures of the sets of a store, read with numpy by the layout of its folders: images.npy and manifest.json.
 
-Clean images come from the decoded data set of this machine. Where they are not there, or are others than those of the poison,
+Clean images come from the decoded dataset of this machine. Where they are not there, or are others than those of the poison,
 the poisoned images are shown alone.
 """
 
@@ -47,7 +47,7 @@ class Kept:
 
 
 def samples(store: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return pictures by `attack.<name>` and `defense.<name>`, one set per item and data set. What is damaged is left out."""
+    """Return pictures by `attack.<name>` and `defense.<name>`, one set per item and dataset. What is damaged is left out."""
     kept = list(_kept(store))
     poisons = {json.dumps(one.recipe, sort_keys=True): one for one in kept if one.recipe["stage"] == "craft"}
     result: dict[str, list[dict[str, Any]]] = {}
@@ -78,7 +78,7 @@ def _kept(store: Path) -> Iterator[Kept]:
 
 
 def _chosen(kept: Iterable[Kept]) -> list[Kept]:
-    """One of each item and data set: that of the lowest seed."""
+    """One of each item and dataset: that of the lowest seed."""
     found: dict[str, Kept] = {}
     for one in kept:
         rest = {key: value for key, value in one.recipe.items() if key not in ("seed", "poison")}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 SETTING = tuple(axis for axis in POINT if axis not in ("attack", "defense"))
-WORDS = {"dataset": "data set", "part": "trained on"}
+WORDS = {"part": "trained on"}
 DURING = ("augment", "loss", "start", "model", "configure")
 HOOKS = {"purify": "before training"} | dict.fromkeys(DURING, "during training")
 LARGE = 2000  # places of a board, cells on the page of an entry
@@ -279,7 +279,7 @@ def facts(record: Record) -> dict[str, str]:
         "numerics": ", ".join(f"{key} {value}" for key, value in record.numerics.items()),
         "commit": record.commit,
         "sha256 of the code": record.tree,
-        "fingerprint of the data set": record.dataset_fingerprint,
+        "fingerprint of the dataset": record.dataset_fingerprint,
         "finished": record.finished,
         **{f"{key} version": text for key, text in record.versions.items()},
     }

@@ -77,7 +77,7 @@ def summed(made: Sequence[Table]) -> dict[str, Any]:
 
 
 def disputes(made: Sequence[Table]) -> list[dict[str, Any]]:
-    """What two papers print of one attack, defense, data set and network, where it is `FELT` points apart: the farthest first.
+    """What two papers print of one attack, defense, dataset and network, where it is `FELT` points apart: the farthest first.
 
     Recipes of training differ between papers; training with labels and without is never compared.
     """

@@ -65,7 +65,7 @@ class Claim(_Strict):
     plus: float = 0.0
     count: int = 0  # 0: all
     without: tuple[str, ...] = ()  # labels of rows or columns that `left` does not mean
-    same: tuple[Axis, ...] = ()  # axes of the table: attack by attack, data set by data set
+    same: tuple[Axis, ...] = ()  # axes of the table: attack by attack, dataset by dataset
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class Reweighting(Analysis):
     """After every epoch, a logistic regression on the features of clean images is judged on the clean test set.
 
     Tables 1, 4 and 5 of the paper, section 4.2. Features are what enters the victim's head, standardised over the clean images
-    that the regression is fitted to: 5,000 random training images, the same for all cells of a data set; scikit-learn's
+    that the regression is fitted to: 5,000 random training images, the same for all cells of a dataset; scikit-learn's
     defaults. Figures: `dfr_max_test_acc` and `dfr_min_test_loss` over the epochs, chosen on the test set as the paper does
     (optimistic), `dfr_last_test_acc`, and `best_epoch`; curves per epoch.
 

@@ -17,7 +17,7 @@ class FewImages(Analysis):
 
     Section IV-C4 of the paper: `gamma` and `beta` of staged training are swept once with the whole clean test set and once
     with 20 of its images, which are said to suffice for the choice. Here they are drawn from all of it, the same for all
-    cells of a data set; in a table of such a sweep the best by `few_test_acc` is what a trainer with so much clean data
+    cells of a dataset; in a table of such a sweep the best by `few_test_acc` is what a trainer with so much clean data
     chooses, and `rest_test_acc` in the same row what that is worth. Figures: these two.
     """
 

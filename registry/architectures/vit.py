@@ -94,7 +94,7 @@ def vit_iss(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.
 
 @ARCHITECTURES.register("vit-apb")
 def vit_apb(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
-    """Vision transformer for small data sets, six blocks of width 512 with dropout 0.1, 9,622,512 parameters for ten classes.
+    """Vision transformer for small datasets, six blocks of width 512 with dropout 0.1, 9,622,512 parameters for ten classes.
 
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W are `image_size`, divisible by 4. Lee et al. 2021
     (arXiv 2112.13492), as in the code of APBench: patches of the image and its four shifted copies, a learned temperature

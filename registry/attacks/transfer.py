@@ -1,4 +1,4 @@
-"""Transfer: take the noise of a finished poison to another data set, without training: `em(dataset=cifar10)+transfer`.
+"""Transfer: take the noise of a finished poison to another dataset, without training: `em(dataset=cifar10)+transfer`.
 
 Where the other set has more classes or larger ones, noise is interpolated between two classes, or within one.
 """

@@ -1,7 +1,7 @@
 """TUE: transferable unlearnable examples.
 
 Noise that makes contrastive learning easy and is besides far apart between classes and close within: a shortcut for victims
-with labels and without, and so much a matter of classes that other images, and other data sets, can wear it.
+with labels and without, and so much a matter of classes that other images, and other datasets, can wear it.
 """
 
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""One file per data set; the catalog finds it by its `register` decorator."""
+"""One file per dataset; the catalog finds it by its `register` decorator."""

@@ -63,7 +63,7 @@ def _both(name: str, source: Any, root: Path) -> tuple[ImageSet, ImageSet]:
         try:
             part = source(str(root), train=train)
         except RuntimeError as error:
-            raise MissingDataError(f"data set {name} is not whole at {root}; run `bench data get {name}`") from error
+            raise MissingDataError(f"dataset {name} is not whole at {root}; run `bench data get {name}`") from error
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
         halves.append(ImageSet(images, torch.tensor(part.targets), len(part.classes), tuple(part.classes)))
     return halves[0], halves[1]

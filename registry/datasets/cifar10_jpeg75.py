@@ -33,12 +33,12 @@ def cifar10_jpeg75(root: Path) -> tuple[ImageSet, ImageSet]:
     try:
         found = _images.tree(root)
     except MissingDataError as error:
-        raise MissingDataError(f"data set cifar10-jpeg75: {error}; `bench data get cifar10-jpeg75` says how") from None
+        raise MissingDataError(f"dataset cifar10-jpeg75: {error}; `bench data get cifar10-jpeg75` says how") from None
     for part, classes in found.items():
         counts = {name: len(paths) for name, paths in classes.items()}
         if counts != dict.fromkeys(CLASSES, PER_CLASS[part]):
             raise MissingDataError(
-                f"data set cifar10-jpeg75: {root / part} holds {sum(counts.values())} images of {len(counts)} classes, "
+                f"dataset cifar10-jpeg75: {root / part} holds {sum(counts.values())} images of {len(counts)} classes, "
                 f"expected {PER_CLASS[part]} images of each of {', '.join(CLASSES)}; unpack it again"
             )
     return _images.read(found, 32)

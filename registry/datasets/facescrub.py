@@ -78,4 +78,4 @@ def _split(people: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
 
 
 def _wrong(text: str) -> MissingDataError:
-    return MissingDataError(f"data set facescrub: {text}; `bench data get facescrub` says how")
+    return MissingDataError(f"dataset facescrub: {text}; `bench data get facescrub` says how")

@@ -52,7 +52,7 @@ def _part(folder: Path, part: str) -> dict[str, list[Path]]:
     if (chosen[0].name, chosen[-1].name) != ENDS:
         raise _wrong(
             f"the first {CLASSES} classes in {folder} go from {chosen[0].name} to {chosen[-1].name}, expected {ENDS[0]} to "
-            f"{ENDS[1]}; another choice of classes is another data set, read it as folder:PATH"
+            f"{ENDS[1]}; another choice of classes is another dataset, read it as folder:PATH"
         )
     found = {p.name: _images.files(p) for p in chosen}
     if (count := sum(map(len, found.values()))) != IMAGES[part]:
@@ -61,4 +61,4 @@ def _part(folder: Path, part: str) -> dict[str, list[Path]]:
 
 
 def _wrong(text: str) -> MissingDataError:
-    return MissingDataError(f"data set imagenet100: {text}; `bench data get imagenet100` says how")
+    return MissingDataError(f"dataset imagenet100: {text}; `bench data get imagenet100` says how")

@@ -37,7 +37,7 @@ def svhn(root: Path) -> tuple[ImageSet, ImageSet]:
         try:
             part = SVHN(str(root), split=split)
         except RuntimeError as error:
-            raise MissingDataError(f"data set svhn is not whole at {root}; run `bench data get svhn`") from error
+            raise MissingDataError(f"dataset svhn is not whole at {root}; run `bench data get svhn`") from error
         names = tuple(str(label) for label in range(10))
         labels = torch.from_numpy(part.labels.astype("int64"))
         halves.append(ImageSet(torch.from_numpy(part.data).contiguous(), labels, 10, names))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Avatar(Defense):
     """Diffuse every image to noise level `level` of 1,000 and follow the reverse SDE back, by Euler-Maruyama; no labels.
 
-    `weights` names a folder in weights/ beside the data sets ($BENCH_DATA) with a UNet2DModel of the library diffusers that
+    `weights` names a folder in weights/ beside the datasets ($BENCH_DATA) with a UNet2DModel of the library diffusers that
     predicts noise (config.json and safetensors; nothing else is read), for example a copy of google/ddpm-cifar10-32; `checksum`
     says which files these were, and is told when it is missing. The authors' networks are larger: DDPM++ continuous with 8
     blocks per level. Without weights, `avatar-selftrained`: a small UNet is trained on the very set that is to be purified,

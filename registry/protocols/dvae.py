@@ -17,7 +17,7 @@ class DVae(Protocol):
     From the code: momentum 0.9, weight decay 5e-4, a step of the cosine per epoch, gradients cut at norm 5, crop with a border
     of 4 and flip, on ImageNet a random resized crop to 224 and flip; the incomplete batch dropped on CIFAR and ImageNet;
     adversarial training 100 epochs, x0.1 at 75 and 90.
-    Not stated: other data sets. We take the recipe of CIFAR-10, the last batch kept. ImageNet is stored at 224 here, judged
+    Not stated: other datasets. We take the recipe of CIFAR-10, the last batch kept. ImageNet is stored at 224 here, judged
     whole; the code resizes the short side of test images to 256 and cuts out 224: `imagenet100(size=256)` does.
     """
 

@@ -10,7 +10,7 @@ from registry._papers import TRANSFERABLE_UNLEARNABLE
 @PROTOCOLS.register("tue")
 @dataclass(frozen=True)
 class Tue(Protocol):
-    """200 epochs of SGD with a cosine, on every data set; the last epoch counts.
+    """200 epochs of SGD with a cosine, on every dataset; the last epoch counts.
 
     Stated (table 7, "Supervised"): 200 epochs, SGD from 0.1, cosine, cross-entropy.
     From the code: batch 128, momentum 0.9, weight decay 5e-4, a step of the cosine per epoch, crop with a border of 4 and

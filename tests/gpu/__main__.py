@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of gpu.json and records-<n>.tar")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
     parser.add_argument(
-        "--data", type=Path, help="folder of data sets, as BENCH_DATA is one; or one whose cifar10.py writes CIFAR-10"
+        "--data", type=Path, help="folder of datasets, as BENCH_DATA is one; or one whose cifar10.py writes CIFAR-10"
     )
     parser.add_argument("--wheels", type=Path, help="folder of wheels to install beside what this Python has")
     parser.add_argument("--past", type=Path, default=TESTS.parent / "results/records", help="records of a CPU to compare with")

@@ -79,7 +79,7 @@ def main() -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument not in VERBOSE]
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     if empty := _empty(arguments):
-        _stop(f"{empty} is given nothing; give it a value or leave it out (is a variable of your shell not set?)", 2)
+        _stop(f"{empty} has no value; give it one or leave it out (is a variable of your shell not set?)", 2)
     try:
         sys.exit(app(arguments, prog_name="bench", standalone_mode=False))  # the code of typer.Exit, None for a good end
     except BrokenPipeError:  # the reader of our output, `head` for one, has gone

@@ -86,7 +86,7 @@ def _history(entry: Entry) -> str:
 
 def _plain_dataclass(entry: Entry) -> str:
     found = entry.load()
-    _must(dataclasses.is_dataclass(found), "it is no dataclass")
+    _must(dataclasses.is_dataclass(found), "it is not a dataclass")
     _must(found.__dataclass_params__.frozen, "its dataclass is not frozen")
     made = _part(entry).build()
     _must(pickle.loads(pickle.dumps(made)) == made, "it is not the same after pickling")  # noqa: S301  (our own bytes)

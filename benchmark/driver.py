@@ -133,10 +133,10 @@ def _device(options: Options) -> str:
             raise EntryError("--workers is for this machine; how many jobs run at once is `at_once` of the profile")
         if options.device != "auto":
             raise EntryError(
-                f"--device {options.device}: with --executor slurm `gpus` of the profile says it; leave --device out"
+                f"--device {options.device}: with --executor slurm, `gpus` of the profile decides; leave --device out"
             )
         if options.cells_per_device > 1 and not profile.use_srun:
-            raise EntryError("--cells-per-device needs srun, which starts one process per cell; take use_srun = false out")
+            raise EntryError("--cells-per-device needs srun, which starts one process per cell; remove `use_srun = false`")
         device = "cuda" if profile.gpus else "cpu"
     if options.cells_per_device > 1 and not device.startswith("cuda"):
         raise EntryError(f"--cells-per-device is for GPUs, and cells would run on the {device} here; use --workers instead")
@@ -196,7 +196,7 @@ def _one_at_a_time(space: Workspace, quiet: bool) -> Iterator[Lease]:
     path = space.private / "submit.lock"
     there = holder(path)
     if there is not None and there.unseen and not quiet:
-        print("another machine submitted a moment ago; in two minutes at most this one sees all of it", file=sys.stderr)
+        print("another machine submitted cells a moment ago; this one sees all of them within two minutes", file=sys.stderr)
     with waiting(path) as lease:
         yield lease
 
@@ -287,7 +287,7 @@ def attach(name: str, table: Grid, space: Workspace, quiet: bool = False) -> Pla
 
             watch.wait(space, records, cells, report, glance)
     except KeyboardInterrupt:
-        raise InterruptedRunError("no longer watching; the jobs go on") from None
+        raise InterruptedRunError("stopped watching; the jobs continue") from None
     return stands(name, table, space)
 
 
@@ -395,7 +395,7 @@ def _estimate(plan: Plan) -> str:
 
 def plan_text(plan: Plan) -> str:
     """Write a plan for people: counts, stages, time, and every cell that is not done."""
-    estimate = "unknown, no record of such cells yet" if plan.seconds_estimate is None else _estimate(plan)
+    estimate = "unknown, because no similar cell is measured yet" if plan.seconds_estimate is None else _estimate(plan)
     stages, done = plan.stages(), sum(state == "done" for state in plan.states.values())
     lines = [
         f"{plan.name}: {len(plan.tasks) + len(plan.absent)} cells, {done} done, {len(plan.to_run)} to run"
@@ -408,5 +408,5 @@ def plan_text(plan: Plan) -> str:
         if state != "done":
             lines.append(f"  {state:15} {task.cell.id}  {task.cell.label}" + (f"  ({reason})" if reason else ""))
     lines += [f"  {reason}  {label}" for label, reason in plan.absent]
-    lines += ["what follows a bad end:", *(f"  {kind:15} {rule.meaning}: {rule.then}" for kind, rule in ENDS.items())]
+    lines += ["what happens after a failure:", *(f"  {kind:15} {rule.meaning}: {rule.then}" for kind, rule in ENDS.items())]
     return "\n".join(lines)

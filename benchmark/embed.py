@@ -49,7 +49,7 @@ def poisons(
         kept = store.poison(recipe, loaded)
         noise = (kept.images[rows].float() - clean.images[rows].float()) / 255
         if not noise.any():
-            raise EntryError(f"attack {recipe.text} changes no image: there are no perturbations to show")
+            raise EntryError(f"attack {recipe.text} changes no image: it has no perturbations to show")
         labels = clean.labels[rows]
         found.append(Embedded(recipe.text, kept.checksum, plane(noise, seed), labels.numpy(), float(csd(noise, labels))))
     return found, clean.classes or tuple(f"class {number}" for number in range(clean.num_classes))

@@ -21,25 +21,29 @@ class Rule:
         """What `bench run` does, in words."""
         if self.attempts == 1:
             return "left to `bench retry`"
-        more = [f"{factor:g} x the {what}" for what, factor in (("time", self.time), ("memory", self.memory)) if factor != 1]
-        return f"tried again, {self.attempts} attempts in all" + (f", each with {' and '.join(more)}" if more else "")
+        more = [
+            f"{factor:g} x as much {what}" for what, factor in (("time", self.time), ("memory", self.memory)) if factor != 1
+        ]
+        return f"tried again, {self.attempts} attempts in total" + (f", each with {' and '.join(more)}" if more else "")
 
 
 ENDS: dict[str, Rule] = {
-    "out-of-memory": Rule("the memory of the machine or of the job did not suffice", attempts=3, memory=2.0),
-    "gpu-memory": Rule("the memory of the GPU did not suffice"),
-    "gpu-error": Rule("the GPU reported an error that ends its process; another process does the other cells", attempts=3),
-    "time-limit": Rule("the job reached its time limit; a training goes on from its checkpoint", attempts=20, time=1.5),
+    "out-of-memory": Rule("the machine or the job had too little memory", attempts=3, memory=2.0),
+    "gpu-memory": Rule("the GPU had too little memory"),
+    "gpu-error": Rule(
+        "the GPU reported an error that ends its process; another process continues with the other cells", attempts=3
+    ),
+    "time-limit": Rule("the job reached its time limit; a training continues from its checkpoint", attempts=20, time=1.5),
     "node-failure": Rule("the machine of the job went down", attempts=5),
-    "preempted": Rule("a more urgent job took the place, and SLURM did not start the job again", attempts=20),
-    "lost": Rule("the job is gone without a word", attempts=5),
-    "killed": Rule("the process was killed, often for want of memory", attempts=3),
+    "preempted": Rule("a more urgent job replaced it, and SLURM did not start it again", attempts=20),
+    "lost": Rule("the job disappeared without a message", attempts=5),
+    "killed": Rule("the process was killed, often because memory ran out", attempts=3),
     "disk": Rule("the disk was full or could not be written", attempts=3),
-    "no-device": Rule("the job was given no GPU that works", attempts=3),
-    "code": Rule("the copy of the code that the job was to run is not what was submitted", attempts=3),
+    "no-device": Rule("the job got no working GPU", attempts=3),
+    "code": Rule("the copy of the code for the job differs from what was submitted", attempts=3),
     "plug-in": Rule("an entry raised an error"),
     "diverged": Rule("the loss was not finite"),
-    "budget": Rule("the poison is beyond its budget"),
+    "budget": Rule("the poison exceeds its budget"),
 }
 
 GROWING = ("out-of-memory",)  # ends that another attempt changes only if it gets more

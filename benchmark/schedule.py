@@ -85,7 +85,7 @@ def local(run: Run, workers: int, emit: Emit) -> None:
         for cell_id, stage in doing:
             task = by_id[cell_id]
             if not run.settled(task):
-                text = f"its worker ended while it was doing {stage}, perhaps killed for want of memory; see the log"
+                text = f"its worker ended during {stage}, perhaps because memory ran out; see the log"
                 run.fail(task, "killed", text, str(run.folder / "jobs"))
                 emit({"event": "failed", "cell": cell_id, "label": task.cell.label, "kind": "killed", "message": text})
         if not doing and not any(run.settled(task) for task in open_tasks):
@@ -93,7 +93,7 @@ def local(run: Run, workers: int, emit: Emit) -> None:
         if not left and (still := sum(not run.settled(task) for task in open_tasks)):
             raise ExecutorError(
                 f"the workers ended {ROUNDS} times in a row before they finished a cell, and {still} cells are left; "
-                f"their logs are in {run.folder / 'jobs'}, and the same command goes on"
+                f"their logs are in {run.folder / 'jobs'}, and the same command continues"
             )
 
 

@@ -275,7 +275,7 @@ class _Worker:
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         message = prefix + (str(error).strip().splitlines() or [type(error).__name__])[0]
         if kind in ("out-of-memory", "gpu-memory"):
-            message += "; fewer --workers, a smaller batch of the protocol or a smaller network need less"
+            message += "; use fewer --workers, a smaller batch or a smaller network"
         if kind == "gpu-error":
             message += "; with CUDA_LAUNCH_BLOCKING=1 the log names the line that caused it"
         if kind == "plug-in":

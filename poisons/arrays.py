@@ -69,7 +69,7 @@ def read_npy(path: Path, limit: int) -> np.ndarray:
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise EntryError(f"{path} is no array that can be read without unpickling: {first_line(error)}") from None
+        raise EntryError(f"{path} is not an array that can be read without unpickling: {first_line(error)}") from None
     if not isinstance(array, np.ndarray):
         raise EntryError(f"{path} holds an archive, expected an array of numbers")
     if array.nbytes > limit:
@@ -103,7 +103,9 @@ def read_npz(path: Path, limit: int) -> Contents:
             keys = archive.files
             arrays = {key: archive[key] for key in keys if key in NAMES + LABELS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EntryError(f"{path} is no archive of arrays that can be read without unpickling: {first_line(error)}") from None
+        raise EntryError(
+            f"{path} is not an archive of arrays that can be read without unpickling: {first_line(error)}"
+        ) from None
     return picked(arrays, keys, "npz", path)
 
 

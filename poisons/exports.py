@@ -20,7 +20,7 @@ def may_write(to: Path, kind: str) -> None:
     if kind not in FORMATS:
         raise EntryError(f"--format {kind}: expected {', '.join(FORMATS)}")
     if to.exists():
-        raise EntryError(f"{to} is there already; name another place")
+        raise EntryError(f"{to} exists already; name another path")
 
 
 def hand_out(kept: Kept, train: ImageSet, to: Path, kind: str) -> None:
@@ -56,7 +56,7 @@ def _write_png(kept: Kept, train: ImageSet, folder: Path) -> None:
 
     channels = kept.images.shape[1]
     if channels not in (1, 3):
-        raise EntryError(f"images of {channels} channels are no PNG; use --format npz")
+        raise EntryError(f"images of {channels} channels cannot be PNG files; use --format npz")
     (folder / "data").mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

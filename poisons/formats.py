@@ -70,7 +70,7 @@ def _read_npy(path: Path, most: int) -> Contents:
 
 def _refuse_pickle(path: Path, most: int) -> Contents:
     text = "a pickle can run code when it is opened, so it is not read here"
-    raise EntryError(f"{path}: {text}; whoever trusts it saves its array by numpy.save and imports the .npy")
+    raise EntryError(f"{path}: {text}; if you trust it, save its array with numpy.save and import the .npy file")
 
 
 READERS = {

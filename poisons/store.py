@@ -333,7 +333,9 @@ def promise(recipe: PoisonRecipe) -> Budget:
     """Return the budget of a poison: its attack's, or what a tool keeps of the budget of the poison at its left."""
     attack: Attack = recipe.attack[-1].build()
     if not isinstance(attack.budget, Budget):
-        raise CraftError(f"{recipe.attack[-1].name}: `budget` is no Budget; expected a property (@property) that returns one")
+        raise CraftError(
+            f"{recipe.attack[-1].name}: `budget` is not a Budget; expected a property (@property) that returns one"
+        )
     return attack.promise([promise(parent) for parent in recipe.parents])
 
 

@@ -86,7 +86,9 @@ def _description(entry: Entry) -> str:
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        raise EntryError("a default or a fact of it is no finite number, word, true, false, none or tuple of these") from None
+        raise EntryError(
+            "a default or a fact of it is not a finite number, word, true, false, none or tuple of these"
+        ) from None
     return text
 
 

@@ -60,7 +60,7 @@ def recognize(part: Part, files: Sequence[Path], progress: Progress) -> dict[Arc
 def _recognized(part: Part, file: Path, archives: Sequence[Archive], progress: Progress) -> Archive:
     expected = " or ".join(map(str, archives))
     if not file.is_file():
-        what = "is a folder" if file.is_dir() else "is not there" if not file.exists() else "is no ordinary file"
+        what = "is a folder" if file.is_dir() else "is not there" if not file.exists() else "is not a regular file"
         raise EntryError(f"{file} {what}; --from takes the file that {part.name} is published as, {expected}")
     md5, size = _md5(file, progress), file.stat().st_size
     for archive in archives:

@@ -221,7 +221,7 @@ def folder_of(owner: str, weights: str) -> Path:
     """Return the folder of weights of a name. EntryError."""
     place = data_root() / "weights"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", weights):
-        raise EntryError(f"defense {owner}: weights={weights} is no name of a folder in {place}")
+        raise EntryError(f"defense {owner}: weights={weights} is not the name of a folder in {place}")
     folder = place / weights
     if not folder.is_dir():
         there = ", ".join(sorted(p.name for p in place.iterdir() if p.is_dir())) if place.is_dir() else ""
@@ -245,7 +245,7 @@ def verified(owner: str, weights: str, checksum: str) -> Path:
     folder = folder_of(owner, weights)
     found = fingerprint(folder)
     if found != checksum:
-        was = f"checksum={checksum} was asked for" if checksum else "an item has to say which weights it means"
+        was = f"checksum={checksum} was asked for" if checksum else "a spec must say which weights it means"
         raise EntryError(f"defense {owner}: {folder} has checksum={found}; {was}: {owner}(weights={weights},checksum={found})")
     return folder
 
@@ -320,7 +320,7 @@ class Perceptual(nn.Module):
             for number in range(5):
                 self.register_buffer(f"lin{number}", found[f"lin{number}"].float().view(1, -1, 1, 1))
         except (KeyError, RuntimeError, ValueError) as error:
-            raise EntryError(f"defense {owner}: {path} is no LPIPS: {str(error).splitlines()[0]}") from None
+            raise EntryError(f"defense {owner}: {path} is not LPIPS: {str(error).splitlines()[0]}") from None
         self.channels = [self.get_buffer(f"lin{number}") for number in range(5)]
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def comment_of(line: str) -> str:
 def _class(entry: Entry, loaded: Any) -> Entry:
     base = getattr(contract, BASES[entry.kind])
     if not _derives(loaded, base):
-        raise EntryError(f"{entry.module}:{entry.attribute} is no dataclass derived from registry.{base.__name__}")
+        raise EntryError(f"{entry.module}:{entry.attribute} is not a dataclass derived from registry.{base.__name__}")
     hooks = [name for name, method in inspect.getmembers(base, callable) if getattr(loaded, name) is not method]
     return dataclasses.replace(
         entry,
@@ -66,7 +66,7 @@ def _derives(loaded: Any, base: type) -> bool:
 
 def _function(entry: Entry, loaded: Any) -> Entry:
     if not inspect.isfunction(loaded):
-        raise EntryError(f"{entry.module}:{entry.attribute} is no function; {entry.kind} are functions")
+        raise EntryError(f"{entry.module}:{entry.attribute} is not a function; {entry.kind} are functions")
     parameters = dict(inspect.signature(loaded).parameters)
     for name in CALLED_WITH.get(entry.kind, ()):
         parameters.pop(name, None)

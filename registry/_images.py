@@ -50,7 +50,7 @@ def classes(folder: Path) -> list[Path]:
         try:
             path.name.encode()
         except UnicodeEncodeError:
-            raise EntryError(f"the class folder {path.name!a} of {folder} has a name that is no UTF-8; rename it") from None
+            raise EntryError(f"the class folder {path.name!a} of {folder} has a name that is not UTF-8; rename it") from None
     return found
 
 
@@ -85,7 +85,7 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
     from registry.contract import ImageSet
 
     if size < 1:
-        raise EntryError(f"size={size} is no side of an image in pixels; expected 1 or more")
+        raise EntryError(f"size={size} is not the side of an image in pixels; expected 1 or more")
     names = tuple(found["train"])
     sets = []
     for part in PARTS:

@@ -192,7 +192,7 @@ class Catalog(Mapping[str, Any]):
                 raise EntryError(unknown(f"{owner} has no parameter", key, list(parameters), "", prefix=""))
             fields[key] = parameters[key].accept(owner, value)
             if key == "epsilon" and isinstance(fields[key], int | float) and fields[key] < 0:
-                raise EntryError(f"{owner}: epsilon={value} is no radius; expected 0 or more")
+                raise EntryError(f"{owner}: epsilon={value} is not a radius; expected 0 or more")
             fields[key] = self._settled(entry, key, fields[key])
         self._complete(owner, named, fields)
         return Part(entry, name, entry.hashed(fields), root)
@@ -247,11 +247,13 @@ class _Attacks(Catalog):
         for part in rest:
             if not part.entry.facts.get("chained"):
                 tools = ", ".join(row.name for row in self.rows if row.facts.get("chained"))
-                raise EntryError(f"{item!r}: {part.name} makes a poison of its own; behind '+' stand tools ({tools})")
+                raise EntryError(f"{item!r}: {part.name} makes a poison of its own; only tools may follow a '+' ({tools})")
             if "dataset" in part.fields:
                 raise EntryError(f"{item!r}: dataset= belongs to the first part, {first.name}")
         if "dataset" in first.fields and not any(part.entry.facts.get("onto") for part in rest):
-            raise EntryError(f"{item!r}: a poison of another dataset has to be taken to the cell's; write {item}+transfer")
+            raise EntryError(
+                f"{item!r}: a poison of another dataset must be transferred to the dataset of the cell; write {item}+transfer"
+            )
 
     def parameters(self, entry: Entry) -> dict[str, Field]:
         return super().parameters(entry) | {"seed": Field("seed", "int", None), "dataset": Field("dataset", "str", None)}

@@ -134,7 +134,7 @@ class Budget:
         if self.norm not in ("linf", "l2", "l0", "none"):
             raise EntryError(f"unknown norm {self.norm!r} of a budget; norms are linf, l2, l0, none")
         if self.norm != "none" and not 0 <= self.epsilon < math.inf:
-            raise EntryError(f"epsilon={self.epsilon} is no radius of {self.norm}; expected 0 or more")
+            raise EntryError(f"epsilon={self.epsilon} is not a radius of {self.norm}; expected 0 or more")
 
     def allowed(self, shape: tuple[int, ...]) -> float | None:
         """Return the largest `measure` that passes for images of `shape` (C, H, W), the rounding to 8 bits allowed for."""

@@ -90,7 +90,7 @@ class Field:
         if kind.startswith("Literal["):
             return self._choice(owner, value, ast.literal_eval(kind.removeprefix("Literal")))
         if kind not in EXPECTED:
-            raise EntryError(f"{owner}: {self.name} is a {self.kind} and cannot be given in an item")
+            raise EntryError(f"{owner}: {self.name} is a {self.kind} and cannot be given in a spec")
         if not _is_of(kind, value):
             raise EntryError(f"{owner}: {self.name}={value} is not {EXPECTED[kind]}")
         return float(value) if kind == "float" else value

@@ -112,7 +112,7 @@ def value(raw: str) -> Value:
     if _NESTED.match(raw):
         if len(raw) > 4 * _LONGEST:
             raise EntryError(
-                f"cannot read the item {raw[:20]}...: it has {len(raw)} characters, at most {4 * _LONGEST} are read"
+                f"cannot read the spec {raw[:20]}...: it has {len(raw)} characters, at most {4 * _LONGEST} are read"
             )
         return raw
     if len(raw) > _LONGEST:

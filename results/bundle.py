@@ -199,7 +199,7 @@ def _archive(content: bytes, files: dict[str, bytes]) -> Iterator[str]:
             for member in members:
                 files[member.filename] = archive.read(member)
     except BROKEN as error:
-        yield f"it is no zip archive that can be read ({clipped(str(error)) or type(error).__name__})"
+        yield f"it is not a zip archive that can be read ({clipped(str(error)) or type(error).__name__})"
         return
     if MANIFEST not in files:
         yield f"there is no {MANIFEST}"
@@ -234,7 +234,7 @@ def _read(data: bytes, name: str, model: type[Model]) -> Model:
     except (UnicodeError, ValueError) as error:
         if isinstance(error, _WrongError):
             raise
-        raise _WrongError(f"{name} is no JSON of a record ({clipped(str(error))})") from None
+        raise _WrongError(f"{name} is not the JSON of a record ({clipped(str(error))})") from None
     if not same:
         raise _WrongError(f"{name} is not as the program writes it: a key twice, or other blanks or numbers")
     try:
@@ -246,7 +246,7 @@ def _read(data: bytes, name: str, model: type[Model]) -> Model:
 
 
 def _no_constant(name: str) -> Any:
-    raise _WrongError(f"{name} is no number")
+    raise _WrongError(f"{name} is not a number")
 
 
 def _walk(value: Any, depth: int = 1) -> Iterator[str]:

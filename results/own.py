@@ -108,9 +108,9 @@ def _whole(path: Path) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise FileError(f"{path} cannot be read ({clipped(str(error))}); copy the whole file again") from None
     if not content:
-        raise FileError(f"{path} is empty; expected a tar of records")
+        raise FileError(f"{path} is empty; expected a tar file of records")
     if begin == ZIP:
-        raise FileError(f"{path} is a zip archive, no tar; a bundle of `bench submit` is taken in without --own")
+        raise FileError(f"{path} is a zip archive, not a tar file; accept a bundle of `bench submit` without --own")
     if len(content) > LARGEST:
         raise FileError(f"{path} has more than {LARGEST:,} bytes, the most that is taken at once; pack it into several files")
     return content
@@ -121,10 +121,10 @@ def _header(block: bytes, path: Path) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(block, "ascii", "surrogateescape")
     except (tarfile.TarError, ValueError):
-        raise FileError(f"{path} is no tar, or a damaged one; expected .tar or .tar.gz of <id>.json files") from None
+        raise FileError(f"{path} is not a tar file, or is damaged; expected .tar or .tar.gz of <id>.json files") from None
     name = clipped(member.name)
     if member.type not in PLAIN:
-        raise FileError(f"{path} holds {name!r}, which is no plain file; pack plain files, by `tar --format=ustar`")
+        raise FileError(f"{path} holds {name!r}, which is not a regular file; pack plain files, by `tar --format=ustar`")
     if member.name != REPORT and not NAME.fullmatch(member.name):
         raise FileError(f"{path} holds {name!r}; expected <16 hexadecimal digits>.json, and {REPORT} at most")
     most = PART if member.name == REPORT else RECORD

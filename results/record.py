@@ -497,7 +497,7 @@ def read_record(path: Path) -> Record:
     if record.id != record.cell.id:
         raise FileError(f"{path} was changed: its cell hashes to {record.cell.id}, its id says {record.id}; remove the file")
     if (record.state == "done") != (record.metrics is not None):
-        raise FileError(f"{path} is no record: a done cell has metrics and no other has; remove the file and run it again")
+        raise FileError(f"{path} is not a record: only a done cell has metrics; remove the file and run it again")
     if contradiction := record.metrics.contradiction if record.metrics is not None else "":
         raise FileError(f"{path} was changed: {contradiction}; put the file back as it was, or remove it and run again")
     return record

@@ -197,7 +197,7 @@ def _read_value(text: str, marks: Mapping[str, Mark], where: str) -> Printed:
     match = _VALUE.match(text)
     if not match:
         raise FileError(
-            f"{where}: {text!r} is no value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for not legible"
+            f"{where}: {text!r} is not a value; write 93.1, 15.87 ± 0.50 or 88.95 [a], `-` for a dash, `?` for not legible"
         )
     digits, std, name = match.groups(default="")
     if not name:

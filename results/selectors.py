@@ -31,7 +31,7 @@ class Selector:
         """Read `old` or `old=new`. FileError or ValueError for a new value that no table may hold."""
         old, equals, new = _split(text)
         if equals and not new:
-            raise FileError(f"--{axis} {text}: nothing stands behind the equals sign; write old=new")
+            raise FileError(f"--{axis} {text}: nothing follows the equals sign; write old=new")
         if axis == "ratio":
             typed(axis, old)
         if new:

@@ -120,7 +120,7 @@ def _item(value: Any) -> Any:
     if name is None and set(fields) <= set(Item.model_fields):
         return _read_item(fields)
     if not isinstance(name, str):
-        raise ValueError(f"an item written as a table needs a name, or keys from {', '.join(Item.model_fields)}")
+        raise ValueError(f"a spec written as a table needs a name, or keys from {', '.join(Item.model_fields)}")
     inner = ",".join(f"{key}={_word(field)}" for key, field in fields.items())
     return f"{name}({inner})" if inner else name
 
@@ -281,7 +281,7 @@ class TableFile(_Strict):
                 )
             label, count = Counter(labels).most_common(1)[0]
             if count > 1:
-                raise ValueError(f"`{axis}` has two items labelled {label!r}; give each a label of its own")
+                raise ValueError(f"`{axis}` has two values labeled {label!r}; give each a label of its own")
 
     def _check_changes(self) -> None:
         labels = {axis: self.labels(axis) for axis in self.layout}
@@ -523,7 +523,7 @@ def _refuse_impossible_accuracies(path: Path, places: Sequence[Place]) -> None:
             continue
         if not 0 <= value <= place.unit:
             expected = f"expected 0 to {place.unit:g}, or another `metric`"
-            raise FileError(f"{path}, {place.where}: {value:g} is no accuracy; {expected}")
+            raise FileError(f"{path}, {place.where}: {value:g} is not an accuracy; {expected}")
 
 
 def _refuse_twins(path: Path, places: Sequence[Place]) -> None:

@@ -138,7 +138,7 @@ def test_lsp_in_linf_is_its_mosaic_cut_off():
 @pytest.mark.parametrize("item", ["lsp", "ar"])
 def test_a_length_is_no_linf_radius(item):
     """Whoever writes norm=linf alone would keep the default length, which as a bound on pixels is none."""
-    with pytest.raises(EntryError, match="is no linf radius in pixel units; try epsilon=8/255"):
+    with pytest.raises(EntryError, match="is not an linf radius in pixel units; try epsilon=8/255"):
         ATTACKS[item](norm="linf", epsilon=1.3041)
 
 

@@ -96,7 +96,7 @@ def test_durations_are_whole_minutes(text, expected):
 OPTIONS = {
     ("--executor", "slurm"): "--executor slurm needs --profile FILE",
     ("--executor", "slurm", "--profile", "PROFILE", "--workers", "2"): "`at_once` of the profile",
-    ("--executor", "slurm", "--profile", "PROFILE", "--device", "cpu"): "`gpus` of the profile says it",
+    ("--executor", "slurm", "--profile", "PROFILE", "--device", "cpu"): "`gpus` of the profile decides",
     ("--profile", "PROFILE"): "--profile is for --executor slurm",
     ("--cells-per-job", "3"): "--cells-per-job is for --executor slurm",
     ("--wait",): "--wait is for --executor slurm",

@@ -270,7 +270,7 @@ def test_hidden_files_and_other_files_are_skipped(pets):
         (lambda root: (root / "train" / "dog" / "9.png").symlink_to("nowhere"), r"cannot read .*dog/9\.png"),
         (lambda root: os.mkfifo(root / "train" / "dog" / "9.png"), r"dog/9\.png is a pipe or a device"),
         (lambda root: (root / "train" / "dog" / "9.png").symlink_to("/dev/zero"), r"dog/9\.png is a pipe or a device"),
-        (lambda root: (root / "train" / "\udcff").mkdir(), r"class folder '\\udcff' of .*train has a name that is no UTF-8"),
+        (lambda root: (root / "train" / "\udcff").mkdir(), r"class folder '\\udcff' of .*train has a name that is not UTF-8"),
     ],
     ids=[
         *("no root", "no test", "no classes", "empty class", "unknown class", "no image", "empty file", "dead link"),
@@ -530,7 +530,7 @@ def test_an_archive_replaces_what_is_not_whole_and_nothing_else(published, cifar
         (lambda file: file.write_bytes(b""), "has 0 bytes"),
         (lambda file: file.unlink(), "is not there; --from takes the file that cifar10 is published as"),
         (lambda file: (file.unlink(), file.mkdir()), "is a folder; --from takes"),
-        (lambda file: (file.unlink(), os.mkfifo(file)), "is no ordinary file"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "is not a regular file"),
     ],
     ids=["cut off", "longer", "empty", "not there", "a folder", "a pipe"],
 )

@@ -154,8 +154,8 @@ def test_a_record_that_no_tar_can_hold_is_told(tmp_path):
     "content, sentence",
     [
         (b"", "is empty"),
-        (b"hello", "is no tar"),
-        (b"x" * 4096, "is no tar"),
+        (b"hello", "is not a tar"),
+        (b"x" * 4096, "is not a tar"),
         (bytes(10240), "holds no record"),
         (ustar([("gpu.json", b"{}")]), "holds no record"),
         (ustar([("records/0123456789abcdef.json", b"{}")]), "expected <16 hexadecimal digits>.json"),
@@ -178,7 +178,7 @@ def test_a_record_that_no_tar_can_hold_is_told(tmp_path):
         (gzip.compress(ustar([("0123456789abcdef.json", b"{}")]), mtime=0)[:-20], "cannot be read"),
         (gzip.compress(bytes(bundle.LARGEST + 1), mtime=0), "more than 67,108,864 bytes"),
         (b"PK\x03\x04" + bytes(600), "taken in without --own"),
-        (b"\x80\x04\x95" + bytes(600), "is no tar"),
+        (b"\x80\x04\x95" + bytes(600), "is not a tar"),
     ],
 )
 def test_any_other_file_is_refused_in_a_sentence(tmp_path, content, sentence):

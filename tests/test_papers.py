@@ -357,7 +357,7 @@ def test_a_table_is_read_with_labels_values_and_marks(table):
             r"mine.toml: `defense` has 2 values and is neither in rows nor in columns",
         ),
         ({'columns = ["defense"]': 'columns = ["attack", "defense"]'}, {}, r"mine.toml: `attack` is in rows and in columns"),
-        ({'label = "LSP"': 'label = "none"'}, {}, r"mine.toml: `attack` has two items labelled 'none'; give each a label"),
+        ({'label = "LSP"': 'label = "none"'}, {}, r"mine.toml: `attack` has two values labeled 'none'; give each a label"),
         ({MARK: ""}, {}, r"mine.csv, line 3, column 'none': there is no mark 'a'; add \[marks.a\]"),
         ({MARK: MARK + '[[cell]]\nat = {attack = "AR"}\n'}, {}, r"cell 1: `attack` has no label 'AR'; it has none, LSP"),
         ({MARK: MARK + '[[cell]]\nat = {seed = "0"}\n'}, {}, r"mine.toml: `cell.0.at"),
@@ -365,15 +365,15 @@ def test_a_table_is_read_with_labels_values_and_marks(table):
         ({}, {",73.63": ""}, r"mine.csv, line 3 has 2 fields between commas, expected 3"),
         ({}, {"none,94.57,92.74\n": ""}, r"mine.csv has 2 lines, expected 1 with labels and 2 with values"),
         ({}, {"92.74": "92,74"}, r"mine.csv, line 2 has 4 fields"),
-        ({}, {"92.74": "927.4"}, r"mine.csv, none / Gray: 927.4 is no accuracy; expected 0 to 100, or another `metric`"),
+        ({}, {"92.74": "927.4"}, r"mine.csv, none / Gray: 927.4 is not an accuracy; expected 0 to 100, or another `metric`"),
         ({'"grayscale"': '"patch-shuffle"'}, {}, r"mine.toml, none / Gray: unknown defense 'patch-shuffle'"),
-        ({}, {"92.74": "about 92"}, r"mine.csv, line 2, column 'Gray': 'about 92' is no value; write 93.1"),
+        ({}, {"92.74": "about 92"}, r"mine.csv, line 2, column 'Gray': 'about 92' is not a value; write 93.1"),
         (
             {'"lsp(seed=0)"': '"none"'},
             {},
             r"mine.toml: none / none and LSP / none are the same cell; leave one out or tell them",
         ),
-        ({'label = "LSP"': 'lable = "LSP"'}, {}, r"`attack.1`: .*an item written as a table needs a name, or keys from label"),
+        ({'label = "LSP"': 'lable = "LSP"'}, {}, r"`attack.1`: .*a spec written as a table needs a name, or keys from label"),
     ],
 )
 def test_a_wrong_paper_table_is_told_by_file_place_and_remedy(table, toml, csv, told):

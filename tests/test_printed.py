@@ -434,7 +434,7 @@ def test_what_two_papers_print_of_one_setting_is_compared_without_records(record
 
 def test_agreement_names_what_it_knows(records):
     """A grid of ours has no paper to agree with."""
-    with pytest.raises(ValueError, match="quick is no table of a paper; papers are apbench, d-vae"):
+    with pytest.raises(ValueError, match="quick is not a table of a paper; papers are apbench, d-vae"):
         agreement.compare("quick", {}, records)
     assert (
         agreement.compare("d-vae", {}, records)["overall"]["cells"]

@@ -862,7 +862,7 @@ def test_every_address_of_this_machine_alone_is_guarded(workspace):
 
 def test_an_address_that_is_none_is_answered_in_words(server):
     """A server that says nothing looks like one that hangs."""
-    assert ask(server, "http://[", Host="localhost")[::2] == (400, b"this is no address of a page")
+    assert ask(server, "http://[", Host="localhost")[::2] == (400, b"this is not the address of a page")
 
 
 def test_a_reload_shows_new_records_and_is_not_rendered_for_nothing(server, workspace):

@@ -534,7 +534,7 @@ def test_the_quick_table_is_there():
         ({"attacks": ["lsp"]}, "`attacks` is not known; a table has title"),
         ({"attack": []}, "`attack`: .*at least 1 item"),
         ({"attack": [3]}, r"`attack\.0`: .*found 3"),
-        ({"attack": [{"epsilon": 1}]}, "an item written as a table needs a name"),
+        ({"attack": [{"epsilon": 1}]}, "a spec written as a table needs a name"),
         ({"seed": ["one"]}, r"`seed\.0`: .*found 'one'"),
         ({"seed": [-1]}, r"`seed\.0`: .*found -1"),
         ({"ratio": [1.5]}, r"`ratio\.0`: .*found 1\.5"),

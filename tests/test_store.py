@@ -306,7 +306,7 @@ def test_a_craft_that_fails_leaves_nothing_that_looks_like_a_poison(store, data)
 def test_a_budget_that_is_no_property_is_told_so(store, data, monkeypatch):
     """The first slip of somebody who writes an attack; `'function' object has no attribute 'measure'` helps nobody."""
     monkeypatch.setattr(Misbehaving, "budget", lambda self: Budget("linf", self.epsilon))
-    with pytest.raises(CraftError, match=r"`budget` is no Budget; expected a property \(@property\) that returns one"):
+    with pytest.raises(CraftError, match=r"`budget` is not a Budget; expected a property \(@property\) that returns one"):
         store.poison(misbehaving("good"), data)
 
 

@@ -268,7 +268,7 @@ CHANGES = {
     "a path of this machine": (set_("cell", "attack", 0, "fields", "dataset", to="x(y=folder:/etc)"), "no item can say"),
     "an entry of nobody": (
         several(set_("cell", "attack", 0, to=BEST), set_("versions", "attack:best", to="1")),
-        "nor does the record name its package",
+        "and the record does not name its package",
     ),
     "a name that is a path": (set_("cell", "attack", 0, "name", to="../../etc/passwd"), "does not say the version"),
     "other images": (set_("dataset_fingerprint", to="0" * 64), "other images of digits"),
@@ -287,7 +287,10 @@ CHANGES = {
     "the accuracy of no network": (
         set_("cell", "architecture", to={"name": "na", "fields": {}, "text": "na"}), "of no network"
     ),
-    "no share of the test images": (set_("metrics", "curve", "test_acc", 0, to=0.123456), "no share of the 450 test images"),
+    "no whole number of test images": (
+        set_("metrics", "curve", "test_acc", 0, to=0.123456),
+        "is not a whole number of 450 test images",
+    ),
 }  # fmt: skip
 
 
@@ -567,7 +570,7 @@ def test_nothing_is_half_taken_in(tmp_path, monkeypatch):
         path.write_bytes(text)
 
     monkeypatch.setattr(keeping, "create_file", failing)
-    with pytest.raises(FileError, match="No space left on device; nothing was taken in"):
+    with pytest.raises(FileError, match="No space left on device; nothing was accepted"):
         keeping.take(found, Records(tmp_path))
     assert len(written) == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -579,7 +582,7 @@ def test_a_cell_that_is_measured_while_a_bundle_is_looked_at_keeps_its_record(tm
     mine = sorted(REAL)[-1]
     ours = bundle.canonical(REAL[mine] | {"finished": "2026-11-22T00:00:00+00:00"})
     records.path(mine).write_bytes(ours)
-    with pytest.raises(FileError, match=f"cell {mine} was measured here meanwhile and keeps its record; nothing was taken in"):
+    with pytest.raises(FileError, match=f"cell {mine} was measured here meanwhile and keeps its record; nothing was accepted"):
         keeping.take(found, records)
     assert records.path(mine).read_bytes() == ours
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [records.path(mine)]
@@ -604,7 +607,7 @@ def test_a_submission_can_be_withdrawn_but_not_what_was_measured_here_since(tmp_
     assert mine not in Records(tmp_path).origins, "measured anew it is ours"
     assert keeping.withdraw(keeping.find(one.short[:6], Records(tmp_path)), Records(tmp_path)) == len(REAL) - 1
     assert Records(tmp_path).ids() == {mine} and not submission.taken(tmp_path)
-    with pytest.raises(FileError, match="taken in are: none"):
+    with pytest.raises(FileError, match="accepted are: none"):
         keeping.find(one.short, Records(tmp_path))
 
 
@@ -655,9 +658,9 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
     ("arguments", "told"),
     [
         (["submit", "--grid", "quick"], "--name is missing"),
-        (["submit", "--name", "A"], "there are no records here"),
+        (["submit", "--name", "A"], "there are no records"),
         (["submit", "0" * 16, "--grid", "quick", "--name", "A"], "leave --grid and the selectors out"),
-        (["accept", "abcdef"], "neither a bundle nor the digest of one submission; taken in are: none"),
+        (["accept", "abcdef"], "neither a bundle nor the digest of one submission; accepted are: none"),
         (["accept", "x.zip", "--dry-run", "--rerun", "1"], "--dry-run keeps nothing"),
     ],
 )

@@ -42,7 +42,7 @@ def judge(examined: Examined, roots: Mapping[str, str]) -> None:
     said = SAID | {"data sets": ", ".join(f"{count} {what}" for what, count in verdict.images.items())}
     if verdict.strange:
         names = ", ".join(f"{key} ({version})" for key, version in sorted(verdict.strange.items()))
-        said["entries"] = f"not installed here, shown as reported and never verified: {bundle.clipped(names, 300)}"
+        said["entries"] = f"not installed here, so their numbers stay self-reported: {bundle.clipped(names, 300)}"
     for check, sentence in said.items():
         examined.look(check, verdict.wrongs[check], sentence)
     examined.look("poisons", verdict.different_poisons(), f"{len(verdict.poisons)}, one checksum each")
@@ -245,7 +245,7 @@ class Stranger:
         images = 0 if self._lacks("dataset") else data.judged_images(dataset)
         for share in (*curve.test_acc, *curve.shifts):
             if abs(share * images - round(share * images)) > images * CLOSE:
-                yield f"record {self.record.id}: {share:.6g} is no share of the {images:,} test images of {dataset.text}"
+                yield f"record {self.record.id}: {share:.6g} is not a whole number of {images:,} test images of {dataset.text}"
                 return
 
 
@@ -284,7 +284,7 @@ def _check_text(kind: str, part: cells_.Part) -> None:
     for key, given in part.fields.items():
         written = key.isidentifier() and key.isascii()
         if not written or not _sayable(given) or "folder:" in str(given):
-            raise EntryError(f"{noun} {part.name} has the field {key!r} with {given!r}, which no item can say")
+            raise EntryError(f"{noun} {part.name} has the field {key!r} with {given!r}, which cannot be written in a spec")
 
 
 def _sayable(given: Any) -> bool:
@@ -298,7 +298,7 @@ def _version(kind: str, name: str, record: Record) -> str:
     """Return the version that a record has of an entry which is not installed here. EntryError if it names no package."""
     version = record.versions.get(f"{singular(kind)}:{name}", "")
     if " of " not in version:
-        sentence = f"{CATALOGS[kind].noun} {name!r} is not of this version of the program, nor does the record name its package"
+        sentence = f"{CATALOGS[kind].noun} {name!r} is unknown to this program, and the record does not name its package"
         raise EntryError(f"{sentence}; update, or ask the submitter")
     return version
 

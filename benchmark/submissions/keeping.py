@@ -22,12 +22,12 @@ def take(examined: Examined, records: Records) -> Taken:
     All of them or none, where the disk refuses or a cell was measured here meanwhile; killed in between, the same bundle
     again completes it. FileError.
     """
-    assert examined.ok and examined.submission is not None, "only what passed every check is kept"
+    assert examined.ok and examined.submission is not None, "only records that passed every check are kept"
     before = by_digest(examined.digest, records.folder)  # whole, or interrupted
     new = sorted(set(examined.contents) - examined.known)
     one = before or Taken(digest=examined.digest, accepted=now(), submission=examined.submission, kept=new)
     if not set(new) <= set(one.kept):
-        raise FileError(f"submission {one.short} was taken in before; withdraw it (--withdraw), then take it in again")
+        raise FileError(f"submission {one.short} was accepted before; withdraw it (--withdraw), then accept it again")
     written: list[str] = []
     try:
         one.write(records.folder)  # first: a record without it would pass for one of ours
@@ -39,7 +39,7 @@ def take(examined: Examined, records: Records) -> Taken:
         if before is None:
             one.path(records.folder).unlink(missing_ok=True)
         reason = f"cannot write to {records.folder}: {error.strerror}" if error.strerror else str(error)
-        raise FileError(f"{reason}; nothing was taken in") from None
+        raise FileError(f"{reason}; nothing was accepted") from None
     for cell_id in written:
         records.seal(cell_id, examined.contents[cell_id])
         records.failure_path(cell_id).unlink(missing_ok=True)
@@ -83,5 +83,5 @@ def find(beginning: str, records: Records) -> Taken:
     fitting = [one for one in everyone if one.digest.startswith(beginning)]
     if len(beginning) < 4 or len(fitting) != 1:
         there = ", ".join(one.short for one in everyone) or "none"
-        raise FileError(f"{beginning} is neither a bundle nor the digest of one submission; taken in are: {there}")
+        raise FileError(f"{beginning} is neither a bundle nor the digest of one submission; accepted are: {there}")
     return fitting[0]

@@ -79,7 +79,7 @@ def take_own(
 
     A cell of `new` that was measured here meanwhile keeps its record.
     """
-    assert examined.ok, "only what passed every check is kept"
+    assert examined.ok, "only records that passed every check are kept"
     nameless = {record.tree for record in examined.records.values() if not record.commit}
     written = 0
     try:

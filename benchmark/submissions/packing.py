@@ -40,7 +40,7 @@ def choose(cell_ids: Iterable[str], records: Records, named: bool) -> Chosen:
     if refusals:
         raise FileError(_first(refusals, "; or choose the others by ids or selectors"))
     if not chosen.records:
-        left = listed(chosen.left) or "there are no records here"
+        left = listed(chosen.left) or "there are no records"
         raise FileError(f"nothing to submit: {left}; `bench run` makes records")
     return chosen
 

@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
         except ValueError:  # such as `http://[`
-            return self._send(400, "text/plain", "this is no address of a page", body)
+            return self._send(400, "text/plain", "this is not the address of a page", body)
         text = self.server.files.get(name)
         if text is None:
             return self._send(404, "text/plain", "there is no such page", body)

@@ -26,7 +26,7 @@ def chosen(name: str | None, wishes: Mapping[str, Sequence[str]]) -> Grid:
     papers = {table.partition("/")[0] for table in paper_tables()}
     grid = read_grid("full" if name is None else f"{name}/*" if name in papers else name)
     if not any(table.paper for table in grid.tables.values()):
-        raise FileError(f"{name} is no table of a paper; papers are {', '.join(sorted(papers))}")
+        raise FileError(f"{name} is not a table of a paper; papers are {', '.join(sorted(papers))}")
     return grid.selected(wishes, resolve)
 
 

@@ -24,7 +24,7 @@ MATRICES = 1 << 28  # values that the impulse responses of all classes may have,
 @ATTACKS.register("ar")
 @dataclass(frozen=True)
 class Autoregressive(Attack):
-    """Sandoval-Segura et al.'s noise, with coefficients searched anew for any number of classes.
+    """Autoregressive noise of Sandoval-Segura et al., with coefficients searched anew for any number of classes.
 
     Candidates have weights N(0, 1) divided by their sum; kept are those whose noise stays bounded (l2 norm at most 50
     before scaling) and on which the filter of every process kept before responds with at least `response` (appendix A.3).
@@ -49,7 +49,7 @@ class Autoregressive(Attack):
 
     def __post_init__(self) -> None:
         if self.norm == "linf" and self.epsilon >= 1:
-            raise EntryError(f"attack ar: epsilon={self.epsilon} is no linf radius in pixel units; try epsilon=8/255")
+            raise EntryError(f"attack ar: epsilon={self.epsilon} is not an linf radius in pixel units; try epsilon=8/255")
 
     @property
     def budget(self) -> Budget:

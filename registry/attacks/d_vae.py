@@ -18,12 +18,12 @@ from registry.contract import DataInfo
 @ATTACKS.register("d-vae")
 @dataclass(frozen=True)
 class DisentanglingVae(Attack):
-    """Yu et al.'s increase of unlearnable examples (section 5.2, tables 8 and 11), and their rebuilt poison (table 1).
+    """Noise that the autoencoder of Yu et al. estimates from a poison, added to further images or to the same ones.
 
-    increase: a seeded part of the poison at the left, `seed_ratio` of every class and at least one image, is what the
-    attacker has; an autoencoder with a second decoder learns from it, as in round one of the defense `d-vae`, and its
-    estimates of perturbations are added to all other images, which are clean. rebuild: it learns from the whole poison,
-    estimates the perturbation of every poisoned image, and adds that to the clean one.
+    increase (section 5.2, tables 8 and 11): a seeded part of the poison at the left, `seed_ratio` of every class and at least
+    one image, is what the attacker has; an autoencoder with a second decoder learns from it, as in round one of the defense
+    `d-vae`, and its estimates of perturbations are added to all other images, which are clean. rebuild (table 1): it learns
+    from the whole poison, estimates the perturbation of every poisoned image, and adds that to the clean one.
 
     A poison that was made of fewer images alone is the part that is known when it comes from a smaller set of the same
     images, as in `em(dataset=cifar10(per_class=50))+d-vae`. Estimates have no bound, and so no budget; with `project` they

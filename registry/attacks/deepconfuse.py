@@ -23,11 +23,12 @@ from registry._surrogates import surrogate
 @ATTACKS.register("deepconfuse")
 @dataclass(frozen=True)
 class DeepConfuse(Attack):
-    """Feng, Cai and Zhou's attack. A trial: a new classifier is trained `epochs` epochs while the live painter learns.
+    """Noise of a network, the painter, whose pictures teach classifiers what fails on clean images (Feng, Cai and Zhou).
 
-    After every trial a fresh classifier is trained on the frozen painter's pictures, and the painter whose classifier knows
-    the fewest unseen images is kept. Classifiers answer through two numbers: a linear layer to 2, one to the classes.
-    `trials` is the authors' default and takes days on a GPU; 20 to 50 are affordable, and weaker.
+    A trial: a new classifier is trained `epochs` epochs while the live painter learns. After every trial a fresh classifier is
+    trained on the frozen painter's pictures, and the painter whose classifier knows the fewest unseen images is kept.
+    Classifiers answer through two numbers: a linear layer to 2, one to the classes. `trials` is the authors' default and takes
+    days on a GPU; 20 to 50 are affordable, and weaker.
     Changed from the authors' code: painters are chosen by a tenth of the training images, which no painter or classifier of
     the search sees, instead of the test set, and by classifiers in evaluation mode, as victims are tested (theirs stay in
     training mode); an incomplete batch counts too. On ImageNet they take epsilon=0.1. APBench scales

@@ -25,7 +25,7 @@ NONE = Adversary("none", 0.0)
 @ATTACKS.register("em")
 @dataclass(frozen=True)
 class ErrorMinimizing(Attack):
-    """Sample-wise error-minimizing noise of Huang et al. and, as `variant`, of the code that other papers ran.
+    """Sample-wise noise that minimizes a surrogate's training error (Huang et al.); `variant`: the code that other papers ran.
 
     paper: rounds of `weight_steps` training steps of the surrogate on the noisy images and one pass of `noise_steps` signed
     descent steps over all images, until the surrogate errs on at most `stop_error` of them. No augmentation; input gradients

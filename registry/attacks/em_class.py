@@ -20,7 +20,7 @@ from registry._surrogates import surrogate
 @ATTACKS.register("em-class")
 @dataclass(frozen=True)
 class ClassWise(Attack):
-    """Class-wise error-minimizing noise of Huang et al.
+    """Class-wise noise that minimizes the training error of a surrogate (Huang et al.).
 
     paper: rounds of `weight_steps` training steps on all images and one pass over a stratified `part` of them, in which the
     noise of a class moves to the mean of what one signed step asks of its images, batch after batch; until the surrogate errs

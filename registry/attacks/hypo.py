@@ -23,7 +23,7 @@ from registry._surrogates import Recipe, fit, surrogate
 @ATTACKS.register("hypo")
 @dataclass(frozen=True)
 class Hypocritical(Attack):
-    """Three attacks of this name.
+    """Three attacks called HYPO: noise towards the true label on a surrogate, or class-wise random noise (Tao et al.).
 
     paper: Tao et al. (NeurIPS 2022), against adversarially trained victims: `steps` signed steps towards the true label behind
     random bilinear shifts and mirrors, on a surrogate that was adversarially trained for a short while within 2/255.

@@ -16,7 +16,7 @@ from registry.contract import DataInfo
 @ATTACKS.register("imported")
 @dataclass(frozen=True)
 class Imported(Attack):
-    """The poisoned images of a file, whatever method made them.
+    """Poisoned images from a published file, made by any method.
 
     `content` is a hash of the images and labels as they are used, so that two imports of one file with other options are
     two poisons. The manifest in the store has the file's name, its sha256 and the options. The budget is what the importer
@@ -37,7 +37,7 @@ class Imported(Attack):
 
     def applies(self, info: DataInfo) -> None:
         if not self.content:
-            raise NotApplicable("stands for a published poison; `bench poisons import FILE` takes it in and prints its item")
+            raise NotApplicable("stands for a published poison; `bench poisons import FILE` imports it and prints its spec")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
         found = f"the imported poison {self.name} ({self.content}) is not in this store for these images"

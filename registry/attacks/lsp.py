@@ -21,7 +21,7 @@ SEPARATION = 10.0  # of the class centres from the origin, per coordinate
 @ATTACKS.register("lsp")
 @dataclass(frozen=True)
 class LSP(Attack):
-    """Yu et al.'s synthetic shortcuts, also called SP, SN or SC.
+    """Mosaics of random patches around one pattern per class, linearly separable (Yu et al.); also called SP, SN or SC.
 
     Each class has a corner b of {-1, 1}^d and a matrix A with entries uniform in [-1, 1]; the mosaic of an image is
     g A + 10 b with g standard normal, so about a third of its length is its own. What papers write as "6/255" or "8/255" is
@@ -47,7 +47,7 @@ class LSP(Attack):
         if self.patch < 1:
             raise EntryError(f"attack lsp: patch={self.patch}, expected 1 or more pixels")
         if self.norm == "linf" and self.epsilon > 1:
-            raise EntryError(f"attack lsp: epsilon={self.epsilon} is no linf radius in pixel units; try epsilon=8/255")
+            raise EntryError(f"attack lsp: epsilon={self.epsilon} is not an linf radius in pixel units; try epsilon=8/255")
 
     @property
     def budget(self) -> Budget:

@@ -12,7 +12,7 @@ from registry import ATTACKS, Attack, Budget, ImageSet, Job, Paper
 @ATTACKS.register("none")
 @dataclass(frozen=True)
 class Nothing(Attack):
-    """The images as they are."""
+    """No attack: the clean images."""
 
     identity: ClassVar[bool] = True
     paper = Paper("Clean training", venue="this repository", url="")

@@ -24,7 +24,7 @@ VALUES = 1 << 25  # covariances of places that are computed at once: 256 MB
 @ATTACKS.register("ntga")
 @dataclass(frozen=True)
 class NeuralTangentGeneralization(Attack):
-    """Yuan and Wu's blockwise attack: the training images of a block move so that other images are answered wrongly.
+    """Move blocks of training images until a kernel that learns from them fails on other images (Yuan and Wu).
 
     Those others are a fifth of the images, at most `judges`, drawn at random. They stay clean and no victim trains on them:
     the published sets have 40,000 of 50,000 images. A victim that trains on the judges, clean or poisoned, learns what they

@@ -21,10 +21,11 @@ EXACT = 257  # images; so many levels, or bytes of squares, add up in 16 bits
 @ATTACKS.register("ops")
 @dataclass(frozen=True)
 class OnePixelShortcut(Attack):
-    """Wu et al.'s search by the score of their code, mean over standard deviation of the distance to the colour.
+    """Change one pixel of every image, with the position and color that mark its class best (Wu et al.).
 
-    The distance pools all images of the class and all channels. Deterministic given the images. A pair of position and
-    colour that an earlier class took is not taken again; ties go to the first position in reading order.
+    The score is that of their code, mean over standard deviation of the distance to the color. The distance pools all images of
+    the class and all channels. Deterministic given the images. A pair of position and color that an earlier class took is not
+    taken again; ties go to the first position in reading order.
     Changed from the authors' code, for epsilon above 1: of two colours that a class finds at one position the better one stays;
     theirs is overwritten by the worse, which is found later.
     """

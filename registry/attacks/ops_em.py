@@ -18,11 +18,12 @@ from registry.contract import DataInfo
 @ATTACKS.register("ops-em")
 @dataclass(frozen=True)
 class OnePixelAndNoise(Attack):
-    """Wu et al.'s CIFAR-10-S. Pixels are searched on the clean images; at the pixel the noise is discarded.
+    """Change one pixel of every image, as `ops`, and add noise of another attack: CIFAR-10-S of Wu et al.
 
-    The noise is a poison of its own (`noise`, which is given `epsilon`), crafted first and shared with cells that want it
-    alone; its budget was checked there. The whole has no bound, for a pixel may change by all of its range: the budget is
-    measured in linf and promised by nobody. Learn-from-unlearnable uses class-wise noise, hence the default.
+    Pixels are searched on the clean images; at the pixel the noise is discarded. The noise is a poison of its own (`noise`,
+    which is given `epsilon`), crafted first and shared with cells that want it alone; its budget was checked there. The whole
+    has no bound, for a pixel may change by all of its range: the budget is measured in linf and promised by nobody.
+    Learn-from-unlearnable uses class-wise noise, hence the default.
     """
 
     epsilon: float = 8 / 255  # linf radius of the noise beside the pixels, pixel units

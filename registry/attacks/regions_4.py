@@ -19,7 +19,7 @@ from registry.contract import DataInfo
 @ATTACKS.register("regions-4")
 @dataclass(frozen=True)
 class Regions(Attack):
-    """Sandoval-Segura et al.'s Regions-p; `regions=16` is their Regions-16.
+    """A grid of p patches per class, Regions-p of Sandoval-Segura et al.; `regions=16` is their Regions-16.
 
     Every class has p random signs for each channel, laid out row by row in a grid of sqrt(p) x sqrt(p) patches. Patterns are
     drawn again until no two classes share one, which the paper leaves open (of 4,096 patterns, 100 classes would share with

@@ -22,7 +22,7 @@ from registry._surrogates import surrogate
 @ATTACKS.register("rem")
 @dataclass(frozen=True)
 class RobustErrorMinimizing(Attack):
-    """Robust error-minimizing noise of Fu et al., its ablations, and what APBench calls REM.
+    """Error-minimizing noise that withstands adversarial training (Fu et al.), its ablations, and what APBench calls REM.
 
     paper: for `train_steps` batches, fresh noise by signed steps, each from `samples` random crops and mirrors with the
     adversary in each of them, whose step counts as a constant offset; then a training step on the worst case around a new view

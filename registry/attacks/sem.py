@@ -22,7 +22,7 @@ from registry._surrogates import surrogate
 @ATTACKS.register("sem")
 @dataclass(frozen=True)
 class StableErrorMinimizing(Attack):
-    """Stable error-minimizing noise of Liu et al. (algorithms 1 and 4).
+    """Error-minimizing noise made stable by random perturbations, not by an adversary (Liu et al., algorithms 1 and 4).
 
     For `train_steps` batches, fresh noise by signed steps, each from `samples` random crops and mirrors with a uniform draw
     added to each; then one step of adversarial training on a new view of the noisy images. At the end all noise anew.

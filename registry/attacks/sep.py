@@ -24,7 +24,7 @@ from registry._views import View, identity
 @ATTACKS.register("sep")
 @dataclass(frozen=True)
 class SelfEnsembleProtection(Attack):
-    """Chen et al.'s poison towards class y + K/2, by signed steps of 1/255 against checkpoints of one clean training.
+    """Noise towards class y + K/2 on all checkpoints of one clean training, by signed steps of 1/255 (Chen et al.).
 
     fa-vr: the mean features of the target class are approached (feature alignment), along a variance-reduced gradient: in every
     step, one smaller walk over randomly drawn checkpoints, whose corrected gradients add up to the step's direction.

@@ -18,7 +18,7 @@ from registry.contract import DataInfo
 @ATTACKS.register("swap")
 @dataclass(frozen=True)
 class Swap(Attack):
-    """Ren et al.'s intra-class and inter-class swap (tables 2 and 5), for any poison.
+    """Move the noise of a poison to other images, within a class or across classes (Ren et al., tables 2 and 5).
 
     intra: within a class no image keeps its own noise (a class of one image does). inter: whole classes move along a random
     cycle, one noise to one image; a class that receives fewer noises than it has images gets some of them twice. The paper

@@ -21,7 +21,7 @@ from registry._surrogates import Recipe, fit, surrogate
 @ATTACKS.register("tap")
 @dataclass(frozen=True)
 class TargetedAdversarialPoisoning(Attack):
-    """Error-maximizing noise of Fowl et al., also called AdvPoison or AEP, against a surrogate that was trained cleanly.
+    """Noise towards a wrong label on a cleanly trained surrogate (Fowl et al.): error-maximizing noise, AdvPoison, AEP.
 
     paper: signed steps towards label y + 1 behind random bilinear shifts and mirrors, from `restarts` normal starts, of which
     the one with the lowest mean loss over the whole set is kept. The surrogate trains 40 epochs, also behind shifts, with

@@ -20,13 +20,14 @@ MIXED = 4  # noises of which one may be made: two classes, two images of each
 @ATTACKS.register("transfer")
 @dataclass(frozen=True)
 class Transfer(Attack):
-    """Ren et al.'s interpolation, equations 7 (new classes) and 8 (more images of a class), for any poison.
+    """Take the noise of a poison to other images and classes, by interpolation (Ren et al.).
 
-    Class k gets the noises of class k, the t-th image the t-th noise. A class beyond the last is a mixture of a pair of
-    classes with one weight for all its images: pairs come in a seeded order, first all with weight 1/2, then with 1/3 and
-    2/3, then 1/4 and 3/4, and so on. An image beyond the last noise of a class gets a mixture of two noises of that class
-    with a weight of its own between `low` and `high`. The paper leaves pairs, weights and order open. Nothing is rescaled:
-    mixtures of unlike noises are shorter. What is mixed is the noise as published, after clipping and rounding.
+    Equation 7 is for new classes, equation 8 for more images of a class. Class k gets the noises of class k, the t-th image the
+    t-th noise. A class beyond the last is a mixture of a pair of classes with one weight for all its images: pairs come in a
+    seeded order, first all with weight 1/2, then with 1/3 and 2/3, then 1/4 and 3/4, and so on. An image beyond the last noise
+    of a class gets a mixture of two noises of that class with a weight of its own between `low` and `high`. The paper leaves
+    pairs, weights and order open. Nothing is rescaled: mixtures of unlike noises are shorter. What is mixed is the noise as
+    published, after clipping and rounding.
     """
 
     low: float = 0.25  # smallest weight of equation 8, 0..1

@@ -24,7 +24,7 @@ SMALLEST = 1e-5  # added to numerator and denominator of the discriminant
 @ATTACKS.register("tue")
 @dataclass(frozen=True)
 class Transferable(Attack):
-    """Transferable unlearnable examples of Ren et al., on SimCLR, MoCo or SimSiam.
+    """Noise that minimizes a contrastive loss and separates classes, to transfer (Ren et al.); SimCLR, MoCo or SimSiam.
 
     Encoder and noise take turns (equation 6): SimCLR 40 epochs with a noise pass of 20 signed steps after every fifth of an
     epoch, MoCo 200 epochs with 5 steps after each, SimSiam 50 with 20 steps after every quarter. The noise lowers the

@@ -20,7 +20,7 @@ from registry._noise import in_slices, zero_noise
 @ATTACKS.register("ucl")
 @dataclass(frozen=True)
 class UnlearnableContrastive(Attack):
-    """Contrastive poisoning (CP) of He et al., which other papers call UCL, against SimCLR, MoCo or SimSiam.
+    """Noise that minimizes the contrastive loss of SimCLR, MoCo or SimSiam: CP of He et al., called UCL elsewhere.
 
     cp-s: one perturbation per image, 5 signed steps after every epoch of the encoder. It starts from the class-wise noise of
     cp-c, copied by label, as the authors' does; with class_epochs=0 from random noise, and no label is looked at.

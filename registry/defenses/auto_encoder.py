@@ -21,7 +21,7 @@ def _distance(model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor
 @DEFENSES.register("auto-encoder")
 @dataclass(frozen=True)
 class PlainAutoEncoder(Defense):
-    """Images are replaced by what an auto-encoder, trained on them, makes of them; no distribution, no rate.
+    """Replace every image by the output of an auto-encoder that was trained on the images; no distribution, no rate.
 
     The control of figure 5 and appendix G of D-VAE: at equal PSNR a rate takes more of REM and LSP away than a bottleneck does.
     Network and training are those of `d-vae` in one stage, with one convolution of kernel size 1 in the place of those of mean

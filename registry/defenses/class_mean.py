@@ -12,12 +12,13 @@ from registry._papers import LEARN_FROM_UNLEARNABLE
 @DEFENSES.register("class-mean")
 @dataclass(frozen=True)
 class ClassMean(Defense):
-    """The trivial defense that the paper holds beside orthogonal projection, appendix A.4.4.
+    """Subtract the mean image of its class from every training image.
 
-    A pattern shared by a class goes, and with it whatever the class has in common. Test images have no known class and stay
-    as they are, so that a victim sees others than it learned from: the paper says that it does not help. The result stays
-    float32, around 0 instead of in [0, 1]: nothing is added back, as the paper says no such thing. Means are of the training
-    images by the labels that they come with, before augmentation.
+    The paper compares this trivial defense with orthogonal projection (appendix A.4.4). A pattern shared by a class goes, and
+    with it whatever the class has in common. Test images have no known class and stay as they are, so that a victim sees others
+    than it learned from: the paper says that it does not help. The result stays float32, around 0 instead of in [0, 1]: nothing
+    is added back, as the paper says no such thing. Means are of the training images by the labels that they come with, before
+    augmentation.
     """
 
     paper = LEARN_FROM_UNLEARNABLE

@@ -26,7 +26,7 @@ def _image(x: Tensor, image: Tensor, perturbation: Tensor) -> Tensor:
 @DEFENSES.register("d-vae")
 @dataclass(frozen=True)
 class DisentanglingVae(Defense):
-    """Two rounds of a rate-constrained autoencoder: the perturbations that it finds are subtracted, then it is the image.
+    """Subtract the perturbations that a rate-constrained autoencoder finds, in two rounds; then keep its output.
 
     Round one subtracts with rate `kld1`; round two, trained on what is left, subtracts with rate `kld2`, and a second pass of
     it gives the images to learn from. `ablation` leaves parts out, as table 7 does: round one (`wo_s1`), the subtraction of

@@ -14,7 +14,7 @@ from registry._papers import LEARN_FROM_UNLEARNABLE
 @DEFENSES.register("lfu")
 @dataclass(frozen=True)
 class LearnFromUnlearnable(Defense):
-    """Orthogonal projection, then rotation, shear, scaling, colour jitter and CutMix while training.
+    """Apply orthogonal projection, then train with rotation, shear, scaling, color jitter and CutMix.
 
     So the d-vae paper calls what the second step of the published code does by default; the paper's own projection is
     `ortho-proj`. Changed: these follow the protocol's crop and flip, where the code has them before; every image draws for

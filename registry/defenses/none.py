@@ -8,4 +8,4 @@ from registry import DEFENSES, Defense
 @DEFENSES.register("none")
 @dataclass(frozen=True)
 class Nothing(Defense):
-    """Plain training, the reference column."""
+    """No defense: plain training, the reference column."""

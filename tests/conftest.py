@@ -4,6 +4,8 @@ Tests import the helpers by name: `from conftest import tiny`.
 """
 
 import atexit
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -26,6 +28,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from benchmark import cli  # noqa: E402
 from poisons.recipe import PoisonRecipe  # noqa: E402
 from poisons.store import Kept, Store  # noqa: E402
 from registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
@@ -124,6 +127,23 @@ def plug_in(site: Path, name: str, source: str, points: str, version: str = "1.0
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text(textwrap.dedent(points))
+
+
+def call_bench(*arguments, code=0, workspace=None, environment=None):
+    """Run `bench` in this process, check its exit code, return (standard output, standard error).
+
+    It takes a tenth of the time of a process. Commands that train or start processes want `test_run.bench`.
+    """
+    command = [*map(str, arguments), *(["--workspace", str(workspace)] if workspace else [])]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["bench", *command])
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+            cli.main()
+    shown = f"{out.getvalue()}\n{error.getvalue()}"
+    assert (end.value.code or 0) == code, f"exit code {end.value.code}, expected {code}\n{shown}"
+    return out.getvalue(), error.getvalue()
 
 
 def in_process(code: str, *arguments: object, site: Path | None = None, check: bool = True, **environment: str) -> str:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import as_data, noisy, poison, recipe, tiny
+from conftest import as_data, call_bench, noisy, poison, recipe, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_run import bench
@@ -82,7 +82,7 @@ def test_a_chain_reads_back_from_what_it_is_written_as(item):
 def test_a_tool_alone_is_no_poison(tmp_path):
     """Two commands and a nested item say it in the same sentence."""
     for arguments in (("craft", "swap"), ("run", "--attack", "swap", "--dry-run")):
-        assert "swap acts on the poison at its left; write lsp+swap" in bench(*arguments, code=2, workspace=tmp_path)[1]
+        assert "swap acts on the poison at its left; write lsp+swap" in call_bench(*arguments, code=2, workspace=tmp_path)[1]
     with pytest.raises(EntryError, match=r"write lsp\+swap"):
         assert recipe("ops-em(noise=swap)").family
 
@@ -357,7 +357,8 @@ def test_a_data_set_that_is_only_a_parents_must_be_there_too(tmp_path):
     """Said before any work, as for the cell's own."""
     arguments = ("run", "--attack", "lsp(dataset=svhn)+transfer", "--dry-run")
     assert (
-        "dataset svhn is not at" in bench(*arguments, code=2, workspace=tmp_path, environment={"BENCH_DATA": str(tmp_path)})[1]
+        "dataset svhn is not at"
+        in call_bench(*arguments, code=2, workspace=tmp_path, environment={"BENCH_DATA": str(tmp_path)})[1]
     )
 
 
@@ -373,7 +374,7 @@ def test_a_cell_runs_with_a_chain_and_shows_it(tmp_path):
     record = json.loads(path.read_text())
     assert "+".join(part["text"] for part in record["cell"]["attack"]) == attack
     assert record["poison"]["norm"] == "l2" and "attack:swap" in record["versions"]
-    rows = json.loads(bench("poisons", "ls", "--json", workspace=tmp_path)[0])
+    rows = json.loads(call_bench("poisons", "ls", "--json", workspace=tmp_path)[0])
     assert {row["attack"] for row in rows} == {"lsp", "lsp+swap"}
 
 

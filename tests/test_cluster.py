@@ -9,9 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import call_bench
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run import bench
 
 from benchmark import ends, provenance, runs, slurm, snapshot, watch
 from benchmark.grid import adhoc, expand
@@ -100,7 +100,7 @@ OPTIONS = {
     ("--profile", "PROFILE"): "--profile is for --executor slurm",
     ("--cells-per-job", "3"): "--cells-per-job is for --executor slurm",
     ("--wait",): "--wait is for --executor slurm",
-    ("--show-sbatch",): "give --dry-run too",
+    ("--show-sbatch",): "--show-sbatch needs --dry-run",
     ("--show-sbatch", "--dry-run"): "--show-sbatch is for --executor slurm",
     ("--executor", "cloud"): "unknown executor 'cloud'; executors are local, inline, slurm",
 }
@@ -110,7 +110,7 @@ OPTIONS = {
 def test_flags_that_do_not_fit_are_refused_before_any_work(flags, tmp_path):
     """Exit code 2 and one sentence."""
     path = written(tmp_path, GOOD)
-    _, error = bench("run", *(str(path) if flag == "PROFILE" else flag for flag in flags), workspace=tmp_path, code=2)
+    _, error = call_bench("run", *(str(path) if flag == "PROFILE" else flag for flag in flags), workspace=tmp_path, code=2)
     assert OPTIONS[flags] in error
     assert len(error.strip().splitlines()) == 1
 
@@ -120,7 +120,7 @@ def test_without_slurm_the_sentence_says_where_to_go(tmp_path):
     empty = tmp_path / "bin"
     empty.mkdir()
     flags = ["--executor", "slurm", "--profile", str(written(tmp_path, GOOD))]
-    _, error = bench("run", *flags, workspace=tmp_path, environment={"PATH": str(empty)}, code=2)
+    _, error = call_bench("run", *flags, workspace=tmp_path, environment={"PATH": str(empty)}, code=2)
     assert "no sbatch and no srun here; run it on a login node of the cluster" in error
 
 
@@ -174,7 +174,7 @@ def test_the_script_is_shown_exactly_on_machines_without_slurm_too(tmp_path, mon
     )
     more += 'srun = ["--mpi=none"]\n[sbatch]\nconstraint = "a100"\n'
     flags = ["--executor", "slurm", "--profile", str(written(tmp_path, GOOD + more)), "--dry-run", "--show-sbatch"]
-    out, _ = bench("run", "--attack", "none,lsp", *flags, "--cells-per-device", "2", workspace=tmp_path)
+    out, _ = call_bench("run", "--attack", "none,lsp", *flags, "--cells-per-device", "2", workspace=tmp_path)
     expected = SCRIPT.replace("WORKSPACE", str(tmp_path)).replace("FOLDER", os.environ["BENCH_DATA"])
     first, second = re.split(r"(?=# array 2)", out)
     assert first.strip() == expected.replace("PYTHON -u", f"{sys.executable} -u").strip()

@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import tiny
-from test_run import bench
+from conftest import call_bench, tiny
 
 from registry import CATALOGS, Job
 from results import Records
@@ -59,7 +58,7 @@ def test_every_document_is_listed_in_the_index():
 
 @cache
 def help_of(*name):
-    return bench(*name, "--help", environment={"COLUMNS": "200"})[0]
+    return call_bench(*name, "--help", environment={"COLUMNS": "200"})[0]
 
 
 def commands(path):

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import as_data, recipe, tiny
+from conftest import as_data, call_bench, recipe, tiny
 from PIL import Image
 from test_run import bench
 
@@ -615,7 +615,7 @@ def test_a_published_poison_becomes_a_cell(tmp_path):
     """The three commands in a row: export, import elsewhere, train on it under the printed item."""
     part = "digits(per_class=20,test_per_class=5)"
     out = tmp_path / "released"
-    told = bench("poisons", "export", "ops", "--dataset", part, "--to", out, "--json", workspace=tmp_path / "a")[0]
+    told = call_bench("poisons", "export", "ops", "--dataset", part, "--to", out, "--json", workspace=tmp_path / "a")[0]
     taken = bench(
         *("poisons", "import", out, "--dataset", part, "--name", "their-ops", "--norm", "l0", "--epsilon", "1", "--json"),
         workspace=tmp_path / "b",
@@ -637,4 +637,4 @@ def test_a_published_poison_becomes_a_cell(tmp_path):
         (("export", "ops", "--dataset", part, "--to", out), "is there already"),
         (("export", "ops", "--dataset", part, "--to", tmp_path / "x", "--format", "gif"), "expected png, npz"),
     ]:
-        assert sentence in bench("poisons", *arguments, code=2, workspace=tmp_path / "b")[1]
+        assert sentence in call_bench("poisons", *arguments, code=2, workspace=tmp_path / "b")[1]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import as_data, recipe, small_item, tiny
+from conftest import as_data, call_bench, recipe, small_item, tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run import accuracies, bench, run_json
+from test_run import accuracies, run_json
 
 from benchmark import driver
 from poisons.numerics import Numerics, seeded
@@ -126,5 +126,5 @@ def test_a_share_that_no_table_may_hold_is_refused_in_a_sentence(grid, selectors
 
 def test_at_ratio_one_there_is_no_clean_rest(tmp_path):
     """Not a failure: the plan says so."""
-    out, _ = bench("run", "--attack", "lsp", "--part", "clean", "--dry-run", workspace=tmp_path)
+    out, _ = call_bench("run", "--attack", "lsp", "--part", "clean", "--dry-run", workspace=tmp_path)
     assert "at ratio 1 no clean images are left to train on" in out

@@ -21,11 +21,11 @@ from pathlib import Path
 import html5lib
 import pytest
 import yaml
-from conftest import in_process
+from conftest import call_bench, in_process
 from hypothesis import given
 from hypothesis import strategies as st
 from test_leaderboard import Tags, cells, fill, made, record
-from test_run import BENCH, bench
+from test_run import BENCH
 from test_submissions import marked
 
 from leaderboard.pages.build import Shown
@@ -270,7 +270,7 @@ def test_publishing_again_writes_nothing(whole):
     """A publication that differs each time would fill a branch with commits that say nothing."""
     folder, _, space = whole
     before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
-    out, _ = bench("publish", "--to", folder, workspace=space)
+    out, _ = call_bench("publish", "--to", folder, workspace=space)
     assert "nothing was written" in out and "0 moved, 0 appeared, 0 vanished" in out
     assert before == {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
 

@@ -5,10 +5,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import call_bench, tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run import bench
 
 from benchmark import embed
 from leaderboard.formats import scatter
@@ -121,7 +120,7 @@ def test_the_command_draws_poisons_of_a_data_set(tmp_path):
     """What a user types: crafts them, and writes a page with a panel each."""
     items = ["lsp", "random-noise(kind=sample)"]
     options = ("--dataset", "digits(per_class=12)", "--images", "60", "--device", "cpu", "--json")
-    out, _ = bench("poisons", "tsne", *items, *options, "--output", str(tmp_path / "a.html"), workspace=tmp_path)
+    out, _ = call_bench("poisons", "tsne", *items, *options, "--output", str(tmp_path / "a.html"), workspace=tmp_path)
     found = json.loads(out)
     assert [panel["attack"] for panel in found["panels"]] == items
     assert found["panels"][0]["csd"] < 1 < found["panels"][1]["csd"]
@@ -136,6 +135,6 @@ def test_the_command_draws_poisons_of_a_data_set(tmp_path):
 
 def test_what_cannot_be_drawn_is_said_in_a_sentence(tmp_path):
     """Clean training has no perturbations, and only two kinds of files are written."""
-    assert "ends in .svg or .html" in bench("poisons", "tsne", "lsp", "--output", "c.png", workspace=tmp_path, code=2)[1]
+    assert "ends in .svg or .html" in call_bench("poisons", "tsne", "lsp", "--output", "c.png", workspace=tmp_path, code=2)[1]
     with pytest.raises(EntryError, match="none changes no image: there are no perturbations to show"):
         embed.poisons(["none"], "digits(per_class=12)", Workspace.find(tmp_path))

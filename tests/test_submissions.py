@@ -15,6 +15,7 @@ from pathlib import Path
 
 import html5lib
 import pytest
+from conftest import call_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_leaderboard import TABLE, cells, every_text, fill, made, record
@@ -159,15 +160,15 @@ def test_records_go_from_one_workspace_to_another_and_are_marked_there(tmp_path)
         shutil.copy(PUBLISHED / f"{cell_id}.json", theirs / "results/records")
     file = str(tmp_path / "sent.zip")
     command = ["submit", "--grid", "quick", "--defense", "jpeg", "--attack", "em,none", "--name", NAME, "--output", file]
-    made = json.loads(bench(*command, "--json", workspace=theirs)[0])
+    made = json.loads(call_bench(*command, "--json", workspace=theirs)[0])
     assert made["records"] == len(REAL) and made["bytes"] == Path(file).stat().st_size
-    out, _ = bench("accept", file, workspace=ours)
+    out, _ = call_bench("accept", file, workspace=ours)
     assert len(re.findall("^ok  ", out, re.MULTILINE)) == 18
     assert f"accepted {len(REAL)} records" in out and made["digest"][:12] in out
     (row,) = submission.rows(Records(ours / "results/records"))
     assert (row["name"], row[SELF_REPORTED], row["replaced"]) == (NAME, len(REAL), 0)
-    assert NAME in bench("accept", workspace=ours)[0]
-    shown, _ = bench("report", "--grid", "quick", "--format", "markdown", workspace=ours)
+    assert NAME in call_bench("accept", workspace=ours)[0]
+    shown, _ = call_bench("report", "--grid", "quick", "--format", "markdown", workspace=ours)
     assert shown.count(SELF_REPORTED) == 2  # em and none, through jpeg
 
 
@@ -179,10 +180,10 @@ def test_a_bundle_that_is_refused_says_why_and_leaves_nothing(tmp_path):
         content["poison"]["spent"] = 1.0
 
     (tmp_path / "bad.zip").write_bytes(forged(cheat))
-    out, error = bench("accept", str(tmp_path / "bad.zip"), workspace=tmp_path / "ours", code=1)
+    out, error = call_bench("accept", str(tmp_path / "bad.zip"), workspace=tmp_path / "ours", code=1)
     assert "BAD  accuracy" in out and "BAD  budget" in out and "its curve says" in out and "nothing of it was kept" in error
     assert not (tmp_path / "ours").exists()
-    _, error = bench("accept", str(tmp_path / "none.zip"), workspace=tmp_path / "ours", code=2)
+    _, error = call_bench("accept", str(tmp_path / "none.zip"), workspace=tmp_path / "ours", code=2)
     assert "there is no bundle" in error
 
 
@@ -666,13 +667,13 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
 )
 def test_wrong_use_is_told_in_a_sentence(arguments, told, tmp_path):
     """Exit code 2, nothing on standard output."""
-    out, error = bench(*arguments, workspace=tmp_path, code=2)
+    out, error = call_bench(*arguments, workspace=tmp_path, code=2)
     assert out == "" and told in error
 
 
 def test_the_schema_can_be_had(tmp_path):
     """For those who make such files by other means; it is what bundles are checked by."""
-    files = json.loads(bench("submit", "--schema")[0])["files"]
+    files = json.loads(call_bench("submit", "--schema")[0])["files"]
     assert set(files) == {"submission.json", "records/<id>.json"}
     for schema in files.values():
         assert schema["additionalProperties"] is False
@@ -812,7 +813,7 @@ def test_a_stranger_does_not_date_a_publication(tmp_path):
 def test_what_is_published_says_whose_it_is_too(tmp_path):
     """A publication has the records with it: without the files beside them they would pass for the publisher's own."""
     kept(tmp_path / "results/records", packed(REAL))
-    bench("publish", "--to", str(tmp_path / "public"), workspace=tmp_path)
+    call_bench("publish", "--to", str(tmp_path / "public"), workspace=tmp_path)
     assert Records(tmp_path / "public/data/records").origins == Records(tmp_path / "results/records").origins
     assert SELF_REPORTED in (tmp_path / "public/index.html").read_text()
 

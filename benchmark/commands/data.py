@@ -48,7 +48,9 @@ def ls(as_json: Json = False) -> None:
     )
 
 
-def get(name: str, files: From = None, as_json: Json = False) -> None:
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.")], files: From = None, as_json: Json = False
+) -> None:
     """Download a dataset, or unpack local copies (--from), and compare its checksums.
 
     This is the only command that downloads anything.
@@ -122,7 +124,10 @@ def _counted(text: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
         yield partial(bar.advance, task)
 
 
-def verify(item: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+def verify(
+    item: Annotated[str | None, typer.Argument(metavar="SPEC", help="Spec of a dataset; default: all on this machine.")] = None,
+    as_json: Json = False,
+) -> None:
     """Decode datasets from their files again and compare them with the decoded copies.
 
     Example: `bench data verify digits`

@@ -9,8 +9,15 @@ import typer
 
 from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, usage, workspace_of
 
+EntryName = Annotated[str, typer.Argument(metavar="ENTRY", help="Name of the entry, or kind:name, such as attack:lsp.")]
 
-def list_(kind: str, pattern: Annotated[str, typer.Argument()] = "*", workspace: Where = None, as_json: Json = False) -> None:
+
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of entry, or grids.")],
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Glob that names must match.")] = "*",
+    workspace: Where = None,
+    as_json: Json = False,
+) -> None:
     """List entries with a summary, paper and source, or grids with their numbers of cells.
 
     KIND is attacks, defenses, architectures, datasets, protocols, analyses or grids. PATTERN is a glob. For a grid, the list
@@ -45,7 +52,7 @@ def _entry_row(row: dict[str, Any]) -> list[str]:
     return [row["name"], row["summary"] or row["error"], row["paper"], row["source"]]
 
 
-def show(entry: str, as_json: Json = False) -> None:
+def show(entry: EntryName, as_json: Json = False) -> None:
     """Show what an entry does, its parameters with defaults and units, its paper and its budget.
 
     A bare name shows the entries of all kinds that have this name; `attack:none` shows one.
@@ -84,7 +91,7 @@ def doctor(
         print(one_line(f"{_mark(check)}  {check['name']}: {check['detail']}"))
 
 
-def check(entry: str, as_json: Json = False) -> None:
+def check(entry: EntryName, as_json: Json = False) -> None:
     """Run the conformance tests on one entry, built-in or from a plug-in, in less than a minute on a CPU.
 
     Example: `bench check attack:lsp`

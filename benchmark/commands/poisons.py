@@ -9,9 +9,11 @@ import typer
 
 from benchmark.commands.common import Device, Json, Several, Where, print_json, print_rows, usage, workspace_of
 
+AttackSpec = Annotated[str, typer.Argument(metavar="SPEC", help="Spec of the attack.")]
+
 
 def craft(
-    item: str,
+    item: AttackSpec,
     dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     set_: Annotated[
         Several, typer.Option("--set", help="key=value: a parameter of the attack, or of the first attack of a chain.")
@@ -109,7 +111,7 @@ def verify(workspace: Where = None, as_json: Json = False) -> None:
 
 
 def tsne(
-    items: Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs of attacks, one panel each.")],
+    items: Annotated[list[str], typer.Argument(metavar="SPEC", help="Specs of attacks, one panel each.")],
     dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     output: Annotated[Path, typer.Option(help="File to write, .svg or .html.")] = Path("perturbations.svg"),
     images: Annotated[int, typer.Option(help="Number of images to show, equally many from each class.", min=4)] = 1000,
@@ -175,7 +177,8 @@ def import_(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG files."
+            metavar="PATH",
+            help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG files.",
         ),
     ],
     dataset: Annotated[str, typer.Option(help="Dataset that it poisons.")],
@@ -246,7 +249,7 @@ def import_(
 
 
 def export(
-    item: str,
+    item: AttackSpec,
     to: Annotated[Path, typer.Option(help="Folder or file to write; it must not exist.")],
     dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     format_: Annotated[str, typer.Option("--format", help="png (a folder with data/<index>.png) or npz (one file).")] = "png",

@@ -144,9 +144,7 @@ def publish(
 
 def compare(
     methods: Methods,
-    name: Annotated[
-        str | None, typer.Argument(metavar="[PAPER|TABLE]", help="A paper, a table or a glob; default: all.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="PAPER|TABLE", help="A paper, a table or a glob; default: all.")] = None,
     claims: Annotated[bool, typer.Option("--claims", help="Check the claims of the papers instead.")] = False,
     workspace: Where = None,
     as_json: Json = False,

@@ -177,7 +177,9 @@ def cancel(
 
 
 def logs(
-    cell: Annotated[str | None, typer.Argument(help="Id of a cell; default: all failed cells of the grid.")] = None,
+    cell: Annotated[
+        str | None, typer.Argument(metavar="CELL", help="Id of a cell; default: all failed cells of the grid.")
+    ] = None,
     grid: Grid = "quick",
     seed: SeedAxis = None,
     lines: Annotated[int, typer.Option(help="Number of lines to print from the end of a job's log.", min=1)] = 40,

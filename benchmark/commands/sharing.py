@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def submit(
     methods: Methods,
     cells: Annotated[
-        Several, typer.Argument(metavar="[CELL...]", help="Ids of cells; default: all that were measured here.")
+        Several, typer.Argument(metavar="CELL", help="Ids of cells; default: all that were measured here.")
     ] = None,
     grid: Grid = None,
     seed: SeedAxis = None,
@@ -89,7 +89,7 @@ def submit(
 def accept(
     submission: Annotated[
         str | None,
-        typer.Argument(metavar="[BUNDLE|DIGEST]", help="Bundle, or the digest of an accepted submission; default: list all."),
+        typer.Argument(metavar="BUNDLE|DIGEST", help="Bundle, or the digest of an accepted submission; default: list all."),
     ] = None,
     own: Annotated[
         Path | None,

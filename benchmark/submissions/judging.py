@@ -260,7 +260,7 @@ def _installed(kind: str, parts: Sequence[cells_.Part], record: Record, missing:
         _check_text(kind, part)
     if kind == "architectures" and parts[0].name == NONE:
         return (NOBODY,)
-    if kind == "data sets" and any(part.name.startswith("folder-") for part in parts):
+    if kind == "datasets" and any(part.name.startswith("folder-") for part in parts):
         return tuple(Part(CATALOGS[kind].entry("folder"), part.name, part.fields) for part in parts)
     installed = {row.name for row in CATALOGS[kind].rows}
     strange = {part.name: _version(kind, part.name, record) for part in parts if part.name not in installed}

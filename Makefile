@@ -1,5 +1,6 @@
 # make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
-# make check   what CI runs: ruff, mypy --strict, the tests
+# make test    the fast tests, in two minutes on two cores: no trainings, no clusters, no browser; prints the slowest ten
+# make check   what CI runs: ruff, mypy --strict, all tests, in twenty minutes on two cores
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
 # make generators   prints how fast poisons without a surrogate are made, as ratios of one run
 # make speed-purifiers   the same for what is done to images before training
@@ -23,19 +24,24 @@ WORKSPACE ?= quick-run
 MINUTES ?= 9
 DEVICE ?= cuda
 BIN := $(VENV)/bin
+# two processes, whole files in their order, the slowest first: see tests/conftest.py
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: quick check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability gpu slurm-full docs site-docs clean
+.PHONY: quick test check speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability gpu slurm-full docs site-docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
 	@echo "page: $$($(BIN)/bench report --workspace $(WORKSPACE))"
+
+test: $(VENV)/installed
+	$(PYTEST) -m "not slow" --durations=10
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/density.py
-	$(BIN)/python -m pytest -rs --durations=10
+	$(PYTEST) -rs --durations=10
 
 speed: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m speed.engine
@@ -71,7 +77,7 @@ gpu: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m gpu --device $(DEVICE) --minutes $(MINUTES) --out $(OUT) $(if $(DATA),--data $(DATA))
 
 slurm-full: $(VENV)/installed
-	SLURM_FULL=1 $(BIN)/python -m pytest -n 0 -s tests/slurm
+	SLURM_FULL=1 $(BIN)/python -m pytest -s tests/slurm
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py

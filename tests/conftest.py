@@ -36,6 +36,47 @@ from registry.data import Data, fingerprint  # noqa: E402
 from registry.item import write  # noqa: E402
 
 SLOWEST = ("test_slurm.py", "test_run.py", "test_pipeline.py")
+# files whose tests are all slow: they train, start clusters, browsers or many processes, or write the whole site; in other files
+# single tests are marked `slow`; `make test` runs what is left
+SLOW = {
+    *SLOWEST,
+    "test_analyses.py",
+    "test_architectures.py",
+    "test_attacks.py",
+    "test_attacks_surrogate.py",
+    "test_attacks_surrogate_free.py",
+    "test_blanks.py",
+    "test_browser.py",
+    "test_contrastive.py",
+    "test_d_vae.py",
+    "test_diffusion.py",
+    "test_example.py",
+    "test_fast_document.py",
+    "test_figures.py",
+    "test_golden_pages.py",
+    "test_gpu.py",
+    "test_gpu_script.py",
+    "test_oracles.py",
+    "test_own.py",
+    "test_prediction.py",
+    "test_printed.py",
+    "test_progress.py",
+    "test_publish.py",
+    "test_reference.py",
+    "test_reliability.py",
+    "test_reproduction.py",
+    "test_shared.py",
+    "test_site_docs.py",
+    "test_slurm_full.py",
+    "test_smoke.py",
+    "test_staged_defenses.py",
+    "test_staged_figures.py",
+    "test_toy.py",
+    "test_train.py",
+    "test_training_defenses.py",
+    "test_unsupervised_attacks.py",
+}
+FAST_ONLY = "not slow"  # what `make test` selects
 
 torch.set_num_threads(1)
 # a shell ignores Ctrl-C for what it starts in the background, and so would the processes that tests interrupt
@@ -84,9 +125,18 @@ def whole(crafted, clean: ImageSet) -> torch.Tensor:
     return torch.cat(parts) if parts else torch.empty(0)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import slow files for `make test`."""
+    fast_only = config.option.markexpr == FAST_ONLY
+    return True if fast_only and collection_path.name in SLOW else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin the files that take minutes first, so that no process ends with one of them alone."""
+    """Begin the files that take minutes first, so that no process ends with one of them alone; mark the tests of slow files."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 def craft(attack, clean: ImageSet, seed: int = 0, kept: dict | None = None) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,18 @@ OWN |= dict.fromkeys(("toy-analyses", "toy-defending", "toy-detection", "toy-mak
 COUNTED = ROOT / "docs" / "explanation" / "reliability.json"  # what `make reliability` wrote
 FIGURES = ROOT / "docs" / "results"  # beside the document that shows them
 VECTORS = ROOT / "tests" / "reference"  # what official code computed
+PUBLISHED = Records(ROOT / "results" / "records")
 MARK = re.compile(r"(<!-- generated: ([\w/-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of items: the table file has them, a document shows names
+PARAMETERS = re.compile(r"\([^()|]*=[^()|]*\)")  # of specs: the table file has them, a document shows names
 
 
-def generated(text: str) -> str:
-    """Return a document with every part between its marks written anew: the Markdown table of the grid it names."""
-    records = Records(ROOT / "results" / "records")
-    papers = reproduction.Reproduction(records, Cost(records).hours)
-    quick = fast.Fast(records)
-    parts = {
+@cache
+def writers() -> dict[str, Callable[[], str]]:
+    """Return what writes each generated part, by the name of the part. Parts of one subject share what they have read."""
+    papers = reproduction.Reproduction(PUBLISHED, Cost(PUBLISHED).hours)
+    quick = fast.Fast(PUBLISHED)
+    return {
         "fast/recipe": quick.recipe,
         "fast/cost": quick.cost,
         "fast/lengths": quick.lengths,
@@ -49,7 +51,7 @@ def generated(text: str) -> str:
         "reproduction/papers": papers.papers,
         "reproduction/claims": papers.claims,
         "reproduction/values": papers.values,
-        "reproduction/methods": lambda: reproduction.methods(records),
+        "reproduction/methods": partial(reproduction.methods, PUBLISHED),
         "reliability": reliability,
         "program/commands": program.commands,
         "program/contract": program.contract,
@@ -60,17 +62,21 @@ def generated(text: str) -> str:
         **{f"reference/{path.stem}": partial(reference, path.stem) for path in (VECTORS / "reasons").glob("*.toml")},
     }
 
-    def fresh(match: re.Match[str]) -> str:
-        name = match[2]
-        if name in parts:
-            return match[1] + parts[name]() + match[3]
-        if name in OWN:
-            return match[1] + OWN[name](read_table(name), records) + match[3]
-        table = formats.markdown(grid_table(read_grid(name), records, name, resolve))
-        rows = [PARAMETERS.sub("", line) for line in table.splitlines() if line.startswith("|")]
-        return match[1] + "\n".join(rows) + "\n" + match[3]
 
-    return MARK.sub(fresh, text)
+def generated(text: str) -> str:
+    """Return a document with every part between its marks written anew."""
+    return MARK.sub(lambda match: match[1] + part(match[2]) + match[3], text)
+
+
+def part(name: str) -> str:
+    """Return a generated part by its name: what a writer writes, or the Markdown table of the grid of this name."""
+    if name in writers():
+        return writers()[name]()
+    if name in OWN:
+        return OWN[name](read_table(name), PUBLISHED)
+    table = formats.markdown(grid_table(read_grid(name), PUBLISHED, name, resolve))
+    rows = [PARAMETERS.sub("", line) for line in table.splitlines() if line.startswith("|")]
+    return "\n".join(rows) + "\n"
 
 
 def reliability() -> str:
@@ -132,7 +138,7 @@ def schemas() -> dict[Path, str]:
 
 def drawings() -> dict[Path, str]:
     """Return the figures of the documents by their files."""
-    made = fast.Fast(Records(ROOT / "results" / "records")).drawings()
+    made = fast.Fast(PUBLISHED).drawings()
     return {FIGURES / name: text for name, text in made.items()}
 
 

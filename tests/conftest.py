@@ -36,8 +36,8 @@ from registry.data import Data, fingerprint  # noqa: E402
 from registry.item import write  # noqa: E402
 
 SLOWEST = ("test_slurm.py", "test_run.py", "test_pipeline.py")
-# files whose tests are all slow: they train, start clusters, browsers or many processes, or write the whole site; in other files
-# single tests are marked `slow`; `make test` runs what is left
+# files whose tests all train, start clusters, browsers or many processes, or write the whole site; other files mark single
+# tests `slow`, and `make test` runs what is left
 SLOW = {
     *SLOWEST,
     "test_analyses.py",

@@ -362,6 +362,7 @@ def test_a_data_set_that_is_only_a_parents_must_be_there_too(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_cell_runs_with_a_chain_and_shows_it(tmp_path):
     """From the command line to the record; the chain stands there as it was written."""
     attack = "lsp(epsilon=2.2)+swap(mode=inter)"

@@ -214,6 +214,7 @@ def test_what_a_stranger_named_does_not_steer_the_terminal(capsys):
     assert capsys.readouterr().err == "bench: x.npz holds images , x\\u001b[2J\n"
 
 
+@pytest.mark.slow
 def test_a_half_written_record_or_table_is_named(tmp_path):
     """Half a file is somebody's lost work: say which, and how to go on."""
     bench("run", *TINY, workspace=tmp_path)
@@ -242,6 +243,7 @@ def test_an_unwritable_workspace_is_named_before_any_work(tmp_path):
         assert "cannot write to" in refused("run", *TINY, workspace=closed)
 
 
+@pytest.mark.slow
 def test_a_stray_module_in_the_working_directory_changes_nothing(tmp_path):
     """Plain top-level names can be shadowed; neither the command nor its workers may look into the working directory."""
     for name in ("random.py", "registry.py", "results.py"):
@@ -251,6 +253,7 @@ def test_a_stray_module_in_the_working_directory_changes_nothing(tmp_path):
     assert json.loads(done.stdout)["done"] == 1
 
 
+@pytest.mark.slow
 def test_your_own_folder_of_images_runs_under_its_own_name(tmp_path):
     """How users bring their own data; the path stays in the local workspace."""
     from PIL import Image
@@ -281,6 +284,7 @@ CHECKED = [f"{kind[:-1]}:{row.name}" for kind, c in CATALOGS.items() for row in 
 
 
 @pytest.mark.parametrize("entry", [*CHECKED, "architecture:small-cnn"])  # test_architectures.py looks at the others
+@pytest.mark.slow
 def test_every_built_in_entry_passes_the_conformance_tests(entry):
     """`bench check` is what others are asked to pass."""
     from benchmark import conformance, listing

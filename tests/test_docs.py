@@ -33,6 +33,7 @@ def test_every_link_leads_somewhere(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.slow
 def test_generated_parts_are_what_the_program_prints(path):
     """No number in a document was typed by hand; `make docs` mends a failure."""
     text = path.read_text(encoding="utf-8")
@@ -146,6 +147,7 @@ def test_published_records_are_whole_and_from_a_clean_tree():
         assert not record.commit.endswith("-dirty"), record.id
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_five_packages_with_tables_and_templates_and_no_records(tmp_path):
     """An installed wheel works in an empty folder."""
     source = tmp_path / "source"  # a copy: building leaves files behind, and finds files that earlier builds left

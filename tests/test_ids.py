@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -210,7 +211,12 @@ def moved(grown, tmp_path_factory):
 
 def told(program: Path, cells: list) -> list:
     """What a copy of the program makes of cells: ids, texts, keys of poisons and of purified sets, records."""
-    return json.loads(in_process(TOLD, json.dumps(cells), site=program, PYTHONSAFEPATH="1"))  # not of the working directory
+    return json.loads(answer(program, json.dumps(cells)))
+
+
+@cache
+def answer(program: Path, cells: str) -> str:
+    return in_process(TOLD, cells, site=program, PYTHONSAFEPATH="1")  # not of the working directory
 
 
 def test_a_field_that_came_later_renames_nothing(grown):

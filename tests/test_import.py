@@ -611,6 +611,7 @@ def test_what_goes_out_comes_in_again(store, whole, tmp_path, kind, place):
     assert not list(tmp_path.glob(".*.making"))
 
 
+@pytest.mark.slow
 def test_a_published_poison_becomes_a_cell(tmp_path):
     """The three commands in a row: export, import elsewhere, train on it under the printed item."""
     part = "digits(per_class=20,test_per_class=5)"

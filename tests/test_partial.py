@@ -91,6 +91,7 @@ def test_a_clean_rest_is_purified_once_whatever_attack_left_it():
     assert len({folder("lsp", "clean"), folder("lsp", "clean", 0.4), folder("lsp", "clean", seed=1)}) == 3
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_ratio_and_its_control(tmp_path):
     """What a ratio curve needs, from selectors alone: one poison, two cells, the control without a poison."""
     choice = ["--dataset", "digits(per_class=20,test_per_class=5)", "--scale", "0.1", "--ratio", "0.5", "--part", "all,clean"]

@@ -638,11 +638,20 @@ defense = "none"
 # The site and the command
 
 
-def test_the_site_has_every_table_and_its_links_lead_somewhere(tmp_path, records):
-    """From file://: an index, a page per table, all links relative and there."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The site of a few records: the records, what it shows, and the paths of its files."""
+    folder = tmp_path_factory.mktemp("written")
+    records = Records(folder / "records")
+    records.folder.mkdir()
     measure(records, chosen())
     shown = build.Shown.of(None, {}, records)
-    paths = shown.write(tmp_path / "site", ["html"])
+    return records, shown, shown.write(folder / "site", ["html"])
+
+
+def test_the_site_has_every_table_and_its_links_lead_somewhere(written):
+    """From file://: an index, a page per table, all links relative and there."""
+    _, shown, paths = written
     names = {path.name for path in paths}
     assert (
         paths[0].name == "index.html" and "papers.html" in names and "d-vae.table-2.html" in names and "summary.html" in names
@@ -657,14 +666,11 @@ def test_the_site_has_every_table_and_its_links_lead_somewhere(tmp_path, records
                 assert link.startswith(("#", "https://")) or link.partition("#")[0] in names, (path.name, link)
 
 
-def test_the_same_records_give_the_same_site(tmp_path, records):
+def test_the_same_records_give_the_same_site(written, tmp_path):
     """A page that changes by itself cannot be published from a repository."""
-    measure(records, chosen())
-    one, two = (
-        {path.name: path.read_bytes() for path in build.Shown.of(None, {}, records).write(tmp_path / str(k), ["html"])}
-        for k in (1, 2)
-    )
-    assert one == two
+    records, _, before = written
+    after = build.Shown.of(None, {}, records).write(tmp_path, ["html"])
+    assert {path.name: path.read_bytes() for path in before} == {path.name: path.read_bytes() for path in after}
 
 
 def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):

@@ -915,6 +915,7 @@ def accept(content, space, *arguments, code=0):
     return json.loads(bench("accept", str(path), *arguments, "--json", workspace=space, code=code)[0])
 
 
+@pytest.mark.slow
 def test_a_poison_that_is_the_same_here_and_a_cell_measured_again_say_so(honest, tmp_path):
     """Real crafting and real training: the tiers are earned, not declared."""
     _, records = honest
@@ -928,6 +929,7 @@ def test_a_poison_that_is_the_same_here_and_a_cell_measured_again_say_so(honest,
     assert [poison.agrees for poison in submission.taken(ours.folder)[0].poisons.values()] == [True]
 
 
+@pytest.mark.slow
 def test_a_poison_and_a_number_that_are_not_what_is_said_are_found_out(honest, tmp_path):
     """A checksum of something else, an accuracy that was wished for: both keep every rule, and neither survives a look."""
     _, records = honest

@@ -385,7 +385,7 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
     assert [row[f"within_{k}"] for k in (1, 2, 5)] == [sum(n for off, n in places.items() if off <= k) for k in (1, 2, 5)]
     assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / sum(places.values()))
     assert [one["difference"] for one in found["deviations"][: places[9.0]]] == pytest.approx([9.0] * places[9.0])
-    assert f"{measured} of 100 printed numbers are measured" in agreement.text(found)
+    assert f"{measured} of 100 published results are measured" in agreement.text(found)
 
 
 def test_kendalls_tau_is_scipys(records):
@@ -410,7 +410,7 @@ def test_a_comparison_reads_as_a_table_with_its_verdicts(records):
     found = agreement.compare(TABLE, {}, records)
     first, _, heads, row, *rest = agreement.text(found).splitlines()
     verdicts, measured = found["overall"]["verdicts"], found["overall"]["measured"]
-    assert first == f"{measured} of 100 printed numbers are measured at full size."
+    assert first == f"{measured} of 100 published results are measured at full size."
     assert heads.split() == ["printed", "measured", "exact", "deviate", "mean", "diff", "tau", "attacks"]
     assert row.split() == [TABLE, "100", str(measured), str(measured), str(verdicts[DEVIATES]), "9.00", "1.00"]
     assert len(heads) == len(row) and "deviate: beyond it" in rest

@@ -615,7 +615,7 @@ def test_somebody_who_publishes_meanwhile_loses_nothing(workspace, hub, monkeypa
     assert git(hub, "rev-parse", "pages") == outcome.where
     limit = 9
     measure(workspace, "ops", "none", 0, 0.35)
-    with pytest.raises(FileError, match="was changed by somebody else twice while this was published; try again"):
+    with pytest.raises(FileError, match="was changed twice by others during this publication; try again"):
         go(f"{hub}#pages", workspace)
     assert git(hub, "log", "--format=%s", "pages").splitlines()[:2] == ["theirs", "theirs"]
 

@@ -307,7 +307,7 @@ def publish(
                 return replace(outcome, where=where), made
             except OvertakenError:
                 before = place.before(since)
-    raise FileError(f"{place} was changed by somebody else twice while this was published; try again")
+    raise FileError(f"{place} was changed twice by others during this publication; try again")
 
 
 def as_json(to: str, outcome: Outcome, made: Chosen, dry_run: bool) -> dict[str, Any]:
@@ -339,12 +339,12 @@ def text(to: str, outcome: Outcome, made: Chosen, dry_run: bool) -> str:
         hint = "; --allow-dirty publishes them" if why == DIRTY else "; -v says what is wrong" if why == DAMAGED else ""
         lines.append(f"left out: {len(ids)} records, {why}{hint}")
     if made.dirty:
-        lines.append(f"warning: {made.dirty} of the records were {DIRTY}, so that nobody can make them again")
+        lines.append(f"warning: {made.dirty} of the records were {DIRTY}, so they cannot be reproduced")
     if outcome.before.count:
         said = ", ".join(f"{counts[kind]} {kind}" for kind in (MOVED, APPEARED, VANISHED))
-        lines.append(f"numbers since the publication before: {said}")
+        lines.append(f"numbers since the previous publication: {said}")
     if not outcome.differs:
-        return "\n".join([*lines, f"{quiet(to)} has all of it already; nothing was written"])
+        return "\n".join([*lines, f"{quiet(to)} is up to date; nothing was written"])
     files = f"{len(outcome.added)} files added, {len(outcome.changed)} changed, {len(outcome.removed)} removed"
     done = "would be published to" if dry_run else "published to"
     commit = f", commit {outcome.where[:12]}" if outcome.where else ""

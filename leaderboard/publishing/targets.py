@@ -241,7 +241,7 @@ class Branch(Place):
         if local.exists():
             return cls(str(local), branch)
         if ":" not in address:
-            raise FileError(f"--to {whole!r}: before '#' stands neither a remote of this repository nor a path or an address")
+            raise FileError(f"--to {whole!r}: expected a remote of this repository, a path or an address before '#'")
         return cls(address, branch)
 
     def look(self) -> Before:
@@ -300,7 +300,7 @@ class Branch(Place):
         done = _git(*arguments, folder=folder, input=input)
         if done.returncode:
             done_what = "reach" if arguments[0] in ("ls-remote", "fetch") else f"git {arguments[0]} for"
-            raise FileError(f"cannot {done_what} {self}: {_last(done.stderr)}; look at the address and at your rights")
+            raise FileError(f"cannot {done_what} {self}: {_last(done.stderr)}; check the address and your access rights")
         return done.stdout
 
 

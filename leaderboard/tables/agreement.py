@@ -201,7 +201,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 def coverage(row: Mapping[str, Any]) -> str:
     """Say how much of what papers print is measured."""
-    said = f"{row['measured']:,} of {row['cells']:,} printed numbers are measured at full size"
+    said = f"{row['measured']:,} of {row['cells']:,} published results are measured at full size"
     if row["measured"] != row["exact"]:
         said += f" ({row['exact']:,} of them on the paper's own data, {row['measured'] - row['exact']:,} with a stand-in)"
     if row["measured"] and not row["accuracies"]:

@@ -639,7 +639,7 @@ def test_a_branch_that_appears_meanwhile_is_not_overwritten(workspace, hub, monk
 @pytest.mark.parametrize(
     ("to", "sentence"),
     [
-        ("missing.git#pages", "neither a remote of this repository nor a path or an address"),
+        ("missing.git#pages", "expected a remote of this repository, a path or an address"),
         ("workspace#pages", "cannot reach .*workspace#pages: .*does not appear to be a git repository"),
         ("ssh://127.0.0.1:1/x.git#pages", "cannot reach ssh://127.0.0.1:1/x.git#pages: .*(refused|ssh).*look at the address"),
         ("https://me:secret@127.0.0.1:1/x.git#pages", "cannot reach https://127.0.0.1:1/x.git#pages: .*onnect"),

@@ -303,9 +303,9 @@ BROKEN = {  # name: its source, its entry point's value and what its row says; '
     "default": (ATTACK.replace("STEP / 255", "object()"), "default:Plus", "no finite number, word"),
     "speaks": (UNREADABLE + "\nprint('hello')", "speaks:Plus", ""),
     "markup": (ATTACK.replace("Plus: adds", "[/b] [link=x] \x1b[2J adds"), "markup:Plus", ""),
-    "strange": ("class Plus: pass", "strange:Plus", "no dataclass derived from registry.Attack"),
-    "function": ("def plus(): pass", "function:plus", "no dataclass derived from registry.Attack"),
-    "defense": (ATTACK.replace("Attack", "Defense"), "defense:Plus", "no dataclass derived from registry.Attack"),
+    "strange": ("class Plus: pass", "strange:Plus", "not a dataclass derived from registry.Attack"),
+    "function": ("def plus(): pass", "function:plus", "not a dataclass derived from registry.Attack"),
+    "defense": (ATTACK.replace("Attack", "Defense"), "defense:Plus", "not a dataclass derived from registry.Attack"),
 }
 
 

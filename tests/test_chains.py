@@ -42,10 +42,10 @@ def kinds(found: Store) -> list[str]:
     ("item", "told"),
     [
         ("swap+swap", "swap acts on the poison at its left, and there is none"),
-        ("lsp+ar", "ar makes a poison of its own; behind '[+]' stand tools .*swap, transfer"),
+        ("lsp+ar", "ar makes a poison of its own; only tools may follow a '[+]' .*swap, transfer"),
         ("lsp+swap(mode=over)", "mode=over is none of intra, inter, shuffle"),
         ("lsp(dataset=digits)", "write lsp.dataset=digits.[+]transfer"),
-        ("lsp(dataset=digits)+swap", "has to be taken to the cell's"),
+        ("lsp(dataset=digits)+swap", "must be transferred to the dataset of the cell"),
         ("lsp+transfer(dataset=digits)", "dataset= belongs to the first part, lsp"),
         ("lsp(dataset=digts)+transfer", "unknown dataset 'digts'; did you mean 'digits'"),
         ("ops-em(noise=emm)", "unknown attack 'emm'; did you mean 'em'"),

@@ -37,12 +37,12 @@ def refused(*arguments, workspace=None, environment=None, code=2):
         ["show", "lsp"],
         ["run", "--grid", "quick", "--dry-run"],
         ["status"],
-        ["report"],
+        ["report", "--table", "d-vae/table-2"],
         ["report", "--format", "markdown", "--grid", "quick"],
     ],
 )
 def test_planning_and_reporting_never_import_torch(arguments, tmp_path):
-    """Login nodes and laptops plan and report; torch takes seconds and gigabytes."""
+    """Login nodes and laptops plan and report; torch takes seconds and gigabytes. For a whole site see `test_publish.py`."""
     code = (
         "import sys\nfrom benchmark import cli\nsys.argv[1:] = sys.argv[1:]\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
@@ -53,7 +53,7 @@ def test_planning_and_reporting_never_import_torch(arguments, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("kind", [*CATALOGS, "grids"])
+@pytest.mark.parametrize("kind", [*CATALOGS, pytest.param("grids", marks=pytest.mark.slow)])
 def test_list_shows_every_entry_with_its_line_and_source(kind):
     """`list` is how users find what there is."""
     rows = json.loads(call_bench("list", kind, "--json")[0])
@@ -89,7 +89,7 @@ def test_craft_prints_path_checksum_budget_and_finds_it_again(tmp_path):
     assert half["checksum"] != first["checksum"]
 
 
-def test_poisons_verify_names_a_damaged_file_and_prune_removes_what_is_set_aside(tmp_path):
+def test_poisons_verify_names_a_damaged_file_and_prune_removes_what_is_set_aside(tmp_path, caplog):
     """A corrupted file must be found, named, and never silently used."""
     call_bench("craft", "lsp", "--dataset", "digits(per_class=10)", workspace=tmp_path)
     path = next((tmp_path / "poisons/cache").glob("lsp*/images.npy"))
@@ -99,9 +99,9 @@ def test_poisons_verify_names_a_damaged_file_and_prune_removes_what_is_set_aside
     out, _ = call_bench("poisons", "verify", workspace=tmp_path, code=1)
     assert str(path) in out
     assert "0 of 1 sets" in out
-    answer, error = call_bench("craft", "lsp", "--dataset", "digits(per_class=10)", "--json", workspace=tmp_path)
+    answer, _ = call_bench("craft", "lsp", "--dataset", "digits(per_class=10)", "--json", workspace=tmp_path)
     assert not json.loads(answer)["cached"]
-    assert "set aside" in error
+    assert "set aside" in caplog.text
     call_bench("poisons", "verify", workspace=tmp_path)
     rows = json.loads(call_bench("poisons", "prune", "--json", workspace=tmp_path)[0])
     assert [row["why"] for row in rows] == ["damaged"]

@@ -288,7 +288,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(folder):
     with pytest.raises(EntryError, match="no UNet2DModel of diffusers in safetensors"):
         _diffusion.loaded("avatar", folder, tiny(), device)
     for name in ("..", "a/b", "hub:x"):
-        with pytest.raises(EntryError, match="no name of a folder"):
+        with pytest.raises(EntryError, match="is not the name of a folder"):
             DEFENSES["avatar"](weights=name).applies(tiny().info)
     with pytest.raises(EntryError, match=r"there is no folder .*other; put .* Found: mine"):
         DEFENSES["avatar"](weights="other").applies(tiny().info)

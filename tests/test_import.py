@@ -348,7 +348,7 @@ def test_nothing_in_a_file_is_run(store, whole, tmp_path):
     np.savez(tmp_path / "object.npz", images=np.array([Bomb(tmp_path / "ran")], object))
     torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
     torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    told = {"rem-def-noise.pkl": "saves its array by numpy.save", "object.npy": "without unpickling"}
+    told = {"rem-def-noise.pkl": "save its array with numpy.save", "object.npy": "without unpickling"}
     told |= {"object.npz": "without unpickling", "bomb.pt": "holds more than tensors", "old.pt": "holds more than tensors"}
     for name, text in told.items():
         with pytest.raises(EntryError, match=text):
@@ -389,7 +389,7 @@ def test_an_archive_cannot_reach_out_of_itself(store, whole, tmp_path):
     [
         ("gone.npy", lambda p: p, "there is no file"),
         ("text.csv", lambda p: p.write_text("1"), "expected .npy, .npz, .pt"),
-        ("cut.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "no array that can be read"),
+        ("cut.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "not an array that can be read"),
         ("cut.pt", lambda p: p.write_bytes(b"PK"), "is not opened"),
         ("shape.npy", lambda p: np.save(p, np.zeros((24, 3, 28, 28), np.int8)), r"\(24, 3, 28, 28\), expected"),
         ("five.npy", lambda p: np.save(p, np.zeros((1, 24, 3, 32, 32), np.int8)), "expected"),

@@ -136,5 +136,5 @@ def test_the_command_draws_poisons_of_a_data_set(tmp_path):
 def test_what_cannot_be_drawn_is_said_in_a_sentence(tmp_path):
     """Clean training has no perturbations, and only two kinds of files are written."""
     assert "ends in .svg or .html" in call_bench("poisons", "tsne", "lsp", "--output", "c.png", workspace=tmp_path, code=2)[1]
-    with pytest.raises(EntryError, match="none changes no image: there are no perturbations to show"):
+    with pytest.raises(EntryError, match="none changes no image: it has no perturbations to show"):
         embed.poisons(["none"], "digits(per_class=12)", Workspace.find(tmp_path))

@@ -317,7 +317,7 @@ def test_two_login_nodes_that_submit_one_grid_at_once_submit_each_cell_once(disk
     assert len(plans[0].to_run) == 4
     assert watch.survey(space, Records(space.records)).cells == {}, "this machine remembers an empty folder"
     assert submit(space).to_run == [] and sbatch.read_text() == "array\n"
-    assert "another machine submitted a moment ago" in capsys.readouterr().err
+    assert "another machine submitted cells a moment ago" in capsys.readouterr().err
 
 
 def test_one_login_node_need_not_wait_to_submit_again(disk, sbatch, submit, monkeypatch):

@@ -45,13 +45,13 @@ def report(
         raise usage("--tidy needs --format csv; add it, and leave --json out")
     if not grid and any(wishes.values()):
         raise usage("selectors are for one table or grid; name it by --table")
+    unknown = [form for form in formats if form not in build.FORMATS]
+    if unknown:
+        raise usage(f"unknown format {unknown[0]!r}; formats are {', '.join(build.FORMATS)}")
     shown = build.Shown.of(grid, wishes, records_of(space), tidy=tidy)
     _warn_of_changed(records_of(space))
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
-    unknown = [form for form in formats if form not in build.FORMATS]
-    if unknown:
-        raise usage(f"unknown format {unknown[0]!r}; formats are {', '.join(build.FORMATS)}")
     if "html" in formats or output is not None:
         paths = shown.write(output or space.site, formats, space.poisons, build.changelog(space.root), space.figures)
         if as_json:

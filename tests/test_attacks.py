@@ -1,6 +1,7 @@
 """What every attack promises, once for all of them; then what each method is, against slow and obvious versions."""
 
 import dataclasses
+import functools
 import math
 import pickle
 from fractions import Fraction
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from poisons.store import Kept
 from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable
 from registry.attacks import ar
 from registry.contract import LEFT_OUT
@@ -31,40 +33,55 @@ def applicable(name: str, clean: ImageSet) -> None:
 # Promises of every attack
 
 
+@dataclasses.dataclass
+class Crafted:
+    """A poison of `tiny()` as the store publishes it, with the set that the attack was given, and that set as it was."""
+
+    kept: Kept
+    given: ImageSet
+    before: ImageSet
+
+
+@pytest.fixture(scope="module")
+def crafted(tmp_path_factory):
+    """Craft with the fields `small` and seed 0, once for all tests of an attack."""
+
+    @functools.cache
+    def craft_once(name: str) -> Crafted:
+        given = tiny()
+        applicable(name, given)
+        torch.manual_seed(1)
+        return Crafted(poison(tmp_path_factory.mktemp("crafted"), small_item(ATTACKS.entry(name)), given), given, tiny())
+
+    return craft_once
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_poison_stays_in_its_budget_after_rounding_to_8_bits(name, tmp_path):
+def test_a_poison_stays_in_its_budget_after_rounding_to_8_bits(name, crafted):
     """A poison is published as 8-bit images; the bound must hold there, not only in float."""
-    clean = tiny()
-    applicable(name, clean)
-    made = poison(tmp_path, small_item(ATTACKS.entry(name)), clean)
+    made, clean = crafted(name).kept, crafted(name).before
     assert made.images.dtype == torch.uint8
     assert small(ATTACKS[name]).budget.holds(clean.images, made.images)
     assert made.manifest["budget"]["spent"] == small(ATTACKS[name]).budget.measure(clean.images, made.images)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_poison_comes_from_its_seed_alone(name, tmp_path):
+def test_a_poison_comes_from_its_seed_alone(name, crafted, tmp_path):
     """Same seed, same bytes; another seed, other bytes where anything is drawn: the cache and error bars rest on it."""
-    clean, item = tiny(), small_item(ATTACKS.entry(name))
-    applicable(name, clean)
-    torch.manual_seed(1)
-    first = poison(tmp_path / "a", item, clean)
+    first, item = crafted(name).kept, small_item(ATTACKS.entry(name))
     torch.manual_seed(2)
-    again = poison(tmp_path / "b", item, clean)
-    other = poison(tmp_path / "c", item, clean, seed=1)
+    again = poison(tmp_path / "again", item, tiny())
+    other = poison(tmp_path / "other", item, tiny(), seed=1)
     assert torch.equal(first.images, again.images) and first.checksum == again.checksum
     assert (first.checksum == other.checksum) == (name in DETERMINISTIC)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_crafting_leaves_the_clean_set_and_its_labels_alone(name, tmp_path):
+def test_crafting_leaves_the_clean_set_and_its_labels_alone(name, crafted):
     """All attacks of a grid are handed the same arrays."""
-    clean = tiny()
-    applicable(name, clean)
-    images, labels = clean.images.clone(), clean.labels.clone()
-    made = poison(tmp_path, small_item(ATTACKS.entry(name)), clean)
-    assert torch.equal(clean.images, images) and torch.equal(clean.labels, labels)
-    assert torch.equal(made.labels, labels)
+    made, given, before = crafted(name).kept, crafted(name).given, crafted(name).before
+    assert torch.equal(given.images, before.images) and torch.equal(given.labels, before.labels)
+    assert torch.equal(made.labels, before.labels)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -8,7 +8,7 @@
     ended/<n>      array task n ended in order and leaves its other cells to the next run
     arrays.json    SLURM's numbers of the arrays
     driver.lock    the lease of the process that drives the run, where it is not detached
-    stop           whoever works on this run is to stop
+    stop           workers and drivers of this run must stop
     over           nobody works on this run any more
 
 Every cell is worked on under a lease beside its record, so that no two runs do it at once.

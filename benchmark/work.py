@@ -1,7 +1,7 @@
 """What a worker does, in whatever process: take the stages of a run by lease until none is left, and name every bad end.
 
 Workers of the local executor share all cells of a run; an array task of SLURM has its own part. A stage that somebody else
-holds is passed over as long as there is another one to do; a poison that nobody has made yet is made by whoever needs it first.
+holds is passed over as long as there is another one to do; the first worker that needs a poison makes it.
 """
 
 from __future__ import annotations

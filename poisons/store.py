@@ -209,7 +209,7 @@ class Store:
             lease.check()
             return publish(scratch, folder)
         except Exception:
-            lease.check()  # whoever took it over has cleared away what we were making
+            lease.check()  # a process that took it over has cleared away what we were making
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

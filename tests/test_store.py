@@ -259,6 +259,7 @@ def slow(tmp_path):
     return tmp_path / "site", tmp_path / "tally"
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_want_the_same_poison_one_crafts_and_the_other_waits(tmp_path, slow):
     """Workers of a grid start at the same moment and ask for the same poison first."""
     site, tally = slow
@@ -270,6 +271,7 @@ def test_of_two_processes_that_want_the_same_poison_one_crafts_and_the_other_wai
     assert sorted(cached) == ["False", "True"] and len(set(sums)) == 1
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_cleared_away(tmp_path, slow):
     """Out of memory or out of time: the system frees the lock, and the half-made folder is nobody's poison."""
     site, tally = slow

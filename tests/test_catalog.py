@@ -300,7 +300,7 @@ BROKEN = {  # name: its source, its entry point's value and what its row says; '
     "own": (UNREADABLE + "\nclass Mine(BaseException): pass\nraise Mine('own')", "own:Plus", "Mine: own"),
     "power": (ATTACK.replace("STEP / 255", "9**9**9"), "power:Plus", "its import did not end within 2 s"),
     "repeats": (ATTACK.replace("STEP / 255", "'x' * 10**12"), "repeats:Plus", "MemoryError"),
-    "default": (ATTACK.replace("STEP / 255", "object()"), "default:Plus", "no finite number, word"),
+    "default": (ATTACK.replace("STEP / 255", "object()"), "default:Plus", "not a finite number, word"),
     "speaks": (UNREADABLE + "\nprint('hello')", "speaks:Plus", ""),
     "markup": (ATTACK.replace("Plus: adds", "[/b] [link=x] \x1b[2J adds"), "markup:Plus", ""),
     "strange": ("class Plus: pass", "strange:Plus", "not a dataclass derived from registry.Attack"),

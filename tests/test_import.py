@@ -565,7 +565,7 @@ def test_a_poison_beyond_its_declared_radius_is_refused(store, whole, tmp_path):
         ({"units": "inches"}, "--units inches: expected auto, images"),
         ({"units": "radius"}, "needs the radius, --epsilon 8/255"),
         ({"norm": "l3"}, "unknown norm 'l3'"),
-        ({"norm": "linf", "epsilon": -1.0}, "no radius of linf"),
+        ({"norm": "linf", "epsilon": -1.0}, "not a radius of linf"),
     ],
 )
 def test_wrong_options_are_refused(options, told):
@@ -606,7 +606,7 @@ def test_what_goes_out_comes_in_again(store, whole, tmp_path, kind, place):
         with np.load(tmp_path / place, allow_pickle=False) as archive:
             assert json.loads(str(archive["manifest"]))["recipe"] == kept.manifest["recipe"]
             assert (archive["labels"] == whole.train.labels.numpy()).all()
-    with pytest.raises(EntryError, match="is there already"):
+    with pytest.raises(EntryError, match="exists already"):
         hand_out(kept, whole.train, tmp_path / place, kind)
     assert not list(tmp_path.glob(".*.making"))
 
@@ -635,7 +635,7 @@ def test_a_published_poison_becomes_a_cell(tmp_path):
     for arguments, sentence in [
         (("import", tmp_path / "no.npy", "--dataset", part), "there is no file"),
         (("import", out, "--dataset", part, "--epsilon", "much"), "--epsilon much: expected a number"),
-        (("export", "ops", "--dataset", part, "--to", out), "is there already"),
+        (("export", "ops", "--dataset", part, "--to", out), "exists already"),
         (("export", "ops", "--dataset", part, "--to", tmp_path / "x", "--format", "gif"), "expected png, npz"),
     ]:
         assert sentence in call_bench("poisons", *arguments, code=2, workspace=tmp_path / "b")[1]

@@ -326,9 +326,9 @@ TEXTS = {
     "a key twice": ('"format": 1', '"format": 1,\n "format": 1', "a key twice"),
     "a second verdict": ('"state": "done"', '"state": "done",\n "state": "done"', "a key twice"),
     "other blanks": ('"format": 1', '"format":1', "other blanks"),
-    "a comment": ('"format": 1', '"format": 1 /* */', "no JSON"),
-    "letters beyond ASCII": ('"format": 1', '"förmat": 1', "no JSON"),
-    "nothing": ('"format": 1', "", "no JSON"),
+    "a comment": ('"format": 1', '"format": 1 /* */', "not the JSON"),
+    "letters beyond ASCII": ('"format": 1', '"förmat": 1', "not the JSON"),
+    "nothing": ('"format": 1', "", "not the JSON"),
     "an abyss": ('"format": 1', '"format": ' + "[" * 200_000 + "]" * 200_000, "depth"),
     "half a pair": ('"reason": ""', '"reason": "\\ud800"', "U+D800"),
 }

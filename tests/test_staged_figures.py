@@ -363,7 +363,7 @@ def test_lines_are_as_many_as_there_are_colours_and_one_record_is_drawn_once(tmp
         record = Record(id=cell.id, cell=cell, metrics=metrics, versions={})
         write_json(records.path(cell.id), record.model_dump(mode="json"))
     (sheet,) = printed_tables(made, records, resolve, lacking)
-    plots = {plot.title: str(plot.svg) for plot in curves.drawn(sheet)}
+    plots = {plot.title: str(plot.svg) for plot in curves.curve_figures(sheet)}
     assert list(plots) == [f"Test accuracy by epoch, {row}, mean over seeds" for row in ("clean", "LSP")]
     for svg in plots.values():
         assert re.findall(r'class="name c\d"[^>]*>(\w+) 50.0<', svg) == ["none", "jpeg", "grayscale", "bdr"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from leaderboard.formats import figures
 from leaderboard.formats.figures import Line
+from leaderboard.tables.groups import group_by
 from results import Record
-from results.reference import Key
+from results.record import Metrics
+from results.reference import Key, Labels
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -25,84 +30,148 @@ NAMES = {
     "extent": "extent of the embedding",
     "gradient": "mean absolute gradient",
 }
+EPOCH, CHANNEL, NUMBER = "epoch", "channel", "number"  # what values are counted by
+PICTURE = re.compile(r"[xy](_\d+)?|label|picture_epoch")  # curves that are points of a picture, or say when it was made
 LONGEST = 20  # letters of a line's name
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A figure of a page."""
-
-    title: str
-    svg: Markup
+PlaceRecords = Mapping[Key, Sequence[Record]]
+"""The records of places, one per seed."""
 
 
-def drawn(table: Table) -> list[Plot]:
-    """Return the figures of a table: one per kind of curve, or several where one would have more lines than colours."""
-    places: dict[Key, Sequence[Record]] = {}
-    scores = table.scores if table.file is not None and table.file.curves else {}
-    for key, score in scores.items():
-        records = () if score.reported else score.used
-        if records and all(records[0].id != other[0].id for other in places.values()):  # several figures of one record
-            places[key] = records
-    found = []
-    for name in dict.fromkeys(name for records in places.values() for name in _curves(records[0])):
-        holders = {key: records for key, records in places.items() if name in _curves(records[0])}
-        found += [_plot(name, " / ".join(row), several) for row, several in _grouped(holders).items()]
-    return found
+def curve_figures(table: Table) -> list[CurveFigure]:
+    """Return the figures of a table: one per kind of curve, or several where one would have more lines than colors."""
+    records = _records(table)
+    names = dict.fromkeys(name for several in records.values() for name in curves_of(several[0]))
+    return list(itertools.chain.from_iterable(_figures(name, records) for name in names))
 
 
-def _grouped(holders: Mapping[Key, Sequence[Record]]) -> dict[tuple[str, ...], dict[Key, Sequence[Record]]]:
-    """Places by the first labels of their rows, as few of these as leave no group with more places than colours."""
-    groups: dict[tuple[str, ...], dict[Key, Sequence[Record]]] = {}
-    for depth in range(1 + len(next(iter(holders))[0])):
-        groups = {}
-        for (row, column), records in holders.items():
-            groups.setdefault(row[:depth], {})[row, column] = records
-        if all(len(several) <= figures.COLOURS for several in groups.values()):
-            break
-    return groups
+def _records(table: Table) -> dict[Key, Sequence[Record]]:
+    """The records of the places whose curves are drawn; places that share a record are drawn once."""
+    if table.file is None or not table.file.curves:
+        return {}
+    records: dict[Key, Sequence[Record]] = {}
+    shown = set()
+    for key, score in table.scores.items():
+        if score.used and not score.reported and score.records[0] not in shown:
+            shown.add(score.records[0])
+            records[key] = score.used
+    return records
 
 
-def _of(record: Record) -> Mapping[str, Sequence[float]]:
-    return record.metrics.curves if record.metrics else {}
-
-
-def _curves(record: Record) -> dict[str, Sequence[float]]:
+def curves_of(record: Record) -> dict[str, Sequence[float]]:
     """The curves of a record by name, points of pictures apart."""
-    curve = record.metrics.curve if record.metrics else None
-    accuracies = {"test_acc": curve.test_acc, "train_acc": curve.train_acc} if curve else {}
-    named = {name: values for name, values in _of(record).items() if not re.fullmatch(r"[xy](_\d+)?|label|picture_epoch", name)}
-    return {name: values for name, values in {**accuracies, **named}.items() if len(values) > 1}
+    metrics = _metrics(record)
+    accuracies = {"test_acc": metrics.curve.test_acc, "train_acc": metrics.curve.train_acc}
+    of_analysis = {name: values for name, values in metrics.curves.items() if not PICTURE.fullmatch(name)}
+    return {name: values for name, values in (accuracies | of_analysis).items() if len(values) > 1}
 
 
-def _plot(name: str, row: str, several: Mapping[Key, Sequence[Record]]) -> Plot:
-    names = _names(list(several))
-    some = next(iter(several.values()))[0]
-    curve = some.metrics.curve if some.metrics else None
-    judged = list(curve.judged) if curve and name == "test_acc" else []
-    epochs = len(judged) or (len(curve.train_acc) if curve else 0)
-    pictured = name.startswith("picture_")
-    epochwise = pictured or (len(_curves(some)[name]) == epochs and not name.startswith("layer_"))
-    across = "epoch" if epochwise else "channel" if name.startswith("layer_") else "number"
-    lines = []
-    for key, records in several.items():
-        curves = [values for record in records if (values := _curves(record).get(name))]
-        # epochs of several seeds go together, channels and other numbers do not
-        values = [fmean(each) for each in zip(*curves, strict=False)] if across == "epoch" else list(curves[0])
-        steps = _of(records[0]).get("picture_epoch", ()) if pictured else judged or range(1, len(values) + 1)
-        lines.append(Line(names[key], list(zip(map(float, steps), values, strict=False))))
-    word = name.removeprefix("picture_")
-    up = NAMES.get(word, word.replace("_", " ").replace("layer", "mean activation of layer"))
-    seeds = "mean over seeds" if across == "epoch" and max(map(len, several.values())) > 1 else f"seed {some.cell.seed}"
-    title = f"{up[0].upper()}{up[1:]} by {across}, {', '.join(filter(None, [row, seeds]))}"
-    if word.endswith("_acc"):
-        return Plot(title, figures.lines(title, across, lines, up=f"{up}, %"))
-    return Plot(title, figures.series(title, across, up, lines, last=across == "epoch"))
+def _metrics(record: Record) -> Metrics:
+    assert record.metrics is not None, "a score rests on records with numbers"
+    return record.metrics
 
 
-def _names(keys: Sequence[Key]) -> dict[Key, str]:
-    """What tells places apart, short."""
-    whole = [(*row, *column) for row, column in keys]
-    telling = [level for level, texts in enumerate(zip(*whole, strict=True)) if len(set(texts)) > 1]
-    short = (" / ".join(texts[level] for level in telling) or texts[-1] for texts in whole)
-    return {key: figures.shortened(name, LONGEST) for key, name in zip(keys, short, strict=True)}
+# One figure
+
+
+@dataclass(frozen=True)
+class CurveFigure:
+    """The curves of one name, of some places of a table."""
+
+    name: str
+    row: Labels  # what the rows of these places share
+    records: PlaceRecords
+
+    @cached_property
+    def some(self) -> Record:
+        """The record that stands for all where they are alike."""
+        return next(iter(self.records.values()))[0]
+
+    @cached_property
+    def judged(self) -> Sequence[int]:
+        """The epochs at which the test accuracy was measured."""
+        return list(_metrics(self.some).curve.judged) if self.name == "test_acc" else []
+
+    @property
+    def epochs(self) -> int:
+        """How many values a curve over epochs has."""
+        return len(self.judged or _metrics(self.some).curve.train_acc)
+
+    @property
+    def is_pictured(self) -> bool:
+        """Whether it has a value per picture, which was made at some epochs."""
+        return self.name.startswith("picture_")
+
+    @cached_property
+    def across(self) -> str:
+        """What the values are counted by."""
+        if self.is_pictured:
+            return EPOCH
+        if self.name.startswith("layer_"):
+            return CHANNEL
+        return EPOCH if len(curves_of(self.some)[self.name]) == self.epochs else NUMBER
+
+    @cached_property
+    def svg(self) -> Markup:
+        names = self._names()
+        lines = [self._line(names[key], records) for key, records in self.records.items()]
+        up = self._quantity()
+        if self.name.endswith("_acc"):
+            return figures.lines(self.title, self.across, lines, up=f"{up}, %")
+        return figures.series(self.title, self.across, up, lines, last=self.across == EPOCH)
+
+    @cached_property
+    def title(self) -> str:
+        quantity = self._quantity()
+        about = ", ".join(filter(None, [" / ".join(self.row), self._seeds()]))
+        return f"{quantity[0].upper()}{quantity[1:]} by {self.across}, {about}"
+
+    def _quantity(self) -> str:
+        """What the values are, in words."""
+        word = self.name.removeprefix("picture_")
+        return NAMES.get(word, word.replace("_", " ").replace("layer", "mean activation of layer"))
+
+    def _seeds(self) -> str:
+        several = max(map(len, self.records.values())) > 1
+        return "mean over seeds" if several and self.across == EPOCH else f"seed {self.some.cell.seed}"
+
+    def _line(self, name: str, records: Sequence[Record]) -> Line:
+        of_seeds = [curves_of(record).get(self.name, ()) for record in records]
+        values = _mean(of_seeds) if self.across == EPOCH else of_seeds[0]  # channels of several seeds do not go together
+        return Line(name, list(zip(self._steps(records[0], len(values)), values, strict=False)))
+
+    def _steps(self, record: Record, count: int) -> list[float]:
+        """Where the values stand."""
+        if self.is_pictured:
+            return [float(epoch) for epoch in _metrics(record).curves.get("picture_epoch", ())]
+        return [float(step) for step in self.judged or range(1, count + 1)]
+
+    def _names(self) -> dict[Key, str]:
+        """What tells the places apart, short."""
+        labels = {key: (*key[0], *key[1]) for key in self.records}
+        levels = [level for level, texts in enumerate(zip(*labels.values(), strict=True)) if len(set(texts)) > 1]
+        names = {key: " / ".join(texts[level] for level in levels) or texts[-1] for key, texts in labels.items()}
+        return {key: figures.shortened(name, LONGEST) for key, name in names.items()}
+
+
+def _mean(curves: Sequence[Sequence[float]]) -> list[float]:
+    """The mean of curves, value by value, over those that have one."""
+    known = [curve for curve in curves if curve]
+    return [fmean(values) for values in zip(*known, strict=False)]
+
+
+def _figures(name: str, records: PlaceRecords) -> list[CurveFigure]:
+    """The figures of all curves of a name: grouped by as few labels of rows as leave none with more lines than colors."""
+    holders = {key: several for key, several in records.items() if name in curves_of(several[0])}
+    deepest = len(next(iter(holders))[0])
+    depth = 0
+    while depth < deepest and _most_lines(holders, depth) > figures.COLOURS:
+        depth += 1
+    rows = group_by(holders, lambda key: key[0][:depth])
+    return [CurveFigure(name, row, {key: holders[key] for key in keys}) for row, keys in rows.items()]
+
+
+def _most_lines(holders: PlaceRecords, depth: int) -> int:
+    """How many lines a figure has at most, if the places are grouped by so many labels of their rows."""
+    return max(Counter(row[:depth] for row, _ in holders).values())

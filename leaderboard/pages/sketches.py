@@ -3,7 +3,7 @@
 `x`, `y` and `label` (`x_5`: after epoch 5), or `NAME_x` and `NAME_y`: points of a plane. `protection`: it over every other
 curve, point by point. `NAME_acc`: accuracies epoch by epoch, beside that of the victim and, dotted, of the same without
 training, where the table has an analysis called so (`dfr`, `dfr-random`). Where a table's file says `curves = true`, all that
-`curves.drawn` draws stands in their place. `picture_1` and on: images, a number 0xRRGGBB per pixel.
+`curves.curve_figures` draws stands in their place. `picture_1` and on: images, a number 0xRRGGBB per pixel.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Shown:
 def sketches(table: Table) -> list[Sketch]:
     """Return the pictures of a table. Curves that are not what their names say are left out."""
     shown = list(_shown(table))
-    lines = [Sketch(plot.title, plot.svg) for plot in per_epoch.drawn(table)] if _curves_wanted(table) else _lines(shown)
+    lines = [Sketch(one.title, one.svg) for one in per_epoch.curve_figures(table)] if _curves_wanted(table) else _lines(shown)
     return [*_points(table, shown), *lines, *_pictures(shown)]
 
 

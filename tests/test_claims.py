@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leaderboard.formats import comparison
 from leaderboard.formats.escaping import environment
 from leaderboard.pages import overview
 from leaderboard.tables import claims
-from leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, Checked, Claim, Places
+from leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim, Claim, Places
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.table import Table
 from registry import lacking, resolve
@@ -46,16 +47,16 @@ def filled(table: Table, change=lambda score: score.published) -> Table:
     return dataclasses.replace(table, scores=scores)
 
 
-def seven(table: Table) -> Checked:
+def seven(table: Table) -> CheckedClaim:
     """The claim about seven of eleven poisons, checked."""
-    return next(one for one in claims.checked([table]) if one.claim.count == 7)
+    return next(one for one in claims.check_claims([table]) if one.claim.count == 7)
 
 
 def test_every_claim_is_about_places_that_are_there(tmp_path):
     """A label that was mistyped would be a claim that is never measured; and the papers' own numbers decide every claim."""
     tables = {claim.table for claim in claims.claims()}
     assert tables <= set(paper_tables()) and all(c.table.startswith(f"{c.paper}/") for c in claims.claims())
-    found = [one for name in sorted(tables) for one in claims.checked([made(name, tmp_path)])]
+    found = [one for name in sorted(tables) for one in claims.check_claims([made(name, tmp_path)])]
     assert len(found) == len(claims.claims()) > 70 and all(one.over >= max(1, one.claim.count) for one in found)
     assert {one.ours for one in found} == {UNMEASURED} and {one.printed for one in found} == {HOLDS, FAILS, DOUBTFUL}
     assert all(bool(one.printed_against) == (one.printed == FAILS) for one in found)
@@ -68,21 +69,23 @@ def test_numbers_of_ours_that_equal_the_printed_ones_give_the_printed_verdict():
     assert (one.ours, one.printed, one.measured, one.over) == (FAILS, FAILS, 11, 11)
     one = seven(filled(TABLE_3, lambda score: 81.0 if score.place.row == ("AR",) else score.published))
     assert (one.ours, one.printed) == (HOLDS, FAILS)
-    assert "of 11 places" not in claims.text([one]) and claims.rows([one])[0]["verdict"] == HOLDS
+    assert "of 11 places" not in comparison.claims_text([one]) and claims.rows([one])[0]["verdict"] == HOLDS
 
 
 def test_a_claim_that_fails_shows_what_speaks_against_it(tmp_path):
     """A verdict against named authors comes with the numbers, so that anybody can look them up."""
-    found = {one.claim.text: one for name in ("d-vae/table-5", TABLE_3.name) for one in claims.checked([made(name, tmp_path)])}
+    found = {
+        one.claim.text: one for name in ("d-vae/table-5", TABLE_3.name) for one in claims.check_claims([made(name, tmp_path)])
+    }
     larger = next(one for text, one in found.items() if "larger bounds" in text)
     assert larger.printed_against == ("REM / Ours 79.18, not > 83.10 (REM / LFU)",)
     first, *places, last = seven(TABLE_3).printed_against
     assert first == "6 of 11 do" and "AR / Ortho Proj (Ours) 13.03, not > 80.00" in places and last == "and 2 more"
-    text, row = claims.text([larger]), claims.rows([larger])[0]
+    text, row = comparison.claims_text([larger]), claims.rows([larger])[0]
     assert "printed: REM / Ours 79.18, not > 83.10" in text and row["printed_against"] == list(larger.printed_against)
     left, right = Places(row="AR", column="Ortho Proj (Ours)"), Places(row="AR", column="Adv Training")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=right, plus=20.0)
-    (told,) = claims._checked(claim, TABLE_3).printed_against
+    (told,) = claims.check_claim(claim, TABLE_3).printed_against
     assert told.endswith(f"(from AR / Adv Training, {TABLE_3.scores[('AR',), ('Adv Training',)].published:.2f})")
 
 
@@ -91,9 +94,9 @@ def test_no_claim_rests_on_a_value_that_is_inferred_or_contradicted(tmp_path):
     two = made("d-vae/table-2", tmp_path)
     column = Places(row="*", column="AT")
     claim = Claim(paper="", place="", text="", table="", left=column, relation="<", right=100.0)
-    assert claims._checked(claim, two).printed == DOUBTFUL
+    assert claims.check_claim(claim, two).printed == DOUBTFUL
     sure = claim.model_copy(update={"left": Places(row="OPS", column="JPEG")})
-    assert claims._checked(sure, two).printed == HOLDS
+    assert claims.check_claim(sure, two).printed == HOLDS
 
 
 @given(st.lists(st.sampled_from([None, 60.0, 90.0]), min_size=11, max_size=11), st.integers(0, 11))
@@ -107,14 +110,14 @@ def test_a_verdict_is_that_of_every_way_to_fill_the_blanks(values, count):
     wanted = count or len(values)
     least, most = (sum((v if v is not None else blank) > 80 for v in values) for blank in (0, 100))
     expected = HOLDS if least >= wanted else FAILS if most < wanted else UNMEASURED
-    assert claims._checked(claim, whole).ours == expected
+    assert claims.check_claim(claim, whole).ours == expected
 
 
 def test_a_selector_may_leave_out_what_a_claim_is_about(tmp_path):
     """Then it is not measured; never an error."""
     grid = read_grid("learn-from-unlearnable/table-2").selected({"attack": ["ops*"]}, resolve)
     (table,) = printed_tables(grid, Records(tmp_path), resolve, lacking)
-    found = claims.checked([table])
+    found = claims.check_claims([table])
     assert len(found) == 2 and all(one.ours == one.printed == UNMEASURED for one in found)
 
 
@@ -127,19 +130,19 @@ def test_with_same_a_place_is_compared_with_those_of_its_own_label(tmp_path):
     won = sum(
         printed[row, ("Ortho Proj (Ours)",)] > printed[row, ("Adv Training",)] for row in TABLE_3.rows if row != ("Clean",)
     )
-    assert won == 6 and claims._checked(paired, TABLE_3).printed == HOLDS
-    assert claims._checked(paired.model_copy(update={"count": 7}), TABLE_3).printed == FAILS
-    assert claims._checked(claim, TABLE_3).printed == FAILS  # each against all
+    assert won == 6 and claims.check_claim(paired, TABLE_3).printed == HOLDS
+    assert claims.check_claim(paired.model_copy(update={"count": 7}), TABLE_3).printed == FAILS
+    assert claims.check_claim(claim, TABLE_3).printed == FAILS  # each against all
 
 
 def test_a_place_without_anything_to_compare_with_proves_nothing():
     """What holds for want of a rival would be a verdict out of nothing; and a dash in the paper is no missing number."""
     left, right = Places(row="*", column="Ortho Proj (Ours)"), Places(row="Clean", column="Adv Training")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=right, same=("attack",))
-    assert claims._checked(claim, TABLE_3).printed == UNMEASURED
-    assert claims._checked(claim.model_copy(update={"count": 1}), TABLE_3).printed == HOLDS  # clean against clean
+    assert claims.check_claim(claim, TABLE_3).printed == UNMEASURED
+    assert claims.check_claim(claim.model_copy(update={"count": 1}), TABLE_3).printed == HOLDS  # clean against clean
     ten = made("d-vae/table-10", Path("/nonexistent"))
-    found = next(one for one in claims.checked([ten]) if "smaller" in one.claim.text)
+    found = next(one for one in claims.check_claims([ten]) if "smaller" in one.claim.text)
     assert (found.over, found.printed) == (9, HOLDS)  # five poisons on CIFAR-10, four on CIFAR-100, where NTGA has a dash
 
 

@@ -16,7 +16,7 @@ import pytest
 from test_run import BENCH
 
 from benchmark.provenance import PACKAGES, Repository
-from leaderboard.publishing.publication import chosen
+from leaderboard.publishing.records import published_records
 from leaderboard.tables.lookup import look_up
 from registry import data, lacking, resolve
 from results import FileError, Records, bundle, read_grid
@@ -290,7 +290,7 @@ def test_records_of_a_clean_commit_are_taken_in_byte_for_byte_and_shown_with_it(
 
     out, _ = bench(folder, "accept", "--own", str(path))
     assert "0 new, 3 same, 0 replaced, 0 kept (3 commits looked at)" in out
-    with chosen(records, folder, allow_dirty=False) as made:
+    with published_records(records, folder, allow_dirty=False) as made:
         assert {made.records.commit_of(record) for record in made.all} == {commits[0]}
         assert (made.records.folder / COMMITS).read_bytes() == (records.folder / COMMITS).read_bytes()
 

@@ -276,7 +276,7 @@ def test_numbers_of_an_earlier_version_are_not_compared(records):
 def test_no_number_of_the_fast_recipe_stands_in_a_papers_table(records):
     """Sheets, `bench compare` and claims look for cells of papers' recipes, and take neither this nor a scaled one instead."""
     fill(records)
-    full = agreement.of(FULL, records)
+    full = agreement.compare_grid(FULL, records)
     assert full["overall"]["measured"] == full["overall"]["reduced"] == 0 and not full["deviations"]
     for sheet in printed_tables(FULL, records, resolve, lacking):
         assert not any(spot.records or spot.marks for spot in sheet.scores.values()), sheet.name

@@ -15,6 +15,7 @@ from conftest import in_process
 from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
 
+from leaderboard.formats import comparison
 from leaderboard.formats import text as formats
 from leaderboard.formats.words import value
 from leaderboard.pages import build, printed
@@ -234,7 +235,7 @@ def test_what_is_not_legible_is_said_once_and_nothing_is_judged_by_it(records):
         assert text.count("Not legible in our source") == 1 and "our copy" not in text and "lost" not in text.lower()
     assert '<i title="not legible">?</i>' in printed.html(made)
     assert "Not legible" not in printed.html(sheet(records, "d-vae/table-1"))
-    assert [one for one in agreement.summed([made])["deviations"] if one["row"] == ["EM"]] == []
+    assert [one for one in agreement.compare_tables([made])["deviations"] if one["row"] == ["EM"]] == []
 
 
 def test_a_page_claims_no_measured_number_where_there_is_none(records):
@@ -279,7 +280,7 @@ def test_a_stand_in_counts_with_a_mark(records):
     measure(records, chosen(dataset="cifar10=cifar10-jpeg75"))
     made = sheet(records)
     assert spot(made, "OPS", "JPEG").marks == ("cifar10-jpeg75 instead of cifar10",)
-    counts = agreement.of(read_grid(TABLE), records)["tables"][0]
+    counts = agreement.compare_grid(read_grid(TABLE), records)["tables"][0]
     own = len([one for one in read_grid(TABLE).wanted(resolve, lacking) if one.cells]) - len(judged(read_grid(TABLE)))
     apart = sum(spot.incomparable for spot in made.direct if spot.published is not None)
     assert (counts["measured"], counts["exact"], counts["reduced"]) == (runnable(read_grid(TABLE)) - apart, 0, own)
@@ -319,7 +320,7 @@ def test_a_psnr_of_images_that_are_jpegs_already_is_not_compared(records):
     made = sheet(records, name)
     shown = [spot for spot in made.direct if spot.mean is not None]
     assert len(shown) == 5 and all(spot.verdict == INCOMPARABLE for spot in shown)
-    assert agreement.of(read_grid(name), records)["overall"]["measured"] == 0
+    assert agreement.compare_grid(read_grid(name), records)["overall"]["measured"] == 0
 
 
 def test_a_stand_in_of_an_earlier_version_is_stale(records):
@@ -338,7 +339,7 @@ def test_a_scaled_protocol_counts_as_reduced_and_nowhere_else(records):
     made = sheet(records)
     one = spot(made, "OPS", "JPEG")
     assert one.verdict == REDUCED and one.marks == ("epochs x 0.1",) and one.mean is not None
-    counts = agreement.of(read_grid(TABLE), records)["tables"][0]
+    counts = agreement.compare_grid(read_grid(TABLE), records)["tables"][0]
     everything = [one for one in read_grid(TABLE).wanted(resolve, lacking) if one.cells]
     assert counts["reduced"] == numbered(everything) > runnable(read_grid(TABLE))
     assert (counts["measured"], counts["exact"], counts["within_5"]) == (0, 0, 0)
@@ -363,7 +364,7 @@ def test_a_replaced_axis_is_marked(records):
     assert spot(sheet(records, name), ("CIFAR-10", "VGG-16"), "Clean").mean is None
     made = sheet(records, name, chosen(name, **wishes))
     assert spot(made, ("CIFAR-10", "VGG-16"), "Clean").marks == ("resnet18 instead of vgg16-mlp",)
-    found = agreement.of(chosen(name, **wishes), records)["overall"]
+    found = agreement.compare_grid(chosen(name, **wishes), records)["overall"]
     assert found["measured"] == found["exact"] + 2
 
 
@@ -385,7 +386,7 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
     assert [row[f"within_{k}"] for k in (1, 2, 5)] == [sum(n for off, n in places.items() if off <= k) for k in (1, 2, 5)]
     assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / sum(places.values()))
     assert [one["difference"] for one in found["deviations"][: places[9.0]]] == pytest.approx([9.0] * places[9.0])
-    assert f"{measured} of 100 published results are measured" in agreement.text(found)
+    assert f"{measured} of 100 printed numbers are measured" in comparison.text(found)
 
 
 def test_kendalls_tau_is_scipys(records):
@@ -408,7 +409,7 @@ def test_a_comparison_reads_as_a_table_with_its_verdicts(records):
     """Coverage first, then columns under their heads, each explained; a column without a number is left out."""
     measure(records, chosen(defense="jpeg"), off=9.0)
     found = agreement.compare(TABLE, {}, records)
-    first, _, heads, row, *rest = agreement.text(found).splitlines()
+    first, _, heads, row, *rest = comparison.text(found).splitlines()
     verdicts, measured = found["overall"]["verdicts"], found["overall"]["measured"]
     assert first == f"{measured} of 100 published results are measured at full size."
     assert heads.split() == ["printed", "measured", "exact", "deviate", "mean", "diff", "tau", "attacks"]
@@ -427,7 +428,7 @@ def test_what_two_papers_print_of_one_setting_is_compared_without_records(record
     assert {value["table"]: value["value"] for value in ops["values"]} == {"d-vae/table-2": 19.58, "apbench/table-1": 37.32}
     clean = [row for row in found if row["attack"] == "none" and row["dataset"] == "cifar10" and row["defense"] == "none"]
     assert not clean  # 94 % with labels and 90 % without are no dispute
-    text = agreement.text(agreement.compare(None, {}, records))
+    text = comparison.text(agreement.compare(None, {}, records))
     assert "17.74  cifar10, ops(seed=0) x bdr(bits=2), resnet18: d-vae/table-2 19.58; apbench/table-1 37.32" in text
     assert agreement.compare(TABLE, {}, records)["disputes"] == []
 
@@ -440,7 +441,7 @@ def test_agreement_names_what_it_knows(records):
         agreement.compare("d-vae", {}, records)["overall"]["cells"]
         == agreement.compare("d-vae/*", {}, records)["overall"]["cells"]
     )
-    assert "nothing of it is measured here yet" in agreement.text(agreement.compare(None, {}, records))
+    assert "nothing of it is measured here yet" in comparison.text(agreement.compare(None, {}, records))
 
 
 # The tidy form

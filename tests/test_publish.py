@@ -30,6 +30,8 @@ from test_submissions import marked
 
 from leaderboard.pages.build import Shown
 from leaderboard.publishing import changes, publication, targets
+from leaderboard.publishing.description import COLUMNS
+from leaderboard.publishing.records import published_records
 from leaderboard.publishing.serve import Server
 from leaderboard.publishing.targets import Folder, place
 from leaderboard.tables.lookup import look_up
@@ -185,7 +187,7 @@ def test_the_message_of_a_failure_is_published_without_the_paths_of_this_machine
     said = message.replace("DATA", str(data)).replace("SPACE", str(space)).replace("HOME", str(home))
     records.fail(Failure(id=lost.id, cell=lost, kind="disk", message=said))
     assert look_up(records, lost, "").reason == f"disk: {MESSAGES[message]}"
-    with publication.chosen(records, space, False) as made:
+    with published_records(records, space, False) as made:
         assert made.records.failure(lost.id).message == MESSAGES[message]
     assert hide_paths(MESSAGES[message], space) == MESSAGES[message], "once is enough"
 
@@ -234,7 +236,7 @@ def test_the_columns_of_the_data_are_described_and_their_hashes_hold(whole):
             if resource["name"] != "papers" and field["type"] != "string":  # papers print what they like
                 assert all(re.fullmatch(r"|-?\d+(\.\d+)?(e-?\d+)?", text) for text in column), field["name"]
     named = {field["name"] for r in description["resources"] if r["name"] != "papers" for field in r["schema"]["fields"]}
-    assert named <= set(publication._COLUMNS) | {"seed", "reason", "epochs", "device", "norm", "dataset_fingerprint"}
+    assert named <= set(COLUMNS) | {"seed", "reason", "epochs", "device", "norm", "dataset_fingerprint"}
 
 
 def test_pages_of_a_publication_link_to_its_files_and_keep_their_policy(whole):
@@ -404,12 +406,12 @@ def test_a_publication_elsewhere_can_be_the_one_before(workspace):
 
 def test_a_publication_from_before_units_is_read(workspace):
     """A column that came later must not make what is published look damaged; any other that is missing does."""
-    text = changes.written(changes.NUMBERS, [dict.fromkeys(changes.NUMBERS, "1")])
+    text = changes.csv_text(changes.NUMBERS, [dict.fromkeys(changes.NUMBERS, "1")])
     old = "\n".join(line.rpartition(",")[0] for line in text.splitlines())
-    (row,) = changes.read(old, changes.NUMBERS)
+    (row,) = changes.read_rows(old, changes.NUMBERS)
     assert row["unit"] == "" and row["value"] == "1"
     with pytest.raises(ValueError, match="no column records"):
-        changes.read("\n".join(line.rpartition(",")[0] for line in old.splitlines()), changes.NUMBERS)
+        changes.read_rows("\n".join(line.rpartition(",")[0] for line in old.splitlines()), changes.NUMBERS)
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=5)
@@ -425,10 +427,10 @@ def test_the_changes_lead_from_the_one_publication_to_the_other(before, after):
         blank = dict.fromkeys(changes.NUMBERS, "")
         return [blank | {"attack": a, "defense": d, "value": v, "n": n} for (a, d), (v, n) in numbers.items()]
 
-    text = changes.written(changes.NUMBERS, rows(before))
-    assert changes.read(text, changes.NUMBERS) == rows(before)
+    text = changes.csv_text(changes.NUMBERS, rows(before))
+    assert changes.read_rows(text, changes.NUMBERS) == rows(before)
     state = dict(before)
-    for change in changes.compared(changes.read(text, changes.NUMBERS), rows(after)):
+    for change in changes.changes_between(changes.read_rows(text, changes.NUMBERS), rows(after)):
         key = (change["attack"], change["defense"])
         assert state.get(key, ("", "")) == (change["before"], change["before_n"]) != (change["after"], change["after_n"])
         state[key] = (change["after"], change["after_n"])
@@ -641,7 +643,7 @@ def test_a_branch_that_appears_meanwhile_is_not_overwritten(workspace, hub, monk
     [
         ("missing.git#pages", "expected a remote of this repository, a path or an address"),
         ("workspace#pages", "cannot reach .*workspace#pages: .*does not appear to be a git repository"),
-        ("ssh://127.0.0.1:1/x.git#pages", "cannot reach ssh://127.0.0.1:1/x.git#pages: .*(refused|ssh).*look at the address"),
+        ("ssh://127.0.0.1:1/x.git#pages", "cannot reach ssh://127.0.0.1:1/x.git#pages: .*(refused|ssh).*check the address"),
         ("https://me:secret@127.0.0.1:1/x.git#pages", "cannot reach https://127.0.0.1:1/x.git#pages: .*onnect"),
         ("ext::sh -c 'touch pwned'#pages", "transport 'ext' not allowed"),
         ("--upload-pack=touch pwned#pages", "expected REMOTE#BRANCH"),

@@ -25,7 +25,7 @@ from benchmark.submissions import judging, keeping, packing, verifying
 from leaderboard.formats import text as formats
 from leaderboard.formats import words
 from leaderboard.pages.site import Site
-from leaderboard.publishing import publication
+from leaderboard.publishing.records import published_records
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.printed import printed_tables
 from leaderboard.tables.table import distinct
@@ -809,7 +809,7 @@ def test_a_stranger_does_not_date_a_publication(tmp_path):
     records = Records(tmp_path / "records")
     tomorrow = (datetime.now(UTC) + timedelta(hours=23)).isoformat(timespec="seconds")
     one = kept(records.folder, packed({cell_id: content | {"finished": tomorrow} for cell_id, content in REAL.items()}))
-    with publication.chosen(records, tmp_path, allow_dirty=False) as chosen:
+    with published_records(records, tmp_path, allow_dirty=False) as chosen:
         assert chosen.date == one.accepted[:10] < tomorrow[:10]
 
 

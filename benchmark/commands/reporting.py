@@ -155,6 +155,7 @@ def compare(
 
     Examples: `bench compare d-vae`, `bench compare d-vae/table-2 --attack em`, `bench compare --claims`
     """
+    from leaderboard.formats import comparison
     from leaderboard.tables import agreement
 
     wishes = methods.wishes()
@@ -166,10 +167,10 @@ def compare(
         from leaderboard.tables.printed import printed_tables
         from registry import lacking, resolve
 
-        checked = claimed.checked(printed_tables(agreement.chosen(name, wishes), records, resolve, lacking))
-        return print_json(claimed.rows(checked)) if as_json else print(claimed.text(checked))
+        checked = claimed.check_claims(printed_tables(agreement.paper_grid(name, wishes), records, resolve, lacking))
+        return print_json(claimed.rows(checked)) if as_json else print(comparison.claims_text(checked))
     found = agreement.compare(name, wishes, records)
-    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else agreement.text(found))
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else comparison.text(found))
 
 
 def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:

@@ -330,12 +330,12 @@ def _print_table(name: str, table: CellGrid, records: Records) -> None:
     from registry import lacking, resolve
 
     if table.has_layout:
-        from leaderboard.formats import text
+        from leaderboard.formats import comparison, text
         from leaderboard.tables import agreement
         from leaderboard.tables.printed import printed_tables
 
         if any(one.paper for one in table.tables.values()):
-            return print(agreement.text(agreement.of(table, records)))
+            return print(comparison.text(agreement.compare_grid(table, records)))
         return print("\n".join(text.markdown(shown) for shown in printed_tables(table, records, resolve, lacking)), end="")
 
     from leaderboard.formats import text

@@ -67,8 +67,8 @@ class Reproduction:
     def papers(self) -> str:
         """Return the Markdown of every paper: its tables, what is measured of them, how it agrees, what it would take."""
         parts = []
-        for paper in dict.fromkeys(_paper(table) for table in self.tables):
-            own = [table for table in self.tables if _paper(table) == paper]
+        for paper in dict.fromkeys(table.paper for table in self.tables):
+            own = [table for table in self.tables if table.paper == paper]
             parts.append(f"### {escape_markdown(source(paper).title)} ({escape_markdown(source(paper).short)})\n")
             parts += [self._tables(own), self._gaps(own)]
         return "\n".join([*parts, "### All of them\n", self._overall()])
@@ -136,9 +136,9 @@ class Reproduction:
 
     def values(self) -> str:
         """Return how many values the tables print, and with how many of them runs are compared: the same for all documents."""
-        boards = [table for table in self.tables if source(_paper(table)).leaderboard]
-        papers = [table for table in self.tables if not source(_paper(table)).leaderboard]
-        names = {_paper(table) for table in papers}
+        boards = [table for table in self.tables if source(table.paper).leaderboard]
+        papers = [table for table in self.tables if not source(table.paper).leaderboard]
+        names = {table.paper for table in papers}
         total, compared = _printed(self.tables), counts(self.tables)["cells"]
         return (
             f"{len(papers)} tables of {len(names)} papers print {_printed(papers):,} values, {len(boards)} tables of the "
@@ -150,7 +150,7 @@ class Reproduction:
         """Return the Markdown table of what papers claim with a number."""
         heads = ("claim", "where", "in our numbers", "in the paper's own table", "numbers measured")
         lines = [_line(heads), "| --- | --- | --- | --- | ---: |"]
-        for one in claimed.checked(self.tables):
+        for one in claimed.check_claims(self.tables):
             ours = one.ours + (f" ({', '.join(one.marks)})" if one.marks else "")
             ours += _told(one.against)
             printed = one.printed + _told(one.printed_against)
@@ -158,10 +158,6 @@ class Reproduction:
             cells = (one.claim.text, where, ours, printed, f"{one.measured} of {one.over}")
             lines.append(_line(map(escape_markdown, cells)))
         return "\n".join(lines) + "\n"
-
-
-def _paper(table: Table) -> str:
-    return table.file.paper if table.file else ""
 
 
 def _label(table: Table) -> str:

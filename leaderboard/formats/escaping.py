@@ -120,13 +120,16 @@ def parenthesized(text: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
+CODE = {"html": ("<code>", "</code>"), "md": ("`", "`"), "tex": (r"\texttt{", "}"), "txt": ("`", "`")}  # signs around code
+
+
 @cache
 def environment(language: str) -> Environment:
     """The templates of one language. An undefined name is an error; every value printed is escaped, unless it is Markup."""
     import jinja2
     from markupsafe import Markup, escape
 
-    escapers: dict[str, Callable[[str], str]] = {"html": escape, "md": escape_markdown, "tex": escape_latex}
+    escapers: dict[str, Callable[[str], str]] = {"html": escape, "md": escape_markdown, "tex": escape_latex, "txt": str}
     escaper = escapers[language]
 
     def code(text: str) -> str:
@@ -134,7 +137,7 @@ def environment(language: str) -> Environment:
         pieces = text.split("`")
         if len(pieces) % 2 == 0 or not all(pieces[1:-1]):  # one is missing, or two stand side by side
             return text
-        before, after = {"html": ("<code>", "</code>"), "md": ("`", "`"), "tex": (r"\texttt{", "}")}[language]
+        before, after = CODE[language]
         inside: Callable[[str], str] = str if language == "md" else escaper  # Markdown prints code as it is
         printed = (f"{before}{inside(p)}{after}" if i % 2 else escaper(p) for i, p in enumerate(pieces))
         return Markup("".join(printed))  # noqa: S704  (escaped piece by piece)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -93,26 +94,34 @@ def _row(score: Score) -> dict[str, Any]:
 
 
 def _wide(table: Table) -> list[list[Any]]:
-    left = [""] * len(table.row_axes)
-    lines: list[list[Any]] = []
-    for level in range(len(table.column_axes)):
-        lines.append([*left, *(inert(column[level]) for column in table.columns for _ in PARTS)])
-    lines.append([*table.row_axes, *(PARTS * len(table.columns))])
-    for row in table.rows:
-        line: list[Any] = [inert(label) for label in row]
-        for column in table.columns:
-            line += _parts(table.scores.get((row, column)))
-        lines.append(line)
-    return lines
+    heads = [_head(table, level) for level in range(len(table.column_axes))]
+    names = [*table.row_axes, *(PARTS * len(table.columns))]
+    return [*heads, names, *(_wide_line(table, row) for row in table.rows)]
+
+
+def _head(table: Table, level: int) -> list[str]:
+    """One line of labels of columns, each above all parts of its numbers."""
+    labels = [[inert(column[level])] * len(PARTS) for column in table.columns]
+    return [""] * len(table.row_axes) + list(itertools.chain.from_iterable(labels))
+
+
+def _wide_line(table: Table, row: Labels) -> list[Any]:
+    numbers = [_parts(table.scores.get((row, column))) for column in table.columns]
+    return [*map(inert, row), *itertools.chain.from_iterable(numbers)]
 
 
 def _parts(score: Score | None) -> list[Any]:
     if score is None:
         return [""] * len(PARTS)
-    about = [score.verdict, score.oracle, *score.marks] if score.mean is not None else [score.reason or score.verdict]
     printed = score.printed.text if score.printed and score.published is not None else ""
-    verdict = inert("; ".join(filter(None, about)))
-    return [score.mean, score.std, score.n or "", printed, score.difference, verdict, score.unit]
+    return [score.mean, score.std, score.n or "", printed, score.difference, inert(_about(score)), score.unit]
+
+
+def _about(score: Score) -> str:
+    """The verdict on a number and what it rests on; or why there is none."""
+    if score.mean is None:
+        return score.reason or score.verdict
+    return "; ".join(filter(None, [score.verdict, score.oracle, *score.marks]))
 
 
 def tidy(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -168,8 +177,8 @@ def json_(table: Table) -> str:
 def _plain_content(table: Table) -> dict[str, Any]:
     keys = ("title", "note", "slug", "command", "fixed", "row_axes", "column_axes")
     return {key: getattr(table, key) for key in keys} | {
-        "rows": [joined(row) for row in table.rows],
-        "columns": [joined(column) for column in table.columns],
+        "rows": table.row_texts,
+        "columns": table.column_texts,
         "coverage": table.coverage,
         "unit": FRACTION,  # of accuracies, drops and standings
         "values": _values(table.in_order, PLAIN, joined),
@@ -183,7 +192,7 @@ def _printed_content(table: Table) -> dict[str, Any]:
     return {
         "name": table.name,
         "title": table.title,
-        "paper": table.file.paper if table.file else "",
+        "paper": table.paper,
         "table": table.file.table if table.file else "",
         "note": table.note,
         "row_axes": table.row_axes,
@@ -196,9 +205,12 @@ def _printed_content(table: Table) -> dict[str, Any]:
 
 
 def _values(scores: Iterable[Score], keys: Sequence[str], labels: Callable[[Labels], Any]) -> list[dict[str, Any]]:
-    where = [{"row": labels(score.place.row), "column": labels(score.place.column)} for score in scores]
-    what = [{key: VALUES[key](score) for key in keys} for score in scores]
-    return [place | values for place, values in zip(where, what, strict=True)]
+    return [_value(score, keys, labels) for score in scores]
+
+
+def _value(score: Score, keys: Sequence[str], labels: Callable[[Labels], Any]) -> dict[str, Any]:
+    place = {"row": labels(score.place.row), "column": labels(score.place.column)}
+    return place | {key: VALUES[key](score) for key in keys}
 
 
 # The terminal
@@ -210,13 +222,12 @@ def terminal(table: Table) -> rich.table.Table:
     from rich.box import SIMPLE_HEAD
     from rich.text import Text
 
-    rows, columns = ([joined(labels) for labels in side] for side in (table.rows, table.columns))
-    heads, labels = brief(columns), brief(rows)
+    heads, labels = brief(table.column_texts), brief(table.row_texts)
     caption = f"test accuracy in %, {spread(table)}; {table.coverage['done']} of {table.coverage['cells']} cells done"
     shown = rich.table.Table(title=Text(table.title), caption=Text(caption), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.title_justify = shown.caption_justify = "left"
     shown.add_column(Text(" / ".join(table.row_axes)), style="bold", overflow="fold")
-    for column in columns:
+    for column in table.column_texts:
         shown.add_column(Text(heads[column]), justify="right", overflow="fold")
     for row in table.rows:
         cells = [_terminal_cell(table, row, column) for column in table.columns]

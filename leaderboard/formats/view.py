@@ -6,18 +6,18 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter, itemgetter
 from typing import Any
 
 from leaderboard.formats.escaping import DASH, MINUS
 from leaderboard.formats.figures import step
 from leaderboard.formats.words import brief, change, difference, digits, note, number, spread, value
+from leaderboard.tables.groups import group_by
 from leaderboard.tables.ranking import Labels, joined
 from leaderboard.tables.remarks import remarks
-from leaderboard.tables.score import Score, has_number
+from leaderboard.tables.score import Score
 from leaderboard.tables.table import Table
 from leaderboard.tables.verdict import DEVIATES, WITHIN
-from results import TableFile
+from results import Record, TableFile
 from results.reference import Key, Printed
 
 AXES = {"part": "trained on", "measure": "measured"}
@@ -58,11 +58,10 @@ def view(table: Table, links: Mapping[str, str] | None = None) -> dict[str, Any]
 
 
 def _plain(table: Table) -> dict[str, Any]:
-    rows, columns = list(map(joined, table.rows)), list(map(joined, table.columns))
-    labels = brief([*rows, *columns])
+    labels = brief([*table.row_texts, *table.column_texts])
     return {
         "table": table,
-        "columns": columns,
+        "columns": table.column_texts,
         "ranked": bool(table.ranking),
         "remarks": remarks(table),
         "short": labels,
@@ -89,12 +88,13 @@ def _plain_cell(table: Table, row: Labels, column: Labels) -> dict[str, Any]:
 
 def _reasons(scores: Iterable[Score]) -> dict[str, list[str]]:
     """Why scores have no number or an unusual one: each sentence once, with the places it is about."""
-    reasons: dict[str, list[str]] = {}
-    for score in scores:
-        if score.reason and score.runs:
-            where = f"{joined(score.place.row)} × {joined(score.place.column)}"  # noqa: RUF001
-            reasons.setdefault(score.reason, []).append(where)
-    return reasons
+    by_reason = group_by([score for score in scores if score.runs], lambda score: score.reason)
+    by_reason.pop("", None)
+    return {reason: list(map(_where, alike)) for reason, alike in by_reason.items()}
+
+
+def _where(score: Score) -> str:
+    return f"{joined(score.place.row)} × {joined(score.place.column)}"  # noqa: RUF001
 
 
 # In a printed layout
@@ -102,34 +102,60 @@ def _reasons(scores: Iterable[Score]) -> dict[str, list[str]]:
 
 def _printed(table: Table, file: TableFile, links: Mapping[str, str]) -> dict[str, Any]:
     lines = [_line(table, position, links) for position in range(len(table.rows))]
-    every = itertools.chain.from_iterable(map(itemgetter("cells"), lines))
-    cells = list(filter(None, every))
-    changes = dict.fromkeys(itertools.chain.from_iterable(map(itemgetter("changes"), cells)))
-    measured = bool(table.measured)
-    without = list(itertools.filterfalse(has_number, table.direct))
-    absent = filter(_not_available, without)
     return {
         "table": table,
         "file": file,
         "fixed": _fixed(file),
-        "states": dict(Counter(map(attrgetter("state"), without))),
         "command": shlex.quote(table.name),
         "unit": _unit(table, file),
         "better": f"{file.better} is good for its authors",
-        "tall": measured,
-        "row_axes": [ROW_AXES.get(axis, axis) for axis in file.rows],
-        "column_axes": [AXES.get(axis, axis) for axis in file.columns if axis != "part"],
-        "columns": list(map(joined, table.columns)),
-        "heads": [_spans(table.columns, level) for level in range(len(file.columns))],
+        "tall": table.measured > 0,
         "lines": lines,
         "legend": _legend(table),
         "top": table.top,
-        "heated": set(map(itemgetter("heat"), cells)) - {None} != set(),
-        "conditions": dict(zip(changes, itertools.count(1), strict=False)),
-        "absent": dict(Counter(map(attrgetter("reason"), absent))),
         "sources": _sources(table, links),
+        **_layout(table, file),
+        **_about_numbers(lines),
+        **_about_gaps(table),
+    }
+
+
+def _layout(table: Table, file: TableFile) -> dict[str, Any]:
+    """The heads of rows and columns, and the size of a page that has room for them, in mm."""
+    line = 18 if table.measured else 7
+    return {
+        "row_axes": [ROW_AXES.get(axis, axis) for axis in file.rows],
+        "column_axes": [AXES.get(axis, axis) for axis in file.columns if axis != "part"],
+        "columns": table.column_texts,
+        "heads": [_spans(table.columns, level) for level in range(len(file.columns))],
         "width": 120 + 24 * len(table.columns) + 30 * len(file.rows),
-        "height": 120 + (18 if measured else 7) * len(table.rows) + 6 * len(table.doubts),
+        "height": 120 + line * len(table.rows) + 6 * len(table.doubts),
+    }
+
+
+def _about_numbers(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether any number has a color, and what was measured in the place of something else, numbered."""
+    cells = _cells_of(lines)
+    changes = dict.fromkeys(itertools.chain.from_iterable(cell["changes"] for cell in cells))
+    return {
+        "heated": any(cell["heat"] is not None for cell in cells),
+        "conditions": dict(zip(changes, itertools.count(1), strict=False)),
+    }
+
+
+def _cells_of(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What is shown, place by place."""
+    places = itertools.chain.from_iterable(line["cells"] for line in lines)
+    return [cell for cell in places if cell is not None]
+
+
+def _about_gaps(table: Table) -> dict[str, Any]:
+    """How many places have no number, by their state; and what is not available for how many of them."""
+    gaps = [score for score in table.direct if score.mean is None]
+    by_state = group_by(gaps, lambda score: score.state)
+    return {
+        "states": {state: len(scores) for state, scores in by_state.items()},
+        "absent": dict(Counter(score.reason for score in by_state["not-available"])),
     }
 
 
@@ -143,37 +169,31 @@ def _unit(table: Table, file: TableFile) -> str:
     """What the numbers are; a table of our own may print several figures, which its labels name."""
     if "unit=fraction" in file.params:
         return "Fractions"
-    metrics = set(map(_metric, table.scores.values()))
+    metrics = {score.metric_name for score in table.scores.values()}
     if not table.source and len(metrics) > 1:
         return "As the labels say, shares in %"
     return UNITS.get(file.metric, file.metric)
 
 
-def _metric(score: Score) -> str:
-    return score.place.metric.partition("(")[0]
-
-
-def _not_available(score: Score) -> bool:
-    return score.state == "not-available"
-
-
 def _legend(table: Table) -> list[str]:
     """What places without a number mean, a sentence for each kind that the table has."""
-    printed = list(filter(None, map(attrgetter("printed"), table.scores.values())))
-    texts, qualities = set(map(attrgetter("text"), printed)), set(map(attrgetter("quality"), printed))
-    sentences = []
-    if len(table.scores) < len(table.rows) * len(table.columns):
-        sentences.append("An empty place: the table has none there.")
-    if "-" in texts:
-        sentences.append(f"A {DASH} in italics: the paper prints a dash.")
-    illegible = []
-    if "?" in texts:
-        illegible.append(f"what is shown as {ILLEGIBLE_SIGN}")
-    if "inferred" in qualities:
-        illegible.append("what a mark calls inferred")
-    if illegible:
-        sentences.append(f"Not legible in our source, and nothing is judged by it: {' and '.join(illegible)}.")
-    return sentences
+    texts = {value.text for value in table.published_values}
+    qualities = {value.quality for value in table.published_values}
+    illegible = {
+        f"what is shown as {ILLEGIBLE_SIGN}": "?" in texts,
+        "what a mark calls inferred": "inferred" in qualities,
+    }
+    illegible_kinds = " and ".join(_that_hold(illegible))
+    sentences = {
+        "An empty place: the table has none there.": len(table.scores) < len(table.rows) * len(table.columns),
+        f"A {DASH} in italics: the paper prints a dash.": "-" in texts,
+        f"Not legible in our source, and nothing is judged by it: {illegible_kinds}.": bool(illegible_kinds),
+    }
+    return _that_hold(sentences)
+
+
+def _that_hold(phrases: Mapping[str, bool]) -> list[str]:
+    return [phrase for phrase, holds in phrases.items() if holds]
 
 
 def _line(table: Table, position: int, links: Mapping[str, str]) -> dict[str, Any]:
@@ -204,7 +224,7 @@ def _spans(columns: Sequence[Labels], level: int) -> list[dict[str, Any]]:
 
 
 def _cell(score: Score, links: Mapping[str, str], top: float) -> dict[str, Any]:
-    changes = (*filter(None, [score.oracle]), *score.marks)
+    changes = (score.oracle, *score.marks) if score.oracle else score.marks
     return {
         "ours": value(score),
         "heat": None if score.accuracy is None else step(score.accuracy, top),
@@ -242,16 +262,17 @@ def _sources(table: Table, links: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every record once, with the first number that rests on it."""
     sources: dict[str, dict[str, Any]] = {}
     for score in table.direct:
-        for seed, record in zip(score.per_seed, score.records, strict=False):
-            sources.setdefault(
-                record,
-                {
-                    "anchor": f"cell-{record}",
-                    "place": joined((*score.place.row, *score.place.column)),
-                    "seed": seed,
-                    "value": f"{score.per_seed[seed]:.{digits(score) + 1}f}",
-                    "id": record,
-                    "href": links.get(record, ""),
-                },
-            )
+        for seed, record in zip(score.per_seed, score.used, strict=False):
+            sources.setdefault(record.id, _source(score, seed, record, links))
     return list(sources.values())
+
+
+def _source(score: Score, seed: int, record: Record, links: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "anchor": f"cell-{record.id}",
+        "place": score.place.where,
+        "seed": seed,
+        "value": f"{score.per_seed[seed]:.{digits(score) + 1}f}",
+        "id": record.id,
+        "href": links.get(record.id, ""),
+    }

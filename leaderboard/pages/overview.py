@@ -77,7 +77,7 @@ SIGNS = {  # class, sign: those of a number beside a printed one
 def agreement(sheets: Sequence[Table]) -> dict[str, Any]:
     """Ours beside the papers' numbers, what became of their claims, and papers beside each other."""
     own = {table.name: table for table in sheets if table.source}
-    found = agreeing.summed(list(own.values()))
+    found = agreeing.compare_tables(list(own.values()))
     links = {name: {"file": f"{table.slug}.html", "heading": table.heading} for name, table in own.items()}
     shorts = {table.file.paper: table.source.short for table in own.values() if table.source and table.file}
     return {
@@ -90,7 +90,7 @@ def agreement(sheets: Sequence[Table]) -> dict[str, Any]:
         "total": found["overall"],
         "coverage": agreeing.coverage(found["overall"]),
         "signs": SIGNS,
-        "claims": [row | links[row["table"]] for row in claimed.rows(claimed.checked(list(own.values())))],
+        "claims": [row | links[row["table"]] for row in claimed.rows(claimed.check_claims(list(own.values())))],
         "deviations": [row | links[row["table"]] for row in found["deviations"]],
         "disputes": [row | {"values": [value | links[value["table"]] for value in row["values"]]} for row in found["disputes"]],
         "felt": f"{agreeing.FELT:g}",

@@ -10,25 +10,27 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from leaderboard.formats.text import FRACTION
 from leaderboard.formats.words import inert
+from leaderboard.tables.groups import group_by
 from leaderboard.tables.score import POINT, SHARES, Score
 
 if TYPE_CHECKING:
     from leaderboard.pages.site import Site
+    from leaderboard.tables.table import Table
     from results import Records
 
 KEY = (*POINT, "measure", "metric")
 NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records", "unit")
 CHANGES = ("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n", "unit")
-MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
+KINDS = MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 SHOWN = 200  # changes of a kind and a publication that the page lists
 
 Row = Mapping[str, str]
+Key = tuple[str, ...]  # the fields of `KEY`
 
 
 def numbers(site: Site, records: Records) -> list[dict[str, str]]:
@@ -36,26 +38,30 @@ def numbers(site: Site, records: Records) -> list[dict[str, str]]:
 
     Accuracies and other shares are fractions. Settings that read alike and differ get a number, as on the boards.
     """
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    rows: dict[Key, dict[str, str]] = {}
     for cell in site.cells:
         if cell.score.mean is not None:
             row = _row(cell.score, cell.score.point, "accuracy") | {"page": cell.href}
-            _tell_apart(row, rows)
+            row["attack"] = _distinct_attack(row, rows)
             rows[_key(row)] = row
     for table in site.sheets:
-        for score in table.direct:
-            if score.mean is not None and score.records:
-                row = _printed_row(score, records) | {"page": f"{table.slug}.html"}
-                rows.setdefault(_key(row), row)
+        for row in _printed_rows(table, records):
+            rows.setdefault(_key(row), row)
     return list(rows.values())
 
 
-def _tell_apart(row: dict[str, str], rows: Mapping[tuple[str, ...], Row]) -> None:
-    """Give the attack of a row a number where another setting reads alike."""
+def _distinct_attack(row: Row, rows: Mapping[Key, Row]) -> str:
+    """The attack of a row, with a number where another setting reads alike."""
     attack, again = row["attack"], 1
-    while _key(row) in rows:
+    while _key({**row, "attack": attack}) in rows:
         again += 1
-        row["attack"] = f"{attack} [{again}]"
+        attack = f"{row['attack']} [{again}]"
+    return attack
+
+
+def _printed_rows(table: Table, records: Records) -> list[dict[str, str]]:
+    scores = [score for score in table.direct if score.mean is not None and score.records]
+    return [_printed_row(score, records) | {"page": f"{table.slug}.html"} for score in scores]
 
 
 def _printed_row(score: Score, records: Records) -> dict[str, str]:
@@ -68,8 +74,7 @@ def _printed_row(score: Score, records: Records) -> dict[str, str]:
 
 def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]:
     assert score.mean is not None
-    name = score.place.metric.partition("(")[0]
-    share = name == "test_acc" or (measure != "accuracy" and SHARES.intersection(name.split("_")))
+    share = score.metric_name == "test_acc" or (measure != "accuracy" and _is_share(score.metric_name))
     factor = score.place.unit if share else 1.0
     return {
         **{axis: inert(point[axis]) for axis in POINT},
@@ -86,25 +91,25 @@ def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]
     }
 
 
-def _key(row: Row) -> tuple[str, ...]:
+def _is_share(metric: str) -> bool:
+    """Whether a figure is a fraction, by its name."""
+    return bool(SHARES.intersection(metric.split("_")))
+
+
+def _key(row: Row) -> Key:
     return tuple(row[axis] for axis in KEY)
 
 
-def compared(before: Iterable[Row], after: Iterable[Row]) -> list[dict[str, str]]:
+def changes_between(before: Iterable[Row], after: Iterable[Row]) -> list[dict[str, str]]:
     """Return what differs between the numbers of two publications: moved ones, then appeared, then vanished.
 
     A number moved if its value is another one or is the mean over more or fewer seeds.
     """
     old, new = {_key(row): row for row in before}, {_key(row): row for row in after}
+    by_kind = group_by({**new, **old}, lambda key: _kind(old.get(key), new.get(key)))
     changes: list[dict[str, str]] = []
-    kinds: dict[str, list[tuple[str, ...]]] = {MOVED: [], APPEARED: [], VANISHED: []}
-    for key in {**new, **old}:
-        kind = _kind(old.get(key), new.get(key))
-        if kind:
-            kinds[kind].append(key)
-    for kind, keys in kinds.items():
-        for key in keys:
-            changes.append({"change": kind, **_figures(key, old.get(key, {}), new.get(key, {}))})
+    for kind in KINDS:
+        changes += [{"change": kind, **_figures(key, old.get(key, {}), new.get(key, {}))} for key in by_kind[kind]]
     return changes
 
 
@@ -118,7 +123,7 @@ def _kind(old: Row | None, new: Row | None) -> str:
     return MOVED if number(old) != number(new) else ""
 
 
-def _figures(key: tuple[str, ...], old: Row, new: Row) -> dict[str, str]:
+def _figures(key: Key, old: Row, new: Row) -> dict[str, str]:
     return dict(zip(KEY, key, strict=True)) | {
         "before": old.get("value", ""),
         "before_n": old.get("n", ""),
@@ -133,28 +138,25 @@ class History:
     """Every change between publications of one place, the oldest first: rows of `CHANGES`. What the page of changes gets."""
 
     rows: Sequence[Row] = ()
-    pages: Mapping[tuple[str, ...], str] = field(default_factory=dict)  # of today's numbers, by their key
+    pages: Mapping[Key, str] = field(default_factory=dict)  # of today's numbers, by their key
 
     @property
     def publications(self) -> list[dict[str, Any]]:
         """One per publication in which a number moved, appeared or vanished, the latest first."""
-        found: dict[str, list[Row]] = {}
-        for row in self.rows:
-            found.setdefault(row["publication"], []).append(row)
-        return [self._publication(number, found[number]) for number in reversed(found)]
+        by_number = group_by(self.rows, lambda row: row["publication"])
+        return [self._publication(number, by_number[number]) for number in reversed(by_number)]
 
     def _publication(self, number: str, rows: Sequence[Row]) -> dict[str, Any]:
-        kinds = map(partial(self._of_kind, rows), (MOVED, APPEARED, VANISHED))
+        by_kind = group_by(rows, lambda row: row["change"])
         return {
             "number": number,
             "date": rows[0]["date"],
             "release": rows[0]["release"],
-            "kinds": list(filter(itemgetter("count"), kinds)),
+            "kinds": [self._of_kind(kind, by_kind[kind]) for kind in KINDS if by_kind[kind]],
         }
 
-    def _of_kind(self, rows: Sequence[Row], kind: str) -> dict[str, Any]:
-        several = [row for row in rows if row["change"] == kind]
-        return {"kind": kind, "count": len(several), "lines": list(map(self._line, several[:SHOWN]))}
+    def _of_kind(self, kind: str, rows: Sequence[Row]) -> dict[str, Any]:
+        return {"kind": kind, "count": len(rows), "lines": [self._line(row) for row in rows[:SHOWN]]}
 
     def _line(self, row: Row) -> dict[str, str]:
         words = [row[axis] for axis in ("protocol", "dataset", "architecture")]
@@ -171,7 +173,7 @@ class History:
         }
 
 
-def links(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
+def links(rows: Iterable[Row]) -> dict[Key, str]:
     """Where each number is, by its key."""
     return {_key(row): row["page"] for row in rows}
 
@@ -183,12 +185,11 @@ def _said(row: Row, which: str) -> str:
     except ValueError:
         return ""
     name = row["metric"].partition("(")[0]
-    share = name == "test_acc" or SHARES.intersection(name.split("_"))
-    text = f"{100 * value:.1f}" if share else f"{value:.4g}"
+    text = f"{100 * value:.1f}" if _is_share(name) else f"{value:.4g}"
     return f"{text} (n = {row[f'{which}_n']})"
 
 
-def written(columns: Sequence[str], rows: Iterable[Row]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
     """Return rows as CSV."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -197,13 +198,23 @@ def written(columns: Sequence[str], rows: Iterable[Row]) -> str:
     return file.getvalue()
 
 
-def read(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read such a CSV, of a later version with more columns too, or of one from before `unit`. ValueError: no such column."""
     try:
         rows = list(csv.DictReader(io.StringIO(text)))
     except csv.Error as error:
         raise ValueError(str(error)) from None
-    missing = [column for column in columns if rows and rows[0].get(column) is None and column != "unit"]
+    if rows:
+        _check_columns(rows[0], columns)
+    return [_whole(row, columns) for row in rows]
+
+
+def _check_columns(row: Mapping[str, str | None], columns: Sequence[str]) -> None:
+    missing = [column for column in columns if row.get(column) is None and column != "unit"]
     if missing:
         raise ValueError(f"no column {missing[0]}")
-    return [{column: row.get(column) or "" for column in columns} for row in rows]
+
+
+def _whole(row: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:
+    """These columns of a row; what it does not have is empty."""
+    return {column: row.get(column) or "" for column in columns}

@@ -16,11 +16,12 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from leaderboard.publishing.changes import CHANGES, NUMBERS, read
+from leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
 from results import FileError
 from results.record import MEMORY, expanded
 
@@ -73,8 +74,7 @@ class Place(ABC):
         older = _read(lambda name: (since / name).read_bytes() if (since / name).is_file() else None, str(since))
         if older is None:
             raise FileError(f"{since} holds no publication of `bench publish`; name another folder by --since")
-        count, numbers, changes = older
-        return Before(there.files, there.others, count, numbers, changes, there.commit)
+        return replace(there, count=older.count, numbers=older.numbers, changes=older.changes)
 
 
 def place(text: str) -> Place:
@@ -87,8 +87,16 @@ def place(text: str) -> Place:
     return Folder(expanded(Path(text)).absolute())
 
 
-def _read(get: Callable[[str], bytes | None], where: str) -> tuple[int, list[dict[str, str]], list[dict[str, str]]] | None:
-    """Return the count, the numbers and the changes of a publication; None where there is none. FileError if it is damaged."""
+class Earlier(NamedTuple):
+    """What an earlier publication says: see `Before`."""
+
+    count: int
+    numbers: list[dict[str, str]]
+    changes: list[dict[str, str]]
+
+
+def _read(get: Callable[[str], bytes | None], where: str) -> Earlier | None:
+    """Return what a publication says; None where there is none. FileError if it is damaged."""
     try:
         own = json.loads(get(DESCRIPTION) or b"null")
         if not isinstance(own, dict) or not isinstance(own.get(OWN_KEY), dict):
@@ -96,14 +104,13 @@ def _read(get: Callable[[str], bytes | None], where: str) -> tuple[int, list[dic
     except (ValueError, RecursionError):
         return None
     try:
-        count = int(own[OWN_KEY]["publication"])
-        numbers, changes = (
-            read((get(f"data/{name}.csv") or b"").decode(), columns)
-            for name, columns in (("numbers", NUMBERS), ("changes", CHANGES))
+        return Earlier(
+            count=int(own[OWN_KEY]["publication"]),
+            numbers=read_rows((get("data/numbers.csv") or b"").decode(), NUMBERS),
+            changes=read_rows((get("data/changes.csv") or b"").decode(), CHANGES),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(f"the publication in {where} is damaged ({error}); remove it and publish again") from None
-    return count, numbers, changes
 
 
 def _listed(sums: bytes) -> dict[str, str]:
@@ -127,6 +134,25 @@ class Folder(Place):
         return self.path.parent / f".{self.path.name}.before"
 
     def look(self) -> Before:
+        self._refuse_unusable()
+        if (self._aside / DESCRIPTION).is_file():  # a publication was killed there
+            self._recover()
+        paths = self._paths()
+        if not paths:
+            return Before()
+        older, sums = _read(self._get, str(self.path)), self._get(SUMS)
+        if older is None or sums is None:
+            raise FileError(
+                f"{self.path} holds {len(paths)} files and was not made by `bench publish`; publish to a new or empty folder"
+            )
+        listed = _listed(sums) | {SUMS: hashlib.sha256(sums).hexdigest()}
+        for name, path in sorted(paths.items()):
+            self._refuse_foreign(path, listed.get(name, ""))
+        files = {name: listed[name] for name in paths}
+        return Before(files, count=older.count, numbers=older.numbers, changes=older.changes)
+
+    def _refuse_unusable(self) -> None:
+        """FileError if no publication can take the place of what is there."""
         path = self.path
         if path.name in ("", "..") or path == Path.cwd():
             raise FileError(f"{path} cannot be replaced from inside; publish to a folder in it, or from elsewhere")
@@ -134,32 +160,29 @@ class Folder(Place):
             raise FileError(f"{path} is a link; publish to the folder itself, {path.resolve()}")
         if path.exists() and not path.is_dir():
             raise FileError(f"{path} is a file; publish to a folder")
-        if (self._aside / DESCRIPTION).is_file():  # a publication was killed there
-            self._discard() if path.exists() else self._aside.rename(path)
-        if not path.is_dir():
-            return Before()
-        found = {
-            (Path(root) / name).relative_to(path).as_posix(): Path(root) / name
-            for root, folders, names in os.walk(path)
-            for name in [*names, *(folder for folder in folders if (Path(root) / folder).is_symlink())]
-            if name != MEMORY  # of a `bench report` of the records there; it may be deleted at any time
-        }
-        if not found:
-            return Before()
-        get = self._get
-        older, sums = _read(get, str(path)), get(SUMS)
-        if older is None or sums is None:
-            raise FileError(
-                f"{path} holds {len(found)} files and was not made by `bench publish`; publish to a new or empty folder"
-            )
-        listed = _listed(sums) | {SUMS: hashlib.sha256(sums).hexdigest()}
-        for name, one in sorted(found.items()):
-            if name not in listed or one.is_symlink():
-                raise FileError(f"{one} was not written by `bench publish`; move it away, or publish to another folder")
-            if hashlib.sha256(one.read_bytes()).hexdigest() != listed[name]:
-                raise FileError(f"{one} was changed since it was published; remove {path}, or publish to another folder")
-        count, numbers, changes = older
-        return Before({name: listed[name] for name in found}, frozenset(), count, numbers, changes)
+
+    def _recover(self) -> None:
+        """Finish what a publication that was killed between its two renames left behind."""
+        if self.path.exists():
+            self._discard()
+        else:
+            self._aside.rename(self.path)
+
+    def _paths(self) -> dict[str, Path]:
+        """The files that are there, by name, links to folders among them."""
+        paths: dict[str, Path] = {}
+        for root, folders, names in os.walk(self.path):
+            links = [folder for folder in folders if (Path(root) / folder).is_symlink()]
+            paths |= {(Path(root) / name).relative_to(self.path).as_posix(): Path(root) / name for name in [*names, *links]}
+        # `MEMORY` is of a `bench report` of the records there; it may be deleted at any time
+        return {name: path for name, path in paths.items() if path.name != MEMORY}
+
+    def _refuse_foreign(self, path: Path, digest: str) -> None:
+        """FileError if a file is not as a publication wrote it; `digest` is what that says of it, '' for nothing."""
+        if not digest or path.is_symlink():
+            raise FileError(f"{path} was not written by `bench publish`; move it away, or publish to another folder")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise FileError(f"{path} was changed since it was published; remove {self.path}, or publish to another folder")
 
     def put(self, files: Mapping[str, bytes], before: Before, message: str) -> str:
         path = self.path
@@ -275,9 +298,15 @@ class Branch(Place):
                 f"{self} holds {len(blobs) + len(others)} files and was not made by `bench publish`; name a new branch"
             )
         ours = {name for name in [*_listed(sums), SUMS] if name in blobs}
-        count, numbers, changes = older
         files = {name: hashlib.sha256(text).hexdigest() for name, text in content.all(sorted(ours)).items()}
-        return Before(files, frozenset(others | (set(blobs) - ours)), count, numbers, changes, commit)
+        return Before(
+            files,
+            others=frozenset(others | (set(blobs) - ours)),
+            count=older.count,
+            numbers=older.numbers,
+            changes=older.changes,
+            commit=commit,
+        )
 
     def put(self, files: Mapping[str, bytes], before: Before, message: str) -> str:
         with tempfile.TemporaryDirectory(prefix="bench-publish-") as name:

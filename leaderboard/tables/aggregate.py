@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from statistics import fmean
+from typing import Any
 
+from leaderboard.tables.groups import group_by
 from results.table_file import Item, Place
 
 Index = Mapping[tuple[tuple[str, str], ...], Place]
@@ -12,12 +15,24 @@ Index = Mapping[tuple[tuple[str, str], ...], Place]
 OVER_AN_AXIS = ("mean", "min", "max")
 EXTREMES = ("min", "max")
 
-AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
+
+def _difference(pair: Sequence[float]) -> float:
+    first, second = pair
+    return first - second
+
+
+def _ratio(pair: Sequence[float]) -> float | None:
+    """None where the second is zero."""
+    first, second = pair
+    return first / second if second else None
+
+
+AGGREGATES: dict[str, Callable[[Sequence[float]], float | None]] = {
     "mean": fmean,
     "min": min,
     "max": max,
-    "difference": lambda pair: pair[0] - pair[1],
-    "ratio": lambda pair: pair[0] / pair[1],
+    "difference": _difference,
+    "ratio": _ratio,
 }
 
 
@@ -38,29 +53,35 @@ def operands(place: Place, index: Index) -> list[Place]:
 
 def _along(place: Place, axis: str, index: Index) -> list[Place]:
     """The measured places that differ from a place in the label of one axis; clean training is no attack."""
+    beside = group_by(index.values(), lambda other: _setting(other, axis))[_setting(place, axis)]
+    measured = [other for other in beside if other.runs]
+    return [other for other in measured if other.fields["attack"] != "none"] if axis == "attack" else measured
 
-    def beside(other: Place) -> bool:
-        same = {**place.labels, axis: ""} == {**other.labels, axis: ""}
-        alike = other.fields["measure"] == place.fields["measure"]
-        no_attack = axis == "attack" and other.fields["attack"] == "none"
-        return all((same, alike, other.runs, not no_attack))
 
-    return list(filter(beside, index.values()))
+def _setting(place: Place, axis: str) -> tuple[Any, ...]:
+    """What a place shares with those that differ from it in the label of one axis alone."""
+    return (labels({**place.labels, axis: ""}), place.fields["measure"])
 
 
 def _pair(place: Place, item: Item, index: Index) -> list[Place]:
     base = {**place.labels, place.own: item.base}
-    compared = {**base, item.of or place.own: item.to}
-    pair = [index.get(labels(base)), index.get(labels(compared))]
-    found = list(filter(None, pair))
-    return found if len(found) == len(pair) else []
+    pair = [labels(base), labels({**base, item.of or place.own: item.to})]
+    return [index[key] for key in pair] if set(pair) <= set(index) else []
 
 
 def basis(place: Place, index: Index) -> list[Place]:
     """The measured places behind a place: itself, or what its aggregate is made of."""
     if place.aggregate is None:
         return [place]
-    return [part for operand in operands(place, index) for part in basis(operand, index)]
+    return list(chain.from_iterable(basis(operand, index) for operand in operands(place, index)))
+
+
+def by_shared_seed(parts: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
+    """Return several numbers per seed seed by seed, of those seeds alone that all of them have."""
+    if not parts:
+        return {}
+    seeds = set(parts[0]).intersection(*parts)
+    return {seed: [part[seed] for part in parts] for seed in sorted(seeds)}
 
 
 def combined(place: Place, index: Index, numbers: Callable[[Place], Mapping[int, float]]) -> Mapping[int, float]:
@@ -70,13 +91,6 @@ def combined(place: Place, index: Index, numbers: Callable[[Place], Mapping[int,
     kind = place.aggregate.aggregate
     parts = [combined(operand, index, numbers) for operand in operands(place, index)]
     if kind in EXTREMES:  # of what there is; a mark says of how much
-        parts = list(filter(None, parts))
-    if not parts:
-        return {}
-    per_seed = {}
-    seeds = set.intersection(*map(set, parts))
-    for seed in sorted(seeds):
-        values = [part[seed] for part in parts]
-        if (kind, values[-1]) != ("ratio", 0):
-            per_seed[seed] = AGGREGATES[kind](values)
-    return per_seed
+        parts = [part for part in parts if part]
+    evaluated = {seed: AGGREGATES[kind](values) for seed, values in by_shared_seed(parts).items()}
+    return {seed: number for seed, number in evaluated.items() if number is not None}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import operator
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -42,10 +43,11 @@ class Places(_Strict):
     column: Labels
 
     def holds(self, place: Place) -> bool:
-        return all(
-            len(globs) == len(labels) and all(map(fnmatch.fnmatchcase, labels, globs))
-            for labels, globs in zip(place.key, (self.row, self.column), strict=True)
-        )
+        return _match(place.row, self.row) and _match(place.column, self.column)
+
+
+def _match(labels: Sequence[str], globs: Sequence[str]) -> bool:
+    return len(labels) == len(globs) and all(map(fnmatch.fnmatchcase, labels, globs))
 
 
 class Claim(_Strict):
@@ -67,42 +69,18 @@ class Claim(_Strict):
     without: tuple[str, ...] = ()  # labels of rows or columns that `left` does not mean
     same: tuple[Axis, ...] = ()  # axes of the table: attack by attack, dataset by dataset
 
+    def is_about(self, place: Place) -> bool:
+        """Whether it says something about the number at a place."""
+        left_out = set(self.without) & {*place.row, *place.column}
+        return self.left.holds(place) and not left_out
 
-@dataclass(frozen=True)
-class Checked:
-    """A claim with what became of it: in our numbers, and in those that the paper prints."""
+    def compares_with(self, place: Place) -> bool:
+        """Whether it may hold a number against the one at a place."""
+        return isinstance(self.right, Places) and self.right.holds(place)
 
-    claim: Claim
-    ours: str
-    printed: str
-    over: int  # places that it is about
-    measured: int  # of them with a number of ours
-    marks: tuple[str, ...] = ()  # what was measured in the place of something else
-    against: tuple[str, ...] = ()  # where ours fail: which places, with their numbers
-    printed_against: tuple[str, ...] = ()  # where those of the paper do
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A place beside what it is compared with, in the numbers of one side; None where a number is missing."""
-
-    score: Score
-    value: float | None
-    bounds: Sequence[tuple[str, float | None]]  # each with the place that it comes from; '' for a number of the claim
-
-    def holds(self, relation: Callable[[float, float], bool]) -> bool | None:
-        known = [relation(self.value, bound) for _, bound in self.bounds if self.value is not None and bound is not None]
-        if not all(known):
-            return False
-        return True if self.bounds and len(known) == len(self.bounds) else None
-
-    def against(self, claim: Claim) -> str:
-        """The first bound that it misses, in words."""
-        relation = RELATIONS[claim.relation]
-        for where, bound in self.bounds:
-            if self.value is not None and bound is not None and not relation(self.value, bound):
-                return f"{_named(self.score)} {self.value:.2f}, not {claim.relation} {bound:.2f}{where and f' ({where})'}"
-        return ""
+    def bound(self, value: float) -> float:
+        """What a number is held against, by what stands on the right side."""
+        return self.times * value + self.plus
 
 
 @cache
@@ -110,129 +88,215 @@ def claims() -> tuple[Claim, ...]:
     """The claims that come with the program. FileError."""
     path = Path(results.__file__).parent / "claims.toml"
     try:
-        return tuple(Claim.model_validate(one) for one in read_toml(path)["claim"])
+        return tuple(Claim.model_validate(fields) for fields in read_toml(path)["claim"])
     except ValidationError as error:
         first = error.errors()[0]
         raise FileError(f"{path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
 
 
-def checked(tables: Sequence[Table]) -> list[Checked]:
-    """Check every claim about one of these tables."""
-    by_name = {table.name: table for table in tables}
-    return [_checked(claim, by_name[claim.table]) for claim in claims() if claim.table in by_name]
+# One number beside those that it is compared with
 
 
-def _checked(claim: Claim, table: Table) -> Checked:
-    scores = [score for score in table.scores.values() if not _is_dash(score)]
-    lefts = [s for s in scores if claim.left.holds(s.place) and not set(claim.without) & {*s.place.row, *s.place.column}]
-    rights = [s for s in scores if isinstance(claim.right, Places) and claim.right.holds(s.place)]
-    if not lefts or _cut(claim, table):
-        return Checked(claim, UNMEASURED, UNMEASURED, len(lefts), 0)
-    ours, against = _verdict(claim, lefts, rights, lambda score: score.own)
-    printed, printed_against = _verdict(claim, lefts, rights, lambda score: score.undoubted)
-    if printed == UNMEASURED and _verdict(claim, lefts, rights, lambda score: score.published)[0] != UNMEASURED:
-        printed = DOUBTFUL
-    marks = tuple(dict.fromkeys(mark for score in lefts + rights if score.own is not None for mark in score.marks))
-    measured = sum(score.own is not None for score in lefts)
-    return Checked(claim, ours, printed, len(lefts), measured, marks, against, printed_against)
+class Bound(NamedTuple):
+    """What a number is held against, None where that is not known; and where it comes from, '' for a number of the claim."""
+
+    value: float | None
+    source: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.value:.2f} ({self.source})" if self.source else f"{self.value:.2f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The number of a place, None where it is not known, and all that a claim holds it against."""
+
+    place: str
+    value: float | None
+    relation: str
+    bounds: Sequence[Bound]
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the number keeps every bound; None where a missing number decides."""
+        if self.missed is not None:
+            return False
+        known = [bound for bound in self.bounds if bound.value is not None]
+        complete = self.value is not None and self.bounds and len(known) == len(self.bounds)
+        return True if complete else None
+
+    @cached_property
+    def missed(self) -> Bound | None:
+        """The first bound that the number is known to miss."""
+        if self.value is None:
+            return None
+        for bound in self.bounds:
+            if bound.value is not None and not RELATIONS[self.relation](self.value, bound.value):
+                return bound
+        return None
+
+    @property
+    def text(self) -> str:
+        """The number and the bound that it misses."""
+        return f"{self.place} {self.value:.2f}, not {self.relation} {self.missed.text if self.missed else ''}"
+
+
+Number = Callable[[Score], float | None]  # of one side: ours, or what the paper prints
+
+
+class Verdict(NamedTuple):
+    """What follows for a claim; and where it fails, the places that speak against it, with their numbers."""
+
+    verdict: str
+    against: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A claim with the scores that it is about, and those that it compares them with."""
+
+    claim: Claim
+    lefts: Sequence[Score]
+    rights: Sequence[Score]
+
+    @classmethod
+    def of(cls, claim: Claim, table: Table) -> Case:
+        scores = [score for score in table.scores.values() if not _is_dash(score)]
+        lefts = [score for score in scores if claim.is_about(score.place)]
+        return cls(claim, lefts, [score for score in scores if claim.compares_with(score.place)])
+
+    def verdict(self, number: Number) -> Verdict:
+        """Judge the numbers of one side. A claim about several places fails by one that is known, and waits for the others."""
+        comparisons = [self._comparison(score, number) for score in self.lefts]
+        outcomes = Counter(comparison.holds for comparison in comparisons)
+        needed = self.claim.count or len(comparisons)
+        if outcomes[True] >= needed:
+            return Verdict(HOLDS)
+        if outcomes[True] + outcomes[None] >= needed:
+            return Verdict(UNMEASURED)
+        count = [f"{outcomes[True]} of {len(comparisons)} do"] if self.claim.count else []
+        return Verdict(FAILS, (*count, *_counterexamples(comparisons)))
+
+    def _comparison(self, score: Score, number: Number) -> Comparison:
+        return Comparison(score.place.where, number(score), self.claim.relation, self._bounds(score, number))
+
+    def _bounds(self, score: Score, number: Number) -> list[Bound]:
+        if isinstance(self.claim.right, float):
+            return [Bound(self.claim.bound(self.claim.right))]
+        return [self._bound(other, number(other)) for other in self.rights if self._is_rival(other, score)]
+
+    def _is_rival(self, other: Score, score: Score) -> bool:
+        """Whether two scores are compared: not one with itself, nor those with different labels on the axes of `same`."""
+        return other is not score and self._labels(other) == self._labels(score)
+
+    def _labels(self, score: Score) -> list[str]:
+        return [score.place.labels[axis] for axis in self.claim.same]
+
+    def _bound(self, other: Score, value: float | None) -> Bound:
+        """What follows from the number of another place; that number is named where the bound is another one."""
+        if value is None:
+            return Bound(None)
+        bound = self.claim.bound(value)
+        place = other.place.where
+        return Bound(bound, place if bound == value else f"from {place}, {value:.2f}")
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What was measured in the place of something else."""
+        measured = [score for score in (*self.lefts, *self.rights) if score.own is not None]
+        return tuple(dict.fromkeys(mark for score in measured for mark in score.marks))
+
+    @property
+    def measured(self) -> int:
+        """How many of the places that it is about have a number of ours."""
+        return len([score for score in self.lefts if score.own is not None])
 
 
 def _is_dash(score: Score) -> bool:
     return score.printed is not None and score.printed.text == "-"
 
 
-def _cut(claim: Claim, table: Table) -> bool:
-    """Whether a selector left out a place that the claim is about: what is left of it is another claim."""
-    sides = [side for side in (claim.left, claim.right) if isinstance(side, Places)]
-    places = table.file.places() if table.file else []
-    gone = [place for place in places if place.key not in table.scores]
-    return any(side.holds(place) for place in gone for side in sides)
+def _counterexamples(comparisons: Sequence[Comparison]) -> list[str]:
+    against = [comparison.text for comparison in comparisons if comparison.holds is False]
+    more = len(against) - SHOWN
+    return [*against[:SHOWN], f"and {more} more"] if more > 0 else against
 
 
-def _verdict(
-    claim: Claim, lefts: Sequence[Score], rights: Sequence[Score], number: Callable[[Score], float | None]
-) -> tuple[str, tuple[str, ...]]:
-    """Three values: a claim about several places fails by one that is known, and waits for those that are not.
-
-    With the places that speak against it, where it fails.
-    """
-    compared = [_compared(claim, score, rights, number) for score in lefts]
-    found = [one.holds(RELATIONS[claim.relation]) for one in compared]
-    wanted = claim.count or len(found)
-    if found.count(True) >= wanted:
-        return HOLDS, ()
-    if found.count(True) + found.count(None) >= wanted:
-        return UNMEASURED, ()
-    against = [one.against(claim) for one, holds in zip(compared, found, strict=True) if holds is False]
-    shown = against[:SHOWN] + ([f"and {len(against) - SHOWN} more"] if len(against) > SHOWN else [])
-    how_many = [f"{found.count(True)} of {len(found)} do"] if claim.count else []
-    return FAILS, (*how_many, *shown)
+# All claims about some tables
 
 
-def _compared(claim: Claim, score: Score, rights: Sequence[Score], number: Callable[[Score], float | None]) -> Compared:
-    if isinstance(claim.right, float):
-        return Compared(score, number(score), [("", claim.times * claim.right + claim.plus)])
-    beside = [other for other in rights if other is not score and _along(claim.same, other) == _along(claim.same, score)]
-    return Compared(score, number(score), [_bound(claim, other, number(other)) for other in beside])
+@dataclass(frozen=True)
+class CheckedClaim:
+    """A claim and whether it holds: in our numbers, and in those that the paper prints."""
 
+    claim: Claim
+    ours: str
+    printed: str
+    over: int  # places that it is about
+    measured: int = 0  # of them with a number of ours
+    marks: tuple[str, ...] = ()  # what was measured in the place of something else
+    against: tuple[str, ...] = ()  # where ours fail: which places, with their numbers
+    printed_against: tuple[str, ...] = ()  # where those of the paper do
 
-def _bound(claim: Claim, other: Score, value: float | None) -> tuple[str, float | None]:
-    """Where a bound comes from, with the number there if it is another one; and the bound."""
-    if value is None:
-        return _named(other), None
-    bound = claim.times * value + claim.plus
-    return (_named(other) if bound == value else f"from {_named(other)}, {value:.2f}"), bound
-
-
-def _named(score: Score) -> str:
-    return " / ".join((*score.place.row, *score.place.column))
-
-
-def _along(axes: Sequence[str], score: Score) -> list[str]:
-    """The labels of a place on some axes of its table."""
-    return [score.place.labels[axis] for axis in axes]
-
-
-def rows(found: Sequence[Checked]) -> list[dict[str, Any]]:
-    """Claims as JSON values; keys are stable."""
-    return [
-        {
-            "paper": one.claim.paper,
-            "place": one.claim.place,
-            "claim": one.claim.text,
-            "table": one.claim.table,
-            "verdict": one.ours,
-            "printed": one.printed,
-            "places": one.over,
-            "measured": one.measured,
-            "instead": list(one.marks),
-            "against": list(one.against),
-            "printed_against": list(one.printed_against),
+    @property
+    def row(self) -> dict[str, Any]:
+        """The claim as JSON values; keys are stable."""
+        return {
+            "paper": self.claim.paper,
+            "place": self.claim.place,
+            "claim": self.claim.text,
+            "table": self.claim.table,
+            "verdict": self.ours,
+            "printed": self.printed,
+            "places": self.over,
+            "measured": self.measured,
+            "instead": list(self.marks),
+            "against": list(self.against),
+            "printed_against": list(self.printed_against),
         }
-        for one in found
-    ]
 
 
-def text(found: Sequence[Checked]) -> str:
-    """Claims for a terminal, one a line: in our numbers, in those that the paper itself prints, the claim."""
-    if not found:
-        return "none of the claims is about these tables"
-    width = max(map(len, (UNMEASURED, *(one.printed for one in found))))
-    lines = [f"{'ours':{width}}  {'printed':{width}}  claim"]
-    for one in found:
-        part = f"{one.measured} of {one.over} places measured" if 0 < one.measured < one.over else ""
-        where = "; ".join(filter(None, (f"{one.claim.table}, {one.claim.place}", part, ", ".join(one.marks))))
-        lines.append(f"{one.ours:{width}}  {one.printed:{width}}  {one.claim.text} ({where})")
-        sides = (("ours", one.against), ("printed", one.printed_against))
-        lines += [f"{'':{2 * width + 4}}{side}: {'; '.join(against)}" for side, against in sides if against]
-    count = {verdict: sum(one.ours == verdict for one in found) for verdict in VERDICTS}
-    own = {verdict: sum(one.printed == verdict for one in found) for verdict in VERDICTS}
-    lines.append("")
-    lines += [
-        f"{whose}: {several[HOLDS]} hold, {several[FAILS]} fail, {several[UNMEASURED] + several[DOUBTFUL]} {rest}"
-        for whose, several, rest in (
-            ("in our numbers", count, "not measured"),
-            ("in the numbers that the papers print", own, "not printed beyond doubt"),
-        )
-    ]
-    return "\n".join(lines)
+def check_claims(tables: Sequence[Table]) -> list[CheckedClaim]:
+    """Check every claim about one of these tables."""
+    by_name = {table.name: table for table in tables}
+    return [check_claim(claim, by_name[claim.table]) for claim in claims() if claim.table in by_name]
+
+
+def check_claim(claim: Claim, table: Table) -> CheckedClaim:
+    """Check a claim about a table, which is not measured where a selector left out a place that it needs."""
+    case = Case.of(claim, table)
+    if not case.lefts or _needs_more(claim, table):
+        return CheckedClaim(claim, UNMEASURED, UNMEASURED, len(case.lefts))
+    ours = case.verdict(lambda score: score.own)
+    printed = _published_verdict(case)
+    return CheckedClaim(
+        claim,
+        ours=ours.verdict,
+        printed=printed.verdict,
+        over=len(case.lefts),
+        measured=case.measured,
+        marks=case.marks,
+        against=ours.against,
+        printed_against=printed.against,
+    )
+
+
+def _published_verdict(case: Case) -> Verdict:
+    """The verdict on what the paper prints: on values beyond doubt, unless doubtful ones alone decide."""
+    verdict = case.verdict(lambda score: score.undoubted)
+    if verdict.verdict == UNMEASURED and case.verdict(lambda score: score.published).verdict != UNMEASURED:
+        return Verdict(DOUBTFUL)
+    return verdict
+
+
+def _needs_more(claim: Claim, table: Table) -> bool:
+    """Whether a selector left out a place that the claim is about: what is left of it is another claim."""
+    places = table.file.places() if table.file else []
+    left_out = [place for place in places if place.key not in table.scores]
+    return any(claim.left.holds(place) or claim.compares_with(place) for place in left_out)
+
+
+def rows(checked: Sequence[CheckedClaim]) -> list[dict[str, Any]]:
+    """Claims as JSON values; keys are stable."""
+    return [claim.row for claim in checked]

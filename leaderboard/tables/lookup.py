@@ -45,6 +45,11 @@ class Run:
         return self.record is not None and self.record.metrics is not None
 
     @property
+    def excuse(self) -> str:
+        """Why it has no number of today's versions."""
+        return self.reason if self.state == "missing" else f"{self.state}: {self.reason}"
+
+    @property
     def ours(self) -> bool:
         """Whether its number may be averaged with those measured here: it was measured here, or measured here again."""
         return self.origin is None or self.origin.trusted
@@ -128,10 +133,9 @@ class Lookup:
         for cell in cells if self._unclaimed else ():
             for cell_id, closeness in self._unclaimed.get(relaxed(cell.resolved())[0], ()):
                 by_closeness[closeness].append(cell_id)
-        if not by_closeness:
-            return []
-        records = filter(None, map(self.records.read, by_closeness[max(by_closeness)]))
-        return [look_up(self.records, record.cell, NOT_RUN) for record in records]
+        closest = by_closeness[max(by_closeness)] if by_closeness else []
+        records = [self.records.read(cell_id) for cell_id in closest]
+        return [look_up(self.records, record.cell, NOT_RUN) for record in records if record is not None]
 
     @cached_property
     def _unclaimed(self) -> dict[str, list[tuple[str, Closeness]]]:

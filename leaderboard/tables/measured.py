@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from leaderboard.tables.groups import group_by
 from leaderboard.tables.lookup import UNREADABLE, Lookup, Run
 from leaderboard.tables.ranking import Labels
 from leaderboard.tables.score import POINT, Score, best_member
@@ -23,6 +24,7 @@ from registry.item import SELFTRAINED, write
 from results import Cell, Grid, Part, Records
 from results.cell import digest
 from results.cells import CellMaker, Resolve
+from results.reference import Key
 from results.table_file import Place
 
 SUBJECTS = ("attack", "defense")
@@ -41,6 +43,11 @@ class Point(NamedTuple):
     part: str
     defense: str
     architecture: str
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """Every axis but those that are the rows and columns of its table."""
+        return tuple(text for axis, text in self._asdict().items() if axis not in SUBJECTS)
 
     @property
     def clean(self) -> Point:
@@ -111,7 +118,7 @@ def _score(point: Point, members: Members, lookup: Lookup, missing: str) -> Scor
     for member, cells in members.items():
         seeds = lookup.with_siblings(list(cells.values()))
         scores[member] = point.score([lookup.run(cell, missing) for cell in seeds])
-    return best_member(scores) if len(scores) > 1 else next(iter(scores.values()))
+    return best_member(scores)
 
 
 # Clean training beside them
@@ -120,11 +127,7 @@ def _score(point: Point, members: Members, lookup: Lookup, missing: str) -> Scor
 def _with_references(scores: Sequence[Score], lookup: Lookup) -> list[Score]:
     """Give every score what clean training has in its setting: by the clean row of its table, else by any other record."""
     by_point = {Point(**score.point): score for score in scores}
-    made = []
-    for score in scores:
-        clean = _clean(score, by_point, lookup)
-        made.append(score if clean is None else replace(score, reference=_reference(score, clean)))
-    return made
+    return [replace(score, reference=_reference(score, _clean(score, by_point, lookup))) for score in scores]
 
 
 def _clean(score: Score, by_point: Mapping[Point, Score], lookup: Lookup) -> Score | None:
@@ -135,10 +138,11 @@ def _clean(score: Score, by_point: Mapping[Point, Score], lookup: Lookup) -> Sco
     return row
 
 
-def _reference(score: Score, clean: Score) -> float | None:
+def _reference(score: Score, clean: Score | None) -> float | None:
     """The accuracy of clean training that a number may be compared with: none for stale ones, nor ours with that of others."""
-    comparable = score.current and clean.current and (score.reported or not clean.reported)
-    return clean.mean if comparable and not score.clean else None
+    if clean is None or score.clean or not (score.current and clean.current):
+        return None
+    return clean.mean if score.reported or not clean.reported else None
 
 
 # Tables of what no grid asks for
@@ -151,14 +155,13 @@ def other_tables(records: Records, shown: set[str]) -> list[Table]:
     two different things gets a number, so that nothing is averaged that differs in more than its seed.
     """
     lookup, texts = Lookup(records), _Texts()
-    runs: dict[Point, list[Run]] = defaultdict(list)
-    for run in sorted(_other_runs(lookup, shown), key=lambda run: run.cell.seed):
-        runs[texts.point(run.cell)].append(run)
-    groups: dict[tuple[str, ...], dict[Point, list[Run]]] = defaultdict(dict)
-    for point, several in runs.items():
-        setting = tuple(getattr(point, axis) for axis in POINT if axis not in SUBJECTS)
-        groups[setting][point] = several
-    return [_other_table(setting, group, lookup) for setting, group in sorted(groups.items())]
+    runs = sorted(_other_runs(lookup, shown), key=lambda run: run.cell.seed)
+    by_point = group_by(runs, lambda run: texts.point(run.cell))
+    by_setting = group_by(by_point, lambda point: point.setting)
+    tables = []
+    for setting, points in sorted(by_setting.items()):
+        tables.append(_other_table(setting, {point: by_point[point] for point in points}, lookup))
+    return tables
 
 
 def _other_runs(lookup: Lookup, shown: set[str]) -> Iterator[Run]:
@@ -232,13 +235,11 @@ def _title(point: Point) -> str:
 def _arranged(scores: Sequence[Score], rows: Sequence[str], columns: Sequence[str]) -> Table:
     """Lay scores out. An axis that varies and is in neither rows nor columns becomes a row axis: only seeds are averaged."""
     values = axis_values(scores)
-    row_axes, column_axes = tuple(dict.fromkeys(rows)), tuple(axis for axis in dict.fromkeys(columns) if axis not in rows)
-    row_axes += tuple(axis for axis in POINT if len(values[axis]) > 1 and axis not in (*row_axes, *column_axes))
-    fixed = {axis: values[axis][0] for axis in POINT if axis not in (*row_axes, *column_axes)}
-    placed = {}
-    for score in scores:
-        place = replace(score.place, row=_labels(score, row_axes), column=_labels(score, column_axes))
-        placed[place.key] = replace(score, place=place)
+    column_axes = tuple(axis for axis in dict.fromkeys(columns) if axis not in rows)
+    left_over = [axis for axis in POINT if axis not in (*rows, *columns)]
+    row_axes = (*dict.fromkeys(rows), *(axis for axis in left_over if len(values[axis]) > 1))
+    fixed = {axis: values[axis][0] for axis in left_over if axis not in row_axes}
+    placed = _placed(scores, row_axes, column_axes)
     return Table(
         title="",
         note="",
@@ -251,6 +252,15 @@ def _arranged(scores: Sequence[Score], rows: Sequence[str], columns: Sequence[st
         fixed=fixed,
         settings=settings(scores),
     )
+
+
+def _placed(scores: Iterable[Score], row_axes: Sequence[str], column_axes: Sequence[str]) -> dict[Key, Score]:
+    """The scores by their place in the table."""
+    placed = {}
+    for score in scores:
+        place = replace(score.place, row=_labels(score, row_axes), column=_labels(score, column_axes))
+        placed[place.key] = replace(score, place=place)
+    return placed
 
 
 def _labels(score: Score, axes: Sequence[str]) -> Labels:

@@ -150,14 +150,17 @@ class Pair:
 
 def pairs(table: Table, places: Iterable[Place]) -> list[Pair]:
     """Return the scores of a table of protocol `fast` that `places` of papers' tables print a value for, row by row."""
-    known = published(places)
-    found = []
-    for score in table.in_order:
-        if score.runs and not score.rest and comparable(score.runs[0].cell):
-            cell = score.runs[0].cell
-            several = known.get((method(cell.attack, EFFORT), defense_method(cell.defense)), ())
-            found += [Pair(score, tuple(several))] if several else []
-    return found
+    by_method = published(places)
+    ours = [score for score in table.in_order if score.runs and not score.rest]
+    paired = [Pair(score, tuple(_same_method(score.runs[0].cell, by_method))) for score in ours]
+    return [pair for pair in paired if pair.published]
+
+
+def _same_method(cell: Cell, by_method: Mapping[tuple[Method, Method], Sequence[Published]]) -> Sequence[Published]:
+    """What papers print of the attack and the defense of a cell; nothing for one that is not of our side."""
+    if not comparable(cell):
+        return ()
+    return by_method.get((method(cell.attack, EFFORT), defense_method(cell.defense)), ())
 
 
 def comparable(cell: Cell) -> bool:
@@ -170,28 +173,27 @@ def comparable(cell: Cell) -> bool:
 
 def published(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
     """What papers print of undoubted test accuracies of whole CIFAR-10 on ResNet-18, by attack and defense."""
-    known, found = CellMaker(resolve), defaultdict(list)
-    for place in filter(_counts, places):
-        attack, defense = (str(place.fields[axis]) for axis in ("attack", "defense"))
-        if lacking("attacks", attack) or lacking("defenses", defense):
+    maker = CellMaker(resolve)
+    by_method = defaultdict(list)
+    for place in places:
+        if not _counts(place) or _lacks_method(place):
             continue
-        parts = known.parts("attacks", attack)
-        assert place.printed is not None and place.printed.value is not None
-        value = 100 * place.printed.value / place.unit
-        key = method(parts, EFFORT), defense_method(known.parts("defenses", defense))
-        found[key].append(Published(place.table, value, parts))
-    return found
+        attack = maker.parts("attacks", str(place.fields["attack"]))
+        defense = maker.parts("defenses", str(place.fields["defense"]))
+        value = 100 * (place.published or 0.0) / place.unit
+        by_method[method(attack, EFFORT), defense_method(defense)].append(Published(place.table, value, attack))
+    return by_method
+
+
+def _lacks_method(place: Place) -> bool:
+    """Whether its attack or defense is not here."""
+    return bool(lacking("attacks", str(place.fields["attack"])) or lacking("defenses", str(place.fields["defense"])))
 
 
 def _counts(place: Place) -> bool:
-    fields, printed = place.fields, place.printed
     setting = {"dataset": DATASET, "architecture": NETWORK, "ratio": 1, "part": "all", "measure": "accuracy"}
-    same = place.aggregate is None and setting.items() <= fields.items() and fields["protocol"] in RECIPES
-    return same and place.metric == "test_acc" and printed is not None and _undoubted(printed.value, printed.quality)
-
-
-def _undoubted(value: float | None, quality: str) -> bool:
-    return value is not None and quality == "ok"
+    same = setting.items() <= place.fields.items() and place.fields["protocol"] in RECIPES
+    return same and place.is_accuracy and place.published is not None and not Score(place).doubtful
 
 
 def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:

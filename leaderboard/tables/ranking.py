@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter
+from itertools import compress, product
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from leaderboard.tables.score import STATE, Score, has_number
+from leaderboard.tables.aggregate import by_shared_seed
+from leaderboard.tables.score import Score
 from results.reference import Key
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Flags = npt.NDArray[np.bool_]  # (rows, columns), (rows,) or (columns,)
 
 Labels = tuple[str, ...]
 ABSENT = "not-applicable"
-REPORTED = attrgetter("reported")
 
 
 def joined(labels: Labels) -> str:
@@ -55,63 +60,71 @@ class League:
 
     def ranking(self) -> dict[Labels, RowSummary]:
         """Return the summary of every row."""
-        summaries = dict(zip(self.rows, map(self._summary, self.rows), strict=True))
-        contenders = {row: summaries[row] for row in filter(self._contends, self.playing)}
-        if None not in map(attrgetter("std"), contenders.values()):
-            for row, rank in self._ranks(contenders).items():
-                summaries[row] = replace(summaries[row], rank=rank)
-        return summaries
+        playing = set(compress(self.rows, self.playing))
+        compared = list(compress(self.columns, self.compared))
+        summaries = {row: self._summary(row, compared if row in playing else []) for row in self.rows}
+        ranks = self._ranks({row: summaries[row] for row in compress(self.rows, self.contenders)})
+        return {row: replace(summary, rank=ranks.get(row)) for row, summary in summaries.items()}
 
-    def _scores(self, rows: Sequence[Labels], columns: Sequence[Labels]) -> list[Score]:
-        """The scores of some rows and columns."""
-        return list(map(self.scores.__getitem__, itertools.product(rows, columns)))
+    def _where(self, holds: Callable[[Score], bool]) -> Flags:
+        """For which scores something holds."""
+        import numpy as np
+
+        flags = [holds(self.scores[key]) for key in product(self.rows, self.columns)]
+        return np.array(flags, bool).reshape(len(self.rows), len(self.columns))
+
+    @cached_property
+    def applies(self) -> Flags:
+        return self._where(lambda score: score.state != ABSENT)
+
+    @cached_property
+    def reported(self) -> Flags:
+        return self._where(lambda score: score.reported)
 
     # who is compared
 
     @cached_property
-    def opponents(self) -> list[Labels]:
+    def opponents(self) -> Flags:
         """The columns that may be compared."""
-        return list(filter(self._opposes, self.columns))
-
-    def _opposes(self, column: Labels) -> bool:
-        scores = self._scores(self.rows, [column])
-        numbers = filter(has_number, scores)
-        all_by_others = set(map(REPORTED, numbers)) == {True}
-        return not (all_by_others or self._aside(scores, defense=self.attacks))
+        numbers = self._where(lambda score: score.mean is not None)
+        by_others = numbers.any(0) & (self.reported | ~numbers).all(0)
+        flags: Flags = ~by_others & ~self._aside(0, defenses=self.attacks)
+        return flags
 
     @cached_property
-    def playing(self) -> list[Labels]:
+    def playing(self) -> Flags:
         """The rows to which some of these columns apply."""
-        return list(filter(self._plays, self.rows))
-
-    def _plays(self, row: Labels) -> bool:
-        states = set(map(STATE, self._scores([row], self.opponents)))
-        return bool(states - {ABSENT})
+        flags: Flags = self.applies[:, self.opponents].any(1)
+        return flags
 
     @cached_property
-    def compared(self) -> list[Labels]:
+    def compared(self) -> Flags:
         """The columns that apply to every row that plays."""
-        return list(filter(self._applies_to_all, self.opponents))
+        flags: Flags = self.opponents & self.applies[self.playing].all(0)
+        return flags
 
-    def _applies_to_all(self, column: Labels) -> bool:
-        return ABSENT not in map(STATE, self._scores(self.playing, [column]))
+    @cached_property
+    def contenders(self) -> Flags:
+        """The rows that are ranked."""
+        import numpy as np
+
+        faint = np.array([row in self.faint for row in self.rows])
+        by_others = self.reported[:, self.compared].any(1)
+        flags: Flags = self.playing & ~by_others & ~faint & ~self._aside(1, defenses=not self.attacks)
+        return flags
+
+    def _aside(self, axis: int, *, defenses: bool) -> Flags:
+        """The rows or columns that are not compared: an oracle's choice among defenses, clean training among attacks."""
+        aside = self._where(lambda score: bool(score.rest) if defenses else score.clean)
+        flags: Flags = aside.any(axis)
+        return flags
 
     # who is ranked
 
-    def _contends(self, row: Labels) -> bool:
-        by_others = any(map(REPORTED, self._scores([row], self.compared)))
-        if by_others or row in self.faint:
-            return False
-        return not self._aside(self._scores([row], self.columns), defense=not self.attacks)
-
-    @staticmethod
-    def _aside(scores: Sequence[Score], *, defense: bool) -> bool:
-        """Say whether a row or column is not compared: an oracle's choice among defenses, clean training among attacks."""
-        if defense:
-            return any(map(attrgetter("rest"), scores))
-        return scores[0].clean
-
     def _ranks(self, contenders: Mapping[Labels, RowSummary]) -> dict[Labels, int]:
+        """Rank rows by their means, once all of them have a spread."""
+        if any(summary.std is None for summary in contenders.values()):
+            return {}
         ranks = {}
         rank = 0
         reach = float("-inf")  # the far end of the spread of the best of a rank
@@ -129,29 +142,34 @@ class League:
 
     # what a row reaches
 
-    def _summary(self, row: Labels) -> RowSummary:
-        compared = self.compared if row in self.playing else []
-        means = _seed_means(self._scores([row], compared))
-        counted = {column: self.scores[row, column] for column in self.columns if counts(self.scores[row, column])}
-        worst = self._worst({column: counted[column] for column in self.opponents if column in counted})
+    def _summary(self, row: Labels, compared: Sequence[Labels]) -> RowSummary:
+        means = _seed_means([self.scores[row, column] for column in compared])
+        accuracies = self._accuracies(row)
+        opponents = set(compress(self.columns, self.opponents))
+        worst = self._worst({column: mean for column, mean in accuracies.items() if column in opponents})
         return RowSummary(
             worst=joined(worst),
-            worst_case=counted[worst].mean if worst else None,
-            clean=self._clean(counted.values()),
+            worst_case=accuracies.get(worst),
+            clean=None if self.attacks else self._clean(row, accuracies),
             over=len(compared),
             mean=fmean(means) if means else None,
             std=stdev(means) if len(means) > 1 else None,
         )
 
-    def _worst(self, scores: Mapping[Labels, Score]) -> Labels:
+    def _accuracies(self, row: Labels) -> dict[Labels, float]:
+        """The numbers of a row that count, by column."""
+        counted = [column for column in self.columns if counts(self.scores[row, column])]
+        return {column: self.scores[row, column].mean or 0.0 for column in counted}
+
+    def _clean(self, row: Labels, accuracies: Mapping[Labels, float]) -> float | None:
+        """Of a defense the accuracy on the clean training set."""
+        clean = [accuracies[column] for column in accuracies if self.scores[row, column].clean]
+        return clean[0] if clean else None
+
+    def _worst(self, accuracies: Mapping[Labels, float]) -> Labels:
         """The column that hurts the row most; () without numbers."""
         extreme = max if self.attacks else min
-        return extreme(scores, key=lambda column: scores[column].mean or 0.0, default=())
-
-    def _clean(self, scores: Iterable[Score]) -> float | None:
-        """Of a defense the accuracy on the clean training set."""
-        clean = [] if self.attacks else list(filter(attrgetter("clean"), scores))
-        return clean[0].mean if clean else None
+        return extreme(accuracies, key=lambda column: accuracies[column], default=())
 
 
 class _Ends(NamedTuple):
@@ -164,13 +182,12 @@ class _Ends(NamedTuple):
 
 def counts(score: Score) -> bool:
     """Whether a number counts in a comparison: it was measured here, with today's versions."""
-    return score.current and has_number(score) and not score.reported
+    return score.current and score.mean is not None and not score.reported
 
 
 def _seed_means(scores: Sequence[Score]) -> list[float]:
     """The mean over scores, seed by seed, of the seeds that all have; empty unless all scores are done, and ours."""
-    if set(map(STATE, scores)) != {"done"} or any(map(REPORTED, scores)):
+    complete = [score.per_seed for score in scores if score.state == "done" and not score.reported]
+    if len(complete) < len(scores):
         return []
-    shared = set.intersection(*(set(score.per_seed) for score in scores))
-    seeds = filter(shared.__contains__, scores[0].per_seed)
-    return [fmean(score.per_seed[seed] for score in scores) for seed in seeds]
+    return [fmean(numbers) for numbers in by_shared_seed(complete).values()]

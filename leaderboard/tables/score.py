@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Literal
 
 from leaderboard.tables import verdict as verdicts
+from leaderboard.tables.groups import group_by
 from leaderboard.tables.lookup import Deviations, Run
 from results import Record
-from results.record import Metrics
 from results.reference import Printed
 from results.submission import REPORTED, worst
 from results.table_file import AXES, Place
@@ -22,9 +22,8 @@ State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing
 """`not-available`: what it needs is not installed; `printed`: nothing is measured for it."""
 
 POINT = tuple(axis for axis in AXES if axis != "seed")
-STATE = attrgetter("state")
-CURRENT = ("done", "partial")  # states of numbers of today's versions
 WORST_FIRST: tuple[State, ...] = ("stale", "failed", "not-applicable")
+CURRENT = ("done", "partial")  # states of numbers of today's versions
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
 TIME_WORDS = ("hours", "minutes", "seconds")
 STAGES = ("purify", "train")  # what a time covers where it names no stages
@@ -54,6 +53,11 @@ class Score:
         """Every axis but the seed, as text."""
         return {axis: str(self.place.fields[axis]) for axis in POINT}
 
+    @property
+    def metric_name(self) -> str:
+        """Its metric without arguments: `test_acc` of `test_acc(best)`."""
+        return self.place.metric.partition("(")[0]
+
     # what it rests on
 
     @cached_property
@@ -62,14 +66,15 @@ class Score:
 
         Never two kinds in one mean.
         """
-        measured = list(filter(attrgetter("measured"), self.runs))
+        measured = [run for run in self.runs if run.measured]
         newest = _in_state(measured, "done") or _in_state(measured, "stale")
-        return list(filter(attrgetter("ours"), newest)) or newest
+        ours = [run for run in newest if run.ours]
+        return ours or newest
 
     @cached_property
     def used(self) -> tuple[Record, ...]:
         """The records behind the number."""
-        return tuple(map(attrgetter("record"), self._counted))
+        return tuple(run.record for run in self._counted if run.record is not None)
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -84,8 +89,8 @@ class Score:
     def tier(self) -> str:
         """The trust level of a number that rests on records of others alone, by the worst of them; else ''."""
         if self.parts:
-            return next(filter(None, map(attrgetter("tier"), self.parts)), "")
-        return worst(map(attrgetter("origin"), self._counted))
+            return next((part.tier for part in self.parts if part.tier), "")
+        return worst(run.origin for run in self._counted)
 
     @property
     def reported(self) -> bool:
@@ -97,25 +102,29 @@ class Score:
         """What was measured in the place of something else, and whose the number is, in words."""
         if self.unavailable:
             return ()
-        if self.place.runs:
-            return (*self.place.changes, *self.deviations.marks, *filter(None, [self.tier]))
-        marks = itertools.chain.from_iterable(map(attrgetter("marks"), self.parts))
-        return (*dict.fromkeys(marks), *self._extent)
+        if not self.place.runs:
+            marks = itertools.chain.from_iterable(part.marks for part in self.parts)
+            return (*dict.fromkeys(marks), *self._extent)
+        by_others = [self.tier] if self.tier else []
+        return (*self.place.changes, *self.deviations.marks, *by_others)
 
     @property
     def _extent(self) -> tuple[str, ...]:
         """Of a minimum or maximum: over how many of its parts it is."""
-        item = self.place.aggregate
-        if item is None or item.aggregate not in ("min", "max") or not self.combined:
+        if self._aggregate not in ("min", "max") or not self.combined:
             return ()
-        seeds = list(map(attrgetter("n"), self.parts))
-        measured = len(seeds) - seeds.count(0)
-        return (f"over {measured} of {len(seeds)}",)
+        measured = [part for part in self.parts if part.n]
+        return (f"over {len(measured)} of {len(self.parts)}",)
+
+    @property
+    def _aggregate(self) -> str:
+        """How it is made of others: mean, min, difference, ...; '' for what is measured, or printed alone."""
+        return self.place.aggregate.aggregate if self.place.aggregate else ""
 
     @property
     def reduced(self) -> bool:
         """Whether it is of fewer epochs, of fewer images or of other weights than the table asks for."""
-        return self.deviations.reduced or any(map(attrgetter("reduced"), self.parts))
+        return self.deviations.reduced or any(part.reduced for part in self.parts)
 
     # its state
 
@@ -125,20 +134,29 @@ class Score:
             return "not-available"
         if not self.place.runs:
             return self._combined_state
-        if self.used and not self.per_seed:
+        if self._lacks_metric:
             return "not-applicable"
-        others = set(map(STATE, self.rest)) - {"not-applicable"}
-        states = set(map(STATE, self.runs)) | others
-        if "done" in states:
-            whole = len(states) == 1 and self.compared in (0, len(self._able))
-            return "done" if whole else "partial"
-        return next(filter(states.__contains__, WORST_FIRST), "missing")
+        if "done" in self._states:
+            is_whole = self._states == {"done"} and self.compared in (0, len(self._able))
+            return "done" if is_whole else "partial"
+        return next((state for state in WORST_FIRST if state in self._states), "missing")
+
+    @cached_property
+    def _states(self) -> set[str]:
+        """The states of its runs; other members of its defense that do not apply count for nothing."""
+        others = {run.state for run in self.rest} - {"not-applicable"}
+        return {run.state for run in self.runs} | others
+
+    @property
+    def _lacks_metric(self) -> bool:
+        """Whether it was measured, but not what the table prints."""
+        return bool(self.used) and not self.per_seed
 
     @property
     def _combined_state(self) -> State:
-        if not self.parts and not self.per_seed:
-            return "printed"
-        return "done" if self.per_seed else "missing"
+        if self.per_seed:
+            return "done"
+        return "missing" if self.parts else "printed"
 
     @property
     def reason(self) -> str:
@@ -149,7 +167,7 @@ class Score:
             return f"not available: {self.unavailable}"
         if self.parts:
             return "needs every number that it is made of"
-        if self.used and not self.per_seed:
+        if self._lacks_metric:
             return f"what was measured has no {self.place.metric} here"
         return self._reason_of_runs if self.runs else "no record"
 
@@ -160,18 +178,17 @@ class Score:
         run = next((run for run in self.every if run.state != "done"), None)
         if run is None:
             return f"not all of {', '.join(self._able)} are measured in one way"
-        state = "" if run.state == "missing" else f"{run.state}: "
         member = f"{run.defense}, " if self.rest else ""
-        return f"{self.share}; {member}seed {run.cell.seed} {state}{run.reason}"
+        return f"{self.share}; {member}seed {run.cell.seed} {run.excuse}"
 
     @property
     def share(self) -> str:
         """How much of it is done, in words."""
         if not self.rest:
             return f"{len(self.used)} of {len(self.runs)} seeds"
-        states = list(map(STATE, self.every))
-        able = len(states) - states.count("not-applicable")
-        return f"{states.count('done')} of {able} runs"
+        states = Counter(run.state for run in self.every)
+        able = states.total() - states["not-applicable"]
+        return f"{states['done']} of {able} runs"
 
     @property
     def _able(self) -> list[str]:
@@ -217,6 +234,11 @@ class Score:
         return None if self.reported or self.incomparable else self.mean
 
     @property
+    def is_full_size(self) -> bool:
+        """Whether it was measured here, on as many epochs and images as the table asks for."""
+        return self.own is not None and not self.reduced
+
+    @property
     def open(self) -> bool:
         """Whether there is no number yet that could be held against the published one."""
         return self.mean is None or self.incomparable
@@ -229,8 +251,8 @@ class Score:
     @cached_property
     def accuracy(self) -> float | None:
         """The test accuracy as a fraction, where it was measured here and is one, not a change of two."""
-        kind = self.place.aggregate.aggregate if self.place.aggregate else "mean"
-        if self.own is None or kind not in ("mean", "min", "max") or not self.place.metric.startswith("test_acc"):
+        is_change = self._aggregate in ("difference", "ratio")
+        if self.own is None or is_change or not self.place.metric.startswith("test_acc"):
             return None
         return self.own / self.place.unit
 
@@ -248,17 +270,16 @@ class Score:
     @property
     def unit(self) -> str:
         """The unit of its numbers: percent or fraction, points, hours, ...; empty where there is none, or its labels say."""
-        kind = self.place.aggregate.aggregate if self.place.aggregate else ""
-        name = self.place.metric.partition("(")[0]
-        words = set(name.split("_"))
-        if kind == "ratio":
+        if self._aggregate == "ratio":
             return "ratio"
+        words = set(self.metric_name.split("_"))
         if not words & SHARES:
-            return UNITS.get(name, next(filter(words.__contains__, TIME_WORDS), ""))
+            times = [word for word in TIME_WORDS if word in words]
+            return UNITS.get(self.metric_name, "".join(times[:1]))
         if self.place.unit == 1.0:
             return "fraction"
-        change = kind == "difference" or words & {"delta", "drop"}
-        return "points" if change else "percent"
+        is_change = self._aggregate == "difference" or words & {"delta", "drop"}
+        return "points" if is_change else "percent"
 
     # beside clean training
 
@@ -290,7 +311,7 @@ class Score:
 
     @property
     def published(self) -> float | None:
-        return self.printed.value if self.printed else None
+        return self.place.published
 
     @property
     def doubtful(self) -> bool:
@@ -312,10 +333,14 @@ class Score:
     @property
     def points(self) -> float | None:
         """The difference of two accuracies in percentage points; None for other metrics, and beside doubtful values."""
-        accuracy = self.place.metric.partition("(")[0] == "test_acc"
-        if self.difference is None or self.doubtful or not accuracy:
+        if self.difference is None or self.doubtful or self.metric_name != "test_acc":
             return None
         return self.difference * 100 / self.place.unit
+
+    @property
+    def distance(self) -> float:
+        """How far the two accuracies are apart, in points; 0 where `points` is None."""
+        return abs(self.points or 0.0)
 
     @property
     def verdict(self) -> str:
@@ -339,26 +364,21 @@ def _in_state(runs: Iterable[Run], state: str) -> list[Run]:
     return [run for run in runs if run.state == state]
 
 
-def has_number(score: Score) -> bool:
-    return score.mean is not None
-
-
 # The numbers of records
 
 
 def numbers(records: Iterable[Record], metric: str, unit: float) -> dict[int, float]:
     """Return what records say of a metric, by seed; empty for a metric that no record has."""
-    per_seed = {}
-    for record in records:
-        number = None if record.metrics is None else _number(record, record.metrics, metric, unit)
-        if number is not None:
-            per_seed[record.cell.seed] = number
-    return per_seed
+    per_seed = {record.cell.seed: _number(record, metric, unit) for record in records}
+    return {seed: number for seed, number in per_seed.items() if number is not None}
 
 
-def _number(record: Record, metrics: Metrics, metric: str, unit: float) -> float | None:
+def _number(record: Record, metric: str, unit: float) -> float | None:
     """One number of a record. Of the figures of an analysis it is the one that has the metric's name."""
     name, _, argument = metric.removesuffix(")").partition("(")
+    metrics = record.metrics
+    if metrics is None:
+        return None
     if record.cell.measure != "accuracy":
         share = SHARES.intersection(name.split("_"))
         return _scaled(metrics.figures.get(metric), unit if share else 1.0)
@@ -399,32 +419,35 @@ class _Preference:
 
 
 def best_member(scores: Mapping[str, Score]) -> Score:
-    """Return the score of a defense that stands for several: that of the member with the highest test accuracy.
+    """Return the score of a defense by its members: that of the one with the highest test accuracy, where there are several.
 
     Only members that were measured in one way are compared: of today's versions before stale ones, measured here before
     reported by others, at full size before reduced, with few marks before many. Without any number the runs of the first
     member are shown that can be applied.
     """
+    if len(scores) == 1:
+        return next(iter(scores.values()))
     members = [replace(score, member=name) for name, score in scores.items()]
-    measured = list(filter(has_number, members))
+    measured = [score for score in members if score.mean is not None]
     if not measured:
-        shown = next(filter(_applies, members), members[0])
+        shown = _first_applicable(members)
         return replace(shown, rest=_rest(members, shown))
-    way = max(map(_Preference.of, measured))
-    alike = [score for score in measured if _Preference.of(score) == way]
+    by_way = group_by(measured, _Preference.of)
+    alike = by_way[max(by_way)]
     best = max(alike, key=_accuracy)
-    apart = any(map(attrgetter("incomparable"), alike))
+    apart = any(score.incomparable for score in alike)
     return replace(best, rest=_rest(members, best), compared=len(alike), incomparable=apart)
 
 
-def _applies(score: Score) -> bool:
-    return score.state != "not-applicable"
+def _first_applicable(members: Sequence[Score]) -> Score:
+    """The first member that can be applied, else the first."""
+    applicable = [score for score in members if score.state != "not-applicable"]
+    return (applicable or members)[0]
 
 
 def _rest(members: Sequence[Score], shown: Score) -> tuple[Run, ...]:
     """The runs of the members that are not shown."""
-    others = [score for score in members if score is not shown]
-    return tuple(itertools.chain.from_iterable(map(attrgetter("runs"), others)))
+    return tuple(itertools.chain.from_iterable(score.runs for score in members if score is not shown))
 
 
 def _accuracy(score: Score) -> float:

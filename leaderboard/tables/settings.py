@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Any
 
+from leaderboard.tables.groups import group_by
 from leaderboard.tables.score import Score
 from registry import CATALOGS, EntryError, Paper, child
 from registry.catalog import Part as Installed
 from registry.item import write
 from results import Part
 
-NAMED = attrgetter("name", "text")
 AXES = ("attack", "defense", "protocol", "dataset", "architecture")
 
 
@@ -32,16 +31,21 @@ class Setting:
 
 def settings(scores: Iterable[Score]) -> dict[str, dict[str, Setting]]:
     """Return the settings of scores by axis and text."""
-    parts: dict[str, dict[str, Sequence[Any]]] = {axis: {} for axis in AXES}
-    for score in scores:
-        for axis in AXES if score.runs else ():
-            text = score.point[axis]
-            if text not in parts[axis]:
-                parts[axis][text] = _parts(score, axis)
-    made = {axis: {text: _setting(axis, text, chain) for text, chain in chains.items()} for axis, chains in parts.items()}
-    for text, cost in _costs(parts["defense"]).items():
+    measured = [score for score in scores if score.runs]
+    made = {axis: _of_axis(axis, _chains(axis, measured)) for axis in AXES}
+    for text, cost in _costs(_chains("defense", measured)).items():
         made["defense"][text] = replace(made["defense"][text], cost=cost)
     return made
+
+
+def _chains(axis: str, scores: Iterable[Score]) -> dict[str, Sequence[Any]]:
+    """What the texts of an axis stand for, in the order of the scores."""
+    by_text = group_by(scores, lambda score: score.point[axis])
+    return {text: _parts(alike[0], axis) for text, alike in by_text.items()}
+
+
+def _of_axis(axis: str, chains: Mapping[str, Sequence[Part]]) -> dict[str, Setting]:
+    return {text: _setting(axis, text, chain) for text, chain in chains.items()}
 
 
 def _parts(score: Score, axis: str) -> Sequence[Any]:
@@ -53,13 +57,13 @@ def _parts(score: Score, axis: str) -> Sequence[Any]:
 
 def _setting(axis: str, text: str, chain: Sequence[Part]) -> Setting:
     installed = _installed(axis, chain)
-    papers = filter(None, map(attrgetter("entry.paper"), installed))
+    papers = [part.entry.paper for part in installed if part.entry.paper and part.entry.paper.url]
     return Setting(
         text,
         fields=" + ".join(write(part.name, _values(axis, part)) for part in chain),
-        summary=" ".join(map(attrgetter("entry.summary"), installed)),
-        needs=tuple(itertools.chain.from_iterable(map(attrgetter("needs"), installed))),
-        papers=tuple(dict.fromkeys(filter(attrgetter("url"), papers))),
+        summary=" ".join(part.entry.summary for part in installed),
+        needs=tuple(itertools.chain.from_iterable(part.needs for part in installed)),
+        papers=tuple(dict.fromkeys(papers)),
     )
 
 
@@ -67,10 +71,10 @@ def _costs(defenses: Mapping[str, Sequence[Part]]) -> dict[str, float]:
     """Return what a training with each chain of defenses costs, in plain trainings."""
     chains = {text: _installed("defense", chain) for text, chain in defenses.items()}
     asked = list(itertools.chain.from_iterable(chains.values()))
-    prices = dict(zip(map(NAMED, asked), child.costs(asked), strict=True))
+    prices = {(part.name, part.text): cost for part, cost in zip(asked, child.costs(asked), strict=True)}
 
     def price(chain: Iterable[Installed]) -> float:
-        return 1 + sum(prices[NAMED(part)] - 1 for part in chain)
+        return 1 + sum(prices[part.name, part.text] - 1 for part in chain)
 
     return {text: price(chain) for text, chain in chains.items()}
 

@@ -6,16 +6,16 @@ import itertools
 import math
 import re
 import shlex
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from operator import attrgetter
 from pathlib import Path
 
+from leaderboard.tables.groups import group_by
 from leaderboard.tables.lookup import Run
 from leaderboard.tables.ranking import Labels, League, RowSummary, joined
-from leaderboard.tables.score import POINT, Score, has_number
+from leaderboard.tables.score import POINT, Score
 from leaderboard.tables.settings import Setting
 from leaderboard.tables.verdict import explained
 from results import TableFile
@@ -54,17 +54,30 @@ class Table:
         return f"bench run --grid {shlex.quote(self.name)}" if self.name else ""
 
     @property
+    def paper(self) -> str:
+        """The folder of its paper under `results/papers`; '' for a table of our own."""
+        return self.file.paper if self.file else ""
+
+    @property
     def heading(self) -> str:
         """The table as a reader of its paper would look for it."""
         return f"{self.source.short}, table {self.file.table}" if self.source and self.file else self.title
+
+    @property
+    def row_texts(self) -> list[str]:
+        """The labels of every row as one text."""
+        return [joined(row) for row in self.rows]
+
+    @property
+    def column_texts(self) -> list[str]:
+        return [joined(column) for column in self.columns]
 
     # its scores
 
     @cached_property
     def in_order(self) -> list[Score]:
         """The scores row by row."""
-        keys = filter(self.scores.__contains__, itertools.product(self.rows, self.columns))
-        return list(map(self.scores.__getitem__, keys))
+        return [self.scores[key] for key in itertools.product(self.rows, self.columns) if key in self.scores]
 
     @cached_property
     def direct(self) -> list[Score]:
@@ -72,9 +85,14 @@ class Table:
         return [score for score in self.scores.values() if score.place.runs]
 
     @cached_property
+    def compared(self) -> list[Score]:
+        """Those of these that a paper prints a number for."""
+        return [score for score in self.direct if score.published is not None]
+
+    @cached_property
     def measured(self) -> int:
         """How many of these have a number."""
-        return len(list(filter(has_number, self.direct)))
+        return len([score for score in self.direct if score.mean is not None])
 
     @cached_property
     def coverage(self) -> dict[str, int]:
@@ -86,16 +104,16 @@ class Table:
     @cached_property
     def shown(self) -> set[str]:
         """The ids of all cells of the table."""
-        return set(map(attrgetter("id"), self._runs))
+        return {run.id for run in self._runs}
 
     @property
     def _runs(self) -> Iterator[Run]:
-        return itertools.chain.from_iterable(map(attrgetter("every"), self.scores.values()))
+        return itertools.chain.from_iterable(score.every for score in self.scores.values())
 
     @cached_property
     def seeds(self) -> int:
         """The usual number of seeds behind a number, 0 for a table without numbers."""
-        count = Counter(filter(None, map(attrgetter("n"), self.scores.values())))
+        count = Counter(score.n for score in self.scores.values() if score.n)
         return max(count, key=lambda n: (count[n], n)) if count else 0
 
     @cached_property
@@ -108,7 +126,7 @@ class Table:
     @cached_property
     def precisions(self) -> dict[str, int]:
         """How many trainings behind the numbers were in fp32, how many in bf16."""
-        records = itertools.chain.from_iterable(map(attrgetter("used"), self.scores.values()))
+        records = itertools.chain.from_iterable(score.used for score in self.scores.values())
         count = Counter(str(record.numerics.get("dtype", "unknown")) for record in records)
         return dict(sorted(count.items()))
 
@@ -131,24 +149,19 @@ class Table:
         if not self.subject or len(self.columns) < 2:
             return {}
         summaries: dict[Labels, RowSummary] = {}
-        for rows in self._leagues.values():
+        for rows in group_by(self.rows, self._setting).values():
             summaries |= League(self.scores, rows, self.columns, self.subject == "attack", self.faint).ranking()
         return {row: summaries[row] for row in self.rows}
 
-    @property
-    def _leagues(self) -> dict[tuple[str, ...], list[Labels]]:
-        leagues: dict[tuple[str, ...], list[Labels]] = defaultdict(list)
-        for row in self.rows:
-            point = self.scores[row, self.columns[0]].point
-            leagues[tuple(point[axis] for axis in self.row_axes if axis != self.subject)].append(row)
-        return leagues
+    def _setting(self, row: Labels) -> tuple[str, ...]:
+        """What the rows of a league share."""
+        point = self.scores[row, self.columns[0]].point
+        return tuple(point[axis] for axis in self.row_axes if axis != self.subject)
 
     def is_worst(self, row: Labels, column: Labels) -> bool:
         """Whether a score is the worst case of its row: an attack's best defense, a defense's strongest attack."""
         summary = self.ranking.get(row)
-        if summary is None or len(self.columns) < 2:
-            return False
-        return summary.worst == joined(column) and not self.scores[row, column].clean
+        return summary is not None and summary.worst == joined(column) and not self.scores[row, column].clean
 
     @cached_property
     def faint(self) -> dict[Labels, float]:
@@ -173,15 +186,19 @@ class Table:
     # beside what is published
 
     @cached_property
+    def published_values(self) -> list[Printed]:
+        """What a paper prints in it, place by place."""
+        return [score.printed for score in self.scores.values() if score.printed]
+
+    @cached_property
     def doubts(self) -> dict[str, Printed]:
         """The marks of published values that are not taken at face value, each with why."""
-        printed = filter(None, map(attrgetter("printed"), self.scores.values()))
-        return {one.mark: one for one in printed if one.mark}
+        return {value.mark: value for value in self.published_values if value.mark}
 
     @cached_property
     def verdicts(self) -> Counter[str]:
         """How many numbers have which verdict."""
-        return Counter(map(attrgetter("verdict"), self.direct))
+        return Counter(score.verdict for score in self.direct)
 
     @property
     def tolerances(self) -> list[str]:

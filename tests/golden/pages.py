@@ -18,6 +18,7 @@ from argparse import ArgumentParser
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from leaderboard.formats import comparison
 from leaderboard.pages.build import FORMATS, Shown
 from leaderboard.tables import agreement, claims
 from leaderboard.tables.printed import printed_tables
@@ -56,14 +57,14 @@ def render(ids: list[str], folder: Path) -> dict[str, str]:
         records = Records(Path(scratch))
         Shown.of(None, {}, records).write(folder, ["html", *FORMATS])
         compared = agreement.compare(None, {}, records)
-        checked = claims.checked(printed_tables(agreement.chosen(None, {}), records, resolve, lacking))
+        checked = claims.check_claims(printed_tables(agreement.paper_grid(None, {}), records, resolve, lacking))
         texts = {
             "tidy.csv": Shown.of(None, {}, records, tidy=True).tidy(),
             "tidy-d-vae.csv": Shown.of("d-vae/*", {}, records, tidy=True).tidy(),
             "compare.json": json.dumps(compared, indent=1),
-            "compare.txt": agreement.text(compared),
+            "compare.txt": comparison.text(compared),
             "claims.json": json.dumps(claims.rows(checked), indent=1),
-            "claims.txt": claims.text(checked),
+            "claims.txt": comparison.claims_text(checked),
         }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")

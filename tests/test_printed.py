@@ -17,6 +17,7 @@ from scipy.stats import kendalltau, t
 
 from leaderboard.formats import comparison
 from leaderboard.formats import text as formats
+from leaderboard.formats.view import view
 from leaderboard.formats.words import value
 from leaderboard.pages import build, printed
 from leaderboard.tables import agreement
@@ -291,6 +292,30 @@ def test_a_stand_in_counts_with_a_mark(records):
     )
     assert page.count("✓") - 1 + page.count("✗") - 1 == sum(spot.verdict in (WITHIN, DEVIATES) for spot in made.scores.values())
     assert "cifar10-jpeg75 instead of cifar10" in printed.html(made) and "cifar10-jpeg75 instead" in formats.markdown(made)
+
+
+def test_a_number_on_fewer_test_images_is_reduced(records):
+    """It is of another test set than the paper's, and stands in only where nothing is closer."""
+    (wanted,) = chosen(attack="OPS", defense="JPEG").wanted(resolve, lacking)
+    for per_class, accuracy in ((10, 0.1), (100, 0.5)):
+        for cell in wanted.cells:
+            dataset = cell.dataset.model_copy(update={"fields": {**cell.dataset.fields, "test_per_class": per_class}})
+            records.write(record(fewer := cell.model_copy(update={"dataset": dataset}), accuracy, id=fewer.id))
+    one = spot(sheet(records), "OPS", "JPEG")
+    assert one.marks == ("100 test images per class",) and one.verdict == REDUCED and one.mean == pytest.approx(50.0)
+    counts = agreement.compare(TABLE, {}, records)["overall"]
+    assert (counts["measured"], counts["exact"], counts["reduced"]) == (0, 0, 1)
+
+
+def test_the_sources_of_a_number_are_the_records_that_have_it(records):
+    """A record of an analysis may lack the figure that those of other seeds have."""
+    (wanted,) = chosen(attack="OPS", defense="JPEG").wanted(resolve, lacking)
+    first, *others = wanted.cells
+    records.write(record(first, 0.5, metrics=Metrics(figures={"extent": 1.0})))
+    for cell in others:
+        records.write(record(cell, 0.5))
+    sources = view(sheet(records))["sources"]
+    assert [(source["seed"], source["id"]) for source in sources] == [(cell.seed, cell.id) for cell in others]
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -26,15 +26,17 @@ from leaderboard.formats import text as formats
 from leaderboard.formats import words
 from leaderboard.pages.site import Site
 from leaderboard.publishing.records import published_records
+from leaderboard.tables.lookup import Run
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.printed import printed_tables
+from leaderboard.tables.score import Score
 from leaderboard.tables.table import distinct
 from registry import data, lacking, outdated, resolve
 from registry.data import load
 from results import FileError, Grid, Records, bundle, read_grid, submission
 from results.cell import Cell
 from results.record import Failure
-from results.submission import DISPUTED, RERUN, SELF_REPORTED, VERIFIED, Submission, Taken
+from results.submission import DISPUTED, RERUN, SELF_REPORTED, VERIFIED, Origin, Submission, Taken
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "records"
 SCRIPT = "<script>alert(1)</script>"
@@ -802,6 +804,20 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.direct}
     assert tiers["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and tiers["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
+
+
+def test_an_aggregate_is_trusted_as_little_as_its_least_trusted_part():
+    """A mean over a number that was measured here again and one that is disputed is no number of ours."""
+    cell = GRID.cells(resolve, lacking)[0]
+    place = GRID.places[0]
+    again, disputed, ours = (
+        Score(place, (Run(cell, "done", record=record(cell), origin=origin),))
+        for origin in (Origin(RERUN, "A. Author", "0" * 8), Origin(DISPUTED, "A. Author", "0" * 8), None)
+    )
+    mean = Score(place, parts=(again, disputed), combined={0: 50.0})
+    assert (mean.tier, mean.reported) == (DISPUTED, True)
+    mean = Score(place, parts=(ours, again), combined={0: 50.0})
+    assert (mean.tier, mean.reported) == (RERUN, False)
 
 
 def test_a_stranger_does_not_date_a_publication(tmp_path):

@@ -262,12 +262,14 @@ def _sources(table: Table, links: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every record once, with the first number that rests on it."""
     sources: dict[str, dict[str, Any]] = {}
     for score in table.direct:
-        for seed, record in zip(score.per_seed, score.used, strict=False):
-            sources.setdefault(record.id, _source(score, seed, record, links))
+        for record in score.used:
+            if record.cell.seed in score.per_seed:  # a record may lack the number that others have
+                sources.setdefault(record.id, _source(score, record, links))
     return list(sources.values())
 
 
-def _source(score: Score, seed: int, record: Record, links: Mapping[str, str]) -> dict[str, Any]:
+def _source(score: Score, record: Record, links: Mapping[str, str]) -> dict[str, Any]:
+    seed = record.cell.seed
     return {
         "anchor": f"cell-{record.id}",
         "place": score.place.where,

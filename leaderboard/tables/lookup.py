@@ -165,6 +165,8 @@ class Closeness:
     all_images: bool
     images_per_class: int
     epochs: float  # the factor of its protocol's epochs
+    all_test_images: bool
+    test_images_per_class: int
     own_dataset: bool  # not one that stands in for another
     dataset: str  # decides between those that are equally close
 
@@ -177,15 +179,17 @@ def relaxed(cell: dict[str, Any]) -> tuple[str, Closeness]:
     dataset = cell["dataset"]
     epochs = cell["protocol"]["fields"].pop("scale", 1.0)
     images = dataset["fields"].pop("per_class", 0)
-    dataset["fields"].pop("test_per_class", 0)
+    test_images = dataset["fields"].pop("test_per_class", 0)
     name = dataset["name"]
     represented = _stands_for(name)
     dataset["name"] = represented or name
     closeness = Closeness(
-        full_size=epochs >= 1 and not images,
+        full_size=epochs >= 1 and not images and not test_images,
         all_images=not images,
         images_per_class=images,
         epochs=epochs,
+        all_test_images=not test_images,
+        test_images_per_class=test_images,
         own_dataset=not represented,
         dataset=name,
     )
@@ -221,12 +225,15 @@ def deviations(used: Cell, asked: Cell) -> Deviations:
     """Compare the cell of a record with the cell that a table asks for."""
     marks = []
     scale, images = used.protocol.fields.get("scale", 1.0), used.dataset.fields.get("per_class", 0)
+    test_images = used.dataset.fields.get("test_per_class", 0)
     if used.dataset.name != asked.dataset.name:
         marks.append(f"{used.dataset.name} instead of {asked.dataset.name}")
     if scale != asked.protocol.fields.get("scale", 1.0):
         marks.append(f"epochs x {scale:g}")
     if images != asked.dataset.fields.get("per_class", 0):
         marks.append(f"{images} images per class")
+    if test_images != asked.dataset.fields.get("test_per_class", 0):
+        marks.append(f"{test_images} test images per class")
     own_weights = [part.name for part in used.defense if part.fields.get("weights") == SELFTRAINED]
     marks += [f"{name}-{SELFTRAINED}: weights of ours, not the paper's" for name in own_weights]
-    return Deviations(tuple(marks), reduced=scale != 1.0 or bool(images) or bool(own_weights))
+    return Deviations(tuple(marks), reduced=scale != 1.0 or any((images, test_images, own_weights)))

@@ -15,13 +15,14 @@ from leaderboard.tables.groups import group_by
 from leaderboard.tables.lookup import Deviations, Run
 from results import Record
 from results.reference import Printed
-from results.submission import REPORTED, worst
+from results.submission import REPORTED, RERUN, worst
 from results.table_file import AXES, Place
 
 State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing", "not-available", "printed"]
 """`not-available`: what it needs is not installed; `printed`: nothing is measured for it."""
 
 POINT = tuple(axis for axis in AXES if axis != "seed")
+TRUST = (*REPORTED, RERUN, "")  # trust levels, the least trusted first
 WORST_FIRST: tuple[State, ...] = ("stale", "failed", "not-applicable")
 CURRENT = ("done", "partial")  # states of numbers of today's versions
 TIMES = {"hours": 3600.0, "minutes": 60.0}  # seconds
@@ -87,9 +88,12 @@ class Score:
 
     @cached_property
     def tier(self) -> str:
-        """The trust level of a number that rests on records of others alone, by the worst of them; else ''."""
+        """The trust level of a number that rests on records of others alone, by the worst of them; else ''.
+
+        An aggregate has that of its least trusted part.
+        """
         if self.parts:
-            return next((part.tier for part in self.parts if part.tier), "")
+            return min([part.tier for part in self.parts], key=TRUST.index)
         return worst(run.origin for run in self._counted)
 
     @property

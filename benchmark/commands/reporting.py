@@ -31,8 +31,8 @@ def report(
 ) -> None:
     """Render the leaderboard from the records: the whole site as HTML, or one table.
 
-    One table as csv, latex, markdown or json goes to standard output unless --output names a folder. Selectors work as in
-    `bench run`: a value or glob keeps matching cells, and old=new shows the cells that ran in place of others.
+    One table as csv, latex, markdown or json goes to standard output unless --output names a folder. Selectors are for tables
+    of papers: a value or glob keeps matching cells, and old=new shows the cells that ran in place of others.
 
     Examples: `bench report`, `bench report --table d-vae/table-2 --format latex`, `bench report --format csv --tidy`
     """

@@ -411,7 +411,7 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
     assert [row[f"within_{k}"] for k in (1, 2, 5)] == [sum(n for off, n in places.items() if off <= k) for k in (1, 2, 5)]
     assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / sum(places.values()))
     assert [one["difference"] for one in found["deviations"][: places[9.0]]] == pytest.approx([9.0] * places[9.0])
-    assert f"{measured} of 100 printed numbers are measured" in comparison.text(found)
+    assert f"{measured} of 100 published results are measured" in comparison.text(found)
 
 
 def test_kendalls_tau_is_scipys(records):

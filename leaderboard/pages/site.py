@@ -21,6 +21,8 @@ from leaderboard.formats.pdf import pdf
 from leaderboard.formats.scatter import Plane
 from leaderboard.formats.words import brief
 from leaderboard.pages import overview, prediction, printed, views
+from leaderboard.pages.changelog import blocks
+from leaderboard.pages.coverage import coverage
 from leaderboard.pages.prediction import Prediction
 from leaderboard.tables.ranking import joined
 from leaderboard.tables.table import Table, slugged
@@ -109,7 +111,7 @@ class Site:
         texts["prediction.html"] = self._page("prediction.html", "prediction", prediction.HEADING, **self._predicted)
         if (plot := self.prediction.figure) is not None:
             texts |= printable({prediction.FIGURE: plot})
-        texts["coverage.html"] = self._page("coverage.html", "coverage", **overview.coverage(self.boards, self.sheets))
+        texts["coverage.html"] = self._page("coverage.html", "coverage", **coverage(self.boards, self.sheets))
         recipes, data = ([row for row in CATALOGS[noun].rows if not row.error] for noun in ("protocols", "datasets"))
         texts["protocols.html"] = self._page("protocols.html", "protocols", protocols=recipes, datasets=data)
         texts["changes.html"] = self.changes()
@@ -122,9 +124,7 @@ class Site:
         """Return the page of what moved and what is about to."""
         stale = [cell for cell in self.cells if any(run.state == "stale" for run in cell.score.runs)]
         moved = self.history.publications if self.history else []
-        return presentable(
-            self._page("changes.html", "changes", stale=stale, moved=moved, blocks=overview.blocks(self.changelog))
-        )
+        return presentable(self._page("changes.html", "changes", stale=stale, moved=moved, blocks=blocks(self.changelog)))
 
     # where things are
 
@@ -238,7 +238,7 @@ class Site:
         switch = views.switch([one for one in self.boards if one.measured or one is base], base, board.subject)
         context = {
             "home": home,
-            "whole": overview.whole(self.boards, self.sheets) if home else None,
+            "whole": overview.whole([*self.boards, *self.sheets]) if home else None,
             "table": board,
             "base": base,
             "sides": views.sides(base, board.subject, home),

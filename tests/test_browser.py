@@ -147,7 +147,7 @@ def site(tmp_path_factory):
     names = ("d-vae/table-2", "learn-from-unlearnable/table-2")
     tables = [one for name in names for one in printed_tables(read_grid(name), records, resolve, lacking)]
     boards = [b, *other_tables(records, b.shown)]
-    files = Site(boards, tables, samples=samples, changelog="# Changelog\n", planes=[plane]).files()
+    files = Site([*boards, *tables], samples=samples, changelog="# Changelog\n", planes=[plane]).files()
     formats.write([], folder, (), more=files)
     return folder
 

@@ -32,8 +32,10 @@ from leaderboard.formats import escaping, figures
 from leaderboard.formats import text as formats
 from leaderboard.formats.bibtex import bibliography, bibtex
 from leaderboard.formats.pdf import pdf
-from leaderboard.pages import gallery, views
-from leaderboard.pages.site import NAVIGATION, Site
+from leaderboard.pages import gallery, table_page
+from leaderboard.pages.cells import tint
+from leaderboard.pages.frame import NAVIGATION
+from leaderboard.pages.site import Site
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.remarks import remarks
 from leaderboard.tables.table import distinct, slugged
@@ -99,7 +101,7 @@ def made(records, table=TABLE):
 def html(*boards):
     """The pages of boards, one behind the other."""
     site = Site(distinct(boards))
-    return "".join(site.board(b) for b in site.boards)
+    return "".join(site.table_page(b) for b in site.measured)
 
 
 def every_text(b):
@@ -609,8 +611,8 @@ def test_boards_link_to_the_board_that_differs_in_one_axis(full):
     shapes = [point, point | {"dataset": "b", "architecture": "y"}, point | {"dataset": "b"}]
     several = [dataclasses.replace(made(full), slug=f"s{k}", fixed=fixed) for k, fixed in enumerate(shapes)]
     axes = {
-        one["axis"]: {option["text"]: option["file"] for option in one["options"]}
-        for one in views.switch(several, several[0], "attack")
+        one.axis: {option.text: option.file for option in one.options}
+        for one in table_page.switches(several, several[0], "attack")
     }
     assert axes == {"dataset": {"a": "s0.html", "b": "s2.html"}, "architecture": {"x": "s0.html", "y": "s1.html"}}
 
@@ -727,7 +729,7 @@ def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_cle
     files = Site([turned]).files()
     assert "Rows: defense. Columns: attack." in files["quick.html"] and "Rows: attack." in files["quick.attacks.html"]
     assert 'href="quick.attacks.html"' in files["quick.html"] and 'href="quick.html"' in files["quick.attacks.html"]
-    assert turned.top == 0.5 and {views.tint(value, turned) for value in turned.scores.values()} == {8, 2}
+    assert turned.top == 0.5 and {tint(value, turned) for value in turned.scores.values()} == {8, 2}
     assert "50 %, about what clean training reaches" in files["quick.html"] and "quick.pareto.svg" in files
     assert made(Records(tmp_path / "none")).top == 1.0
 

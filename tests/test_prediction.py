@@ -302,7 +302,7 @@ def site(tmp_path_factory):
     made = fill(records, off=lambda pair: len(pair.attack) % 7)
     shown = [grid_table(Grid.of(TABLE), records, GRID, resolve)]
     printed = printed_tables(FULL, records, resolve, lacking)
-    return made, Site(shown, printed).files(), Site([empty], printed).files()
+    return made, Site([*shown, *printed]).files(), Site([empty, *printed]).files()
 
 
 def test_the_page_has_every_pair_with_its_papers_and_is_linked_from_the_board_and_everywhere(site):

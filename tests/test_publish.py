@@ -48,7 +48,7 @@ def workspace(tmp_path, monkeypatch):
     space = tmp_path / "workspace"
     (space / "results" / "records").mkdir(parents=True)
     fill(Records(space / "results" / "records"))
-    monkeypatch.setattr(Shown, "_all", classmethod(lambda cls, records, papers_only: cls([made(records)], [], True)))
+    monkeypatch.setattr(Shown, "_all", classmethod(lambda cls, records: cls([made(records)], True)))
     monkeypatch.setattr("leaderboard.pages.site.KINDS", ())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))

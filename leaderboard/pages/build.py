@@ -1,16 +1,16 @@
-"""What `bench report` shows: the program's own boards and the printed tables of papers, one of them or all."""
+"""What `bench report` shows: the program's own tables and the printed tables of papers, one of them or all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 
 from leaderboard.formats import scatter, text
 from leaderboard.pages import gallery, printed
-from leaderboard.pages.site import NAVIGATION, Site
+from leaderboard.pages.frame import NAVIGATION
+from leaderboard.pages.site import Site
 from leaderboard.tables.lookup import Lookup
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.printed import printed_tables, tidy
@@ -25,10 +25,9 @@ FORMATS = ("html", *text.FORMATS)
 
 @dataclass(frozen=True)
 class Shown:
-    """Tables ready to print in any format: those without printed labels, and those with."""
+    """Tables ready to print in any format: the measured ones, then those in a printed layout."""
 
-    boards: list[Table]
-    sheets: list[Table]
+    tables: list[Table]
     whole: bool  # the whole site, not what one name stands for
 
     @classmethod
@@ -36,35 +35,46 @@ class Shown:
         """What a name stands for; without one the whole site, or with `tidy` what papers print. EntryError, FileError."""
         records = Remembered(records.folder)
         if name is None:
-            return cls._all(records, tidy)
+            return cls._of_papers(records) if tidy else cls._all(records)
         grid = read_grid(name)
         if tidy or grid.has_layout:
-            return cls([], printed_tables(grid.selected(wishes, resolve), records, resolve, lacking), False)
+            return cls(printed_tables(grid.selected(wishes, resolve), records, resolve, lacking), False)
         if any(wishes.values()):
             raise EntryError(f"selectors are for printed tables; the grid {name} is shown whole")
-        return cls([grid_table(grid, records, name, resolve)], [], False)
+        return cls([grid_table(grid, records, name, resolve)], False)
 
     @classmethod
-    def _all(cls, records: Records, papers_only: bool) -> Shown:
+    def _of_papers(cls, records: Records) -> Shown:
+        """The tables that papers print, without those of leaderboards on the web."""
         full = read_grid("full")
-        if papers_only:
-            return cls([], printed_tables(_of_papers(full), records, resolve, lacking), True)
+        papers = {name: file for name, file in full.tables.items() if not source(file.paper).leaderboard}
+        places = tuple(place for place in full.places if place.table in papers)
+        return cls(printed_tables(replace(full, tables=papers, places=places), records, resolve, lacking), True)
+
+    @classmethod
+    def _all(cls, records: Records) -> Shown:
         own = {name: read_grid(name) for name in table_names()}
-        printed = [*filter(attrgetter("has_layout"), own.values()), full]
-        claimed: set[str] = set()
-        for grid in printed:
-            claimed.update(map(attrgetter("id"), grid.cells(resolve, lacking)))
-        lookup = Lookup(records, claimed)
-        sheets: list[Table] = []
-        for grid in printed:
-            sheets += printed_tables(grid, records, resolve, lacking, lookup)
-        boards = [grid_table(grid, records, name, resolve) for name, grid in own.items() if not grid.has_layout]
-        shown = set().union(*map(attrgetter("shown"), boards))
-        return cls(boards + other_tables(records, shown), sheets, True)
+        with_layout = [grid for grid in own.values() if grid.has_layout]
+        printed = _printed_tables([*with_layout, read_grid("full")], records)
+        measured = [grid_table(grid, records, name, resolve) for name, grid in own.items() if not grid.has_layout]
+        shown: set[str] = set()
+        for table in measured:
+            shown |= table.shown
+        return cls([*measured, *other_tables(records, shown), *printed], True)
+
+    @cached_property
+    def measured(self) -> list[Table]:
+        """The tables of cells as they were measured."""
+        return [table for table in self.tables if table.file is None]
+
+    @cached_property
+    def printed(self) -> list[Table]:
+        """The tables whose file says how they are printed."""
+        return [table for table in self.tables if table.file is not None]
 
     def text(self, form: str) -> str:
         """Every table in one format, one behind the other; several in JSON are one list."""
-        texts = [self._text(table, form) for table in (*self.boards, *self.sheets)]
+        texts = [self._text(table, form) for table in self.tables]
         if form == "json" and len(texts) > 1:
             return f"[\n{','.join(texts)}]\n"
         return "".join(texts)
@@ -75,14 +85,14 @@ class Shown:
 
     def tidy(self) -> str:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
-        return text.tidy(tidy(self.sheets, everything=not self.whole))
+        return text.tidy(tidy(self.printed, everything=not self.whole))
 
     def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> Site:
         """The pages of the whole site. `store` is where poisons for pictures lie, `kept` where planes of perturbations do."""
-        boards = distinct(self.boards, [*NAVIGATION, *map(attrgetter("slug"), self.sheets)])
+        measured = distinct(self.measured, [*NAVIGATION, *(table.slug for table in self.printed)])
         pictures = gallery.samples(store) if store else {}
         planes = scatter.planes(kept) if kept else ()
-        return Site(boards, self.sheets, pictures, changelog, planes=planes)
+        return Site([*measured, *self.printed], pictures, changelog, planes=planes)
 
     def write(
         self,
@@ -93,31 +103,43 @@ class Shown:
         kept: Path | None = None,
     ) -> list[Path]:
         """Write the files; the first path is the page, where there is one. `store` and `kept` as for `site`."""
-        if "html" in formats and (self.whole or self.boards):
+        if "html" in formats and (self.whole or self.measured):
             made = self.site(store, changelog, kept)
             others = [form for form in formats if form != "html"]
-            return text.write(made.boards, folder, others, more=made.files())
+            return text.write(made.measured, folder, others, more=made.files())
+        return text.write(self.measured, folder, formats if self.measured else (), more=self._printed_files(formats))
+
+    def _printed_files(self, formats: Iterable[str]) -> dict[str, str]:
+        """The printed tables in some formats, by the names of their files."""
         endings = text.ENDINGS | {"html": "html"}
-        more = {}
-        for table in self.sheets:
+        files = {}
+        for table in self.printed:
             for form in formats:
-                more[f"{table.slug}.{endings[form]}"] = self._text(table, form)
-        return text.write(self.boards, folder, formats if self.boards else (), more=more)
+                files[f"{table.slug}.{endings[form]}"] = self._text(table, form)
+        return files
 
 
-def _of_papers(full: Grid) -> Grid:
-    """The tables that papers print, without those of leaderboards on the web."""
-    papers = {name: file for name, file in full.tables.items() if not source(file.paper).leaderboard}
-    places = [place for place in full.places if place.table in papers]
-    return replace(full, tables=papers, places=tuple(places))
+def _printed_tables(grids: Sequence[Grid], records: Records) -> list[Table]:
+    """The printed tables of some grids; no cell of them stands in for another."""
+    claimed: set[str] = set()
+    for grid in grids:
+        claimed.update(cell.id for cell in grid.cells(resolve, lacking))
+    lookup = Lookup(records, claimed)
+    tables: list[Table] = []
+    for grid in grids:
+        tables += printed_tables(grid, records, resolve, lacking, lookup)
+    return tables
 
 
 def changelog(workspace: Path) -> str:
     """The changelog of a workspace, else that of the checkout that the program runs from, else ''."""
     checkout = Path(__file__).parent.parent.parent
     folders = [workspace, checkout] if (checkout / "pyproject.toml").exists() else [workspace]
-    path = next((path for folder in folders if (path := folder / "CHANGELOG.md").is_file()), None)
-    return path.read_text(encoding="utf-8") if path else ""
+    for folder in folders:
+        path = folder / "CHANGELOG.md"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +152,7 @@ class Remembered(Records):
         return self._seeds
 
     @cached_property
-    def _seeds(self) -> set[int]:  # of which every board asks
+    def _seeds(self) -> set[int]:  # of which every table asks
         return super().seeds()
 
     def read(self, cell_id: str) -> Record | None:

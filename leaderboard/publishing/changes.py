@@ -39,12 +39,12 @@ def numbers(site: Site, records: Records) -> list[dict[str, str]]:
     Accuracies and other shares are fractions. Settings that read alike and differ get a number, as on the boards.
     """
     rows: dict[Key, dict[str, str]] = {}
-    for cell in site.cells:
+    for cell in site.index.cells:
         if cell.score.mean is not None:
             row = _row(cell.score, cell.score.point, "accuracy") | {"page": cell.href}
             row["attack"] = _distinct_attack(row, rows)
             rows[_key(row)] = row
-    for table in site.sheets:
+    for table in site.printed:
         for row in _printed_rows(table, records):
             rows.setdefault(_key(row), row)
     return list(rows.values())

@@ -18,7 +18,8 @@ from typing import Any
 from leaderboard.formats.escaping import environment
 from leaderboard.formats.text import tidy as tidy_csv
 from leaderboard.pages.build import Shown
-from leaderboard.pages.site import TITLE, Site
+from leaderboard.pages.frame import TITLE
+from leaderboard.pages.site import Site
 from leaderboard.publishing.changes import (
     CHANGES,
     KINDS,
@@ -110,7 +111,7 @@ class Publication:
         shown = Shown.of(None, {}, published.records)
         site = replace(shown.site(store, changelog), history=History())
         rows = numbers(site, published.records)
-        return cls(published, site, site.files(), rows, tidy_csv(tidy(shown.sheets)), citation, release)
+        return cls(published, site, site.files(), rows, tidy_csv(tidy(shown.printed)), citation, release)
 
     def after(self, before: Before) -> Outcome:
         """Return the files as they follow a publication; its changes are added to the history of it."""

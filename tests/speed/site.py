@@ -82,7 +82,7 @@ def main(cells: int = 10_000) -> None:
         shown = grid_table(made, records, "quick", resolve)
         print(f"reading and ranking {len(shown.scores):,} cells: {time.process_time() - start:.2f} s")
         start = time.process_time()
-        page = Site([shown]).board(shown)
+        page = Site([shown]).table_page(shown)
         print(f"the board's page: {time.process_time() - start:.2f} s, {len(page.encode()) / 2**20:.2f} MiB")
         start = time.process_time()
         files = Site([shown]).files()

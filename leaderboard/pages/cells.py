@@ -1,0 +1,129 @@
+"""The combinations that were run: what every page says of one, and where to find them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from leaderboard.formats import figures
+from leaderboard.tables.score import Score
+from leaderboard.tables.table import Table, slugged
+from results import Part
+
+KINDS = ("attack", "defense", "architecture")  # of entries that have a page
+LARGE = 2000  # scores of a table, cells on the page of an entry: of more of them pages show less
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A combination that was run, in the table that shows it first."""
+
+    table: Table
+    score: Score
+
+    @property
+    def key(self) -> str:
+        return self.score.runs[0].id
+
+    @property
+    def attack(self) -> str:
+        """The first of its attacks, an entry."""
+        return self.score.runs[0].cell.attack[0].name
+
+    @property
+    def page(self) -> str:
+        """The page of sources that has it: one per attack as people write it."""
+        return f"sources.{slugged(self.score.point['attack'])}.html"
+
+    @property
+    def href(self) -> str:
+        return f"{self.page}#c-{self.key}"
+
+    @property
+    def setting(self) -> str:
+        return setting(self.score.point)
+
+    @property
+    def title(self) -> str:
+        return f"{self.score.point['attack']} × {self.score.point['defense']}"  # noqa: RUF001
+
+    def names(self, kind: str) -> list[str]:
+        """The names of its entries of a kind, each once."""
+        specs: Part | tuple[Part, ...] = getattr(self.score.runs[0].cell, kind)
+        if not isinstance(specs, tuple):
+            return [specs.name]
+        return list(dict.fromkeys(spec.name for spec in specs))
+
+
+def setting(point: Mapping[str, str]) -> str:
+    """Where a cell was measured, in a few words."""
+    share = f", ratio {point['ratio']}" if point["ratio"] != "1" else ""
+    part = f", {point['part']} images" if point["part"] != "all" else ""
+    return f"{point['protocol']}, {point['dataset']}, {point['architecture']}{share}{part}"
+
+
+def tint(score: Score, table: Table) -> int | None:
+    """The number of a score's color, 0 strong to 10 none, on the scale of its table."""
+    return None if score.mean is None else figures.step(score.mean, table.top)
+
+
+def file_of(kind: str, name: str) -> str:
+    """The page of an entry."""
+    return f"{kind}.{slugged(name)}.html"
+
+
+class CellIndex:
+    """The cells of some tables, each once, however many tables show it; in the order of the tables."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self._by_id: dict[str, Cell] = {}
+        self.by_page: dict[str, list[Cell]] = defaultdict(list)  # of sources
+        self.links: dict[str, str] = {}  # where the sources of each record and failure are, by the id of its cell
+        self.names: dict[str, set[str]] = {kind: set() for kind in KINDS}  # of the entries that cells are made of
+        self._by_entry: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        tables = list(tables)
+        for table in tables:
+            self._take_in(table)
+        for cell in self.cells:
+            self._file(cell)
+        for table in tables:
+            self._file_oracles(table)
+
+    @property
+    def cells(self) -> list[Cell]:
+        return list(self._by_id.values())
+
+    def of_entry(self, kind: str, name: str) -> list[Cell]:
+        """The cells that an entry is part of."""
+        return self._by_entry.get((kind, name), [])
+
+    def _take_in(self, table: Table) -> None:
+        for score in table.scores.values():
+            if was_run(score):
+                cell = Cell(table, score)
+                known = self._by_id.get(cell.key, cell)
+                self._by_id[cell.key] = cell if len(known.score.runs) < len(score.runs) else known
+
+    def _file(self, cell: Cell) -> None:
+        self.by_page[cell.page].append(cell)
+        for run in cell.score.runs:
+            if run.state != "missing":
+                self.links[run.id] = cell.href
+        for kind in KINDS:
+            names = cell.names(kind)
+            self.names[kind].update(names)
+            for name in names:
+                self._by_entry[kind, name].append(cell)
+
+    def _file_oracles(self, table: Table) -> None:
+        """File the scores of a defense that stands for others, which no cell names."""
+        for score in table.scores.values():
+            if score.rest and score.used:
+                name = score.point["defense"].partition("(")[0]
+                self._by_entry["defense", name].append(Cell(table, score))
+
+
+def was_run(score: Score) -> bool:
+    """Whether any seed of a score has a record or a failure."""
+    return any(run.state != "missing" for run in score.runs)

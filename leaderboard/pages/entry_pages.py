@@ -1,0 +1,224 @@
+"""What the lists of entries and the pages of entries get."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from leaderboard.formats import figures
+from leaderboard.formats.figures import Line, Point
+from leaderboard.formats.words import brief, change, note, number
+from leaderboard.pages.cells import Cell, file_of, setting, tint
+from leaderboard.pages.methods import idea_of, tags_of
+from leaderboard.tables.score import Score
+from registry.entry import Entry
+from registry.item import write, write_value
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+OTHER = {"attack": "defense", "defense": "attack"}
+MOST_LINES = figures.COLOURS + 5  # of one figure
+
+
+@dataclass(frozen=True)
+class EntryRow:
+    """A row of the list of entries."""
+
+    entry: Entry
+    idea: str  # its first line, which spells a short name out
+    measured: Sequence[Cell]  # here, by today's versions
+
+    @classmethod
+    def of(cls, entry: Entry, cells: Iterable[Cell]) -> EntryRow:
+        idea = idea_of(entry).partition("\n")[0]
+        return cls(entry, idea, [cell for cell in cells if _counts(cell.score)])
+
+    @property
+    def file(self) -> str:
+        return file_of(self.entry.kind[:-1], self.entry.name)
+
+    @property
+    def cells(self) -> int:
+        return len(self.measured)
+
+    @property
+    def settings(self) -> int:
+        return len({cell.setting for cell in self.measured})
+
+    @property
+    def tags(self) -> list[str]:
+        """When a defense acts, and what it needs."""
+        return tags_of([self.entry]) if self.entry.kind == "defenses" else []
+
+
+def _counts(score: Score) -> bool:
+    return score.mean is not None and score.state != "stale" and not score.reported
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """A row of the table of an entry's cells."""
+
+    cell: Cell
+    number: str
+    change: str
+    heat: int | None
+    note: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> CellRow:
+        score = cell.score
+        return cls(cell, number(score), change(score), tint(score, cell.table), note(score, score.n))
+
+    @property
+    def axes(self) -> Mapping[str, str]:
+        return self.cell.score.point
+
+
+# Figures
+
+
+class Drawing(NamedTuple):
+    """A figure and what is above it."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of an entry, and its file without the ending."""
+
+    title: str
+    svg: Markup
+    file: str
+
+
+def plots(kind: str, name: str, cells: Sequence[Cell]) -> list[Plot]:
+    """The curves of an entry: accuracy per epoch in its first table, accuracy over the radius, over the protection ratio."""
+    ours = [cell for cell in cells if not cell.score.reported]  # in a picture no mark would say whose a number is
+    drawings = _per_epoch(ours, OTHER[kind]) if kind in OTHER else []
+    if kind == "attack":
+        drawings += _sweeps(ours, RADIUS) + _sweeps(ours, RATIO)
+    stem = file_of(kind, name).removesuffix(".html")
+    return [Plot(title, svg, f"{stem}.curve-{number}") for number, (title, svg) in enumerate(drawings, 1)]
+
+
+def _per_epoch(cells: Sequence[Cell], other: str) -> list[Drawing]:
+    """The mean curve with each method of the other side; the lowest where these are too many."""
+    first = [cell for cell in cells if cell.table is cells[0].table and cell.score.current]
+    curves = {cell.score.point[other]: _mean_curve(cell.score) for cell in first}
+    names = brief(list(curves))
+    lines = [Line(names[text], curve) for text, curve in curves.items() if len(curve) > 1]
+    if not lines:
+        return []
+    lines.sort(key=lambda line: (line.name != "none", line.points[-1][1]))
+    title = f"Test accuracy per epoch, {cells[0].setting}"
+    return [Drawing(title, figures.lines(title, "epoch", lines[:MOST_LINES]))]
+
+
+def _mean_curve(score: Score) -> list[Point]:
+    """The mean over seeds, epoch by epoch."""
+    curves = [record.metrics.curve for record in score.used if record.metrics]
+    if not curves:
+        return []
+    means = map(fmean, zip(*(curve.test_acc for curve in curves), strict=False))
+    return list(zip(map(float, curves[0].judged), means, strict=False))
+
+
+class Alike(NamedTuple):
+    """What the cells of one figure have in common."""
+
+    attack: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Something that the accuracies of an attack are drawn over, all else being the same."""
+
+    words: str
+    across: str  # as its axis says
+    value: Callable[[Cell], object]
+    rest: Callable[[Cell], Alike]
+
+
+def _radius(cell: Cell) -> object:
+    return cell.score.runs[0].cell.attack[0].fields.get("epsilon")
+
+
+def _without_radius(cell: Cell) -> Alike:
+    attack = cell.score.runs[0].cell.attack[0]
+    fields = {name: value for name, value in attack.fields.items() if name != "epsilon"}
+    return Alike(write(attack.name, fields), cell.setting)
+
+
+def _ratio(cell: Cell) -> object:
+    return cell.score.runs[0].cell.ratio
+
+
+def _without_ratio(cell: Cell) -> Alike:
+    return Alike(cell.score.point["attack"], setting({**cell.score.point, "ratio": "1"}))
+
+
+RADIUS = Sweep("the radius", "radius epsilon", _radius, _without_radius)
+RATIO = Sweep("the protection ratio", "share of the training images that is poisoned", _ratio, _without_ratio)
+
+
+class Measured(NamedTuple):
+    """An accuracy over seeds."""
+
+    mean: float
+    std: float
+
+
+Curves = dict[str, dict[float, Measured]]  # defense -> what is swept -> accuracy
+
+
+def _sweeps(cells: Iterable[Cell], sweep: Sweep) -> list[Drawing]:
+    """One figure per setting, one line per defense, from clean training on where that is known."""
+    groups: dict[Alike, Curves] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        across = sweep.value(cell)
+        if isinstance(across, int | float) and cell.score.mean is not None and _is_single(cell):
+            _add_point(groups[sweep.rest(cell)][cell.score.point["defense"]], float(across), cell.score)
+    drawings = []
+    for alike, curves in groups.items():
+        lines = _sweep_lines(curves)
+        if lines:
+            title = f"Accuracy over {sweep.words}: {alike.attack.partition('(')[0]}, {alike.setting}"
+            drawings.append(Drawing(title, figures.lines(title, sweep.across, lines[:MOST_LINES], _ticks(lines))))
+    return drawings
+
+
+def _is_single(cell: Cell) -> bool:
+    return len(cell.score.runs[0].cell.attack) == 1
+
+
+def _add_point(points: dict[float, Measured], across: float, score: Score) -> None:
+    assert score.mean is not None
+    points[across] = Measured(score.mean, score.std or 0.0)
+    if score.reference is not None:  # nothing added, nobody poisoned: clean training with the same defense
+        points.setdefault(0.0, Measured(score.reference, 0.0))
+
+
+def _sweep_lines(curves: Curves) -> list[Line]:
+    """The curves that have two points beside clean training."""
+    names = brief(list(curves))
+    lines = []
+    for defense, points in curves.items():
+        if len(points) > 1 + (0.0 in points):
+            ordered = sorted(points.items())
+            means = [(across, measured.mean) for across, measured in ordered]
+            lines.append(Line(names[defense], means, [measured.std for _, measured in ordered]))
+    return lines
+
+
+def _ticks(lines: Iterable[Line]) -> list[tuple[float, str]]:
+    """Marks below, where any line has a point."""
+    values = sorted({across for line in lines for across, _ in line.points})
+    return [(across, write_value(across)) for across in values]

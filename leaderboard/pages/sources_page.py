@@ -1,0 +1,103 @@
+"""What a page of sources gets: all that is known of where the numbers of an attack come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from leaderboard.formats import figures
+from leaderboard.formats.figures import Line
+from leaderboard.formats.words import number
+from leaderboard.pages.cells import Cell
+from leaderboard.pages.provenance import Facts, facts, lasting_facts, poison_facts, seconds
+from results import Record
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+class SeedFacts(NamedTuple):
+    """What is known of one seed of a cell."""
+
+    seed: int
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Source:
+    """A cell with what is known of it alone."""
+
+    cell: Cell
+    number: str
+    curve: Markup | None
+    facts: Sequence[tuple[str, str]]
+
+
+def sources(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the template gets of the cells of an attack; `common` is the same for all of their records."""
+    common = _common(cells)
+    return {
+        "attack": cells[0].score.point["attack"],
+        "common": common,
+        "sources": [Source(cell, number(cell.score), _curve(cell), _own_facts(cell, common)) for cell in cells],
+        "seconds": seconds,
+    }
+
+
+def _common(cells: Iterable[Cell]) -> Facts:
+    """The facts that all records share."""
+    records = [record for cell in cells for record in cell.score.used]
+    if not records:
+        return {}
+    shared = set.intersection(*(set(facts(record).items()) for record in records))
+    return {key: text for key, text in facts(records[0]).items() if (key, text) in shared}
+
+
+def _own_facts(cell: Cell, common: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What its records do not share with all others."""
+    by_seed = []
+    for run in cell.score.runs:
+        if run.record:
+            texts = poison_facts(run.record) | lasting_facts(run.record)
+            by_seed.append(SeedFacts(run.cell.seed, {key: text for key, text in texts.items() if key not in common}))
+    return merged(by_seed)
+
+
+def merged(by_seed: Sequence[SeedFacts]) -> list[tuple[str, str]]:
+    """Facts of several seeds: what they share once, the rest with its seed."""
+    rows = []
+    for key in _keys(by_seed):
+        texts = {known.facts.get(key, "") for known in by_seed}
+        if len(texts) == 1:
+            rows.append((key, texts.pop()))
+        else:
+            rows += [(f"{key}, seed {known.seed}", known.facts[key]) for known in by_seed if key in known.facts]
+    return rows
+
+
+def _keys(by_seed: Iterable[SeedFacts]) -> dict[str, None]:
+    """The names of all facts, in the order in which they come."""
+    keys: dict[str, None] = {}
+    for known in by_seed:
+        keys |= dict.fromkeys(known.facts)
+    return keys
+
+
+def _curve(cell: Cell) -> Markup | None:
+    """The accuracy of every seed, epoch by epoch."""
+    lines = [line for record in cell.score.used for line in _lines(record)]
+    if not lines:
+        return None
+    return figures.lines(f"Accuracy per epoch: {cell.title}", "epoch", lines, up="accuracy, %", dots=False)
+
+
+def _lines(record: Record) -> Iterator[Line]:
+    if record.metrics is None:
+        return
+    curve = record.metrics.curve
+    tested = list(zip(curve.judged, curve.test_acc, strict=True))
+    trained = list(enumerate(curve.train_acc, 1))
+    for name, points in {"test": tested, "train": trained}.items():
+        if len(points) > 1:
+            yield Line(f"{name}, seed {record.cell.seed}", points)

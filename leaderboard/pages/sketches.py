@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leaderboard.formats import curves as per_epoch
 from leaderboard.formats import figures, scatter
 from leaderboard.formats.figures import Line
 from leaderboard.formats.scatter import Panel
 from leaderboard.pages import gallery
-from results import Record
+from leaderboard.tables.ranking import joined
+from results import Cell
+from results.record import Metrics
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 Curves = Mapping[str, Sequence[float]]
 LAST = 10**9  # later than any epoch: points without one are of the end
 AXIS = re.compile(r"x(?:_(\d+))?")  # the curve of one coordinate of points, and after which epoch they were taken
+PICTURE = re.compile(r"picture_(0|[1-9]\d*)")
+PROTECTION = ("protection",)  # instead of names of sets: panels that are drawn together
+CHANNELS = 0xFFFFFF  # the largest number that three channels of 8 bits make
 
 
 @dataclass(frozen=True)
@@ -42,133 +47,254 @@ class Sketch:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A record, and where it stands in its table."""
+class Placed:
+    """What was measured of a cell, and where it stands in its table."""
 
     row: str
     column: str
-    record: Record
+    cell: Cell
+    metrics: Metrics
 
     @property
     def curves(self) -> Curves:
-        return self.record.metrics.curves if self.record.metrics else {}
+        return self.metrics.curves
+
+    @property
+    def victim(self) -> Sequence[float]:
+        """The test accuracy of the victim, epoch by epoch."""
+        return self.metrics.curve.test_acc
 
     @property
     def measure(self) -> str:
         """The name of its analysis."""
-        return "" if isinstance(self.record.cell.measure, str) else self.record.cell.measure.name
+        return "" if isinstance(self.cell.measure, str) else self.cell.measure.name
 
     @property
     def setting(self) -> tuple[str, ...]:
-        texts = self.record.cell.texts
-        return tuple(texts[axis] for axis in ("protocol", "dataset", "defense", "architecture"))
+        texts = self.cell.texts
+        return texts["protocol"], texts["dataset"], texts["defense"], texts["architecture"]
 
 
 def sketches(table: Table) -> list[Sketch]:
     """Return the pictures of a table. Curves that are not what their names say are left out."""
-    shown = list(_shown(table))
-    lines = [Sketch(one.title, one.svg) for one in per_epoch.curve_figures(table)] if _curves_wanted(table) else _lines(shown)
-    return [*_points(table, shown), *lines, *_pictures(shown)]
+    shown = list(_first_seeds(table).values())
+    return [*_planes(table, shown), *_curves(table, shown), *_pictures(shown)]
 
 
-def _shown(table: Table) -> Iterator[_Shown]:
-    """Each record once, the first seed of each place."""
-    seen = set()
-    everything = _curves_wanted(table)
+def _first_seeds(table: Table) -> dict[str, Placed]:
+    """Each record with something to draw, the first seed of each place, by its id."""
+    placed: dict[str, Placed] = {}
     for score in table.direct:
-        first = () if score.reported else score.used[:1]
-        for record in first:
-            figures_of = record.metrics is not None and record.metrics.figures
-            if record.id not in seen and (everything or figures_of):
-                seen.add(record.id)
-                yield _Shown(" / ".join(score.place.row), " / ".join(score.place.column), record)
+        record = score.used[0] if score.used and not score.reported else None
+        if record and record.metrics and (record.metrics.figures or _wants_curves(table)):
+            place = Placed(joined(score.place.row), joined(score.place.column), record.cell, record.metrics)
+            placed.setdefault(record.id, place)
+    return placed
 
 
-def _curves_wanted(table: Table) -> bool:
+def _wants_curves(table: Table) -> bool:
     """Whether the table's file asks for all curves of its records."""
     return table.file is not None and table.file.curves
 
 
-def _points(table: Table, shown: Sequence[_Shown]) -> list[Sketch]:
+# Points of planes
+
+
+class Group(NamedTuple):
+    """A panel, and the names of its sets: panels with the same ones stand side by side."""
+
+    names: tuple[str, ...]
+    panel: Panel
+
+
+def _planes(table: Table, shown: Iterable[Placed]) -> Iterator[Sketch]:
     """Planes side by side: those with classes, those with the same names of sets, those with protection."""
+    groups: dict[tuple[str, ...], list[Panel]] = defaultdict(list)
+    for placed in shown:
+        for group in _panels(placed):
+            groups[group.names].append(group.panel)
+    for names, panels in groups.items():
+        whole = [panel for panel in panels if _is_whole(panel)]
+        if whole:
+            yield _plane(table, names, whole)
+
+
+def _panels(placed: Placed) -> Iterator[Group]:
+    yield from _class_panels(placed)
+    yield from _set_panels(placed)
+    yield from _protection_panels(placed)
+
+
+def _plane(table: Table, names: tuple[str, ...], panels: Sequence[Panel]) -> Sketch:
     from markupsafe import Markup
 
-    groups: dict[tuple[str, ...], list[Panel]] = defaultdict(list)
-    for one in shown:
-        curves = one.curves
-        sets = [name.removesuffix("_x") for name in curves if name.endswith("_x") and f"{name[:-1]}y" in curves]
-        for epoch, name in sorted((int(hit[1] or LAST), hit[0]) for name in curves if (hit := AXIS.fullmatch(name))):
-            if {"label", "y" + name[1:]} <= set(curves):
-                points = list(zip(curves[name], curves["y" + name[1:]], strict=False))
-                title = one.row if epoch == LAST else f"{one.row}, epoch {epoch}"
-                groups[()].append(Panel(title, points, [int(label) for label in curves["label"]]))
-        if sets:
-            drawn = [list(zip(curves[f"{name}_x"], curves[f"{name}_y"], strict=False)) for name in sets]
-            classes = [number for number, points in enumerate(drawn) for _ in points]
-            groups[tuple(sets)].append(Panel(one.row, [point for points in drawn for point in points], classes))
-        if "protection" in curves:
-            terms = [name for name in curves if name not in ("protection", "step")]
-            groups["protection",] += [_over(one.row, term, curves[term], curves["protection"]) for term in terms]
-    found = []
-    for names, panels in groups.items():
-        whole = [panel for panel in panels if len(panel.points) == len(panel.classes) and min(panel.classes, default=0) >= 0]
-        title = f"Protection over robustness: {table.title}" if names == ("protection",) else f"Points: {table.title}"
-        drawing = scatter.drawing(whole, names if len(names) > 1 else (), title)
-        found += [Sketch(title, Markup(drawing))] if whole else []  # noqa: S704  (escaped there)
-    return found
+    title = f"Protection over robustness: {table.title}" if names == PROTECTION else f"Points: {table.title}"
+    drawing = scatter.drawing(panels, names if len(names) > 1 else (), title)
+    return Sketch(title, Markup(drawing))  # noqa: S704  (escaped there)
 
 
-def _over(row: str, term: str, values: Sequence[float], protection: Sequence[float]) -> Panel:
+def _is_whole(panel: Panel) -> bool:
+    """Whether each of its points has a class."""
+    return len(panel.points) == len(panel.classes) and min(panel.classes, default=0) >= 0
+
+
+def _class_panels(placed: Placed) -> Iterator[Group]:
+    """Points with the label of each, after some epochs and at the end."""
+    curves = placed.curves
+    for epoch, name in _coordinates(curves):
+        other = name.replace("x", "y", 1)
+        if "label" in curves and other in curves:
+            title = placed.row if epoch == LAST else f"{placed.row}, epoch {epoch}"
+            classes = [int(label) for label in curves["label"]]
+            yield Group((), Panel(title, _pairs(curves[name], curves[other]), classes))
+
+
+def _coordinates(curves: Curves) -> list[tuple[int, str]]:
+    """The curves of first coordinates, each with its epoch."""
+    matches = filter(None, map(AXIS.fullmatch, curves))
+    return sorted((int(match[1] or LAST), match[0]) for match in matches)
+
+
+def _set_panels(placed: Placed) -> Iterator[Group]:
+    """Points of several sets, each set a class."""
+    points: list[tuple[float, float]] = []
+    classes: list[int] = []
+    sets = _sets(placed.curves)
+    for number, name in enumerate(sets):
+        pairs = _pairs(placed.curves[f"{name}_x"], placed.curves[f"{name}_y"])
+        points += pairs
+        classes += [number] * len(pairs)
+    if sets:
+        yield Group(tuple(sets), Panel(placed.row, points, classes))
+
+
+def _sets(curves: Curves) -> list[str]:
+    """The names of sets of points that have both coordinates."""
+    names = [name.removesuffix("_x") for name in curves if name.endswith("_x")]
+    return [name for name in names if f"{name}_y" in curves]
+
+
+def _protection_panels(placed: Placed) -> Iterator[Group]:
+    """Protection over every other curve, point by point."""
+    curves = placed.curves
+    if "protection" not in curves:
+        return
+    for term, values in curves.items():
+        if term not in ("protection", "step"):
+            yield Group(PROTECTION, _over(f"{term}, {placed.row}", values, curves["protection"]))
+
+
+def _over(title: str, values: Sequence[float], protection: Sequence[float]) -> Panel:
     """Protection over a term; both fill the panel, whose note says from where to where they go."""
-    sides = [(min(side, default=0.0), max(side, default=0.0)) for side in (values, protection)]
-    points = [
-        tuple((value - low) / ((high - low) or 1.0) for value, (low, high) in zip(point, sides, strict=True))
-        for point in zip(values, protection, strict=False)
-    ]
-    (left, right), (low, high) = sides
-    note = f"{left:.3g} to {right:.3g}; up {100 * low:.3g} to {100 * high:.3g} %"
-    return Panel(f"{term}, {row}", [(x, y) for x, y in points], [0] * len(points), note)
+    across, up = Range.of(values), Range.of(protection)
+    points = _pairs(across.shares(values), up.shares(protection))
+    note = f"{across.low:.3g} to {across.high:.3g}; up {100 * up.low:.3g} to {100 * up.high:.3g} %"
+    return Panel(title, points, [0] * len(points), note)
 
 
-def _lines(shown: Sequence[_Shown]) -> list[Sketch]:
-    found = []
-    for one in shown:
-        kept = {name: values for name, values in one.curves.items() if name.endswith("_acc") and len(values) > 1}
-        if not kept or one.record.metrics is None:
-            continue
-        several = [("victim", one.record.metrics.curve.test_acc), *((name.replace("_", " "), v) for name, v in kept.items())]
-        drawn = [Line(name, list(enumerate(values, 1))) for name, values in several if len(values) > 1]
-        last = max(len(line.points) for line in drawn)
-        beside = [
-            (other.row != one.row, level)
-            for other in shown
-            if other.measure == f"{one.measure}-random" and other.setting == one.setting and other.record.metrics
-            for name, level in other.record.metrics.figures.items()
-            if name.endswith("_acc")
-        ]
-        if beside:  # that of the same row, else of the first that has one
-            level = min(beside, key=lambda found: found[0])[1]
-            drawn.append(Line("without training", [(1, level), (last, level)]))
-        title = f"{one.row}: accuracy per epoch"
-        found.append(Sketch(title, figures.lines(title, "epoch", drawn, dots=False)))
-    return found
+class Range(NamedTuple):
+    """From where to where numbers go."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Range:
+        return cls(min(values, default=0.0), max(values, default=0.0))
+
+    def shares(self, values: Iterable[float]) -> list[float]:
+        """Where numbers are between both ends, 0 to 1."""
+        width = (self.high - self.low) or 1.0
+        return [(value - self.low) / width for value in values]
 
 
-def _pictures(shown: Sequence[_Shown]) -> list[Sketch]:
+def _pairs(across: Iterable[float], up: Iterable[float]) -> list[tuple[float, float]]:
+    return list(zip(across, up, strict=False))
+
+
+# Accuracies epoch by epoch
+
+
+def _curves(table: Table, shown: Sequence[Placed]) -> Iterator[Sketch]:
+    """All curves, where the table's file asks for them, else the accuracies that analyses kept."""
+    if _wants_curves(table):
+        for plot in per_epoch.curve_figures(table):
+            yield Sketch(plot.title, plot.svg)
+        return
+    for placed in shown:
+        kept = _kept(placed)
+        if kept:
+            yield _accuracies(placed, kept, _untrained(placed, shown))
+
+
+def _kept(placed: Placed) -> list[Line]:
+    """The accuracies that an analysis kept, epoch by epoch."""
+    lines = [_line(name.replace("_", " "), values) for name, values in placed.curves.items() if name.endswith("_acc")]
+    return [line for line in lines if len(line.points) > 1]
+
+
+def _accuracies(placed: Placed, kept: Sequence[Line], untrained: float | None) -> Sketch:
+    """What an analysis trained beside its victim and, dotted, the same without training."""
+    victim = [_line("victim", placed.victim)] if len(placed.victim) > 1 else []
+    lines = [*victim, *kept]
+    if untrained is not None:
+        last = max(len(line.points) for line in lines)
+        lines.append(Line("without training", [(1, untrained), (last, untrained)]))
+    title = f"{placed.row}: accuracy per epoch"
+    return Sketch(title, figures.lines(title, "epoch", lines, dots=False))
+
+
+def _line(name: str, values: Sequence[float]) -> Line:
+    return Line(name, list(enumerate(values, 1)))
+
+
+def _untrained(placed: Placed, shown: Iterable[Placed]) -> float | None:
+    """The accuracy without training: that of the same row, else of the first that has one."""
+    twins = [other for other in shown if _is_untrained_twin(other, placed)]
+    for other in sorted(twins, key=lambda twin: twin.row != placed.row):
+        for name, level in other.metrics.figures.items():
+            if name.endswith("_acc"):
+                return level
+    return None
+
+
+def _is_untrained_twin(other: Placed, placed: Placed) -> bool:
+    return other.measure == f"{placed.measure}-random" and other.setting == placed.setting
+
+
+# Images
+
+
+def _pictures(shown: Iterable[Placed]) -> list[Sketch]:
     """The pictures of a row below one another, one strip per column."""
     rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for one in shown:
-        numbers = sorted(int(name[8:]) for name in one.curves if name.startswith("picture_") and name[8:].isdecimal())
-        several = [one.curves[f"picture_{number}"] for number in numbers if f"picture_{number}" in one.curves]
-        if several and len({len(values) for values in several}) == 1 and math.isqrt(len(several[0])) ** 2 == len(several[0]):
-            rows[one.row].append(_strip(several, one.column))
+    for placed in shown:
+        images = _images(placed.curves)
+        if _are_square(images):
+            rows[placed.row].append(_strip(images, placed.column))
     return [Sketch(row, strips=strips) for row, strips in rows.items()]
 
 
-def _strip(several: Sequence[Sequence[float]], title: str) -> dict[str, Any]:
+def _images(curves: Curves) -> list[Sequence[float]]:
+    """The curves that are images, in the order of their numbers."""
+    matches = filter(None, map(PICTURE.fullmatch, curves))
+    names = sorted((int(match[1]), match[0]) for match in matches)
+    return [curves[name] for _, name in names]
+
+
+def _are_square(images: Iterable[Sequence[float]]) -> bool:
+    """Whether there are images, all of them squares of one size."""
+    sizes = {len(image) for image in images}
+    if len(sizes) != 1:
+        return False
+    (size,) = sizes
+    return math.isqrt(size) ** 2 == size
+
+
+def _strip(images: Sequence[Sequence[float]], title: str) -> dict[str, Any]:
     import numpy as np
 
-    side = math.isqrt(len(several[0]))
-    numbers = np.clip(np.array(several), 0, 0xFFFFFF).astype(np.int64).reshape(len(several), side, side)
-    images = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 1).astype(np.uint8)  # (K, 3, H, W)
-    return gallery.strip(images, title, f"One picture per class: {title}")
+    side = math.isqrt(len(images[0]))
+    numbers = np.clip(np.array(images), 0, CHANNELS).astype(np.int64).reshape(len(images), side, side)
+    pixels = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 1).astype(np.uint8)  # (K, 3, H, W)
+    return gallery.strip(pixels, title, f"One picture per class: {title}")

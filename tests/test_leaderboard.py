@@ -32,6 +32,7 @@ from leaderboard.formats import escaping, figures
 from leaderboard.formats import text as formats
 from leaderboard.formats.bibtex import bibliography, bibtex
 from leaderboard.formats.pdf import pdf
+from leaderboard.formats.svg import LETTER, LINE
 from leaderboard.pages import gallery, table_page
 from leaderboard.pages.cells import tint
 from leaderboard.pages.frame import NAVIGATION
@@ -656,7 +657,7 @@ def test_a_figure_is_well_formed_and_its_names_do_not_cover_each_other(full):
         assert root.tag.endswith("svg") and "prefers-color-scheme: dark" in text and root.find("{*}title").text
     same = [figures.Line(f"line {k}", [(1, 0.5), (2, 0.5)]) for k in range(12)]
     heights = sorted(float(y) for y in re.findall(r'class="name[^"]*" x="[\d.]+" y="([\d.]+)"', figures.lines("t", "x", same)))
-    assert len(heights) == 12 and min(b - a for a, b in itertools.pairwise(heights)) >= figures.LINE - 0.2
+    assert len(heights) == 12 and min(b - a for a, b in itertools.pairwise(heights)) >= LINE - 0.2
     assert heights[0] > 0 and heights[-1] < figures.HEIGHT
 
 
@@ -697,7 +698,7 @@ def test_names_of_a_scatter_plot_cover_neither_points_nor_each_other(values, lon
     root = ElementTree.fromstring(drawn)  # noqa: S314  (our own drawing)
     dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter("circle")]
     names = [(float(one.get("x")), float(one.get("y")) + 3) for one in root.iter("text") if one.get("class") == "name"]
-    boxes = [(x, y - figures.LINE, x + figures.LETTER * long, y) for x, y in names]
+    boxes = [(x, y - LINE, x + LETTER * long, y) for x, y in names]
     assert len(dots) == len(values) and all(dot.find("title") is not None for dot in root.iter("circle"))
     for left, top, right, bottom in boxes:
         assert not any(left < x < right and top < y < bottom for x, y in dots)

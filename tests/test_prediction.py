@@ -13,6 +13,7 @@ from test_leaderboard import record
 from leaderboard.formats import figures
 from leaderboard.formats.figures import Compared
 from leaderboard.formats.pdf import pdf
+from leaderboard.formats.svg import LETTER
 from leaderboard.pages.prediction import GRID, SEEN, Prediction, rule, written
 from leaderboard.pages.site import Site
 from leaderboard.tables import agreement, correlation, pairing
@@ -350,7 +351,7 @@ def test_labels_of_points_touch_neither_points_nor_each_other(values):
     points = [Compared(str(n), "x", x / 100, x / 100, x / 100, y / 100) for n, (x, y) in enumerate(values)]
     text = figures.facing("t", "a", "u", points, "full", "hollow")
     labels = re.findall(r'<text class="name" x="([\d.]+)" y="([\d.]+)">(\d+)<', text)
-    boxes = [(float(x), float(y) - 11, float(x) + figures.LETTER * len(t), float(y) + 3) for x, y, t in labels]
+    boxes = [(float(x), float(y) - 11, float(x) + LETTER * len(t), float(y) + 3) for x, y, t in labels]
     dots = [
         (float(x) - 4, float(y) - 4, float(x) + 4, float(y) + 4) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', text)
     ]

@@ -166,7 +166,7 @@ def _figures(name: str, records: PlaceRecords) -> list[CurveFigure]:
     holders = {key: several for key, several in records.items() if name in curves_of(several[0])}
     deepest = len(next(iter(holders))[0])
     depth = 0
-    while depth < deepest and _most_lines(holders, depth) > figures.COLOURS:
+    while depth < deepest and _most_lines(holders, depth) > figures.COLORS:
         depth += 1
     rows = group_by(holders, lambda key: key[0][:depth])
     return [CurveFigure(name, row, {key: holders[key] for key in keys}) for row, keys in rows.items()]

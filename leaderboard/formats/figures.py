@@ -1,31 +1,34 @@
-"""Figures as SVG: lines, a scatter plot, a heat map. Colours are classes, so that a page's style sheet or the one that
+"""Figures as SVG: lines, a scatter plot, a heat map. Colors are classes, so that a page's style sheet or the one that
 `standalone` puts inside decides between light and dark.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from statistics import fmean
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
+from leaderboard.formats import svg
 from leaderboard.formats.escaping import DASH, asset, percent
+from leaderboard.formats.labels import Column, along, free_box
+from leaderboard.formats.svg import LINE, Box, Point
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
 WIDTH, SQUARE, HEIGHT = 640, 480, 300  # units of every chart; a scatter plot has its names inside
 LEFT, RIGHT, TOP, BOTTOM = 46, 190, 12, 40  # margins; the names of lines stand at the right
-LINE, LETTER = 14, 7.2  # height of a line of text, about the width of a letter
+EDGE = WIDTH - RIGHT  # where lines end
 UP = "test accuracy, %"
 PLANE = 500  # side of the square in which two accuracies face each other
-COLOURS = 7  # series in different colours; each has its own dashes too
+COLORS = 7  # series in different colors; each has its own dashes too
+FEW_POINTS = 12  # of a line, each of which gets a dot
+TILE_WIDTH, TILE_HEIGHT = 54, 22
+ROW_LETTERS, COLUMN_LETTERS = 40, 34  # of names beside a heat map
+
+Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,39 +36,56 @@ class Line:
     """A named line through points; `bars` are standard deviations, where known."""
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[Pair]
     bars: Sequence[float] = ()
 
 
-def standalone(svg: str) -> str:
-    """Return a figure as a file of its own, with its colours inside, light and dark."""
-    svg = str(svg)  # no Markup, which would escape what is added
-    start = svg.index(">") + 1
-    head = svg[:start].replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12"', 1)
-    return f"{head}<style>{asset('figure.css')}</style>{svg[start:]}\n"
+def standalone(drawing: str) -> str:
+    """Return a figure as a file of its own, with its colors inside, light and dark."""
+    drawing = str(drawing)  # no Markup, which would escape what is added
+    start = drawing.index(">") + 1
+    head = drawing[:start].replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12"', 1)
+    return f"{head}<style>{asset('figure.css')}</style>{drawing[start:]}\n"
+
+
+def shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+# Lines
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where values stand in a chart of lines."""
+
+    low: float  # at the left
+    high: float  # at the right
+    down: Callable[[float], float]  # from a value to its distance from the top
+
+    def place(self, pair: Pair) -> Point:
+        share = (pair[0] - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return Point(LEFT + share * (EDGE - LEFT), self.down(pair[1]))
+
+    def tick(self, across: float, text: str) -> str:
+        """A mark below."""
+        return _tick(self.place((across, 0)).x, text)
 
 
 def lines(
     title: str, across: str, several: Sequence[Line], ticks: Sequence[tuple[float, str]] = (), up: str = UP, dots: bool = True
 ) -> Markup:
     """Accuracies (fractions) over something. `ticks` are marks below; by default seven whole numbers at most."""
-    xs = [x for line in several for x, _ in line.points]
-    low, high = min(xs), max(xs)
-    most = _top([y for line in several for _, y in line.points])
-    marks = list(ticks) or [(x, f"{x:g}") for x in _whole(low, high)]
-
-    def place(point: Point) -> Point:
-        share = (point[0] - low) / (high - low) if high > low else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT), _down(point[1], most)
-
-    ticked = (_tick(place((x, 0))[0], text) for x, text in marks)
-    parts = [_accuracy_axis(up, most, WIDTH - RIGHT), *ticked, _across(across, WIDTH - RIGHT)]
+    pairs = _pairs(several)
+    most = _top([y for _, y in pairs])
+    plane = _plane(pairs, partial(_down, top=most))
+    parts = [_accuracy_axis(up, most, EDGE)]
+    parts += [plane.tick(x, text) for x, text in ticks or _whole(plane.low, plane.high)]
+    parts.append(_across(across, EDGE))
     for number, line in enumerate(several):
-        for (x, y), bar in zip(line.points, line.bars, strict=False):
-            (at, top), (_, bottom) = place((x, min(most, y + bar))), place((x, max(0.0, y - bar)))
-            parts.append(f'<path class="bar c{number % COLOURS}" d="M{at:.1f} {top:.1f}V{bottom:.1f}"/>')
-    parts += _strokes(several, place, percent, dots)
-    return _svg(title, parts, WIDTH, HEIGHT)
+        parts += _bars(line, number, plane, most)
+    parts += _strokes(several, plane, percent, dots)
+    return svg.document(title, parts, WIDTH, HEIGHT)
 
 
 def series(title: str, across: str, up: str, several: Sequence[Line], last: bool = True) -> Markup:
@@ -73,56 +93,129 @@ def series(title: str, across: str, up: str, several: Sequence[Line], last: bool
 
     With `last` the name of a line has its last value beside it.
     """
-    xs, ys = ([point[axis] for line in several for point in line.points] for axis in (0, 1))
-    largest = max(map(abs, ys)) or 1.0
-    power = math.floor(math.log10(largest))
-    power = 0 if -1 <= power <= 2 else power
-    unit = 10.0**power
-    least, most = min(0.0, *ys) / unit, max(0.0, *ys) / unit
-    step = next(s for s in _steps((most - least) / 6 or 1.0))
-    first = math.floor(least / step)
-    final = max(math.ceil(most / step), first + 1)
-    low, high = min(xs), max(xs)
-
-    def place(point: Point) -> Point:
-        share = (point[0] - low) / (high - low) if high > low else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT), _down((point[1] / unit / step - first) / (final - first))
-
+    pairs = _pairs(several)
+    marks = Marks.of([y for _, y in pairs])
+    plane = _plane(pairs, marks.down)
     parts = []
-    for mark in range(first, final + 1):
-        down = _down((mark - first) / (final - first))
-        parts.append(f'<path class="rule" d="M{LEFT} {down:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(_text(LEFT - 6, down + 4, f"{mark * step:.4g}", "tick end"))
-    label = f"{up}, 1e{power}" if power else up
-    parts.append(f'<g transform="translate(11 {HEIGHT / 2 - 14:g}) rotate(-90)">{_text(0, 0, label, "tick middle")}</g>')
-    parts += [_tick(place((x, 0))[0], f"{x:g}") for x in _whole(low, high)] + [_across(across, WIDTH - RIGHT)]
-    parts += _strokes(several, place, lambda y: f"{y / unit:.3g}" if last else "", dots=True)
-    return _svg(title, parts, WIDTH, HEIGHT)
+    for mark in range(marks.first, marks.final + 1):
+        at = _down(marks.share(mark))
+        parts.append(svg.rule(LEFT, at, EDGE))
+        parts.append(svg.text(Point(LEFT - 6, at + 4), f"{mark * marks.step:.4g}", "tick end"))
+    label = f"{up}, 1e{marks.power}" if marks.power else up
+    parts.append(svg.upward(Point(11, HEIGHT / 2 - 14), label))
+    parts += [plane.tick(x, text) for x, text in _whole(plane.low, plane.high)]
+    parts.append(_across(across, EDGE))
+    parts += _strokes(several, plane, marks.written if last else _nothing, dots=True)
+    return svg.document(title, parts, WIDTH, HEIGHT)
 
 
-def _steps(least: float) -> Iterator[float]:
-    """Distances of marks, 1, 2 or 5 times a power of ten, from `least` on."""
+class Marks(NamedTuple):
+    """The marks of an axis that goes from below all values, or 0, to above them, or 0."""
+
+    power: int  # of ten, by which the axis is divided
+    step: float  # from mark to mark, in units of that power
+    first: int  # number of the lowest mark
+    final: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Marks:
+        largest = max(map(abs, values)) or 1.0
+        power = math.floor(math.log10(largest))
+        power = 0 if -1 <= power <= 2 else power
+        least, most = min(0.0, *values) / 10.0**power, max(0.0, *values) / 10.0**power
+        step = _step((most - least) / 6 or 1.0)
+        first = math.floor(least / step)
+        return cls(power, step, first, max(math.ceil(most / step), first + 1))
+
+    def share(self, mark: float) -> float:
+        """Where a mark is between the lowest and the highest, 0 to 1."""
+        return (mark - self.first) / (self.final - self.first)
+
+    def down(self, value: float) -> float:
+        return _down(self.share(value / 10.0**self.power / self.step))
+
+    def written(self, value: float) -> str:
+        return f"{value / 10.0**self.power:.3g}"
+
+
+def _nothing(value: float) -> str:
+    return ""
+
+
+def _step(least: float) -> float:
+    """A distance of marks: 1, 2 or 5 times a power of ten, `least` or more."""
     unit = 10.0 ** math.floor(math.log10(least))
-    yield from (factor * unit for factor in (1, 2, 5, 10) if factor * unit >= least)
+    for factor in (1, 2, 5):
+        if factor * unit >= least:
+            return factor * unit
+    return 10 * unit
 
 
-def _strokes(
-    several: Sequence[Line], place: Callable[[Point], Point], written: Callable[[float], str], dots: bool
-) -> list[str]:
+def _pairs(several: Iterable[Line]) -> list[Pair]:
+    return [pair for line in several for pair in line.points]
+
+
+def _plane(pairs: Sequence[Pair], down: Callable[[float], float]) -> Plane:
+    across = [x for x, _ in pairs]
+    return Plane(min(across), max(across), down)
+
+
+def _bars(line: Line, number: int, plane: Plane, most: float) -> Iterator[str]:
+    """Standard deviations up and down, as far as the axis goes."""
+    for (x, y), bar in zip(line.points, line.bars, strict=False):
+        upper, lower = plane.place((x, min(most, y + bar))), plane.place((x, max(0.0, y - bar)))
+        yield f'<path class="bar {_color(number)}" d="M{upper.x:.1f} {upper.y:.1f}V{lower.y:.1f}"/>'
+
+
+def _color(number: int) -> str:
+    return f"c{number % COLORS}"
+
+
+class End(NamedTuple):
+    """Where a line ends, and what is said of it at the right."""
+
+    at: Point
+    name: str
+    kind: str
+
+
+def _strokes(several: Sequence[Line], plane: Plane, written: Callable[[float], str], dots: bool) -> list[str]:
     """Lines, their points where these are few, and their names with their last values at the right."""
     parts, ends = [], []
     for number, line in enumerate(several):
-        kind = f"c{number % COLOURS}"
-        placed = [place(point) for point in sorted(line.points)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        parts.append(f'<polyline class="line {kind}" points="{path}"/>')
-        if dots and len(placed) <= 12:
-            parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
-        ends.append((*placed[-1], f"{line.name} {written(line.points[-1][1])}".strip(), kind))
-    for (x, y, name, kind), lower in zip(sorted(ends, key=lambda end: end[1]), _apart(sorted(e[1] for e in ends)), strict=True):
-        parts.append(f'<path class="lead {kind}" d="M{x:.1f} {y:.1f}L{WIDTH - RIGHT + 10} {lower:.1f}"/>')
-        parts.append(_text(WIDTH - RIGHT + 13, lower + 4, name, f"name {kind}"))
+        kind = _color(number)
+        placed = [plane.place(pair) for pair in sorted(line.points)]
+        parts.append(svg.polyline(placed, f"line {kind}"))
+        if dots and len(placed) <= FEW_POINTS:
+            parts += [svg.small_dot(at, kind) for at in placed]
+        ends.append(End(placed[-1], f"{line.name} {written(line.points[-1][1])}".strip(), kind))
+    return parts + _names(ends)
+
+
+def _names(ends: Sequence[End]) -> list[str]:
+    """The names of lines, joined to their ends."""
+    ordered = sorted(ends, key=lambda end: end.at.y)
+    heights = Column(TOP, HEIGHT - BOTTOM).apart(end.at.y for end in ordered)
+    parts = []
+    for (at, name, kind), height in zip(ordered, heights, strict=True):
+        parts.append(f'<path class="lead {kind}" d="M{at.x:.1f} {at.y:.1f}L{EDGE + 10} {height:.1f}"/>')
+        parts.append(svg.text(Point(EDGE + 13, height + 4), name, f"name {kind}"))
     return parts
+
+
+# Two accuracies
+
+
+class Named(NamedTuple):
+    """A point, both coordinates accuracies."""
+
+    x: float
+    y: float
+    name: str
+
+    @property
+    def pair(self) -> Pair:
+        return self.x, self.y
 
 
 def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, float, str]]) -> Markup:
@@ -131,36 +224,48 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
     A name stands beside its point where it covers nothing else, those of the line first; without such a place it is left out
     and shown when the point is pointed at.
     """
-    low = max(0.0, math.floor(10 * min((x for x, _, _ in points), default=0.0) - 0.2) / 10)
-    high = min(1.0, math.ceil(10 * max((x for x, _, _ in points), default=1.0) + 0.2) / 10)
-    top, right = _top([y for _, y, _ in points]), SQUARE - 14
+    named = [Named(*point) for point in points]
+    low = max(0.0, math.floor(10 * min((point.x for point in named), default=0.0) - 0.2) / 10)
+    high = min(1.0, math.ceil(10 * max((point.x for point in named), default=1.0) + 0.2) / 10)
+    top, right = _top([point.y for point in named]), SQUARE - 14
 
-    def place(x: float, y: float) -> Point:
-        return LEFT + (x - low) / (high - low) * (right - LEFT), _down(y, top)
+    def place(pair: Pair) -> Point:
+        return Point(LEFT + (pair[0] - low) / (high - low) * (right - LEFT), _down(pair[1], top))
 
     parts = [_accuracy_axis(up, top, right), _across(across, right)]
-    parts += [_tick(place(x / 100, 0)[0], str(x)) for x in range(round(100 * low), round(100 * high) + 1, 10)]
-    frame = (LEFT, 0.0, right + 12, HEIGHT - BOTTOM)
-    best = sorted({(x, y) for x, y, _ in points if not any(a >= x and b >= y and (a, b) != (x, y) for a, b, _ in points)})
-    if len(best) > 1:
-        parts.append(
-            '<polyline class="front" points="{}"/>'.format(" ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*p) for p in best)))
-        )
-    order = sorted(points, key=lambda one: ((one[0], one[1]) not in best, -one[1], -one[0], one[2]))
-    taken = [_around(*place(x, y)) for x, y, _ in points]
-    front = [_around(*one, 3) for a, b in pairwise(best) for one in _between(place(*a), place(*b))]
-    lost = 0
-    for x, y, name in order:
-        at, kind = place(x, y), "c0" if (x, y) in best else "c6"
-        parts.append(_dot(at, kind, 5, name))
-        if box := _free(at, name, [*taken, *front], frame) or _free(at, name, taken, frame):
-            taken.append(box)
-            parts.append(_text(box[0], box[3] - 3, name, "name"))
-        else:
-            lost += 1
-    if lost:
-        parts.append(_text(right, HEIGHT + LINE - 4, f"{lost} more have no room for their names: point at them", "tick end"))
-    return _svg(title, parts, SQUARE, HEIGHT + (LINE if lost else 0))
+    for mark in range(round(100 * low), round(100 * high) + 1, 10):
+        parts.append(_tick(place((mark / 100, 0)).x, str(mark)))
+    best = _unbeaten(named)
+    front = [place(pair) for pair in best]
+    if len(front) > 1:
+        parts.append(svg.polyline(front, "front"))
+    line = along(front)
+    taken = [Box.around(place(point.pair)) for point in named]
+    frame = Box(LEFT, 0.0, right + 12, HEIGHT - BOTTOM)
+    nameless = 0
+    for point in sorted(named, key=lambda point: (point.pair not in best, -point.y, -point.x, point.name)):
+        at = place(point.pair)
+        parts.append(svg.dot(at, "c0" if point.pair in best else "c6", 5, point.name))
+        box = free_box(at, point.name, [*taken, *line], frame) or free_box(at, point.name, taken, frame)
+        if box is None:
+            nameless += 1
+            continue
+        taken.append(box)
+        parts.append(svg.text(Point(box.left, box.bottom - 3), point.name, "name"))
+    if not nameless:
+        return svg.document(title, parts, SQUARE, HEIGHT, "figure square")
+    note = f"{nameless} more have no room for their names: point at them"
+    parts.append(svg.text(Point(right, HEIGHT + LINE - 4), note, "tick end"))
+    return svg.document(title, parts, SQUARE, HEIGHT + LINE, "figure square")
+
+
+def _unbeaten(points: Sequence[Named]) -> list[Pair]:
+    """The points that no other beats in both, from left to right."""
+    return sorted({point.pair for point in points if not any(_beats(other, point) for other in points)})
+
+
+def _beats(other: Named, point: Named) -> bool:
+    return other.x >= point.x and other.y >= point.y and other.pair != point.pair
 
 
 @dataclass(frozen=True)
@@ -175,6 +280,14 @@ class Compared:
     up: float
     ring: bool = False  # drawn hollow
 
+    @property
+    def color(self) -> str:
+        return "c1" if self.ring else "c0"
+
+    @property
+    def kind(self) -> str:
+        return "ring c1" if self.ring else "c0"
+
 
 def facing(title: str, across: str, up: str, points: Sequence[Compared], full: str, hollow: str) -> Markup:
     """Accuracies against each other, a labeled point each, and the line on which both are equal.
@@ -182,109 +295,86 @@ def facing(title: str, across: str, up: str, points: Sequence[Compared], full: s
     `full` and `hollow` say what the two kinds of points are. A label far from its point is joined to it by a line.
     """
     right, bottom = LEFT + PLANE, TOP + PLANE
-
-    def place(x: float, y: float) -> Point:
-        return LEFT + x * PLANE, bottom - y * PLANE
-
     parts = [f'<path class="front" d="M{LEFT} {bottom}L{right} {TOP}"/>']
     for mark in range(0, 101, 20):
-        x, y = place(mark / 100, mark / 100)
-        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{right}"/><path class="rule" d="M{x:.1f} {bottom}v4"/>')
-        parts += [_text(LEFT - 6, y + 4, str(mark), "tick end"), _text(x, bottom + 17, str(mark), "tick middle")]
-    turned = _text(0, 0, up, "tick middle")
-    parts.append(f'<g transform="translate(11 {TOP + PLANE / 2:g}) rotate(-90)">{turned}</g>')
-    parts.append(_text((LEFT + right) / 2, bottom + 34, across, "tick middle"))
-    frame = (LEFT, 0.0, right + 12, bottom)
-    taken = [_around(*place(one.across, one.up)) for one in points]
-    for one in points:
-        at, kind = place(one.across, one.up), "c1" if one.ring else "c0"
-        (low, _), (high, _) = place(one.low, one.up), place(one.high, one.up)
-        parts.append(f'<path class="bar {kind}" d="M{low:.1f} {at[1]:.1f}H{high:.1f}"/>')
-        parts.append(_dot(at, f"ring {kind}" if one.ring else kind, 4, f"{one.label}: {one.name}"))
-        if box := _free(at, one.label, taken, frame, range(7, 120, 8)):
+        parts += _marks_of_both(mark)
+    parts.append(svg.upward(Point(11, TOP + PLANE / 2), up))
+    parts.append(svg.text(Point((LEFT + right) / 2, bottom + 34), across, "tick middle"))
+    frame = Box(LEFT, 0.0, right + 12, bottom)
+    taken = [Box.around(_facing(point.across, point.up)) for point in points]
+    for point in points:
+        at = _facing(point.across, point.up)
+        low, high = _facing(point.low, point.up), _facing(point.high, point.up)
+        parts.append(f'<path class="bar {point.color}" d="M{low.x:.1f} {at.y:.1f}H{high.x:.1f}"/>')
+        parts.append(svg.dot(at, point.kind, 4, f"{point.label}: {point.name}"))
+        box = free_box(at, point.label, taken, frame, range(7, 120, 8))
+        if box:
             taken.append(box)
-            parts.append(_lead(at, box) + _text(box[0], box[3] - 3, one.label, "name"))
+            parts.append(_lead(at, box) + svg.text(Point(box.left, box.bottom - 3), point.label, "name"))
     for number, (kind, text) in enumerate((("c0", full), ("ring c1", hollow))):
         y = bottom + 52 + LINE * number
-        parts += [_dot((LEFT + 4, y), kind, 4, text), _text(LEFT + 14, y + 4, text, "tick")]
-    return _svg(title, parts, right + 14, bottom + 52 + 2 * LINE)
+        parts += [svg.dot(Point(LEFT + 4, y), kind, 4, text), svg.text(Point(LEFT + 14, y + 4), text, "tick")]
+    return svg.document(title, parts, right + 14, bottom + 52 + 2 * LINE)
+
+
+def _facing(across: float, up: float) -> Point:
+    return Point(LEFT + across * PLANE, TOP + PLANE - up * PLANE)
+
+
+def _marks_of_both(mark: int) -> list[str]:
+    """A mark of both axes, in percent."""
+    right, bottom = LEFT + PLANE, TOP + PLANE
+    at = _facing(mark / 100, mark / 100)
+    return [
+        svg.rule(LEFT, at.y, right) + f'<path class="rule" d="M{at.x:.1f} {bottom}v4"/>',
+        svg.text(Point(LEFT - 6, at.y + 4), str(mark), "tick end"),
+        svg.text(Point(at.x, bottom + 17), str(mark), "tick middle"),
+    ]
 
 
 def _lead(at: Point, box: Box) -> str:
     """A line from a point to its label, where that is not beside it."""
-    edge = (min(max(at[0], box[0]), box[2]), min(max(at[1], box[1]), box[3]))
+    edge = box.nearest(at)
     if math.dist(at, edge) < LINE:
         return ""
-    return f'<path class="lead" d="M{at[0]:.1f} {at[1]:.1f}L{edge[0]:.1f} {edge[1]:.1f}"/>'
+    return f'<path class="lead" d="M{at.x:.1f} {at.y:.1f}L{edge.x:.1f} {edge.y:.1f}"/>'
 
 
-def _around(x: float, y: float, far: float = 6) -> Box:
-    return x - far, y - far, x + far, y + far
-
-
-def _between(start: Point, end: Point) -> list[Point]:
-    """Points along a line, six units apart."""
-    steps = max(1, round(math.dist(start, end) / 6))
-    return [(start[0] + (end[0] - start[0]) * k / steps, start[1] + (end[1] - start[1]) * k / steps) for k in range(steps + 1)]
-
-
-def _free(at: Point, name: str, taken: Sequence[Box], frame: Box, reach: Sequence[float] = (8, 16)) -> Box | None:
-    """A place for a name near a point, inside the frame, that touches nothing taken; the nearest ones are tried first."""
-    wide = LETTER * len(name)
-    for far in reach:
-        for x, y in ((far, 0), (-far - wide, 0), (-wide / 2, -far - 6), (-wide / 2, far + 6), (far - 2, -far), (far - 2, far)):
-            box = (at[0] + x, at[1] + y - LINE / 2, at[0] + x + wide, at[1] + y + LINE / 2)
-            inside = box[0] >= frame[0] and box[2] <= frame[2] and box[1] >= frame[1] and box[3] <= frame[3]
-            if inside and all(box[2] <= b[0] or b[2] <= box[0] or box[3] <= b[1] or b[3] <= box[1] for b in taken):
-                return box
-    return None
+# A table as a picture
 
 
 def step(accuracy: float, top: float) -> int:
-    """The number of an accuracy's colour, 0 strong to 10 none, on a scale that ends at `top`."""
+    """The number of an accuracy's color, 0 strong to 10 none, on a scale that ends at `top`."""
     return min(10, round(10 * accuracy / top))
 
 
 def heat(
     title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], most: float = 1.0
 ) -> Markup:
-    """A table as a picture: accuracies in percent on their colours, which end at `most` (fraction)."""
-    wide, high, left = 54, 22, 12 + 7 * min(40, max((len(row) for row in rows), default=0))
-    top = 12 + 5 * min(34, max((len(column) for column in columns), default=0))
+    """A table as a picture: accuracies in percent on their colors, which end at `most` (fraction)."""
+    left = 12 + 7 * min(ROW_LETTERS, max(map(len, rows), default=0))
+    top = 12 + 5 * min(COLUMN_LETTERS, max(map(len, columns), default=0))
     parts = []
-    for j, column in enumerate(columns):
-        x = left + j * wide + 20
-        parts.append(f'<g transform="rotate(-45 {x} {top - 6})">{_text(x, top - 6, shortened(column, 34), "name")}</g>')
-    for i, (row, line) in enumerate(zip(rows, values, strict=True)):
-        y = top + i * high
-        parts.append(_text(left - 6, y + 15, shortened(row, 40), "name end"))
-        for j, value in enumerate(line):
-            x = left + j * wide
-            kind = "none" if value is None else f"h{step(value, most)}"
-            parts.append(f'<rect class="tile {kind}" x="{x}" y="{y}" width="{wide - 1}" height="{high - 1}"/>')
-            parts.append(_text(x + wide / 2, y + 15, DASH if value is None else percent(value), "number"))
-    right = left + len(columns) * wide + 4 * max((min(34, len(column)) for column in columns[-3:]), default=0)
-    return _svg(title, parts, right, top + len(rows) * high + 4)
+    for number, column in enumerate(columns):
+        x = left + number * TILE_WIDTH + 20
+        name = svg.text(Point(x, top - 6), shortened(column, COLUMN_LETTERS), "name")
+        parts.append(f'<g transform="rotate(-45 {x} {top - 6})">{name}</g>')
+    for number, (row, line) in enumerate(zip(rows, values, strict=True)):
+        y = top + number * TILE_HEIGHT
+        parts.append(svg.text(Point(left - 6, y + 15), shortened(row, ROW_LETTERS), "name end"))
+        for place, value in enumerate(line):
+            parts.append(_tile(Point(left + place * TILE_WIDTH, y), value, most))
+    beyond = min(COLUMN_LETTERS, max(map(len, columns[-3:]), default=0))  # where the last names end
+    return svg.document(title, parts, left + len(columns) * TILE_WIDTH + 4 * beyond, top + len(rows) * TILE_HEIGHT + 4)
 
 
-def _svg(title: str, parts: Sequence[str], width: float, height: float) -> Markup:
-    from markupsafe import Markup, escape
-
-    kind = "figure square" if width == SQUARE else "figure"
-    start = f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
-    return Markup(f"{start}<title>{escape(title)}</title>{''.join(parts)}</svg>")  # noqa: S704  (texts are escaped by `_text`)
+def _tile(at: Point, value: float | None, most: float) -> str:
+    kind, text = ("none", DASH) if value is None else (f"h{step(value, most)}", percent(value))
+    tile = f'<rect class="tile {kind}" x="{at.x}" y="{at.y}" width="{TILE_WIDTH - 1}" height="{TILE_HEIGHT - 1}"/>'
+    return tile + svg.text(Point(at.x + TILE_WIDTH / 2, at.y + 15), text, "number")
 
 
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    from markupsafe import escape
-
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
-
-
-def _dot(at: Point, kind: str, radius: int, name: str) -> str:
-    from markupsafe import escape
-
-    return f'<circle class="dot {kind}" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius}"><title>{escape(name)}</title></circle>'
+# Axes
 
 
 def _top(accuracies: Sequence[float]) -> float:
@@ -299,43 +389,27 @@ def _down(accuracy: float, top: float = 1.0) -> float:
 
 @lru_cache(64)
 def _accuracy_axis(label: str, top: float, right: float) -> str:
-    marks = range(0, round(100 * top) + 1, 20 if top > 0.6 else 10)
-    rules = (f'<path class="rule" d="M{LEFT} {_down(y / 100, top):.1f}H{right}"/>' for y in marks)
-    texts = (_text(LEFT - 6, _down(y / 100, top) + 4, str(y), "tick end") for y in marks)
-    turned = f'<g transform="translate(11 {HEIGHT / 2 - 14:g}) rotate(-90)">{_text(0, 0, label, "tick middle")}</g>'
-    return "".join((*rules, *texts, turned))
+    rules, texts = [], []
+    for mark in range(0, round(100 * top) + 1, 20 if top > 0.6 else 10):
+        at = _down(mark / 100, top)
+        rules.append(svg.rule(LEFT, at, right))
+        texts.append(svg.text(Point(LEFT - 6, at + 4), str(mark), "tick end"))
+    return "".join((*rules, *texts, svg.upward(Point(11, HEIGHT / 2 - 14), label)))
 
 
 @lru_cache(4096)
 def _tick(x: float, text: str) -> str:
-    return f'<path class="rule" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>' + _text(x, HEIGHT - BOTTOM + 17, text, "tick middle")
+    return f'<path class="rule" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>' + svg.text(
+        Point(x, HEIGHT - BOTTOM + 17), text, "tick middle"
+    )
 
 
 @lru_cache(64)
 def _across(label: str, right: float) -> str:
-    return _text((LEFT + right) / 2, HEIGHT - 6, label, "tick middle")
+    return svg.text(Point((LEFT + right) / 2, HEIGHT - 6), label, "tick middle")
 
 
-def _apart(heights: Sequence[float]) -> list[float]:
-    """Move sorted heights apart until their texts do not overlap, as little as may be, inside the figure."""
-    groups: list[list[float]] = []  # of heights that stand LINE apart around their mean
-
-    def first(group: Sequence[float]) -> float:
-        half = LINE * (len(group) - 1) / 2
-        return max(float(TOP), min(fmean(group) - half, HEIGHT - BOTTOM - 2 * half))
-
-    for height in heights:
-        groups.append([height])
-        while len(groups) > 1 and first(groups[-1]) < first(groups[-2]) + LINE * len(groups[-2]):
-            last = groups.pop()
-            groups[-1] += last
-    return [first(group) + LINE * number for group in groups for number in range(len(group))]
-
-
-def _whole(low: float, high: float) -> list[int]:
+def _whole(low: float, high: float) -> list[tuple[float, str]]:
+    """Whole numbers as marks, seven at most."""
     step = max(1, round((high - low) / 6))
-    return list(range(round(low), round(high) + 1, step))
-
-
-def shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return [(number, f"{number:g}") for number in range(round(low), round(high) + 1, step)]

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from leaderboard.formats import figures
-from leaderboard.formats.figures import Line, Point
+from leaderboard.formats.figures import Line, Pair
 from leaderboard.formats.words import brief, change, note, number
 from leaderboard.pages.cells import Cell, file_of, setting, tint
 from leaderboard.pages.methods import idea_of, tags_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 OTHER = {"attack": "defense", "defense": "attack"}
-MOST_LINES = figures.COLOURS + 5  # of one figure
+MOST_LINES = figures.COLORS + 5  # of one figure
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _per_epoch(cells: Sequence[Cell], other: str) -> list[Drawing]:
     return [Drawing(title, figures.lines(title, "epoch", lines[:MOST_LINES]))]
 
 
-def _mean_curve(score: Score) -> list[Point]:
+def _mean_curve(score: Score) -> list[Pair]:
     """The mean over seeds, epoch by epoch."""
     curves = [record.metrics.curve for record in score.used if record.metrics]
     if not curves:

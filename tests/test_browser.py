@@ -15,7 +15,9 @@ from test_submissions import SCRIPT, ids, marked
 
 from leaderboard.formats import text as formats
 from leaderboard.formats.scatter import Panel, Plane
+from leaderboard.pages.gallery import Sample
 from leaderboard.pages.site import Site
+from leaderboard.pages.strips import Strip
 from leaderboard.tables.measured import other_tables
 from leaderboard.tables.printed import printed_tables
 from registry import lacking, resolve
@@ -135,14 +137,8 @@ def site(tmp_path_factory):
     for cell in cells(TABLE.replaced(ratio=[0.5])).values():
         records.write(record(cell, 0.7))
     b = made(records)
-    strip = {
-        "data": "data:image/gif;base64,R0lGODlhAQABAAAAACw=",
-        "title": "clean",
-        "alt": "Ten images",
-        "width": 1,
-        "height": 1,
-    }
-    samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
+    strip = Strip("data:image/gif;base64,R0lGODlhAQABAAAAACw=", "clean", "Ten images", 1, 1)
+    samples = {"attack.ops": [Sample("ops", "digits", [strip])]}
     plane = Plane("Noise", "Two images", ["cat", "dog"], [Panel("ops", [(0.0, 0.0), (1.0, 1.0)], [0, 1], "CSD 0.50")], "one")
     names = ("d-vae/table-2", "learn-from-unlearnable/table-2")
     tables = [one for name in names for one in printed_tables(read_grid(name), records, resolve, lacking)]

@@ -353,8 +353,8 @@ def test_strips_on_a_page_show_the_pictures_of_a_record(tmp_path):
     several = {name: ({"match": 0.5}, pictures, []) for name in ("class-images", "class-images(of=weights)")}
     sheet = with_curves(tmp_path, several)
     (one,) = sketches(sheet)
-    assert [strip["title"] for strip in one.strips] == ["class-images", "class-images(of=weights)"]
-    image = np.array(Image.open(io.BytesIO(base64.b64decode(one.strips[0]["data"].partition(",")[2]))))
+    assert [strip.title for strip in one.strips] == ["class-images", "class-images(of=weights)"]
+    image = np.array(Image.open(io.BytesIO(base64.b64decode(one.strips[0].data.partition(",")[2]))))
     assert image.shape[:2] == (2, 11 * 3 - 1)
     for k in range(11):
         assert image[:, 3 * k : 3 * k + 2].reshape(4, 3).tolist() == [[k + 1, n, 7] for n in range(4)]

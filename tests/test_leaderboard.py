@@ -37,6 +37,7 @@ from leaderboard.pages import gallery, table_page
 from leaderboard.pages.cells import tint
 from leaderboard.pages.frame import NAVIGATION
 from leaderboard.pages.site import Site
+from leaderboard.pages.strips import Strip
 from leaderboard.tables.measured import grid_table, other_tables
 from leaderboard.tables.remarks import remarks
 from leaderboard.tables.table import distinct, slugged
@@ -504,8 +505,8 @@ def site(tmp_path_factory):
         for cell in cells(TABLE.replaced(ratio=[ratio])).values():
             records.write(record(cell, accuracy))
     b = made(records)
-    strip = {"data": "data:image/png;base64,AA==", "title": "clean", "alt": "Ten images", "width": 3, "height": 1}
-    samples = {"attack.ops": [{"text": "ops", "note": "digits", "strips": [strip]}]}
+    strip = Strip("data:image/png;base64,AA==", "clean", "Ten images", 3, 1)
+    samples = {"attack.ops": [gallery.Sample("ops", "digits", [strip])]}
     return Site(
         [b, *other_tables(records, b.shown)], samples=samples, changelog="# Changelog\n\nWhy.\n\n- `em` [moved](x.md)\n  up\n"
     ).files()
@@ -785,8 +786,8 @@ def test_pictures_come_from_the_store_and_show_what_was_added(tmp_path):
     for seed in (0, 1):
         Store(tmp_path).poison(recipe("ops", seed), data)
     (sample,) = gallery.samples(tmp_path)["attack.ops"]
-    assert "seed 0" in sample["note"] and "l0: 1 spent of 1" in sample["note"]
-    clean, poisoned, grown, spectrum = (pixels(strip) for strip in sample["strips"])
+    assert "seed 0" in sample.note and "l0: 1 spent of 1" in sample.note
+    clean, poisoned, grown, spectrum = (pixels(strip) for strip in sample.strips)
     assert clean.shape == (32, 10 * 33 - 1, 3) == spectrum.shape
     assert (clean != poisoned).any(-1).sum() == 10 and (
         (grown != 128).any(-1) & (grown != 0).any(-1)
@@ -799,11 +800,11 @@ def test_a_defense_shows_what_it_leaves_of_a_poison(tmp_path):
     purifier = registry.resolve("defenses", "bdr(bits=1)")
     kept = Store(tmp_path).purified(PurifiedRecipe(recipe("random-noise"), 1.0, "all", purifier, 0), as_data(clean))
     (sample,) = gallery.samples(tmp_path)["defense.bdr"]
-    before, after = (pixels(strip) for strip in sample["strips"])
-    assert before.shape == after.shape == (8, 35, 3) and sample["note"] == "digits, ratio 1, seed 0"
+    before, after = (pixels(strip) for strip in sample.strips)
+    assert before.shape == after.shape == (8, 35, 3) and sample.note == "digits, ratio 1, seed 0"
     assert set(np.unique(after)) == {0, 128} and len(np.unique(before)) > 100
     np.save(kept.path / "images.npy", np.tile(np.linspace(-0.5, 1.5, 64, dtype=np.float32).reshape(8, 8), (40, 3, 1, 1)))
-    after = pixels(gallery.samples(tmp_path)["defense.bdr"][0]["strips"][1])
+    after = pixels(gallery.samples(tmp_path)["defense.bdr"][0].strips[1])
     assert after.min() == 0 and after.max() == 255
 
 
@@ -815,11 +816,11 @@ def test_a_defense_shows_what_it_took_for_the_perturbation_and_what_is_left(tmp_
     guess = np.random.default_rng(0).normal(0, 0.1, data.train.images.shape).astype(np.float16)  # as d-vae keeps it
     np.save(kept.path / "p_hat.npy", guess)
     (sample,) = gallery.samples(tmp_path)["defense.bdr"]
-    titles = [strip["title"].partition(",")[0].partition(":")[0] for strip in sample["strips"]]
+    titles = [strip.title.partition(",")[0].partition(":")[0] for strip in sample.strips]
     found = ["poisoned", "after the defense", "perturbation", "perturbation as the defense found it", "what is left"]
     assert titles == found
     first = guess[np.flatnonzero(data.train.labels.numpy() == 0)[0]].astype(np.float32)
-    shown = pixels(sample["strips"][3])[:, :32]
+    shown = pixels(sample.strips[3])[:, :32]
     share = (first - first.min()) / (first.max() - first.min())
     assert np.abs(shown - 255 * share.transpose(1, 2, 0)).max() <= 1 and shown.min() == 0 and shown.max() == 255
 
@@ -829,7 +830,7 @@ def test_perturbations_of_two_classes_stand_side_by_side(tmp_path):
     data = load(registry.resolve("datasets", "digits")[0])
     Store(tmp_path).poison(recipe("random-noise", 0), data)
     found = gallery.samples(tmp_path)
-    shown = pixels(found["attack.random-noise"][0]["noise"])
+    shown = pixels(found["attack.random-noise"][0].noise)
     assert shown.shape == (32, 8 * 33 - 1, 3)
     kept = next(tmp_path.glob("*/images.npy"))
     row = np.flatnonzero(data.train.labels.numpy() == 7)[3]
@@ -845,7 +846,7 @@ def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
     """A store comes from another machine, or half of it was lost."""
     kept = poison(tmp_path, "random-noise", tiny(40, classes=4, shape=(1, 8, 8)))
     (sample,) = gallery.samples(tmp_path)["attack.random-noise"]
-    assert [strip["title"] for strip in sample["strips"]] == ["poisoned"] and pixels(sample["strips"][0]).shape == (8, 35, 3)
+    assert [strip.title for strip in sample.strips] == ["poisoned"] and pixels(sample.strips[0]).shape == (8, 35, 3)
     (kept.path / "images.npy").write_bytes(b"no array")
     assert gallery.samples(tmp_path) == {} == gallery.samples(tmp_path / "nothing")
     for content in ("{", "[]", "[" * 9000, '{"recipe": 3}'):
@@ -855,7 +856,7 @@ def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
 
 def pixels(strip):
     """The picture of a strip as an array (H, W, 3)."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(strip["data"].partition(",")[2]))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(strip.data.partition(",")[2]))))
 
 
 def test_csv_comes_back_with_numbers(full):

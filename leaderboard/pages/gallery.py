@@ -6,8 +6,6 @@ the poisoned images are shown alone.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leaderboard.formats.escaping import DASH
+from leaderboard.pages.strips import Strip, levels, pixels, stretched, strip
 from registry import EntryError, MissingDataError, resolve
 from registry import data as datasets
 from registry.item import write
@@ -28,217 +27,245 @@ CLASSES = 10  # images in a strip, one per class
 SETS = 4  # sets that are shown of one entry
 PAIR = (0, 7)  # two classes of which several perturbations are shown: airplane and horse on CIFAR-10
 EACH = 4  # images of each of them
-GAP = 1  # pixels between images
+KINDS = {"craft": "attack", "purify": "defense"}  # by the stage that made a set
+SPECTRUM = "its spectrum: magnitude on a log scale, low frequencies in the middle"
 log = logging.getLogger(__name__)
 
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, EntryError, MissingDataError)
 
 
 @dataclass(frozen=True)
-class Kept:
+class Sample:
+    """The pictures of a set: what it is of, and of an attack the perturbations of two classes, where they are known."""
+
+    text: str
+    note: str
+    strips: Sequence[Strip]
+    noise: Strip | None = None
+
+
+class StoredSet:
     """A set of the store: its folder and what its manifest says."""
 
-    folder: Path
-    manifest: Mapping[str, Any]
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.recipe = cast("Mapping[str, Any]", manifest["recipe"])
+        self.kind = KINDS[self.recipe["stage"]]
+        self.text = str(manifest["text"] or "")
+        self.entry = str(self.recipe[self.kind][-1]["name"] or "")
+        self.seed = int(self.recipe["seed"])
+        if not self.text or not self.entry or self.seed < 0:
+            raise ValueError("the manifest does not say what it is of")
 
     @property
-    def recipe(self) -> Mapping[str, Any]:
-        return cast("Mapping[str, Any]", self.manifest["recipe"])
+    def address(self) -> str:
+        """What pages know its entry by."""
+        return f"{self.kind}.{self.entry}"
+
+    @property
+    def but_for_seeds(self) -> str:
+        """What it is of, whatever its seed."""
+        recipe = _without(self.recipe, "seed")
+        recipe["poison"] = _without(self.recipe.get("poison", {}), "seed", "parents")
+        return json.dumps([self.manifest["text"], recipe], sort_keys=True)
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """The dataset that it, or the poison that it was made of, is of."""
+        return cast("Mapping[str, Any]", self.recipe.get("poison", self.recipe)["dataset"])
 
 
-def samples(store: Path) -> dict[str, list[dict[str, Any]]]:
+class Arrays:
+    """The arrays of a stored set, mapped: its images (N, C, H, W), labels, one row per class, and the clean images if known.
+
+    ValueError if images.npy holds none. Mapped files stay open, so this lives no longer than it takes to make pictures.
+    """
+
+    def __init__(self, stored: StoredSet) -> None:
+        import numpy as np
+
+        self.folder = stored.folder
+        self.images = self.read("images")
+        self.labels = self.read("labels")
+        if self.images.dtype not in (np.uint8, np.float32) or self.images.ndim != 4 or len(self.images) != len(self.labels):
+            raise ValueError("images.npy holds no images")
+        self.rows = [int(np.argmax(self.labels == label)) for label in np.unique(self.labels)[:CLASSES]]
+        clean = _decoded(stored)
+        self.clean = clean if clean is not None and clean.shape == self.images.shape else None
+
+    def read(self, name: str) -> NDArray[Any]:
+        import numpy as np
+
+        mapped: NDArray[Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    @property
+    def shown(self) -> NDArray[Any]:
+        """One image per class."""
+        return self.images[self.rows]
+
+
+def _decoded(stored: StoredSet) -> NDArray[np.uint8] | None:
+    """The clean training images, if they are decoded on this machine and those that a set was made of."""
+    import numpy as np
+
+    name, fields = stored.dataset["name"], stored.dataset["fields"]
+    if name.startswith("folder-") or fields.get("per_class"):
+        return None
+    given = {field: value for field, value in fields.items() if value}
+    (dataset,) = resolve("datasets", write(name, given))
+    if datasets.decoded_fingerprint(dataset) != stored.manifest["dataset_fingerprint"]:
+        return None
+    images: NDArray[np.uint8] = np.load(datasets.decoded(dataset) / "train_images.npy", mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def _without(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def samples(store: Path) -> dict[str, list[Sample]]:
     """Return pictures by `attack.<name>` and `defense.<name>`, one set per item and dataset. What is damaged is left out."""
-    kept = list(_kept(store))
-    poisons = {json.dumps(one.recipe, sort_keys=True): one for one in kept if one.recipe["stage"] == "craft"}
-    result: dict[str, list[dict[str, Any]]] = {}
-    for one in _chosen(kept):
-        kind = "attack" if one.recipe["stage"] == "craft" else "defense"
-        name = f"{kind}.{one.recipe[kind][-1]['name']}"
+    stored = list(_stored_sets(store))
+    poisons = {json.dumps(one.recipe, sort_keys=True): one for one in stored if one.kind == "attack"}
+    by_entry: dict[str, list[Sample]] = {}
+    for one in _lowest_seeds(stored):
         try:
-            found = _poison(one) if kind == "attack" else _purified(one, poisons)
+            sample = _poison(one) if one.kind == "attack" else _purified(one, poisons)
         except BROKEN as error:
             log.warning("no pictures of %s: %s", one.folder.name, error)
             continue
-        several = result.setdefault(name, [])
-        if len(several) < SETS:
-            several.append(found)
-    return result
+        shown = by_entry.setdefault(one.address, [])
+        if len(shown) < SETS:
+            shown.append(sample)
+    return by_entry
 
 
-def _kept(store: Path) -> Iterator[Kept]:
+def _stored_sets(store: Path) -> Iterator[StoredSet]:
     """Every set of a store whose manifest can be read."""
     for path in sorted(store.glob("*/manifest.json")):
         try:
-            one = Kept(path.parent, json.loads(path.read_text(encoding="utf-8")))
-            kind = {"craft": "attack", "purify": "defense"}[one.recipe["stage"]]
-            if one.manifest["text"] and one.recipe[kind][-1]["name"] and int(one.recipe["seed"]) >= 0:
-                yield one
+            yield StoredSet(path.parent, json.loads(path.read_text(encoding="utf-8")))
         except BROKEN:
             continue
 
 
-def _chosen(kept: Iterable[Kept]) -> list[Kept]:
-    """One of each item and dataset: that of the lowest seed."""
-    found: dict[str, Kept] = {}
-    for one in kept:
-        rest = {key: value for key, value in one.recipe.items() if key not in ("seed", "poison")}
-        rest["poison"] = {key: value for key, value in one.recipe.get("poison", {}).items() if key not in ("seed", "parents")}
-        key = json.dumps([one.manifest["text"], rest], sort_keys=True)
-        if key not in found or one.recipe["seed"] < found[key].recipe["seed"]:
-            found[key] = one
-    return list(found.values())
+def _lowest_seeds(stored: Iterable[StoredSet]) -> list[StoredSet]:
+    """One set of each item and dataset: that of the lowest seed."""
+    lowest: dict[str, StoredSet] = {}
+    for one in stored:
+        other = lowest.setdefault(one.but_for_seeds, one)
+        if one.seed < other.seed:
+            lowest[one.but_for_seeds] = one
+    return list(lowest.values())
 
 
-def _poison(one: Kept) -> dict[str, Any]:
-    """An attack's pictures: clean, poisoned, what was added, its spectrum; and, as `noise`, perturbations of two classes."""
-    budget, dataset = one.manifest["budget"], one.recipe["dataset"]["name"]
-    spent = f"{budget['norm']}: {budget['spent']:.4g} spent of {_amount(budget['allowed'])}"
-    note = f"{dataset}, seed {one.recipe['seed']}; {spent}; sha256 {one.manifest['checksum'][:12]}"
-    found = {"text": str(one.manifest["text"]), "note": note, "strips": _strips(one.folder, one.manifest)}
-    noise = _noise(one)
-    return found | ({"noise": noise} if noise else {})
+# Pictures of an attack
 
 
-def _noise(one: Kept) -> dict[str, Any] | None:
+def _poison(stored: StoredSet) -> Sample:
+    """Clean, poisoned, what was added, its spectrum; and perturbations of two classes."""
+    budget = stored.manifest["budget"]
+    allowed = DASH if budget["allowed"] is None else f"{budget['allowed']:.4g}"
+    spent = f"{budget['norm']}: {budget['spent']:.4g} spent of {allowed}"
+    note = f"{stored.dataset['name']}, seed {stored.seed}; {spent}; sha256 {stored.manifest['checksum'][:12]}"
+    arrays = Arrays(stored)
+    return Sample(stored.text, note, _strips(arrays), _noise(arrays, stored.manifest["budget"]))
+
+
+def _strips(arrays: Arrays) -> list[Strip]:
+    import numpy as np
+
+    poisoned = np.array(arrays.shown)  # (K, C, H, W)
+    classes = len(poisoned)
+    if arrays.clean is None:
+        return [strip(poisoned, "poisoned", f"One poisoned image of each of {classes} classes")]
+    before = np.array(arrays.clean[arrays.rows])
+    delta = poisoned.astype(np.float32) - before
+    factor = 127 / (float(np.abs(delta).max()) or 1.0)
+    grown = np.clip(128 + delta * factor, 0, 255).astype(np.uint8)
+    return [
+        strip(before, "clean", f"One clean image of each of {classes} classes"),
+        strip(poisoned, "poisoned", "The same images poisoned"),
+        strip(grown, f"perturbation, amplified {factor:.3g} times around grey", "What was added to each, amplified"),
+        strip(_spectrum(delta), SPECTRUM, "The spectrum of what was added"),
+    ]
+
+
+def _spectrum(delta: NDArray[Any]) -> NDArray[np.uint8]:
+    """The magnitude of every frequency of perturbations (K, C, H, W), the mean over channels: (K, 1, H, W)."""
+    import numpy as np
+
+    frequencies = np.fft.fftshift(np.fft.fft2(delta / 255), axes=(2, 3))
+    magnitude = np.log1p(np.abs(frequencies)).mean(1, keepdims=True)
+    spectrum: NDArray[np.uint8] = (255 * magnitude / (magnitude.max() or 1.0)).astype(np.uint8)
+    return spectrum
+
+
+def _noise(arrays: Arrays, budget: Mapping[str, Any]) -> Strip | None:
     """Perturbations of some images of two classes, -epsilon to epsilon as black to white; without one the largest."""
     import numpy as np
 
-    images, _ = _images(one.folder)
-    clean = _clean(one.manifest, images.shape)
-    if clean is None:
+    if arrays.clean is None:
         return None
-    labels = np.load(one.folder / "labels.npy", mmap_mode="r", allow_pickle=False)
-    classes = [label for label in np.unique(labels) if label in PAIR] or list(np.unique(labels)[:1])
-    rows = [int(row) for label in classes for row in np.flatnonzero(labels == label)[:EACH]]
-    delta = images[rows].astype(np.float32) - clean[rows]  # levels
-    budget = one.manifest["budget"]
-    reach = 255 * budget["allowed"] if budget["norm"] == "linf" and budget["allowed"] else float(np.abs(delta).max()) or 1.0
+    labels = np.unique(arrays.labels)
+    classes = [label for label in labels if label in PAIR] or list(labels[:1])
+    rows = np.concatenate([np.flatnonzero(arrays.labels == label)[:EACH] for label in classes])
+    delta = arrays.images[rows].astype(np.float32) - arrays.clean[rows]  # levels
+    reach = _reach(budget, delta)
     names = " and ".join(map(str, classes))
     title = f"classes {names}: -{reach / 255:.3g} to {reach / 255:.3g} as black to white"
-    return strip(_levels(255 * (0.5 + delta / (2 * reach))), title, f"What was added to images of the classes {names}")
+    return strip(levels(255 * (0.5 + delta / (2 * reach))), title, f"What was added to images of the classes {names}")
 
 
-def _purified(one: Kept, poisons: Mapping[str, Kept]) -> dict[str, Any]:
-    """A defense's pictures: the training images before, where they are in the store, and after.
+def _reach(budget: Mapping[str, Any], delta: NDArray[Any]) -> float:
+    """The largest perturbation that was allowed, else the largest that there is, in levels."""
+    import numpy as np
+
+    if budget["norm"] == "linf" and budget["allowed"]:
+        return float(255 * budget["allowed"])
+    return float(np.abs(delta).max()) or 1.0
+
+
+# Pictures of a defense
+
+
+def _purified(stored: StoredSet, poisons: Mapping[str, StoredSet]) -> Sample:
+    """The training images before, where they are in the store, and after.
 
     And what sets them apart from clean ones, where these are decoded here; where the defense kept what it took for the
     perturbation (`p_hat`), this, beside the true one. Such differences are stretched, image by image, over all levels.
     """
-    import numpy as np
-
-    after, rows = _images(one.folder)
-    poison = one.recipe["poison"]
-    source = poisons.get(json.dumps(poison, sort_keys=True))
-    strips = [strip(after[rows], "after the defense", "The same images purified")]
-    if source is not None and one.recipe["ratio"] == 1:
-        before, _ = _images(source.folder)
-        strips = [strip(before[rows], "poisoned", f"One poisoned image of each of {len(rows)} classes"), *strips]
-    clean = _clean(one.manifest, after.shape)
-    guess = one.folder / "p_hat.npy"
-    if guess.exists():
-        if strips[1:] and clean is not None:
-            strips.append(_stretched(before[rows].astype(np.float32) - clean[rows], "perturbation", "What was added to each"))
-        found = np.load(guess, mmap_mode="r", allow_pickle=False)
-        strips.append(_stretched(found[rows], "perturbation as the defense found it", "What the defense took for it"))
-    if clean is not None:
-        left = _pixels(after[rows]) - _pixels(np.array(clean[rows]))
-        strips.append(_stretched(left, "what is left: after the defense less clean", "The difference to clean images"))
-    note = f"{poison['dataset']['name']}, ratio {one.recipe['ratio']:g}, seed {one.recipe['seed']}"
-    return {"text": str(one.manifest["text"]), "note": note, "strips": strips}
+    arrays = Arrays(stored)
+    poisoned = _poisoned(stored, poisons)
+    strips = [strip(arrays.shown, "after the defense", "The same images purified")]
+    if poisoned is not None:
+        strips.insert(0, strip(poisoned, "poisoned", f"One poisoned image of each of {len(poisoned)} classes"))
+    if (stored.folder / "p_hat.npy").exists():
+        strips += _guessed(arrays, poisoned)
+    if arrays.clean is not None:
+        left = pixels(arrays.shown) - pixels(arrays.clean[arrays.rows])
+        strips.append(stretched(left, "what is left: after the defense less clean", "The difference to clean images"))
+    note = f"{stored.dataset['name']}, ratio {stored.recipe['ratio']:g}, seed {stored.seed}"
+    return Sample(stored.text, note, strips)
 
 
-def _images(folder: Path) -> tuple[NDArray[Any], list[int]]:
-    """The images of a set, mapped, and the place of one image per class."""
-    import numpy as np
-
-    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
-    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or len(images) != len(labels):
-        raise ValueError("images.npy holds no images")
-    return images, [int(np.argmax(labels == label)) for label in np.unique(labels)[:CLASSES]]
-
-
-def _amount(allowed: float | None) -> str:
-    return DASH if allowed is None else f"{allowed:.4g}"
-
-
-def _strips(folder: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    import numpy as np
-
-    images, rows = _images(folder)
-    poisoned = np.array(images[rows])  # (K, C, H, W)
-    clean = _clean(manifest, images.shape)
-    if clean is None:
-        return [strip(poisoned, "poisoned", f"One poisoned image of each of {len(rows)} classes")]
-    before = np.array(clean[rows])
-    delta = poisoned.astype(np.float32) - before
-    strongest = float(np.abs(delta).max()) or 1.0
-    grown = np.clip(128 + delta * (127 / strongest), 0, 255).astype(np.uint8)
-    spectrum = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(delta / 255), axes=(2, 3)))).mean(1, keepdims=True)  # (K, 1, H, W)
-    spectrum = (255 * spectrum / (spectrum.max() or 1.0)).astype(np.uint8)
-    return [
-        strip(before, "clean", f"One clean image of each of {len(rows)} classes"),
-        strip(poisoned, "poisoned", "The same images poisoned"),
-        strip(grown, f"perturbation, amplified {127 / strongest:.3g} times around grey", "What was added to each, amplified"),
-        strip(
-            spectrum, "its spectrum: magnitude on a log scale, low frequencies in the middle", "The spectrum of what was added"
-        ),
-    ]
-
-
-def _clean(manifest: Mapping[str, Any], shape: Sequence[int]) -> NDArray[np.uint8] | None:
-    """The clean training images, if they are decoded on this machine and those that the poison was made of."""
-    import numpy as np
-
-    recipe = manifest["recipe"].get("poison", manifest["recipe"])["dataset"]
-    if recipe["name"].startswith("folder-") or recipe["fields"].get("per_class"):
+def _poisoned(stored: StoredSet, poisons: Mapping[str, StoredSet]) -> NDArray[Any] | None:
+    """One image per class as it was before the defense; None where the poison is not in the store, or not all of the set."""
+    source = poisons.get(json.dumps(stored.recipe["poison"], sort_keys=True))
+    if source is None or stored.recipe["ratio"] != 1:
         return None
-    (part,) = resolve("datasets", write(recipe["name"], {k: v for k, v in recipe["fields"].items() if v}))
-    if datasets.decoded_fingerprint(part) != manifest["dataset_fingerprint"]:
-        return None
-    images: NDArray[np.uint8] = np.load(datasets.decoded(part) / "train_images.npy", mmap_mode="r", allow_pickle=False)
-    return images if tuple(images.shape) == tuple(shape) else None
+    return Arrays(source).shown
 
 
-def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Images of either dtype in [0, 1] units."""
+def _guessed(arrays: Arrays, poisoned: NDArray[Any] | None) -> list[Strip]:
+    """What a defense took for the perturbation, behind the true one where that is known."""
     import numpy as np
 
-    scale = np.float32(255 if images.dtype == np.uint8 else 1)
-    shown: NDArray[np.float32] = images.astype(np.float32) / scale
-    return shown
-
-
-def _levels(values: NDArray[Any]) -> NDArray[np.uint8]:
-    import numpy as np
-
-    rounded: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return rounded
-
-
-def _stretched(values: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
-    """Differences as pictures: the smallest of each image black, the largest white; grey where all are one."""
-    import numpy as np
-
-    flat = values.astype(np.float32)
-    low, high = flat.min((1, 2, 3), keepdims=True), flat.max((1, 2, 3), keepdims=True)
-    share = np.where(high > low, (flat - low) / np.where(high > low, high - low, 1), 0.5)
-    return strip(_levels(255 * share), f"{title}, stretched from black to white", f"{alt}, stretched")
-
-
-def strip(images: NDArray[Any], title: str, alt: str) -> dict[str, Any]:
-    """Images side by side as one PNG inside the page."""
-    import numpy as np
-    from PIL import Image
-
-    if images.dtype == np.float32:  # in [0, 1] units, perhaps outside
-        images = _levels(255 * images)
-    count, channels, height, width = images.shape
-    canvas = np.zeros((height, count * (width + GAP) - GAP, 3), np.uint8)
-    for number, image in enumerate(images):
-        start = number * (width + GAP)
-        canvas[:, start : start + width] = np.moveaxis(image if channels == 3 else image[:1].repeat(3, 0), 0, 2)
-    file = io.BytesIO()
-    Image.fromarray(canvas).save(file, "PNG", optimize=True)
-    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"data": address, "title": title, "alt": alt, "width": canvas.shape[1], "height": canvas.shape[0]}
+    guess = arrays.read("p_hat")[arrays.rows]
+    strips = [stretched(guess, "perturbation as the defense found it", "What the defense took for it")]
+    if poisoned is not None and arrays.clean is not None:
+        added = poisoned.astype(np.float32) - arrays.clean[arrays.rows]
+        strips.insert(0, stretched(added, "perturbation", "What was added to each"))
+    return strips

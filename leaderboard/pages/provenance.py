@@ -12,7 +12,6 @@ from leaderboard.tables.lookup import Run
 from leaderboard.tables.score import Score
 from leaderboard.tables.table import Table
 from results import Record
-from results.record import Metrics
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -35,7 +34,8 @@ def facts(record: Record) -> Facts:
         "fingerprint of the dataset": record.dataset_fingerprint,
         "finished": record.finished,
     }
-    texts |= {f"{key} version": text for key, text in record.versions.items()}
+    for key, text in record.versions.items():
+        texts[f"{key} version"] = text
     return {key: text for key, text in texts.items() if text}
 
 
@@ -53,21 +53,23 @@ def poison_facts(record: Record) -> Facts:
         return {"poison": "none"}
     if not note.norm:
         return {"poison": note.checksum}
-    amounts = {"spent": note.spent, "allowed": note.allowed}
-    known = [f"{name} {amount:.4g}" for name, amount in amounts.items() if amount is not None]
-    budget = f"{note.norm}: {', '.join(known)}" if known else note.norm
+    amounts = []
+    for name, amount in (("spent", note.spent), ("allowed", note.allowed)):
+        if amount is not None:
+            amounts.append(f"{name} {amount:.4g}")
+    budget = f"{note.norm}: {', '.join(amounts)}" if amounts else note.norm
     return {"poison": note.checksum, "budget": budget}
 
 
 def seconds(record: Record) -> str:
     """What the stages of a cell took: seconds on the wall and, where the record has them, of the processor."""
-    return ", ".join(_seconds_of(record, stage) for stage in STAGES if stage in record.seconds)
-
-
-def _seconds_of(record: Record, stage: str) -> str:
-    cpu = record.cpu_seconds.get(stage)
-    processor = "" if cpu is None else f" (CPU {cpu:.1f})"
-    return f"{stage} {record.seconds[stage]:.1f}{processor}"
+    stages = []
+    for stage in STAGES:
+        if stage in record.seconds:
+            cpu = record.cpu_seconds.get(stage)
+            processor = "" if cpu is None else f" (CPU {cpu:.1f})"
+            stages.append(f"{stage} {record.seconds[stage]:.1f}{processor}")
+    return ", ".join(stages)
 
 
 # As JSON
@@ -114,7 +116,9 @@ class _Drawer:
 
     def _numbers(self, record: Record | None) -> dict[str, Any]:
         """What was measured; empty without an accuracy."""
-        if record is None or record.metrics is None or not _has_accuracy(record.metrics):
+        if record is None or record.metrics is None:
+            return {}
+        if record.metrics.test_acc is None or record.metrics.test_acc_best is None:
             return {}
         curve = thinned(record.metrics.curve.test_acc)
         return {
@@ -130,10 +134,6 @@ class _Drawer:
     def _number(self, texts: Mapping[str, str]) -> int:
         """The number of some facts in the list of those that are shared."""
         return self.shared.setdefault(tuple(texts.items()), len(self.shared))
-
-
-def _has_accuracy(metrics: Metrics) -> bool:
-    return metrics.test_acc is not None and metrics.test_acc_best is not None
 
 
 def _is_apart(run: Run, score: Score) -> bool:

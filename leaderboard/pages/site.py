@@ -23,6 +23,7 @@ from leaderboard.pages.changelog import blocks
 from leaderboard.pages.coverage import coverage
 from leaderboard.pages.entry_pages import CellRow, EntryRow, Plot, plots
 from leaderboard.pages.frame import TITLE, Frame
+from leaderboard.pages.gallery import Sample
 from leaderboard.pages.methods import idea_of
 from leaderboard.pages.prediction import Prediction
 from leaderboard.pages.provenance import data
@@ -54,7 +55,7 @@ class Site:
     """
 
     tables: Sequence[Table]
-    samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     changelog: str = ""
     history: History | None = None
     planes: Sequence[Plane] = ()
@@ -335,12 +336,12 @@ def _axes(kind: str, cells: Iterable[Cell]) -> list[str]:
     return [*own, *others, "protocol", "dataset", "ratio"]
 
 
-def _noises(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:
+def _noises(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Sample]:
     """Of each attack the first set in the store of which perturbations of two classes can be shown."""
     noises = {}
     for key, several in sorted(samples.items()):
         kind, _, name = key.partition(".")
-        shown = [sample for sample in several if "noise" in sample]
+        shown = [sample for sample in several if sample.noise]
         if kind == "attack" and shown:
             noises[name] = shown[0]
     return noises

@@ -13,13 +13,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from leaderboard.formats import curves as per_epoch
 from leaderboard.formats import figures, scatter
 from leaderboard.formats.figures import Line
 from leaderboard.formats.scatter import Panel
-from leaderboard.pages import gallery
+from leaderboard.pages.strips import Strip, strip
 from leaderboard.tables.ranking import joined
 from results import Cell
 from results.record import Metrics
@@ -39,11 +39,11 @@ CHANNELS = 0xFFFFFF  # the largest number that three channels of 8 bits make
 
 @dataclass(frozen=True)
 class Sketch:
-    """A picture: a drawing, or strips of images as `gallery.samples` has them."""
+    """A picture: a drawing, or strips of images."""
 
     title: str
     drawing: Markup | None = None
-    strips: Sequence[Mapping[str, Any]] = ()
+    strips: Sequence[Strip] = ()
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def _is_untrained_twin(other: Placed, placed: Placed) -> bool:
 
 def _pictures(shown: Iterable[Placed]) -> list[Sketch]:
     """The pictures of a row below one another, one strip per column."""
-    rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    rows: dict[str, list[Strip]] = defaultdict(list)
     for placed in shown:
         images = _images(placed.curves)
         if _are_square(images):
@@ -291,10 +291,10 @@ def _are_square(images: Iterable[Sequence[float]]) -> bool:
     return math.isqrt(size) ** 2 == size
 
 
-def _strip(images: Sequence[Sequence[float]], title: str) -> dict[str, Any]:
+def _strip(images: Sequence[Sequence[float]], title: str) -> Strip:
     import numpy as np
 
     side = math.isqrt(len(images[0]))
     numbers = np.clip(np.array(images), 0, CHANNELS).astype(np.int64).reshape(len(images), side, side)
     pixels = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 1).astype(np.uint8)  # (K, 3, H, W)
-    return gallery.strip(pixels, title, f"One picture per class: {title}")
+    return strip(pixels, title, f"One picture per class: {title}")

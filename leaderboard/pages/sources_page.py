@@ -47,11 +47,19 @@ def sources(cells: Sequence[Cell]) -> dict[str, Any]:
 
 def _common(cells: Iterable[Cell]) -> Facts:
     """The facts that all records share."""
-    records = [record for cell in cells for record in cell.score.used]
+    records: list[Record] = []
+    for cell in cells:
+        records += cell.score.used
     if not records:
         return {}
-    shared = set.intersection(*(set(facts(record).items()) for record in records))
-    return {key: text for key, text in facts(records[0]).items() if (key, text) in shared}
+    shared = facts(records[0])
+    for record in records:
+        shared = _in_both(shared, facts(record))
+    return shared
+
+
+def _in_both(some: Facts, others: Facts) -> Facts:
+    return {key: text for key, text in some.items() if others.get(key) == text}
 
 
 def _own_facts(cell: Cell, common: Mapping[str, str]) -> list[tuple[str, str]]:

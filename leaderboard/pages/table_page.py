@@ -53,7 +53,11 @@ class Head:
 
     @property
     def needs(self) -> list[str]:
-        return [need for setting in self.settings for need in setting.needs]
+        """What it takes beside the images, such as weights."""
+        found: list[str] = []
+        for setting in self.settings:
+            found += setting.needs
+        return found
 
     @property
     def cost(self) -> float:
@@ -105,7 +109,6 @@ class TableView:
 
     def context(self) -> dict[str, Any]:
         """What its template gets."""
-        summaries = self.table.ranking.values()
         return {
             "spread": spread(self.table),
             "large": self.large,
@@ -114,8 +117,6 @@ class TableView:
             "lines": self.rows,
             "tags": [_all_tags(row.head for row in self.rows), _all_tags(self.heads)],
             "tiers": self._tiers,
-            "ranked": any(summary.rank is not None for summary in summaries),
-            "averaged": any(summary.mean is not None for summary in summaries),
             "most": len(self.heads) - self._has_clean_column,
             "brief": brief(labels_of(self.table)),
             "remarks": remarks(self.table),
@@ -142,10 +143,10 @@ class TableView:
         return self.table.subject == "defense" and any(head.clean for head in self.heads)
 
     def _row(self, row: Labels) -> Row:
-        scores = [self.table.scores[row, column] for column in self.table.columns]
+        cells = [self._shown(row, column) for column in self.table.columns]
         return Row(
-            head=self._head(row, self.table.row_axes, scores),
-            cells=[self._shown(row, column) for column in self.table.columns],
+            head=self._head(row, self.table.row_axes, row_scores(self.table, row)),
+            cells=cells,
             summary=self.table.ranking.get(row),
             faint=row in self.table.faint,
         )
@@ -167,8 +168,12 @@ class TableView:
 
     def _settings(self, score: Score, axes: Sequence[str]) -> list[Setting]:
         """What the labels of a score on some axes stand for."""
-        known = [self.table.settings.get(axis, {}).get(score.point[axis]) for axis in axes]
-        return [setting for setting in known if setting]
+        known = []
+        for axis in axes:
+            by_text = self.table.settings.get(axis, {})
+            if score.point[axis] in by_text:
+                known.append(by_text[score.point[axis]])
+        return known
 
     def _shown(self, row: Labels, column: Labels) -> Shown:
         score = self.table.scores[row, column]
@@ -181,6 +186,11 @@ class TableView:
             best=self.table.is_worst(row, column),
             href=next((self.links[run.id] for run in score.runs if run.id in self.links), ""),
         )
+
+
+def row_scores(table: Table, row: Labels) -> list[Score]:
+    """The scores of a row, from left to right."""
+    return [table.scores[row, column] for column in table.columns]
 
 
 def labels_of(table: Table) -> list[str]:
@@ -240,12 +250,17 @@ def _moments(score: Score) -> list[str]:
 
 def papers(table: Table) -> list[Paper]:
     """The papers of all methods of a table, each once."""
-    settings = [setting for by_text in table.settings.values() for setting in by_text.values()]
-    return list(dict.fromkeys(_papers(settings)))
+    found: dict[Paper, None] = {}
+    for by_text in table.settings.values():
+        found |= dict.fromkeys(_papers(by_text.values()))
+    return list(found)
 
 
 def _papers(settings: Iterable[Setting]) -> list[Paper]:
-    return [paper for setting in settings for paper in setting.papers]
+    found: list[Paper] = []
+    for setting in settings:
+        found += setting.papers
+    return found
 
 
 def bibtex_by_label(table: Table, citation: str) -> Markup:
@@ -318,9 +333,12 @@ def switches(tables: Sequence[Table], current: Table, subject: str) -> list[Swit
 
     `subject` is whose view is on show: links keep it where the other table has it.
     """
-    axes = [axis for axis in SETTING if axis in current.fixed]
-    options = [Switch(axis, _options(tables, current, subject, axis)) for axis in axes]
-    return [switch for switch in options if len(switch.options) > 1]
+    found = []
+    for axis in SETTING:
+        options = _options(tables, current, subject, axis) if axis in current.fixed else []
+        if len(options) > 1:
+            found.append(Switch(axis, options))
+    return found
 
 
 def _options(tables: Sequence[Table], current: Table, subject: str, axis: str) -> list[Option]:
@@ -370,7 +388,7 @@ def heat_map(table: Table) -> Markup:
     """The numbers that we measured as a picture, in which no mark could say that others report one."""
     rows = brief([joined(row) for row in table.rows])
     columns = brief([joined(column) for column in table.columns])
-    numbers = [[_own_number(table.scores[row, column]) for column in table.columns] for row in table.rows]
+    numbers = [list(map(_own_number, row_scores(table, row))) for row in table.rows]
     return figures.heat(table.title, list(rows.values()), list(columns.values()), numbers, table.top)
 
 

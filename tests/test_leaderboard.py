@@ -103,7 +103,7 @@ def made(records, table=TABLE):
 def html(*boards):
     """The pages of boards, one behind the other."""
     site = Site(distinct(boards))
-    return "".join(site.table_page(b) for b in site.measured)
+    return "".join(site.table_page(b) for b in site.measured_tables)
 
 
 def every_text(b):

@@ -683,7 +683,7 @@ def test_the_site_has_every_table_and_its_links_lead_somewhere(written):
         paths[0].name == "index.html" and "papers.html" in names and "d-vae.table-2.html" in names and "summary.html" in names
     )
     own = [name for name in table_names() if read_table(name).has_layout]
-    assert len(shown.printed) == 59 + len(own) and {f"{one.slug}.html" for one in shown.printed} <= names
+    assert len(shown.printed_tables) == 59 + len(own) and {f"{one.slug}.html" for one in shown.printed_tables} <= names
     for path in paths:
         assert re.fullmatch(r"[a-z0-9._-]+", path.name)
         if path.suffix == ".html":

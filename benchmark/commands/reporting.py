@@ -56,7 +56,7 @@ def report(
         paths = shown.write(output or space.site, formats, space.poisons, build.changelog(space.root), space.figures)
         if as_json:
             return print_json(list(map(str, paths)))
-        if (grid and not shown.measured) or "html" not in formats:
+        if (grid and not shown.measured_tables) or "html" not in formats:
             print("\n".join(str(path) for path in paths if path.suffix == ".html" or "html" not in formats))
         else:
             print(paths[0])

@@ -10,6 +10,7 @@ from pathlib import Path
 from leaderboard.formats import scatter, text
 from leaderboard.pages import gallery, printed
 from leaderboard.pages.frame import NAVIGATION
+from leaderboard.pages.overview import with_layout, without_layout
 from leaderboard.pages.site import Site
 from leaderboard.tables.lookup import Lookup
 from leaderboard.tables.measured import grid_table, other_tables
@@ -63,14 +64,12 @@ class Shown:
         return cls([*measured, *other_tables(records, shown), *printed], True)
 
     @cached_property
-    def measured(self) -> list[Table]:
-        """The tables of cells as they were measured."""
-        return [table for table in self.tables if table.file is None]
+    def measured_tables(self) -> list[Table]:
+        return without_layout(self.tables)
 
     @cached_property
-    def printed(self) -> list[Table]:
-        """The tables whose file says how they are printed."""
-        return [table for table in self.tables if table.file is not None]
+    def printed_tables(self) -> list[Table]:
+        return with_layout(self.tables)
 
     def text(self, form: str) -> str:
         """Every table in one format, one behind the other; several in JSON are one list."""
@@ -85,14 +84,14 @@ class Shown:
 
     def tidy(self) -> str:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
-        return text.tidy(tidy(self.printed, everything=not self.whole))
+        return text.tidy(tidy(self.printed_tables, everything=not self.whole))
 
     def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> Site:
         """The pages of the whole site. `store` is where poisons for pictures lie, `kept` where planes of perturbations do."""
-        measured = distinct(self.measured, [*NAVIGATION, *(table.slug for table in self.printed)])
+        measured = distinct(self.measured_tables, [*NAVIGATION, *(table.slug for table in self.printed_tables)])
         pictures = gallery.samples(store) if store else {}
         planes = scatter.planes(kept) if kept else ()
-        return Site([*measured, *self.printed], pictures, changelog, planes=planes)
+        return Site([*measured, *self.printed_tables], pictures, changelog, planes=planes)
 
     def write(
         self,
@@ -103,17 +102,18 @@ class Shown:
         kept: Path | None = None,
     ) -> list[Path]:
         """Write the files; the first path is the page, where there is one. `store` and `kept` as for `site`."""
-        if "html" in formats and (self.whole or self.measured):
+        if "html" in formats and (self.whole or self.measured_tables):
             made = self.site(store, changelog, kept)
             others = [form for form in formats if form != "html"]
-            return text.write(made.measured, folder, others, more=made.files())
-        return text.write(self.measured, folder, formats if self.measured else (), more=self._printed_files(formats))
+            return text.write(made.measured_tables, folder, others, more=made.files())
+        more = self._printed_files(formats)
+        return text.write(self.measured_tables, folder, formats if self.measured_tables else (), more=more)
 
     def _printed_files(self, formats: Iterable[str]) -> dict[str, str]:
         """The printed tables in some formats, by the names of their files."""
         endings = text.ENDINGS | {"html": "html"}
         files = {}
-        for table in self.printed:
+        for table in self.printed_tables:
             for form in formats:
                 files[f"{table.slug}.{endings[form]}"] = self._text(table, form)
         return files

@@ -48,6 +48,16 @@ def whole(tables: Sequence[Table]) -> dict[str, Any]:
     }
 
 
+def without_layout(tables: Sequence[Table]) -> list[Table]:
+    """The tables of cells as they were measured."""
+    return [table for table in tables if table.file is None]
+
+
+def with_layout(tables: Sequence[Table]) -> list[Table]:
+    """The tables whose file says how they are printed."""
+    return [table for table in tables if table.file is not None]
+
+
 def of_papers(tables: Sequence[Table]) -> list[Table]:
     """The tables that have published numbers beside ours."""
     return [table for table in tables if table.source]

@@ -25,6 +25,7 @@ from leaderboard.pages.entry_pages import CellRow, EntryRow, Plot, plots
 from leaderboard.pages.frame import TITLE, Frame
 from leaderboard.pages.gallery import Sample
 from leaderboard.pages.methods import idea_of
+from leaderboard.pages.overview import with_layout, without_layout
 from leaderboard.pages.prediction import Prediction
 from leaderboard.pages.provenance import data
 from leaderboard.pages.sources_page import sources
@@ -61,15 +62,15 @@ class Site:
     planes: Sequence[Plane] = ()
 
     def __post_init__(self) -> None:
-        self.measured = [table for table in self.tables if table.file is None]
-        self.printed = [table for table in self.tables if table.file is not None]
-        self.index = CellIndex(self.measured)
+        self.measured_tables = without_layout(self.tables)
+        self.printed_tables = with_layout(self.tables)
+        self.index = CellIndex(self.measured_tables)
         self.frame = Frame(self._citation(), self.history is not None)
         self.noises = _noises(self.samples)
 
     def files(self) -> Files:
         """Return every file by name, index.html first."""
-        made = [TableFiles(self, table) for table in self.measured]
+        made = [TableFiles(self, table) for table in self.measured_tables]
         files: Files = {"index.html": self._home(made)}
         for table_files in made:
             files |= table_files.all()
@@ -97,10 +98,10 @@ class Site:
     @cached_property
     def prediction(self) -> Prediction:
         """What the table of the fast recipe tells of the papers' tables; empty where one of the two is not shown."""
-        fast = [table for table in self.measured if table.slug == prediction.GRID]
+        fast = [table for table in self.measured_tables if table.slug == prediction.GRID]
         if not fast:
             return Prediction(())
-        scores = [score for table in overview.of_papers(self.printed) for score in table.scores.values()]
+        scores = [score for table in overview.of_papers(self.printed_tables) for score in table.scores.values()]
         return Prediction.of(fast[0], [score.place for score in scores])
 
     @property
@@ -118,7 +119,7 @@ class Site:
 
     def _home(self, made: Iterable[TableFiles]) -> str:
         """The first page: the first table of a grid with numbers, else the table with most."""
-        first = _first(self.measured)
+        first = _first(self.measured_tables)
         for table_files in made:
             if table_files.table is first:
                 return table_files.page(home=True)
@@ -134,8 +135,8 @@ class Site:
         return files
 
     def _printed(self) -> Files:
-        files: Files = {"papers.html": printed.index(self.printed, self.frame.context("papers"))}
-        for table in self.printed:
+        files: Files = {"papers.html": printed.index(self.printed_tables, self.frame.context("papers"))}
+        for table in self.printed_tables:
             here = "papers" if table.source else "index"
             files |= printed.site(table, self.frame.context(here), self.links)
         return files
@@ -152,7 +153,7 @@ class Site:
         return files | printable({f"perturbations.{plane.slug}": plane.drawing() for plane in self.planes})
 
     def _prediction(self) -> Files:
-        addresses = {table.name: f"{table.slug}.html" for table in self.printed}
+        addresses = {table.name: f"{table.slug}.html" for table in self.printed_tables}
         view = self.prediction.view(addresses)
         files: Files = {"prediction.html": self.frame.page("prediction.html", "prediction", prediction.HEADING, **view)}
         if self.prediction.figure is not None:
@@ -160,14 +161,16 @@ class Site:
         return files
 
     def _overviews(self) -> Files:
-        return {
-            "agreement.html": self.frame.page("agreement.html", "agreement", **overview.agreement(self.printed)),
-            "coverage.html": self.frame.page("coverage.html", "coverage", **coverage(self.measured, self.printed)),
-            "protocols.html": self.frame.page(
-                "protocols.html", "protocols", protocols=_installed("protocols"), datasets=_installed("datasets")
-            ),
-            "changes.html": self.changes(),
+        contexts: dict[str, dict[str, Any]] = {
+            "agreement": overview.agreement(self.printed_tables),
+            "coverage": coverage(self.measured_tables, self.printed_tables),
+            "protocols": {"protocols": _installed("protocols"), "datasets": _installed("datasets")},
         }
+        files: Files = {}
+        for name, context in contexts.items():
+            files[f"{name}.html"] = self.frame.page(f"{name}.html", name, **context)
+        files["changes.html"] = self.changes()
+        return files
 
     # entries
 
@@ -256,10 +259,10 @@ class TableFiles:
         context = table_page.TableView(turned, self.site.links).context()
         return self._page(turned, turned.title, context | {"home": False, "whole": None})
 
-    def _page(self, table: Table, title: str, context: Mapping[str, Any]) -> str:
+    def _page(self, table: Table, title: str, context: dict[str, Any]) -> str:
         """A page that shows the table or the same from the other side."""
-        measured = [other for other in self.site.measured if other.measured]
-        known = [other for other in self.site.measured if other.measured or other is self.table]
+        numbered = [other for other in self.site.measured_tables if other.measured]
+        known = [other for other in self.site.measured_tables if other.measured or other is self.table]
         switches = table_page.switches(known, self.table, table.subject)
         links = {
             "table": table,
@@ -267,7 +270,7 @@ class TableFiles:
             "sides": table_page.sides(self.table, table.subject, context["home"]),
             "switch": switches,
             "switched": {switch.name for switch in switches},
-            "boards": measured,
+            "boards": numbered,
             "bib": table_page.bibtex_by_label(table, self.site.frame.citation),
             "pareto": self.drawings.get(f"{self.table.slug}.pareto"),
             "predicts": prediction.HEADING if self.table.slug == prediction.GRID else "",

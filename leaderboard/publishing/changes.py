@@ -44,7 +44,7 @@ def numbers(site: Site, records: Records) -> list[dict[str, str]]:
             row = _row(cell.score, cell.score.point, "accuracy") | {"page": cell.href}
             row["attack"] = _distinct_attack(row, rows)
             rows[_key(row)] = row
-    for table in site.printed:
+    for table in site.printed_tables:
         for row in _printed_rows(table, records):
             rows.setdefault(_key(row), row)
     return list(rows.values())

@@ -111,7 +111,7 @@ class Publication:
         shown = Shown.of(None, {}, published.records)
         site = replace(shown.site(store, changelog), history=History())
         rows = numbers(site, published.records)
-        return cls(published, site, site.files(), rows, tidy_csv(tidy(shown.printed)), citation, release)
+        return cls(published, site, site.files(), rows, tidy_csv(tidy(shown.printed_tables)), citation, release)
 
     def after(self, before: Before) -> Outcome:
         """Return the files as they follow a publication; its changes are added to the history of it."""

@@ -122,9 +122,9 @@ def test_data_ls_says_what_is_there_and_get_how_to_get_it(tmp_path):
 
 def test_doctor_exits_0_and_names_what_it_finds():
     """`doctor` is for looking, not for failing."""
-    checks = {check["name"]: check for check in json.loads(call_bench("doctor", "--json")[0])["checks"]}
+    checks = {check["name"]: check for check in json.loads(bench("doctor", "--json")[0])["checks"]}
     assert checks["torch"]["ok"]
-    assert checks["entries"]["ok"], checks["entries"]["detail"]
+    assert checks["entries"]["ok"], checks
     assert "digits" in checks["data"]["detail"]
 
 

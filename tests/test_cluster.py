@@ -12,6 +12,7 @@ import pytest
 from conftest import call_bench
 from hypothesis import given
 from hypothesis import strategies as st
+from test_run import bench
 
 from benchmark import ends, provenance, runs, slurm, snapshot, watch
 from benchmark.grid import adhoc, expand
@@ -120,7 +121,7 @@ def test_without_slurm_the_sentence_says_where_to_go(tmp_path):
     empty = tmp_path / "bin"
     empty.mkdir()
     flags = ["--executor", "slurm", "--profile", str(written(tmp_path, GOOD))]
-    _, error = call_bench("run", *flags, workspace=tmp_path, environment={"PATH": str(empty)}, code=2)
+    _, error = bench("run", *flags, workspace=tmp_path, environment={"PATH": str(empty)}, code=2)
     assert "no sbatch and no srun here; run it on a login node of the cluster" in error
 
 

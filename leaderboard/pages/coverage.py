@@ -21,8 +21,8 @@ MEBIBYTE = 2**20
 def coverage(measured: Sequence[Table], printed: Sequence[Table]) -> dict[str, Any]:
     """How much there is, what is wrong, and what it cost: of the tables of our own cells, and of those printed as papers do."""
     return {
-        "boards": measured,
-        "sheets": printed,
+        "measured": measured,
+        "printed": printed,
         "states": STATES,
         "troubles": troubles(measured),
         "costs": [costs for costs in map(Costs.of, measured) if costs.known],

@@ -21,7 +21,7 @@ NAVIGATION = {
     "changes": "Changes",
 }
 SCRIPTED = {  # templates of tables that can be sorted
-    "board.html",
+    "table.html",
     "entries.html",
     "entry.html",
     "coverage.html",

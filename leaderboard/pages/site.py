@@ -208,7 +208,7 @@ class Site:
             bibtex=bibliography([entry.paper] if entry.paper and entry.paper.url else []),
             cells=[CellRow.of(cell) for cell in cells[:LARGE]],
             count=len(cells),
-            boards=_tables_of(cells) if len(cells) > LARGE else [],
+            tables=_tables_of(cells) if len(cells) > LARGE else [],
             axes=_axes(kind, cells),
             plots=drawn,
             beside=kind == "attack" and entry.name in self._compared,
@@ -270,14 +270,14 @@ class TableFiles:
             "sides": table_page.sides(self.table, table.subject, context["home"]),
             "switch": switches,
             "switched": {switch.name for switch in switches},
-            "boards": numbered,
+            "tables": numbered,
             "bib": table_page.bibtex_by_label(table, self.site.frame.citation),
             "pareto": self.drawings.get(f"{self.table.slug}.pareto"),
             "predicts": prediction.HEADING if self.table.slug == prediction.GRID else "",
             "files": self._file_names(),
             "data": self.data,
         }
-        return self.site.frame.page("board.html", "index", title, **(context | links))
+        return self.site.frame.page("table.html", "index", title, **(context | links))
 
     def _file_names(self) -> dict[str, str]:
         """What the files beside the page are."""

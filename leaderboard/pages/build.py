@@ -55,8 +55,8 @@ class Shown:
     @classmethod
     def _all(cls, records: Records) -> Shown:
         own = {name: read_grid(name) for name in table_names()}
-        with_layout = [grid for grid in own.values() if grid.has_layout]
-        printed = _printed_tables([*with_layout, read_grid("full")], records)
+        in_a_layout = [grid for grid in own.values() if grid.has_layout]
+        printed = _printed_tables([*in_a_layout, read_grid("full")], records)
         measured = [grid_table(grid, records, name, resolve) for name, grid in own.items() if not grid.has_layout]
         shown: set[str] = set()
         for table in measured:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from benchmark.commands import data, looking, poisons, reporting, running, sharing
+from benchmark.commands import data, inspecting, poisons, reporting, running, submissions
 from benchmark.commands.common import command
 
 VERBOSE = ("-v", "--verbose")
@@ -30,10 +30,10 @@ poisons_app = typer.Typer(no_args_is_help=True, help="List, check, draw, remove,
 app.add_typer(data_app, name="data")
 app.add_typer(poisons_app, name="poisons")
 
-app.command("list")(looking.list_)
-app.command("show")(looking.show)
-app.command("doctor")(looking.doctor)
-app.command("check")(looking.check)
+app.command("list")(inspecting.list_)
+app.command("show")(inspecting.show)
+app.command("doctor")(inspecting.doctor_)
+app.command("check")(inspecting.check)
 app.command("craft")(poisons.craft)
 app.command("run")(command(running.run))
 app.command("retry")(command(running.retry))
@@ -41,8 +41,8 @@ app.command("status")(running.status)
 app.command("attach")(running.attach)
 app.command("cancel")(running.cancel)
 app.command("logs")(running.logs)
-app.command("submit")(command(sharing.submit))
-app.command("accept")(sharing.accept)
+app.command("submit")(command(submissions.submit))
+app.command("accept")(submissions.accept)
 app.command("report")(command(reporting.report))
 app.command("serve")(reporting.serve)
 app.command("publish")(reporting.publish)

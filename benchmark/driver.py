@@ -6,6 +6,7 @@ import dataclasses
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from benchmark.ends import ENDS
 from benchmark.plan import Plan, Policy, plan_cells
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile
-from benchmark.watch import Standing
+from benchmark.watch import Survey
 from poisons.lease import Lease, holder, leased, waiting
 from registry import EntryError, child
 from results import Cell, Grid, Record, Records, Workspace, read_grid
@@ -90,16 +91,16 @@ def _plan(
     space: Workspace,
     options: Options,
     dry_run: bool,
-    standing: Standing | None = None,
+    seen: Survey | None = None,
     strict: bool = True,
 ) -> Plan:
     device = _device(options)
     if not dry_run:
         space.writable()
     records = Records(space.records)
-    standing = standing or watch.survey(space, records)
+    seen = seen or watch.survey(space, records)
     policy = Policy(options.force, options.retry, options.detached)
-    result = plan_cells(name, cells, roots, records, policy, standing.cells)
+    result = plan_cells(name, cells, roots, records, policy, seen.cells)
     if strict:
         result.require_data()
     else:
@@ -109,7 +110,7 @@ def _plan(
     result.ask_entries()
     result.keep(options.limit)
     workers = _profile(options).at_once if options.detached else options.workers or schedule.cores()
-    result.estimate(workers, device)
+    result.estimate_time(workers, device)
     return result
 
 
@@ -173,8 +174,8 @@ def run_table(name: str, table: Grid, space: Workspace, options: Options, quiet:
     else:
         space.writable()
         with _one_at_a_time(space, quiet):
-            standing = watch.settle(space, records)
-        plan = _plan(name, cells, roots, space, options, dry_run=False, standing=standing)
+            seen = watch.settle(space, records)
+        plan = _plan(name, cells, roots, space, options, dry_run=False, seen=seen)
         ran = _execute(plan, space, records, options, quiet)
     plan.absent = grids.absent(table)
     return Outcome(plan, stands(name, table, space), ran, time.monotonic() - start)
@@ -184,7 +185,7 @@ def stands(name: str, table: Grid, space: Workspace) -> Plan:
     """Say how the cells of a table stand now. Writes nothing."""
     records = Records(space.records)
     cells, roots = grids.expand(table)
-    result = plan_cells(name, cells, roots, records, standing=watch.survey(space, records).cells)
+    result = plan_cells(name, cells, roots, records, unfinished=watch.survey(space, records).cells)
     result.note_missing_data()
     result.absent = grids.absent(table)
     return result
@@ -206,7 +207,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
     profile, records = _profile(options), Records(space.records)
     space.writable()
     with _one_at_a_time(space, quiet) as lease:
-        plan = _plan(name, cells, roots, space, options, dry_run=False, standing=watch.settle(space, records))
+        plan = _plan(name, cells, roots, space, options, dry_run=False, seen=watch.settle(space, records))
         schedule.write_not_applicable(plan, records)
         if not plan.to_run:
             return plan
@@ -278,7 +279,7 @@ def attach(name: str, table: Grid, space: Workspace, quiet: bool = False) -> Pla
                 for lease, event in working.items():
                     display(event | {"worker": lease})
 
-            def report(standing: Standing) -> None:
+            def report() -> None:
                 for cell_id in sorted((records.ids() & set(cells)) - seen):
                     seen.add(cell_id)
                     record = records.read(cell_id)
@@ -299,13 +300,14 @@ def progress(space: Workspace) -> list[dict[str, Any]]:
 def besides(table: Grid, space: Workspace) -> dict[str, int]:
     """What unfinished runs have left beside the cells of a table: the number of cells, by the name of the grid."""
     wanted = {cell.id for cell in grids.expand(table)[0]}
-    standing = watch.survey(space, Records(space.records)).cells
-    waiting = {cell_id for cell_id, (state, _) in standing.items() if state in ("queued", "running")} - wanted
-    found: dict[str, set[str]] = {}
-    for run in runs.every(space) if waiting else ():
-        if not run.over and (left := waiting & set(run.content["cells"])):
-            found.setdefault(str(run.content.get("grid", "")), set()).update(left)
-    return {name: len(cells) for name, cells in found.items()}
+    waiting = watch.survey(space, Records(space.records)).unfinished - wanted
+    if not waiting:
+        return {}
+    by_grid: dict[str, set[str]] = defaultdict(set)
+    for run in runs.every(space):
+        if not run.over:
+            by_grid[str(run.content.get("grid", ""))] |= waiting.intersection(run.content["cells"])
+    return {name: len(cells) for name, cells in by_grid.items() if cells}
 
 
 def cancel(table: Grid | None, space: Workspace) -> int:
@@ -369,7 +371,7 @@ def _execute(plan: Plan, space: Workspace, records: Records, options: Options, q
         return 0
     run = runs.Run.create(space, records, plan, device, options.force)
     if not quiet:
-        estimate = "" if plan.seconds_estimate is None else f", {_estimate(plan)}"
+        estimate = "" if plan.estimate.seconds is None else f", {_estimate(plan)}"
         cells = f"{len(plan.to_run)} of {len(plan.tasks)} cells"
         print(f"{plan.name}: running {cells} on {workers} x {device}{estimate}", file=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -389,13 +391,13 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def _estimate(plan: Plan) -> str:
     """How long a run takes, and how anybody knows."""
-    text = f"about {duration(plan.seconds_estimate or 0.0)}, estimated from {plan.estimated_from}"
-    return f"{text}, the crafting of {plan.uncounted} not included" if plan.uncounted else text
+    text = f"about {duration(plan.estimate.seconds or 0.0)}, estimated from {plan.estimate.source}"
+    return f"{text}, the crafting of {plan.estimate.uncounted} not included" if plan.estimate.uncounted else text
 
 
 def plan_text(plan: Plan) -> str:
     """Write a plan for people: counts, stages, time, and every cell that is not done."""
-    estimate = "unknown, because no similar cell is measured yet" if plan.seconds_estimate is None else _estimate(plan)
+    estimate = "unknown, because no similar cell is measured yet" if plan.estimate.seconds is None else _estimate(plan)
     stages, done = plan.stages(), sum(state == "done" for state in plan.states.values())
     lines = [
         f"{plan.name}: {len(plan.tasks) + len(plan.absent)} cells, {done} done, {len(plan.to_run)} to run"

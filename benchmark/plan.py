@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
 from benchmark import ends
-from benchmark.cost import Arithmetic, plain_trainings
-from benchmark.task import Finder, Task, poisons
+from benchmark.estimate import Estimate, estimate_run
+from benchmark.task import Finder, Task, poisons, recipes
 from registry import MissingDataError, child, data, outdated
 from registry.catalog import Part
 from results import Cell, Records
 from results.record import Brief, Failure
 
 DURING_TRAINING = {"augment", "loss", "model", "start", "configure"}  # hooks of defenses that contrastive protocols lack
+ANSWERING = {"applies", "__post_init__"}  # hooks that say whether an entry applies; the latter refuses wrong values
 UNFINISHED = ("queued", "running")  # states of cells that somebody works on, or will
+
+
+Question = tuple[Part, Part]  # whether an entry with these values applies to a dataset
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,7 @@ class Plan:
     reasons: dict[str, str] = field(default_factory=dict)  # why a cell is not applicable, stale or failed
     to_run: list[Task] = field(default_factory=list)
     roots: dict[str, str] = field(default_factory=dict)  # folders of images
-    seconds_estimate: float | None = None
-    estimated_from: str = "records of like cells"  # or FLOPs, where there is none of one
-    uncounted: int = 0  # poisons whose crafting the estimate leaves out, since nobody knows how long it takes
+    estimate: Estimate = field(default_factory=Estimate)  # of how long the run takes
     absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
     failures: dict[str, Failure] = field(default_factory=dict)
     past: Mapping[str, Brief] = field(default_factory=dict)  # what all records say in brief, by id
@@ -73,7 +74,7 @@ class Plan:
         """How many stages the run shares: each poison is crafted once, each (poison, purifier) pair purified once."""
         return {
             "craft": len(poisons(self.to_run)),
-            "purify": len({task.purified.key for task in self.to_run if task.purified}),
+            "purify": len(recipes(self.to_run, lambda task: task.purified)),
             "train": sum(task.trains for task in self.to_run),
         }
 
@@ -83,57 +84,54 @@ class Plan:
 
     def datasets(self) -> list[Part]:
         """The datasets that the cells to run need, each once."""
-        return list({text: part for task in self.to_run for text, part in task.datasets.items()}.values())
+        by_text: dict[str, Part] = {}
+        for task in self.to_run:
+            by_text |= task.datasets
+        return list(by_text.values())
 
     def require_data(self) -> None:
         """Refuse a plan that needs a dataset which is not on this machine. MissingDataError says what to do."""
         for part in self.datasets():
-            if sentence := data.missing(part) or data.complaint(part):
-                without = sum(part.text not in task.datasets for task in self.to_run)
-                rest = f", and {without} of {len(self.to_run)} cells do without: name their datasets with --dataset"
-                raise MissingDataError(sentence + (rest if without else ""))
+            obstacle = _obstacle(part)
+            if obstacle:
+                raise MissingDataError(obstacle + self._cells_without(part))
+
+    def _cells_without(self, dataset: Part) -> str:
+        """Say how many of the cells to run do without a dataset, '' if none does."""
+        without = sum(dataset.text not in task.datasets for task in self.to_run)
+        if not without:
+            return ""
+        return f", and {without} of {len(self.to_run)} cells do without: name their datasets with --dataset"
 
     def note_missing_data(self) -> None:
         """Give cells whose dataset is not on this machine that as their reason, where they have none."""
-        missing = {part.text: data.missing(part) or data.complaint(part) for part in self.datasets()}
+        obstacles = {part.text: _obstacle(part) for part in self.datasets()}
         for task in self.to_run:
-            if sentence := missing[task.dataset.text]:
-                self.reasons[task.cell.id] = self.reasons[task.cell.id] or sentence.partition(";")[0]
+            obstacle = obstacles[task.dataset.text].partition(";")[0]
+            self.reasons[task.cell.id] = self.reasons[task.cell.id] or obstacle
 
     def ask_entries(self) -> None:
         """Move cells whose attack, defense or analysis does not apply to their dataset out of the cells to run."""
-        questions: dict[tuple[str, str], tuple[Part, Part]] = {}
+        questions: dict[tuple[str, str], Question] = {}
         for task in self.to_run:
             questions |= _questions(task)
         answers = dict(zip(questions, child.reasons(list(questions.values())), strict=True))
+        applicable = []
         for task in self.to_run:
-            against = [answers[question] for question in _questions(task) if answers[question]]
-            if against:
-                self.states[task.cell.id], self.reasons[task.cell.id] = "not-applicable", against[0]
-        self.to_run = [task for task in self.to_run if self.states[task.cell.id] != "not-applicable"]
+            refusal = next(filter(None, (answers[question] for question in _questions(task))), "")
+            if refusal:
+                self.states[task.cell.id], self.reasons[task.cell.id] = "not-applicable", refusal
+            else:
+                applicable.append(task)
+        self.to_run = applicable
 
     def keep(self, limit: int | None) -> None:
         """Take the first of the cells to run and no more; all where there is no limit."""
         self.to_run = self.to_run[:limit]
 
-    def estimate(self, workers: int = 1, device: str = "cpu") -> None:
+    def estimate_time(self, workers: int = 1, device: str = "cpu") -> None:
         """Estimate the seconds of the run on a machine of its own: from records of like cells, else from FLOPs."""
-        known = _Known.of(self.past.values())
-        arithmetic = Arithmetic(device)
-        trainings = [known.training(task.cell) for task in self.to_run]
-        if None in trainings:
-            self.estimated_from = "FLOPs"
-        for number, seconds in enumerate(trainings):
-            if seconds is None:
-                trainings[number] = arithmetic.train(self.to_run[number].cell)
-        if None in trainings:
-            return
-        recipes = poisons(self.to_run)
-        crafted = [known.crafted.get(recipe.dataset.text + recipe.text, arithmetic.craft(recipe)) for recipe in recipes]
-        self.uncounted = crafted.count(None)
-        purified = {task.purified.key: task.purified for task in self.to_run if task.purified}
-        stages = [*trainings, *crafted, *map(arithmetic.purify, purified.values())]
-        self.seconds_estimate = sum(seconds or 0.0 for seconds in stages) / workers
+        self.estimate = estimate_run(self.to_run, self.past.values(), workers, device)
 
 
 def plan_cells(
@@ -142,11 +140,11 @@ def plan_cells(
     roots: dict[str, str],
     records: Records,
     policy: Policy = ORDINARY,
-    standing: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    unfinished: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> Plan:
     """Say how some cells stand and which a run takes, from files alone. EntryError, FileError for what cannot be a cell.
 
-    `standing` has the states and reasons of cells of unfinished runs.
+    `unfinished` has the states and reasons of cells of unfinished runs.
     """
     finder = Finder(roots)
     tasks = [Task.of(cell, finder) for cell in cells]
@@ -156,7 +154,7 @@ def plan_cells(
         cell_id = task.cell.id
         state, reason = _state(task, result.past.get(cell_id), failures.get(cell_id))
         if state not in ("done", "not-applicable"):
-            state, reason = standing.get(cell_id, (state, reason))
+            state, reason = unfinished.get(cell_id, (state, reason))
         result.states[cell_id], result.reasons[cell_id] = state, reason
         if _taken(state, failures.get(cell_id), policy):
             result.to_run.append(task)
@@ -198,47 +196,20 @@ def _taken(state: str, failure: Failure | None, policy: Policy) -> bool:
     return state != "done"
 
 
-def _questions(task: Task) -> dict[tuple[str, str], tuple[Part, Part]]:
-    """What is asked of entries for a cell, part and dataset: every attack of its poison and of those behind it with the dataset
-    that it runs on, the defenses, the analysis."""
+def _questions(task: Task) -> dict[tuple[str, str], Question]:
+    """What is asked of entries for a cell, part and dataset: every attack of its poison and of those behind it with the data
+    set that it runs on, the defenses, the analysis."""
     asked = [(recipe.attack[-1], recipe.dataset) for recipe in task.poison.family]
     asked += [(part, task.dataset) for part in task.defense]
     if task.analysis:
         asked.append((task.analysis, task.dataset))
-    answering = {"applies", "__post_init__"}  # the latter refuses wrong values
     return {
         (f"{part.entry.kind}:{part.text}", dataset.text): (part, dataset)
         for part, dataset in asked
-        if part.entry.hooks & answering and not data.missing(dataset)
+        if part.entry.hooks & ANSWERING and not data.missing(dataset)
     }
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Seconds that were measured: of trainings by their setting, of crafting by dataset and poison."""
-
-    trained: Mapping[tuple[str, ...], Sequence[float]]
-    crafted: Mapping[str, float]
-
-    @classmethod
-    def of(cls, past: Iterable[Brief]) -> _Known:
-        trained: dict[tuple[str, ...], list[float]] = {}
-        crafted: dict[str, float] = {}
-        for record in past:
-            if record.state == "done" and "train" in record.seconds:
-                texts = record.texts
-                trained.setdefault(_setting(texts, texts["defense"]), []).append(record.undisturbed("train"))
-                crafted[texts["dataset"] + texts["attack"]] = record.undisturbed("craft")
-        return cls(trained, crafted)
-
-    def training(self, cell: Cell) -> float | None:
-        """Return the seconds of cells like this, else of plain ones by the passes of its defense; None if none was measured."""
-        texts = cell.texts
-        if like := self.trained.get(_setting(texts, texts["defense"])):
-            return fmean(like)
-        plain = self.trained.get(_setting(texts, "none"))
-        return fmean(plain) * plain_trainings(cell) if plain else None
-
-
-def _setting(texts: Mapping[str, str], defense: str) -> tuple[str, ...]:
-    return texts["protocol"], texts["dataset"], texts["architecture"], defense
+def _obstacle(dataset: Part) -> str:
+    """Say in a sentence why a dataset cannot be used on this machine, or return ''."""
+    return data.missing(dataset) or data.complaint(dataset)

@@ -27,7 +27,7 @@ from results.record import Failure, write_json
 
 UNITS = {"s": 1 / 60, "min": 1, "h": 60, "d": 24 * 60}
 SIZES = {"M": 1, "G": 1024, "T": 1024 * 1024}
-OURS = {  # options of sbatch that the profile's own fields or the program set
+RESERVED_OPTIONS = {  # options of sbatch that the profile's own fields or the program set
     **{"time": "`time`", "mem": "`memory`", "cpus-per-task": "`cpus`", "partition": "`partition`", "account": "`account`"},
     **{"qos": "`qos`", "gres": "`gpus` and `gpu_option`", "gpus": "`gpus` and `gpu_option`"},
     **{"gpus-per-node": "`gpus` and `gpu_option`", "array": "`at_once`", "ntasks-per-node": "`--cells-per-device`"},
@@ -125,14 +125,21 @@ class Profile(Resources):
 
     def resources(self, part: Part) -> Resources:
         """What the job of a part asks for: more time or memory where it failed for want of them, within the limits."""
-        given = (
-            {key: value for key, value in self.craft.model_dump().items() if value is not None} if part.stage == "craft" else {}
-        )
-        own = Resources.model_construct(**{key: given.get(key, getattr(self, key)) for key in Resources.model_fields})
-        limit = max(self.max_time or own.time, own.time)
-        grown = min(math.ceil(own.time * part.time), limit)
-        memory = own.memory and min(math.ceil(own.memory * part.memory), max(self.max_memory or 4 * own.memory, own.memory))
-        return own.model_copy(update={"time": grown, "memory": memory})
+        own = {key: getattr(self, key) for key in Resources.model_fields}
+        if part.stage == "craft":
+            own |= self.craft.model_dump(exclude_none=True)
+        asked = Resources.model_construct(**own)
+        return asked.model_copy(update={"time": self._time(asked, part), "memory": self._memory(asked, part)})
+
+    def _time(self, asked: Resources, part: Part) -> int:
+        limit = max(self.max_time or asked.time, asked.time)
+        return min(math.ceil(asked.time * part.time), limit)
+
+    def _memory(self, asked: Resources, part: Part) -> int | None:
+        if asked.memory is None:
+            return None
+        limit = max(self.max_memory or 4 * asked.memory, asked.memory)
+        return min(math.ceil(asked.memory * part.memory), limit)
 
     def options(self, resources: Resources) -> dict[str, Any]:
         """The options of sbatch."""
@@ -141,8 +148,8 @@ class Profile(Resources):
         if resources.memory:
             found["mem"] = f"{resources.memory}M"
         if resources.gpus:
-            kind = f"{self.gpu_type}:" if self.gpu_type else ""
-            found[self.gpu_option] = f"{'gpu:' if self.gpu_option == 'gres' else ''}{kind}{resources.gpus}"
+            words = ["gpu" if self.gpu_option == "gres" else "", self.gpu_type or "", str(resources.gpus)]
+            found[self.gpu_option] = ":".join(filter(None, words))
         return found | {key.replace("_", "-"): value for key, value in self.sbatch.items()}
 
 
@@ -160,15 +167,30 @@ def read_profile(path: Path) -> Profile:
         profile = Profile.model_validate(content)
     except ValidationError as error:
         raise FileError(f"the profile {path}: {_sentence(error)}") from None
+    wrong = _reserved_option(profile) or _too_short(profile)
+    if wrong:
+        raise FileError(f"the profile {path}: {wrong}")
+    return profile
+
+
+def _reserved_option(profile: Profile) -> str:
+    """Say which option of sbatch a profile may not give, or return ''."""
     for key in profile.sbatch:
-        if (name := key.replace("_", "-")) in OURS:
-            why = f"is given by {OURS[name]} of the profile" if OURS[name] else "is set by the program"
-            raise FileError(f"the profile {path}: `sbatch.{key}` {why}; take it out of [sbatch]")
+        name = key.replace("_", "-")
+        if name in RESERVED_OPTIONS:
+            field = RESERVED_OPTIONS[name]
+            why = f"is given by {field} of the profile" if field else "is set by the program"
+            return f"`sbatch.{key}` {why}; take it out of [sbatch]"
+    return ""
+
+
+def _too_short(profile: Profile) -> str:
+    """Say that jobs of a profile would end before they begin to, or return ''."""
     for stage in (profile, profile.resources(Part(0, 0, "craft"))):
         if stage.time * 60 <= profile.signal + 90:
             least = f"signal={profile.signal} s and the minute and a half that SLURM may be off"
-            raise FileError(f"the profile {path}: `time` is {stage.time} min, which is not more than {least}; give jobs longer")
-    return profile
+            return f"`time` is {stage.time} min, which is not more than {least}; give jobs longer"
+    return ""
 
 
 def _sentence(error: ValidationError) -> str:
@@ -228,26 +250,32 @@ def arrays(parts: Sequence[Part], profile: Profile, max_array: int) -> list[Arra
     `at_once`; where there are more of them than the cap, some wait for others. Parts that wait for poisons come last.
     """
     found: list[Array] = []
-    before: list[int] = []  # the arrays of the phase before
+    before: tuple[int, ...] = ()  # the arrays of the phase before
     for phase in (False, True):
-        pieces: list[tuple[int, int, Resources]] = []
-        for number, part in enumerate(parts):
-            if part.waits is not phase:
-                continue
-            resources = profile.resources(part)
-            first, size, last = pieces[-1] if pieces else (0, 0, None)
-            if last == resources and first + size == number and size < max_array:
-                pieces[-1] = (first, size + 1, resources)
-            else:
-                pieces.append((number, 1, resources))
-        lanes = max(1, min(profile.at_once, len(pieces)))
+        stretches = _stretches(parts, phase, profile, max_array)
+        lanes = max(1, min(profile.at_once, len(stretches)))
         begin = len(found)
-        for place, (first, size, resources) in enumerate(pieces):
-            cap = profile.at_once // lanes + (place % lanes < profile.at_once % lanes)
-            after = [begin + place - lanes] if place >= lanes else before
-            found.append(Array(first, size, resources, cap, tuple(after)))
-        before = list(range(begin, len(found))) or before
+        for index, (first, size, resources) in enumerate(stretches):
+            cap = profile.at_once // lanes + (index % lanes < profile.at_once % lanes)
+            after = (begin + index - lanes,) if index >= lanes else before
+            found.append(Array(first, size, resources, cap, after))
+        before = tuple(range(begin, len(found))) or before
     return found
+
+
+def _stretches(parts: Sequence[Part], waits: bool, profile: Profile, longest: int) -> list[tuple[int, int, Resources]]:
+    """Return the first part, the length and the resources of stretches of parts that ask for the same, `longest` at most."""
+    stretches: list[tuple[int, int, Resources]] = []
+    for number, part in enumerate(parts):
+        if part.waits is not waits:
+            continue
+        resources = profile.resources(part)
+        first, size, last = stretches[-1] if stretches else (0, 0, None)
+        if last == resources and first + size == number and size < longest:
+            stretches[-1] = (first, size + 1, resources)
+        else:
+            stretches.append((number, 1, resources))
+    return stretches
 
 
 # What SLURM knows
@@ -329,7 +357,7 @@ def submission_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 # bench doctor --slurm
 
-SHOWN = {  # settings that matter here, and why
+SHOWN_SETTINGS = {  # settings that matter here, and why
     "ClusterName": "",
     "SLURM_VERSION": "",
     "MaxArraySize": "arrays are split at it",
@@ -342,44 +370,70 @@ SHOWN = {  # settings that matter here, and why
 }
 
 
-def findings(folder: Path, profile: Profile | None) -> list[tuple[str, bool, str]]:
-    """Return (name, ok, detail) of what matters on this cluster. Asks for one small job to look from a compute node."""
+_Finding = tuple[str, bool, str]  # name, ok, detail
+
+
+def findings(folder: Path, profile: Profile | None) -> list[_Finding]:
+    """Return what matters on this cluster. Asks for one small job to look from a compute node."""
     absent = [name for name in ("sbatch", "srun", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
     if absent:
         return [("slurm", False, f"no {', '.join(absent)} here; ask on a login node of the cluster")]
-    known = config()
-    if not known:
+    settings = config()
+    if not settings:
         return [("slurm", False, "scontrol show config does not answer; is the controller up?")]
-    found = [
-        (f"slurm {key}", True, f"{known[key]}" + (f" ({why})" if why else "")) for key, why in SHOWN.items() if key in known
+    return [
+        *_settings(settings),
+        *_accounts(),
+        *_partitions(profile),
+        _latency(folder),
+        *_from_a_node(folder, profile),
     ]
-    warns = "preempt_send_user_signal" in known.get("SlurmctldParameters", "")
+
+
+def _settings(settings: Mapping[str, str]) -> Iterator[_Finding]:
+    """Yield the settings of the cluster that matter here, each with the reason."""
+    for key, why in SHOWN_SETTINGS.items():
+        if key in settings:
+            reason = f" ({why})" if why else ""
+            yield f"slurm {key}", True, settings[key] + reason
+    warns = "preempt_send_user_signal" in settings.get("SlurmctldParameters", "")
     detail = "jobs are warned" if warns else "not set; jobs are not warned, their checkpoints of every minute suffice"
-    found.append(("slurm preempt_send_user_signal", True, detail))
+    yield "slurm preempt_send_user_signal", True, detail
+
+
+def _accounts() -> Iterator[_Finding]:
+    """Yield whether ended jobs are remembered, and the limits of this user."""
     remembers = _ask("sacct", "-n", "-X", "-S", "now-1hour") is not None
     detail = "sacct answers" if remembers else "sacct does not answer; ends older than MinJobAge are called lost"
-    found.append(("slurm accounting", True, detail))
-    limits = _ask(
-        "sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs,MaxJobs,QOS"
-    )
+    yield "slurm accounting", True, detail
+    user = f"user={getpass.getuser()}"
+    limits = _ask("sacctmgr", "-n", "-P", "show", "assoc", user, "format=Account,MaxSubmitJobs,MaxJobs,QOS")
     for line in sorted(set((limits or "").splitlines())):
-        account, submit, jobs, qos = (line.split("|") + [""] * 4)[:4]
-        detail = f"MaxSubmitJobs {submit or 'none'} (`max_submit`), MaxJobs {jobs or 'none'} (`at_once`), qos {qos or 'none'}"
-        found.append((f"slurm account {account}", True, detail))
-    partitions = []
+        account, *values = (line.split("|") + [""] * 4)[:4]
+        submit, jobs, qos = (value or "none" for value in values)
+        yield f"slurm account {account}", True, f"MaxSubmitJobs {submit} (`max_submit`), MaxJobs {jobs} (`at_once`), qos {qos}"
+
+
+def _partitions(profile: Profile | None) -> Iterator[_Finding]:
+    """Yield the partitions of the cluster, and those of a profile that it lacks."""
+    names = []
     for line in (_ask("sinfo", "-h", "-o", "%P|%l|%D|%c|%m|%G") or "").splitlines():
         name, limit, nodes, cpus, memory, gres = line.split("|")
-        partitions.append(name.rstrip("*"))
-        found.append((f"slurm partition {name}", True, f"limit {limit}, {nodes} nodes, {cpus} CPUs, {memory} MB, {gres}"))
-    wanted = (profile.partition or "").split(",") if profile and partitions else []
-    for name in (name for name in wanted if name and name not in partitions):
-        detail = f"the profile says {name!r}, and there is none of this name; there are {', '.join(dict.fromkeys(partitions))}"
-        found.append(("slurm profile partition", False, detail))
-    found.append(_latency(folder))
-    return [*found, *_from_a_node(folder, profile)]
+        names.append(name.rstrip("*"))
+        yield f"slurm partition {name}", True, f"limit {limit}, {nodes} nodes, {cpus} CPUs, {memory} MB, {gres}"
+    if profile is None or not profile.partition or not names:
+        return
+    for name in profile.partition.split(","):
+        if name and name not in names:
+            there = ", ".join(dict.fromkeys(names))
+            yield (
+                "slurm profile partition",
+                False,
+                f"the profile says {name!r}, and there is none of this name; there are {there}",
+            )
 
 
-def _latency(folder: Path) -> tuple[str, bool, str]:
+def _latency(folder: Path) -> _Finding:
     """Time what leases and records do on the shared folder."""
     start, times = time.perf_counter(), 20
     for _ in range(times):
@@ -389,7 +443,7 @@ def _latency(folder: Path) -> tuple[str, bool, str]:
     return "slurm folder", each < 500, f"{folder}: {each:.0f} ms to write a file"
 
 
-def _from_a_node(folder: Path, profile: Profile | None) -> list[tuple[str, bool, str]]:
+def _from_a_node(folder: Path, profile: Profile | None) -> list[_Finding]:
     """Look from a compute node, if one is free within half a minute: is the folder there, is scontrol?"""
     probe = folder / "probe"
     probe.write_text("")

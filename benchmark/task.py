@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, editions
@@ -14,6 +15,7 @@ from results import Cell
 from results import cell as cells_
 from results.cell import NONE
 
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 NOBODY = Part(Entry("architectures", NONE, "built-in", "", ""), NONE, {})  # the architecture where no victim is looked at
 
 
@@ -129,9 +131,9 @@ class Task:
         return editions(parts)
 
 
-def recipes(tasks: Iterable[Task], kind: Callable[[Task], Recipe | None]) -> list[tuple[Recipe, Task]]:
+def recipes(tasks: Iterable[Task], kind: Callable[[Task], AnyRecipe | None]) -> list[tuple[AnyRecipe, Task]]:
     """The distinct recipes of one kind of stage, each with a task that needs it, in the order of the tasks."""
-    found: dict[str, tuple[Recipe, Task]] = {}
+    found: dict[str, tuple[AnyRecipe, Task]] = {}
     for task in tasks:
         recipe = kind(task)
         if recipe is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,6 +12,7 @@ from functools import cached_property
 
 from benchmark import runs, slurm
 from benchmark.ends import ENDS
+from benchmark.plan import UNFINISHED
 from benchmark.runs import Run
 from poisons.lease import clock, holder
 from results import Records, Workspace
@@ -20,45 +22,64 @@ HISTORY = 30 * 86400  # seconds before a run began from which SLURM is asked wha
 GLANCE = 4.0  # seconds between looks at how far its workers are
 
 
-@dataclass
-class Standing:
-    """The cells that unfinished runs have not settled, and what is wrong with whom."""
+CellStates = dict[str, tuple[str, str]]  # id of a cell -> its state, and the reason of that
 
-    cells: dict[str, tuple[str, str]] = field(default_factory=dict)  # id -> state, reason
-    gone: list[tuple[Run, int, str]] = field(default_factory=list)  # parts whose job is gone: run, part, kind of failure
+
+@dataclass(frozen=True)
+class LostJob:
+    """An array task of a run whose job is gone before its end."""
+
+    run: Run
+    number: int
+    kind: str  # of failure
+
+
+@dataclass
+class Survey:
+    """The cells that unfinished runs have not settled, and what is wrong with these runs."""
+
+    cells: CellStates = field(default_factory=dict)
+    lost_jobs: list[LostJob] = field(default_factory=list)
     idle: list[Run] = field(default_factory=list)  # runs that nobody works on any more
 
-    def unfinished(self, cells: Iterable[str]) -> int:
-        """How many of some cells are queued or running."""
-        return sum(self.cells.get(cell_id, ("", ""))[0] in ("queued", "running") for cell_id in cells)
+    @property
+    def unfinished(self) -> set[str]:
+        """The cells that are queued or running."""
+        return {cell_id for cell_id, (state, _) in self.cells.items() if state in UNFINISHED}
 
 
-def survey(space: Workspace, records: Records) -> Standing:
+def survey(space: Workspace, records: Records) -> Survey:
     """Look at all runs that are not over, and at those that were cancelled. Writes nothing."""
-    standing = Standing()
-    everyone = runs.every(space)
-    chosen = [run for run in everyone if not run.over or run.cancelled]
+    seen = Survey()
+    all_runs = runs.every(space)
+    chosen = [run for run in all_runs if not run.over or run.cancelled]
     words = _words([run for run in chosen if run.detached and not run.over])  # before the files: who has ended has written them
     done, live = records.ids(), runs.running(records)
     for run in chosen:
         left = runs.unsettled(run, done)
         if run.cancelled and not left & live:
-            standing.cells |= dict.fromkeys(left - _planned_after(run, everyone), ("cancelled", "by `bench cancel`"))
-            standing.idle.append(run)
-        elif left and run.detached:
-            _detached(standing, run, left, live, words.get(run.name))
-        elif left and _driven(run):
-            standing.cells |= dict.fromkeys(left, ("queued", ""))
+            seen.cells |= dict.fromkeys(left - _planned_after(run, all_runs), ("cancelled", "by `bench cancel`"))
+            seen.idle.append(run)
         else:
-            standing.idle.append(run)
-    standing.cells |= dict.fromkeys(live, ("running", ""))
-    return standing
+            _look_at(seen, run, left, live, words.get(run.name))
+    seen.cells |= dict.fromkeys(live, ("running", ""))
+    return seen
 
 
-def _planned_after(run: Run, everyone: list[Run]) -> set[str]:
+def _look_at(seen: Survey, run: Run, left: set[str], live: set[str], words: Words | None) -> None:
+    """Add to `seen` how the cells that a run has left stand. `words`: what SLURM says of its jobs."""
+    if left and run.detached:
+        _look_at_jobs(seen, _Jobs(run, words), left, live)
+    elif left and _driven(run):
+        seen.cells |= dict.fromkeys(left, ("queued", ""))
+    else:
+        seen.idle.append(run)
+
+
+def _planned_after(run: Run, all_runs: list[Run]) -> set[str]:
     """Return the cells of all newer runs, which took up what this one left."""
-    planned: set[str] = set()
-    return planned.union(*(later.content["cells"] for later in everyone[everyone.index(run) + 1 :]))
+    newer = all_runs[all_runs.index(run) + 1 :]
+    return set().union(*(later.content["cells"] for later in newer))
 
 
 def _driven(run: Run) -> bool:
@@ -72,13 +93,15 @@ Words = dict[tuple[str, str, int], str]
 
 def _words(detached: list[Run]) -> dict[str, Words]:
     """What SLURM says of the jobs of runs, by the name of the run; without those of another cluster or while it is silent."""
-    found: dict[str, Words] = {}
-    for cluster in {run.content["cluster"] for run in detached}:
-        names = [run.name for run in detached if run.content["cluster"] == cluster]
-        words = slurm.queue(names, cluster)
+    names: dict[str, list[str]] = defaultdict(list)  # by cluster
+    for run in detached:
+        names[run.content["cluster"]].append(run.name)
+    by_run: dict[str, Words] = {}
+    for cluster, run_names in names.items():
+        words = slurm.queue(run_names, cluster)
         if words is not None:
-            found |= dict.fromkeys(names, words)
-    return found
+            by_run |= dict.fromkeys(run_names, words)
+    return by_run
 
 
 class Trace(Enum):
@@ -112,9 +135,11 @@ def _traces(run: Run) -> dict[int, Trace]:
     traces: dict[int, Trace] = {}
     for path in folder.glob("[0-9]*"):
         number = int(path.name.partition(".")[0])
-        there = holder(path, now)
-        fresh = there is not None and there.alive
-        traces[number] = Trace.FRESH if fresh else traces.get(number, Trace.OLD)
+        held = holder(path, now)
+        if held is not None and held.alive:
+            traces[number] = Trace.FRESH
+        else:
+            traces.setdefault(number, Trace.OLD)
     return traces
 
 
@@ -146,54 +171,68 @@ class _Jobs:
         return slurm.history([self.run.name], self.run.folder.stat().st_mtime - HISTORY)
 
 
-def _detached(standing: Standing, run: Run, left: set[str], live: set[str], words: Words | None) -> None:
-    """Add to `standing` how the cells of one SLURM run stand, part by part."""
-    jobs = _Jobs(run, words)
-    ended = {int(entry.name) for entry in os.scandir(run.folder / "ended")}
-    open_ids = {number: [cell for cell in ids if cell in left] for number, ids in enumerate(run.part_ids())}
-    open_parts = [number for number in jobs.keys if number not in ended and open_ids[number]]
-    states = {number: jobs.state(number) for number in sorted(open_parts)}
-    kinds = {number: jobs.failure(number) for number, state in states.items() if state == "lost"}
-    standing.gone += [(run, number, kind) for number, kind in kinds.items()]
-    for number, state in states.items():
+def _look_at_jobs(seen: Survey, jobs: _Jobs, left: set[str], live: set[str]) -> None:
+    """Add to `seen` how the cells of one SLURM run stand, array task by array task."""
+    run = jobs.run
+    at_work = False
+    for number, open_ids in _open_tasks(jobs, left).items():
+        state = jobs.state(number)
+        if state == "lost":
+            kind = jobs.failure(number)
+            seen.lost_jobs.append(LostJob(run, number, kind))
+            cells = _cells_of_lost(kind, open_ids)
+        else:
+            at_work = True
+            cells = _cells_of_live(state, open_ids, live)
         if run.parts[number].stage != "craft":
-            standing.cells |= _cells_of(state, kinds.get(number, ""), open_ids[number], live)
-    if len(kinds) == len(states):
-        standing.idle.append(run)
+            seen.cells |= cells
+    if not at_work:
+        seen.idle.append(run)
 
 
-def _cells_of(state: str, kind: str, open_ids: list[str], live: set[str]) -> dict[str, tuple[str, str]]:
-    """Return state and reason of the cells of one array task that have no record yet."""
-    if kind == "cancelled":
-        return dict.fromkeys(open_ids, ("cancelled", "by scancel"))
-    if state == "lost":
-        return dict.fromkeys(open_ids, ("lost", ENDS[kind].meaning))
+def _open_tasks(jobs: _Jobs, left: set[str]) -> dict[int, list[str]]:
+    """Return the array tasks that have not ended in order, each with those of its cells that are left."""
+    ended = {int(entry.name) for entry in os.scandir(jobs.run.folder / "ended")}
+    cells = jobs.run.part_ids()
+    open_ids = {number: [cell for cell in cells[number] if cell in left] for number in sorted(jobs.keys.keys() - ended)}
+    return {number: ids for number, ids in open_ids.items() if ids}
+
+
+def _cells_of_lost(kind: str, open_ids: list[str]) -> CellStates:
+    """Return the states of the cells of an array task whose job is gone."""
+    state = ("cancelled", "by scancel") if kind == "cancelled" else ("lost", ENDS[kind].meaning)
+    return dict.fromkeys(open_ids, state)
+
+
+def _cells_of_live(state: str, open_ids: list[str], live: set[str]) -> CellStates:
+    """Return the states of the cells without a record of an array task that is queued or running."""
     cells = dict.fromkeys(open_ids, ("queued", ""))
-    if state == "running" and not live.intersection(open_ids):
+    if state == "running" and live.isdisjoint(open_ids):
         cells[open_ids[0]] = ("running", "")  # makes what its cell needs
     return cells
 
 
-def settle(space: Workspace, records: Records) -> Standing:
+def settle(space: Workspace, records: Records) -> Survey:
     """Write down what `survey` found: cells whose job is gone become failures with a kind, runs without work are over."""
-    standing = survey(space, records)
+    seen = survey(space, records)
     live = runs.running(records)
-    for run, number, kind in standing.gone:
-        if kind != "cancelled" and run.parts[number].stage != "craft":
-            standing.cells |= _fail(run, number, kind, live)
-        (run.folder / "ended" / str(number)).touch()
-    for run in standing.idle:
+    for job in seen.lost_jobs:
+        if job.kind != "cancelled" and job.run.parts[job.number].stage != "craft":
+            seen.cells |= _fail(job, live)
+        (job.run.folder / "ended" / str(job.number)).touch()
+    for run in seen.idle:
         run.finish()
-    return standing
+    return seen
 
 
-def _fail(run: Run, number: int, kind: str, live: set[str]) -> dict[str, tuple[str, str]]:
-    """Write down that the cells of a part have no record; return their state and reason."""
-    log, meaning = _log(run, number), ENDS[kind].meaning
-    tasks = [task for task in run.part_tasks(number) if not run.settled(task) and task.cell.id not in live]
-    for task in tasks:
-        run.fail(task, kind, f"{meaning}, {'see ' + log if log else 'it left no log'}", log, settle=False)
-    return {task.cell.id: ("failed", f"{kind}: {meaning}") for task in tasks}
+def _fail(job: LostJob, live: set[str]) -> CellStates:
+    """Write down that the cells of a lost job have no record; return their states."""
+    run, log, meaning = job.run, _log(job.run, job.number), ENDS[job.kind].meaning
+    message = f"{meaning}, see {log}" if log else f"{meaning}, it left no log"
+    failed = [task for task in run.part_tasks(job.number) if not run.settled(task) and task.cell.id not in live]
+    for task in failed:
+        run.fail(task, job.kind, message, log, settle=False)
+    return {task.cell.id: ("failed", f"{job.kind}: {meaning}") for task in failed}
 
 
 def _log(run: Run, number: int) -> str:
@@ -208,36 +247,46 @@ def _log(run: Run, number: int) -> str:
 
 def logs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
     """Return the log of the newest job of each of some cells, where there is one."""
-    found: dict[str, str] = {}
+    newest: dict[str, str] = {}
     for run in runs.every(space):
-        if not run.arrays:
-            continue
-        for number, ids in enumerate(run.part_ids()):
-            asked = cell_ids.intersection(ids)
-            log = _log(run, number) if asked else ""
-            if log:
-                found |= dict.fromkeys(asked, log)
-    return found
+        if run.arrays:
+            newest |= _logs_of(run, cell_ids)
+    return newest
+
+
+def _logs_of(run: Run, cell_ids: set[str]) -> dict[str, str]:
+    """Return the logs of the jobs of some cells in one run."""
+    by_cell: dict[str, str] = {}
+    for number, ids in enumerate(run.part_ids()):
+        asked = cell_ids.intersection(ids)
+        log = _log(run, number) if asked else ""
+        if log:
+            by_cell |= dict.fromkeys(asked, log)
+    return by_cell
 
 
 def wait(
     space: Workspace,
     records: Records,
     cells: Iterable[str],
-    report: Callable[[Standing], None],
+    report: Callable[[], None],
     glance: Callable[[], None],
 ) -> None:
     """Look at some cells until none is queued or running, ever less often while nothing changes; `glance` in between."""
-    wanted, pause, before = list(cells), POLL[0], -1
+    waited_for, pause, before = set(cells), POLL[0], -1
     while True:
-        standing = survey(space, records)
-        report(standing)
-        left = standing.unfinished(wanted)
-        if not left:
+        unfinished = survey(space, records).unfinished & waited_for
+        report()
+        if not unfinished:
             return
-        pause = POLL[0] if left != before else min(1.5 * pause, POLL[1])
-        before = left
-        until = time.monotonic() + pause
-        while (rest := until - time.monotonic()) > 0:
-            glance()
-            time.sleep(min(rest, GLANCE))
+        pause = POLL[0] if len(unfinished) != before else min(1.5 * pause, POLL[1])
+        before = len(unfinished)
+        _glance_for(pause, glance)
+
+
+def _glance_for(seconds: float, glance: Callable[[], None]) -> None:
+    """Call `glance` again and again for a while."""
+    until = time.monotonic() + seconds
+    while (rest := until - time.monotonic()) > 0:
+        glance()
+        time.sleep(min(rest, GLANCE))

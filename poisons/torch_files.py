@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from poisons.arrays import Contents, check_archive, picked
 from registry import EntryError
+
+DEEPCONFUSE_LAYER = ("dconv_down1.0.weight", "module.dconv_down1.0.weight")  # a tensor that only generators of DeepConfuse have
 
 
 def read_torch(path: Path, limit: int) -> Contents:
@@ -58,22 +60,21 @@ def _check_tensors(content: Any, path: Path, limit: int) -> None:
             raise EntryError(f"{path} holds a tensor of {shape}, more than these images can need or than the file holds of it")
 
 
-def _tensors(content: Any) -> Iterator[Tensor]:
-    """Yield the tensors that stand where `_contents` looks for them."""
+def _tensors(content: Any) -> list[Tensor]:
+    """Return the tensors that stand where `_contents` looks for them."""
+    return [value for value in _values(content) if isinstance(value, Tensor)]
+
+
+def _values(content: Any) -> Sequence[Any]:
+    """Return what stands at the top of a file, and in the model of a checkpoint."""
     match content:
-        case Tensor():
-            yield content
-        case list() | tuple():
-            yield from _plain_tensors(content)
+        case {"model": Mapping() as model}:
+            return [*content.values(), *model.values()]
         case Mapping():
-            yield from _plain_tensors(content.values())
-            model = content.get("model")
-            if isinstance(model, Mapping):
-                yield from _plain_tensors(model.values())
-
-
-def _plain_tensors(values: Any) -> Iterator[Tensor]:
-    return (value for value in values if isinstance(value, Tensor))
+            return list(content.values())
+        case list() | tuple():
+            return content
+    return [content]
 
 
 def _contents(content: Any, path: Path, limit: int) -> Contents | None:
@@ -88,11 +89,11 @@ def _contents(content: Any, path: Path, limit: int) -> Contents | None:
 
 
 def _from_mapping(content: Mapping[Any, Any], path: Path) -> Contents:
-    match content.get("model"):
-        case {"delta": Tensor() as delta}:
+    match content:
+        case {"model": {"delta": Tensor() as delta}}:
             return Contents(_array(delta), "torch checkpoint")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if "dconv_down1.0.weight" in {key.removeprefix("module.") for key in tensors}:
+    if not tensors.keys().isdisjoint(DEEPCONFUSE_LAYER):
         return Contents(np.empty(0), "generator of DeepConfuse", weights=tensors)
     return picked(tensors, content, "torch", path, _array)
 
@@ -108,9 +109,14 @@ def _from_sequence(content: Sequence[Any], limit: int) -> Contents | None:
             return Contents(_array(parts[0]), "torch, by number", ids=_array(parts[1]))
         case [4, 0 | 1 | 2]:
             return Contents(_array(parts[0]), "torch", _array(parts[1]))
-    if len({part.shape for part in parts}) > 1 or sum(part.nbytes for part in parts) > limit:
+    return _from_images(parts, limit)
+
+
+def _from_images(images: Sequence[Tensor], limit: int) -> Contents | None:
+    """Put images of one shape into one array; None where they are not, or are more than may be."""
+    if len({image.shape for image in images}) > 1 or sum(image.nbytes for image in images) > limit:
         return None
-    return Contents(_array(torch.stack(parts)), "torch")
+    return Contents(_array(torch.stack(list(images))), "torch")
 
 
 def _numbers(value: Any) -> Any:

@@ -41,11 +41,6 @@ class Answers:
         scratch.replace(self.path)
 
 
-def name_of(entry: Entry) -> str:
-    """Return the key of an entry in answers."""
-    return f"{entry.kind}:{entry.name}:{entry.source}"
-
-
 def one_line(error: BaseException) -> str:
     """Write what an import raised, on one line."""
     return " ".join(said(error).split())
@@ -56,13 +51,13 @@ def _one_by_one(answers: Answers, questions: Sequence[Any], look: Callable[[Entr
     _vision.prepare()  # before the first word: importing torch may take longer than a plug-in
     for question in questions:
         entry = Entry(*question)
-        answers.write(NOW, name_of(entry))
+        answers.write(NOW, entry.key)
         with suppress(OSError):  # a terminal, where somebody runs this by hand
             os.ftruncate(2, 0)  # so that last words are those of this entry
         try:
             answers.texts |= look(entry)
         except BaseException as error:  # whatever an import of somebody else's code raises is the finding
-            answers.texts[name_of(entry)] = one_line(error)
+            answers.texts[entry.key] = one_line(error)
 
 
 def _import(answers: Answers, questions: Sequence[Any]) -> None:
@@ -74,7 +69,7 @@ def _import(answers: Answers, questions: Sequence[Any]) -> None:
 
 
 def _describe(answers: Answers, questions: Sequence[Any]) -> None:
-    _one_by_one(answers, questions, lambda entry: {TOLD + name_of(entry): _description(imported(entry))})
+    _one_by_one(answers, questions, lambda entry: {TOLD + entry.key: _description(imported(entry))})
 
 
 def _description(entry: Entry) -> str:

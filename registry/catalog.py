@@ -136,6 +136,14 @@ class Catalog(Mapping[str, Any]):
             entries[row.name].append(row)
         return dict(entries)
 
+    def named(self, name: str) -> list[Entry]:
+        """Return the entries of a name, several where packages share it."""
+        return self._by_name.get(name, [])
+
+    def repeated(self) -> dict[str, list[Entry]]:
+        """Return the entries of every name that several have."""
+        return {name: entries for name, entries in sorted(self._by_name.items()) if len(entries) > 1}
+
     def stored(self, name: str, fields: Mapping[str, Any]) -> Part:
         """Return a part of a stored cell. EntryError as for `entry`."""
         return Part(self.entry(self._stored_name(name)), name, fields)
@@ -335,3 +343,8 @@ DATASETS = _Datasets("datasets")
 PROTOCOLS = _Protocols("protocols")
 ANALYSES = Catalog("analyses")
 CATALOGS = {catalog.kind: catalog for catalog in (ATTACKS, DEFENSES, ARCHITECTURES, DATASETS, PROTOCOLS, ANALYSES)}
+
+
+def all_entries() -> list[Entry]:
+    """Return the entries of every kind."""
+    return [entry for catalog in CATALOGS.values() for entry in catalog.rows]

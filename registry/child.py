@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import data
-from registry._answering import DONE, ERROR, IMPORTING, NOW, TOLD, name_of, one_line
+from registry._answering import DONE, ERROR, IMPORTING, NOW, TOLD, one_line
 from registry._places import cache_root
 from registry.catalog import Part
 from registry.contract import EntryError, Paper
@@ -40,14 +40,14 @@ def failing(entries: Sequence[Entry], fresh: bool = False) -> dict[str, str]:
     modules: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.error:
-            errors[name_of(entry)] = entry.error
+            errors[entry.key] = entry.error
         else:
             modules[entry.module].append(entry)
     notes = {_note_of_import(members): members for members in modules.values()}
     asked = {note: members for note, members in notes.items() if fresh or not note.exists()}
     failures = _one_by_one("import", list(chain.from_iterable(asked.values())))
     for note, members in asked.items():
-        if failures.keys().isdisjoint(map(name_of, members)):
+        if failures.keys().isdisjoint(entry.key for entry in members):
             _remember(note, "")
     return errors | failures
 
@@ -73,7 +73,7 @@ def described(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _completed(entry: Entry, answer: Mapping[str, str]) -> Entry:
-    name = name_of(entry)
+    name = entry.key
     try:
         if TOLD + name not in answer:
             raise EntryError(answer[name])
@@ -99,13 +99,13 @@ def _one_by_one(verb: str, entries: Sequence[Entry]) -> dict[str, str]:
     while left:
         request = [[entry.kind, entry.name, entry.source, entry.module, entry.attribute] for entry in left]
         answer, end = _ask({verb: request}, SILENCE)
-        now = answer.pop(NOW, name_of(left[0]))
+        now = answer.pop(NOW, left[0].key)
         answers |= answer
         if not end:
             break
-        left = left[list(map(name_of, left)).index(now) :]
+        left = left[[entry.key for entry in left].index(now) :]
         culprit = left[0].module
-        answers |= {name_of(entry): f"its import {end}" for entry in left if entry.module == culprit}
+        answers |= {entry.key: f"its import {end}" for entry in left if entry.module == culprit}
         left = [entry for entry in left if entry.module != culprit]
     return answers
 

@@ -153,6 +153,11 @@ class Entry:
     path: Path | None = None
 
     @property
+    def key(self) -> str:
+        """What tells entries of one name apart: `kind:name:source`."""
+        return f"{self.kind}:{self.name}:{self.source}"
+
+    @property
     def summary(self) -> str:
         return self.doc.strip().partition("\n")[0]
 

@@ -16,17 +16,17 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from results.cell import NONE
-from results.record import CLOSE, FileError, Record, Records
+from results.record import CLOSE, Curve, FileError, Metrics, Record, Records
 from results.submission import Submission, SubmittedRecord, one_line, unfit
 
 LARGEST = 64 << 20  # bytes of a bundle
@@ -76,6 +76,11 @@ class Examined:
     @property
     def ok(self) -> bool:
         return all(check.ok for check in self.checks)
+
+    @property
+    def new(self) -> int:
+        """How many of its records are not here yet."""
+        return len(self.contents) - len(self.known)
 
     @property
     def reasons(self) -> list[str]:
@@ -138,7 +143,7 @@ def examine(content: bytes, records: Records | None = None) -> Examined:
     """Look at a bundle by itself, and beside the `records` that are here. Never raises for what it holds."""
     found = Examined(sha256(content))
     files: dict[str, bytes] = {}
-    wrongs = list(_archive(content, files))
+    wrongs = _archive(content, files)
     if not found.look("archive", wrongs, f"{len(files)} files, {len(content):,} bytes, nothing else in it"):
         return found
     try:
@@ -171,40 +176,40 @@ def examine_records(found: Examined) -> bool:
             wrongs.append(str(wrong))
     if not found.look("records", wrongs, f"{len(found.records)} of the form of records, by the JSON Schema"):
         return False
-    several = list(found.records.items())
-    found.look("identity", (w for c, r in several for w in _identity(c, r)), "ids are the hashes of the cells")
-    found.look("accuracy", (w for c, r in several for w in _accuracy(c, r)), "within 0..1, the curves' last and best")
-    found.look("budget", (w for c, r in several for w in _budget(c, r)), "spent at most what is allowed")
-    found.look("provenance", (w for c, r in several for w in _provenance(c, r)), "versions, threads, code")
-    found.look("dates", (w for c, r in several for w in _dates(c, r)), "days between the first program and today")
+    for rule in RULES:
+        found.look(rule.name, rule.of_all(found.records), rule.detail)
     return True
 
 
-def _archive(content: bytes, files: dict[str, bytes]) -> Iterator[str]:
-    """Read an archive into `files` and yield why it is refused."""
+def _archive(content: bytes, files: dict[str, bytes]) -> list[str]:
+    """Read an archive into `files` and return why it is refused."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-            if len(members) > MOST + 1:
-                yield f"{len(members)} files, a bundle has {MOST + 1} at most"
-                return
-            wrong = [reason for member in members if (reason := _member(member))]
-            yield from wrong
-            if wrong:
-                return
-            name, often = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 0)
-            if often > 1:
-                yield f"{name} is there {often} times"
-                return
+            reasons = _members(members)
+            if reasons:
+                return reasons
             for member in members:
                 files[member.filename] = archive.read(member)
     except BROKEN as error:
-        yield f"it is not a zip archive that can be read ({clipped(str(error)) or type(error).__name__})"
-        return
+        return [f"it is not a zip archive that can be read ({clipped(str(error)) or type(error).__name__})"]
     if MANIFEST not in files:
-        yield f"there is no {MANIFEST}"
-    elif _zipped(dict(sorted(files.items(), key=lambda one: (one[0] != MANIFEST, one[0])))) != content:
-        yield "it is not byte for byte what `bench submit` writes: another order, a comment, or more than its files show"
+        return [f"there is no {MANIFEST}"]
+    in_order = {MANIFEST: files[MANIFEST]} | dict(sorted(files.items()))
+    if _zipped(in_order) != content:
+        return ["it is not byte for byte what `bench submit` writes: another order, a comment, or more than its files show"]
+    return []
+
+
+def _members(members: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """Say why the files of an archive are refused, before one of them is read."""
+    if len(members) > MOST + 1:
+        return [f"{len(members)} files, a bundle has {MOST + 1} at most"]
+    reasons = [reason for member in members if (reason := _member(member))]
+    if reasons:
+        return reasons
+    count = Counter(member.filename for member in members)
+    return [f"{name} is there {often} times" for name, often in count.most_common(1) if often > 1]
 
 
 def _member(member: zipfile.ZipInfo) -> str:
@@ -226,15 +231,16 @@ def _read(data: bytes, name: str, model: type[Model]) -> Model:
     """Read JSON of a bundle into a model, by nothing but its schema. _WrongError."""
     try:
         value = json.loads(data.decode("ascii"), parse_constant=_no_constant)
-        if (reason := next(_walk(value), "")) != "":
-            raise _WrongError(f"{name}: {reason}")
-        same = canonical(value) == data
+        reason = next(_walk(value), "")
+        same = not reason and canonical(value) == data
     except RecursionError:
-        raise _WrongError(f"{name}: lists within lists beyond a depth of {DEPTH}") from None
+        reason = f"lists within lists beyond a depth of {DEPTH}"
+    except _WrongError:
+        raise
     except (UnicodeError, ValueError) as error:
-        if isinstance(error, _WrongError):
-            raise
         raise _WrongError(f"{name} is not the JSON of a record ({clipped(str(error))})") from None
+    if reason:
+        raise _WrongError(f"{name}: {reason}")
     if not same:
         raise _WrongError(f"{name} is not as the program writes it: a key twice, or other blanks or numbers")
     try:
@@ -253,28 +259,27 @@ def _walk(value: Any, depth: int = 1) -> Iterator[str]:
     """Yield what of a JSON value is refused, whatever it stands for."""
     if depth > DEPTH:
         yield f"lists within lists beyond a depth of {DEPTH}"
-    elif isinstance(value, str):
-        if len(value) > LONGEST:
-            yield f"a text of {len(value):,} characters, allowed are {LONGEST:,}"
-        elif reason := unfit(value):
-            yield f"the text {clipped(ascii(value))} {reason}"
-    elif isinstance(value, bool) or value is None:
-        return
-    elif isinstance(value, int):
-        if abs(value) > GREATEST:
-            yield "a number beyond 2^53 is too large"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield f"the number {value} is too large"
+    elif not isinstance(value, list | dict):
+        yield from _scalar(value)
     elif len(value) > WIDEST:
         yield f"{len(value):,} values in one place, allowed are {WIDEST:,}"
-    elif isinstance(value, list):
-        for one in value:
-            yield from _walk(one, depth + 1)
     else:
-        for key, one in value.items():
-            yield from _walk(key, depth + 1)
+        inner = value if isinstance(value, list) else chain(value.keys(), value.values())
+        for one in inner:
             yield from _walk(one, depth + 1)
+
+
+def _scalar(value: Any) -> Iterator[str]:
+    """Yield why a text or a number is refused."""
+    match value:
+        case str() if len(value) > LONGEST:
+            yield f"a text of {len(value):,} characters, allowed are {LONGEST:,}"
+        case str() if reason := unfit(value):
+            yield f"the text {clipped(ascii(value))} {reason}"
+        case int() if abs(value) > GREATEST:
+            yield "a number beyond 2^53 is too large"
+        case float() if not math.isfinite(value):
+            yield f"the number {value} is too large"
 
 
 def clipped(text: str, longest: int = 120) -> str:
@@ -284,6 +289,20 @@ def clipped(text: str, longest: int = 120) -> str:
 
 
 # Rules
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What every record must fulfil by itself. `wrongs` yields why one is refused, given the cell that its file names."""
+
+    name: str
+    wrongs: Callable[[str, Record], Iterator[str]]
+    detail: str  # what is said where nothing is wrong
+
+    def of_all(self, records: Mapping[str, Record]) -> Iterator[str]:
+        """Yield why records are refused."""
+        for cell_id, record in records.items():
+            yield from self.wrongs(cell_id, record)
 
 
 def _manifest(submission: Submission, contents: Mapping[str, bytes]) -> Iterator[str]:
@@ -311,34 +330,42 @@ def _identity(cell_id: str, record: Record) -> Iterator[str]:
 
 
 def _accuracy(cell_id: str, record: Record) -> Iterator[str]:
-    metrics = record.metrics
+    metrics, cell = record.metrics, record.cell
     assert metrics is not None, "submitted records have metrics"
-    curve, cell = metrics.curve, record.cell
     if (cell.measure == "accuracy") == bool(metrics.figures):
         yield f"record {cell_id}: figures belong to cells with an analysis, and only to them"
-    if cell.measure == "accuracy" and metrics.test_acc is None:
-        yield f"record {cell_id} measures accuracy and has no test_acc"
-    if cell.measure == "accuracy" and metrics.curves:
-        yield f"record {cell_id}: curves of an analysis belong to cells with an analysis, and only to them"
-    if cell.measure == "accuracy" and cell.architecture.name == NONE:
-        yield f"record {cell_id} measures the accuracy of no network; architecture {NONE} belongs to analyses"
-    if any(loss < 0 for loss in curve.test_loss):
+    if cell.measure == "accuracy":
+        yield from _without_analysis(cell_id, record, metrics)
+    if min(metrics.curve.test_loss, default=0) < 0:
         yield f"record {cell_id}: a test loss is below zero, which cross-entropy never is"
-    if metrics.test_acc is None or metrics.test_acc_best is None:
-        return
+    if metrics.test_acc is not None:
+        yield from _curve(cell_id, metrics, metrics.test_acc)
+
+
+def _without_analysis(cell_id: str, record: Record, metrics: Metrics) -> Iterator[str]:
+    """Yield what is wrong with a record that measures an accuracy and nothing else."""
+    if metrics.test_acc is None:
+        yield f"record {cell_id} measures accuracy and has no test_acc"
+    if metrics.curves:
+        yield f"record {cell_id}: curves of an analysis belong to cells with an analysis, and only to them"
+    if record.cell.architecture.name == NONE:
+        yield f"record {cell_id} measures the accuracy of no network; architecture {NONE} belongs to analyses"
+
+
+def _curve(cell_id: str, metrics: Metrics, accuracy: float) -> Iterator[str]:
+    """Yield where an accuracy and its curve contradict each other, or a curve itself."""
+    curve = metrics.curve
     shares = [*curve.train_acc, *curve.test_acc, *curve.shifts]
     if not all(0 <= share <= 1 for share in shares):
         yield f"record {cell_id}: a share of its curves is not within 0..1"
-    if not curve.test_acc or len({len(c) for c in (curve.train_acc, curve.train_loss, curve.test_acc, curve.test_loss)}) > 1:
+    lengths = set(map(len, (curve.train_acc, curve.train_loss, curve.test_acc, curve.test_loss)))
+    if lengths == {0} or len(lengths) > 1:
         yield f"record {cell_id}: its curves are empty or of different lengths"
         return
-    for name, value, expected in (
-        ("test_acc", metrics.test_acc, curve.test_acc[-1]),
-        ("test_acc_best", metrics.test_acc_best, max(curve.test_acc)),
-        ("shifts", curve.shifts[0] if curve.shifts else metrics.test_acc, metrics.test_acc),
-    ):
-        if abs(value - expected) > CLOSE:
-            yield f"record {cell_id}: {name} is {value:.6g}, its curve says {expected:.6g}"
+    if metrics.contradiction:
+        yield f"record {cell_id}: {metrics.contradiction}"
+    if curve.shifts and abs(curve.shifts[0] - accuracy) > CLOSE:
+        yield f"record {cell_id}: shifts is {curve.shifts[0]:.6g}, its curve says {accuracy:.6g}"
 
 
 def _dates(cell_id: str, record: Record) -> Iterator[str]:
@@ -350,21 +377,19 @@ def _dates(cell_id: str, record: Record) -> Iterator[str]:
 def _siblings(found: Examined, records: Records) -> list[Record]:
     """The records here of the same settings as those of a bundle, seeds apart. FileError for one that is not whole."""
     settings = {_setting(record.cell.texts) for record in found.records.values()}
-    here = [cell_id for cell_id, brief in records.briefs().items() if _setting(brief.texts) in settings]
-    others = (records.read(cell_id) for cell_id in here if cell_id not in found.records)
-    return [record for record in others if record is not None]
+    elsewhere = {cell_id: brief for cell_id, brief in records.briefs().items() if cell_id not in found.records}
+    alike = [cell_id for cell_id, brief in elsewhere.items() if _setting(brief.texts) in settings]
+    return [record for cell_id in alike if (record := records.read(cell_id)) is not None]
 
 
 def _copies(several: Sequence[Record]) -> Iterator[str]:
     """Yield which records have the curve of the same setting with another seed: a copy is no seed."""
     seen: dict[tuple[Any, ...], Record] = {}
     for record in several:
-        if record.metrics is None or not record.metrics.curve.test_acc:
-            continue
-        curve = record.metrics.curve
+        curve = record.metrics.curve if record.metrics is not None else Curve()
         key = (_setting(record.cell.texts), *map(tuple, (curve.train_loss, curve.test_loss, curve.test_acc)))
         other = seen.setdefault(key, record)
-        if other.cell.seed != record.cell.seed:
+        if curve.test_acc and other.cell.seed != record.cell.seed:
             pair = f"record {record.id} of seed {record.cell.seed} has the curve of record {other.id} of seed {other.cell.seed}"
             yield f"{pair}, number by number, which two trainings never have"
 
@@ -386,16 +411,27 @@ def _budget(cell_id: str, record: Record) -> Iterator[str]:
 
 def _provenance(cell_id: str, record: Record) -> Iterator[str]:
     cell = record.cell
-    parts = {"protocol": (cell.protocol,), "dataset": (cell.dataset,), "attack": cell.attack, "defense": cell.defense}
-    wanted = {f"{kind}:{part.name}" for kind, several in parts.items() for part in several}
-    if missing := sorted(({"python", "torch", "unlearnable-bench"} | wanted) - set(record.versions)):
+    required = {"python", "torch", "unlearnable-bench", f"protocol:{cell.protocol.name}", f"dataset:{cell.dataset.name}"}
+    required |= {f"attack:{part.name}" for part in cell.attack} | {f"defense:{part.name}" for part in cell.defense}
+    missing = sorted(required - record.versions.keys())
+    if missing:
         yield f"record {cell_id} does not say the version of {clipped(missing[0])}"
-    if set(record.numerics) != {"dtype", "compile", "threads"}:
+    numerics = record.numerics
+    if numerics.keys() != {"dtype", "compile", "threads"}:
         yield f"record {cell_id}: numerics have dtype, compile and threads"
-    elif record.numerics["dtype"] not in ("fp32", "bf16") or type(record.numerics["compile"]) is not bool:
+    elif numerics["dtype"] not in ("fp32", "bf16") or type(numerics["compile"]) is not bool:
         yield f"record {cell_id}: numerics have a dtype, fp32 or bf16, and compile, true or false"
-    elif type(record.numerics["threads"]) is not int or not 1 <= record.numerics["threads"] <= 4096:
+    elif type(numerics["threads"]) is not int or not 1 <= numerics["threads"] <= 4096:
         yield f"record {cell_id}: threads are a whole number from 1 to 4096"
+
+
+RULES = (
+    Rule("identity", _identity, "ids are the hashes of the cells"),
+    Rule("accuracy", _accuracy, "within 0..1, the curves' last and best"),
+    Rule("budget", _budget, "spent at most what is allowed"),
+    Rule("provenance", _provenance, "versions, threads, code"),
+    Rule("dates", _dates, "days between the first program and today"),
+)
 
 
 def _duplicates(found: Examined, records: Records) -> Iterator[str]:
@@ -406,19 +442,24 @@ def _duplicates(found: Examined, records: Records) -> Iterator[str]:
             continue
         if path.read_bytes() == data:
             found.known.add(cell_id)
-            continue
-        try:
-            here = records.read(cell_id)
-        except FileError as error:
-            yield str(error)
-            continue
-        numbers = [_said(one) for one in (here, found.records[cell_id])]
-        whose = records.origins.get(cell_id)
-        owner = f"from submission {whose.digest}" if whose else "measured here"
-        label = clipped(found.records[cell_id].cell.label)
-        yield f"cell {cell_id} ({label}) is there already, {owner}: {numbers[0]}, the bundle says {numbers[1]}; leave it out"
+        else:
+            yield _contradiction(cell_id, found.records[cell_id], records)
 
 
-def _said(record: Record | None) -> str:
-    accuracy = record.metrics.test_acc if record is not None and record.metrics is not None else None
-    return "other figures" if accuracy is None else f"{100 * accuracy:.2f}%"
+def _contradiction(cell_id: str, record: Record, records: Records) -> str:
+    """Say that the record of a cell is not the one that is here."""
+    try:
+        here = records.read(cell_id)
+    except FileError as error:
+        return str(error)
+    origin = records.origins.get(cell_id)
+    owner = f"from submission {origin.digest}" if origin else "measured here"
+    already = f"cell {cell_id} ({clipped(record.cell.label)}) is there already, {owner}"
+    return f"{already}: {_accuracy_of(here)}, the bundle says {_accuracy_of(record)}; leave it out"
+
+
+def _accuracy_of(record: Record | None) -> str:
+    """Write the accuracy of a record in percent."""
+    if record is None or record.metrics is None or record.metrics.test_acc is None:
+        return "other figures"
+    return f"{100 * record.metrics.test_acc:.2f}%"

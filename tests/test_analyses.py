@@ -590,7 +590,7 @@ def test_planning_an_analysis_imports_no_torch():
         from results import Grid, Records, TableFile
         from pathlib import Path
         assert {"dfr", "separability"} <= {row["name"] for row in listing.listing("analyses", "*")}
-        assert "acts by after_epoch, measure" in listing.page(listing.details(listing.named("analysis:dfr")[0]))
+        assert "acts by after_epoch, measure" in listing.page(listing.details(listing.find_entries("analysis:dfr")[0]))
         axes = dict(protocol="quick", dataset="digits", architecture="small-cnn", defense="none", attack="ops", seed=0)
         table = Grid.of(TableFile(title="t", measure=["dfr", "amplitude"], **axes))
         planned = plan_cells("t", *grid.expand(table), Records(Path("/nonexistent")))

@@ -65,7 +65,7 @@ def test_every_cell_of_the_papers_has_an_estimate():
 
 def timed(found: Plan) -> Plan:
     """The plan with the seconds that it takes."""
-    found.estimate()
+    found.estimate_time()
     return found
 
 
@@ -73,7 +73,7 @@ def test_every_stage_of_the_board_is_counted(tmp_path):
     """`bench run --grid cifar10 --dry-run` says how long it takes before anything was measured, crafting included."""
     grid = read_grid("cifar10")
     tasks = timed(plan_cells("cifar10", grid.cells(resolve, lacking), {}, Records(tmp_path)))
-    assert tasks.uncounted == 0 and tasks.estimated_from == "FLOPs" and tasks.seconds_estimate > 0
+    assert tasks.estimate.uncounted == 0 and tasks.estimate.source == "FLOPs" and tasks.estimate.seconds > 0
     work = [(task.poison.text, Arithmetic("cpu").craft(task.poison)) for task in tasks.to_run if task.needs_poison]
     assert {text for text, seconds in work if seconds} >= {text for text, _ in work if "surrogate=" in text} - {OPS_EM}
     limit = 3e14 / _table()["multiply_adds_per_core_second"]  # 6e14 FLOPs
@@ -90,10 +90,10 @@ def test_an_estimate_has_the_poisons_that_are_crafted_and_each_once(tmp_path):
 
     tap = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"
     plain, one, two = estimated("lsp", "none"), estimated(tap, "none"), estimated(tap, ["none", "cutout"])
-    assert two.seconds_estimate - one.seconds_estimate == pytest.approx(plain.seconds_estimate)
-    assert one.seconds_estimate > 3 * plain.seconds_estimate  # 70 passes of the surrogate beside 24 of a training
+    assert two.estimate.seconds - one.estimate.seconds == pytest.approx(plain.estimate.seconds)
+    assert one.estimate.seconds > 3 * plain.estimate.seconds  # 70 passes of the surrogate beside 24 of a training
     other = estimated("tap(surrogate=resnet9,steps=3)", "none")
-    assert other.uncounted == 1 and other.seconds_estimate == pytest.approx(plain.seconds_estimate)
+    assert other.estimate.uncounted == 1 and other.estimate.seconds == pytest.approx(plain.estimate.seconds)
     assert "the crafting of 1 not included" in plan_text(other)
 
 
@@ -109,6 +109,6 @@ def test_a_defense_that_was_not_measured_yet_costs_its_passes(tmp_path):
         cells = [CellMaker(resolve).cell({"attack": "lsp", "defense": defense} | axes, 0)]
         return timed(plan_cells("some", cells, {}, records))
 
-    assert estimated("cutout").seconds_estimate == pytest.approx(600)
-    assert estimated("at(steps=3)").seconds_estimate == pytest.approx(4 * 600)
-    assert estimated("at(steps=3)").estimated_from == "records of like cells"
+    assert estimated("cutout").estimate.seconds == pytest.approx(600)
+    assert estimated("at(steps=3)").estimate.seconds == pytest.approx(4 * 600)
+    assert estimated("at(steps=3)").estimate.source == "records of like cells"

@@ -320,7 +320,8 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     if not as_json:
         return print(driver.plan_text(plan))
     more = {"to_run": len(plan.to_run), "cached": len(plan.in_state("done")), "stages": plan.stages()}
-    more |= {"seconds_estimate": plan.seconds_estimate, "estimated_from": plan.estimated_from, "uncounted": plan.uncounted}
+    estimate = plan.estimate
+    more |= {"seconds_estimate": estimate.seconds, "estimated_from": estimate.source, "uncounted": estimate.uncounted}
     print_json(plan.counts() | more)
 
 

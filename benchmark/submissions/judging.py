@@ -12,16 +12,15 @@ from benchmark import provenance
 from benchmark.task import NOBODY, Finder, Task
 from registry import CATALOGS, EntryError, data, outdated
 from registry.catalog import Part
-from registry.contract import Contrastive, DataInfo, Protocol
-from registry.entry import Entry, plural, singular
+from registry.contract import Budget, Contrastive, DataInfo, Protocol
+from registry.entry import Entry, singular
 from registry.item import parse, value, write_value
-from results import Cell, Record, bundle
+from results import Record, bundle
 from results import cell as cells_
 from results.bundle import Examined
 from results.cell import NONE, digest
 from results.record import CLOSE, Metrics, plain
 
-NOUNS = ("protocol", "dataset", "attack", "defense", "architecture")  # what every cell has
 LARGEST_SIDE = 4096  # pixels, for the slack of an l2 budget where the images are not here
 LONGEST_CURVE = 100_000  # epochs, of a defense that ends or lengthens a training
 SAID = {  # what is said of each check that finds nothing wrong
@@ -39,11 +38,7 @@ def judge(examined: Examined, roots: Mapping[str, str]) -> None:
     verdict = _Verdict(roots)
     for record in examined.records.values():
         verdict.add(record)
-    said = SAID | {"data sets": ", ".join(f"{count} {what}" for what, count in verdict.images.items())}
-    if verdict.strange:
-        names = ", ".join(f"{key} ({version})" for key, version in sorted(verdict.strange.items()))
-        said["entries"] = f"not installed here, so their numbers stay self-reported: {bundle.clipped(names, 300)}"
-    for check, sentence in said.items():
+    for check, sentence in verdict.details().items():
         examined.look(check, verdict.wrongs[check], sentence)
     examined.look("poisons", verdict.different_poisons(), f"{len(verdict.poisons)}, one checksum each")
     if examined.submission is not None and not examined.reasons:
@@ -82,6 +77,14 @@ class _Verdict:
             recipe = f"{stranger.task.poison.key} {record.dataset_fingerprint}"
             self.poisons[recipe].setdefault(record.poison.checksum, record)
 
+    def details(self) -> dict[str, str]:
+        """Return what is said of each check where it finds nothing wrong."""
+        details = SAID | {"data sets": ", ".join(f"{count} {what}" for what, count in self.images.items())}
+        if self.strange:
+            names = ", ".join(f"{key} ({version})" for key, version in sorted(self.strange.items()))
+            details["entries"] = f"not installed here, so their numbers stay self-reported: {bundle.clipped(names, 300)}"
+        return details
+
     def different_poisons(self) -> Iterator[str]:
         """Yield what is wrong where one machine has trained on two poisons of one recipe."""
         for by_checksum in self.poisons.values():
@@ -105,17 +108,17 @@ class Stranger:
     @classmethod
     def of(cls, record: Record, finder: Finder) -> Stranger:
         """Find the entries of a record's cell. EntryError for what nobody can have written."""
-        cell = record.cell
-        missing: dict[str, str] = {}
-        parts = {noun: _installed(plural(noun), _parts(cell, noun), record, missing) for noun in NOUNS}
-        analysis = None
-        if isinstance(cell.measure, cells_.Part):
-            (analysis,) = _installed("analyses", (cell.measure,), record, missing)
-        if not missing:
-            return cls(record, Task.of(cell, finder), {})
-        (protocol,), (dataset,), (architecture,) = parts["protocol"], parts["dataset"], parts["architecture"]
-        task = Task(cell, protocol, dataset, parts["attack"], parts["defense"], architecture, analysis)
-        return cls(record, task, missing)
+        cell, installed = record.cell, _Installed(record)
+        task = Task(
+            cell,
+            protocol=installed.entry_of("protocols", cell.protocol),
+            dataset=installed.entry_of("datasets", cell.dataset),
+            attack=installed.entries_of("attacks", cell.attack),
+            defense=installed.entries_of("defenses", cell.defense),
+            architecture=installed.entry_of("architectures", cell.architecture),
+            analysis=None if isinstance(cell.measure, str) else installed.entry_of("analyses", cell.measure),
+        )
+        return cls(record, task if installed.missing else Task.of(cell, finder), installed.missing)
 
     def checks(self) -> dict[str, list[str]]:
         """Return what is wrong with the record, by check."""
@@ -155,40 +158,52 @@ class Stranger:
         if old := outdated(record.versions, record.cell.parts):
             yield f"record {record.id} is stale: {old}"
             return
-        for key, here in ({} if self.missing else self.task.versions()).items():
+        if self.missing:
+            return
+        for key, here in self.task.versions().items():
             there = record.versions.get(key, "")
             if _package(there) != _package(here):
                 yield f"record {record.id}: {key} is version {there!r}, here it is {here!r}"
 
     def _recipe(self) -> Iterator[str]:
+        """Yield whether the record was trained in another way than its protocol says."""
+        task = self.task
+        if task.analysis is not None and not self.missing and not task.needs & {"network", "epochs"}:
+            if self.record.recipe:
+                yield f"record {self.record.id} has a recipe, though nothing is trained for {task.analysis.name}"
+        elif not self._lacks("protocol", "analysis"):  # else nobody here knows what it takes
+            protocol = self._expected_protocol()
+            difference = self._difference_to(protocol)
+            if difference:
+                yield difference
+            else:
+                yield from self._epochs(protocol)
+
+    def _expected_protocol(self) -> Protocol:
+        """Return the protocol as it is for the cell, with the changes of defenses that are installed here."""
         from benchmark.cell import recipe
 
-        task, record = self.task, self.record
-        trains = bool(task.needs & {"network", "epochs"})
-        if task.analysis is not None and not trains and not self.missing:
-            if record.recipe:
-                yield f"record {record.id} has a recipe, though nothing is trained for {task.analysis.name}"
-            return
-        if self._lacks("protocol", "analysis"):
-            return  # nobody here knows what it takes
-        protocol = recipe(task)
-        if not task.unlabelled and not self._lacks("defense"):
-            for part in task.defense:
-                protocol = part.build().configure(protocol)
+        protocol = recipe(self.task)
+        if self.task.unlabelled or self._lacks("defense"):
+            return protocol
+        for part in self.task.defense:
+            protocol = part.build().configure(protocol)
+        return protocol
+
+    def _difference_to(self, protocol: Protocol) -> str:
+        """Say in which field the recipe of the record differs from a protocol, '' where in none that is known here."""
+        record = self.record
         expected = plain(dataclasses.asdict(protocol))
-        trained = plain(task.protocol.entry.later) | record.recipe
-        if set(trained) != set(expected):
-            yield f"record {record.id}: its recipe has other fields than protocol {record.cell.protocol.text} has"
-            return
-        different = [key for key in expected if digest(trained[key]) != digest(expected[key])]
-        if different and not self._lacks("defense"):
-            key = different[0]
-            yield (
-                f"record {record.id} was trained with {key}={bundle.clipped(str(trained[key]))}, "
-                f"protocol {record.cell.protocol.text} says {expected[key]}"
-            )
-            return
-        yield from self._epochs(protocol)
+        trained = plain(self.task.protocol.entry.later) | record.recipe
+        if trained.keys() != expected.keys():
+            return f"record {record.id}: its recipe has other fields than protocol {record.cell.protocol.text} has"
+        if self._lacks("defense"):
+            return ""
+        for key, value_here in expected.items():
+            if digest(trained[key]) != digest(value_here):
+                found = f"{key}={bundle.clipped(str(trained[key]))}"
+                return f"record {record.id} was trained with {found}, protocol {record.cell.protocol.text} says {value_here}"
+        return ""
 
     def _epochs(self, protocol: Protocol) -> Iterator[str]:
         """Yield whether a curve is not as long as the training was, in epochs that were judged."""
@@ -215,21 +230,28 @@ class Stranger:
     def _budget(self) -> Iterator[str]:
         from poisons.store import promise
 
-        task, record = self.task, self.record
+        note, recipe, owner = self.record.poison, self.task.poison, f"record {self.record.id}"
         if self._lacks("attack"):
             return  # what its record declares was compared with what it spent
-        if record.poison is None or not task.needs_poison:
-            if task.needs_poison or record.poison is not None:
-                yield f"record {record.id} {'lacks' if task.needs_poison else 'has'} a poison, unlike its cell"
+        if (note is not None) != self.task.needs_poison:
+            yield f"{owner} {'lacks' if note is None else 'has'} a poison, unlike its cell"
+        if note is None or not self.task.needs_poison:
             return
-        budget, info = promise(task.poison), self._info
-        smallest, largest = (info.shape, info.shape) if info is not None else ((0,), (3, LARGEST_SIDE, LARGEST_SIDE))
+        budget = promise(recipe)
+        if note.norm != budget.norm:
+            yield f"{owner} measures its poison in {note.norm}, {recipe.text} promises {budget.norm}"
+        elif note.allowed is not None and not self._promises(budget, note.allowed):
+            yield f"{owner} allows {note.allowed:.6g} of {budget.norm}, {recipe.text} promises {budget.epsilon:.6g}"
+
+    def _promises(self, budget: Budget, allowed: float) -> bool:
+        """Whether a budget allows just so much, for images of some size where those of the cell are not here."""
+        info = self._info
+        if info is not None:
+            smallest = largest = info.shape
+        else:
+            smallest, largest = (0,), (3, LARGEST_SIDE, LARGEST_SIDE)
         least, most = budget.allowed(smallest) or 0, budget.allowed(largest) or 0
-        said = record.poison.allowed
-        if record.poison.norm != budget.norm:
-            yield f"record {record.id} measures its poison in {record.poison.norm}, {task.poison.text} promises {budget.norm}"
-        elif said is not None and not least - 1e-9 <= said <= most + 1e-9:
-            yield f"record {record.id} allows {said:.6g} of {budget.norm}, {task.poison.text} promises {budget.epsilon:.6g}"
+        return least - 1e-9 <= allowed <= most + 1e-9
 
     def _fingerprint(self) -> Iterator[str]:
         here, there = self._known_fingerprint, self.record.dataset_fingerprint
@@ -249,33 +271,41 @@ class Stranger:
                 return
 
 
-def _parts(cell: Cell, noun: str) -> tuple[cells_.Part, ...]:
-    part_or_parts = getattr(cell, noun)
-    return part_or_parts if isinstance(part_or_parts, tuple) else (part_or_parts,)
+@dataclasses.dataclass(frozen=True)
+class _Installed:
+    """Finds the entries of somebody's record, as if its specs had been written here. EntryError."""
 
+    record: Record
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)  # kind:name -> version, of what is not installed here
 
-def _installed(kind: str, parts: Sequence[cells_.Part], record: Record, missing: dict[str, str]) -> tuple[Part, ...]:
-    """Find the entries of a spec of somebody's, as if it had been written here; `missing` gets what is not. EntryError."""
-    for part in parts:
-        _check_text(kind, part)
-    if kind == "architectures" and parts[0].name == NONE:
-        return (NOBODY,)
-    if kind == "datasets" and any(part.name.startswith("folder-") for part in parts):
-        return tuple(Part(CATALOGS[kind].entry("folder"), part.name, part.fields) for part in parts)
-    installed = {row.name for row in CATALOGS[kind].rows}
-    strange = {part.name: _version(kind, part.name, record) for part in parts if part.name not in installed}
-    if not strange:
-        return _resolved(kind, parts)
-    missing |= {f"{singular(kind)}:{name}": version for name, version in strange.items()}
-    entries = {name: Entry(kind, name, "not installed here", "", "") for name in strange}
-    known = {part.name: CATALOGS[kind].entry(part.name) for part in parts if part.name in installed}
-    return tuple(Part((entries | known)[part.name], part.name, part.fields) for part in parts)
+    def entry_of(self, kind: str, part: cells_.Part) -> Part:
+        """Find the entry of a spec that cannot be chained."""
+        return self.entries_of(kind, (part,))[0]
+
+    def entries_of(self, kind: str, parts: Sequence[cells_.Part]) -> tuple[Part, ...]:
+        """Find the entries of a spec; `missing` gets those that are not installed."""
+        for part in parts:
+            _check_text(kind, part)
+        if kind == "architectures" and parts[0].name == NONE:
+            return (NOBODY,)
+        if kind == "datasets" and parts[0].name.startswith("folder-"):
+            return (Part(CATALOGS[kind].entry("folder"), parts[0].name, parts[0].fields),)
+        if all(CATALOGS[kind].named(part.name) for part in parts):
+            return _resolved(kind, parts)
+        return tuple(Part(self._entry(kind, part.name), part.name, part.fields) for part in parts)
+
+    def _entry(self, kind: str, name: str) -> Entry:
+        """Return an entry, or one without facts in the place of one that is not installed here."""
+        if CATALOGS[kind].named(name):
+            return CATALOGS[kind].entry(name)
+        self.missing[f"{singular(kind)}:{name}"] = _version(kind, name, self.record)
+        return Entry(kind, name, "not installed here", "", "")
 
 
 def _check_text(kind: str, part: cells_.Part) -> None:
     """Refuse a part whose text does not stand for its fields, or whose fields no spec can say. EntryError."""
     noun = CATALOGS[kind].noun
-    later = {row.name: row.later for row in CATALOGS[kind].rows}
+    later = {entry.name: entry.later for entry in CATALOGS[kind].named(part.name)}
     spec, *more = parse(part.text)
     values = {**later.get(part.name, {}), **part.fields}
     same = {key: values[key] for key in spec.given if key in values}

@@ -22,6 +22,12 @@ class Arrival:
     stale: list[str] = field(default_factory=list)  # here by older versions: replaced
     other: list[str] = field(default_factory=list)  # here with another outcome: kept, unless they are to be replaced
 
+    def by_fate(self, force: bool) -> dict[str, list[str]]:
+        """Return which records come in, are here already, replace one that is here, or leave that one in its place."""
+        if force:
+            return {"new": self.new, "same": self.same, "replaced": [*self.stale, *self.other], "kept": []}
+        return {"new": self.new, "same": self.same, "replaced": self.stale, "kept": self.other}
+
 
 def judge_code(examined: Examined, repository: provenance.Repository) -> provenance.Search:
     """Add whether the code of all records is that of a commit of the repository. FileError where commits cannot be read."""

@@ -38,7 +38,7 @@ def choose(cell_ids: Iterable[str], records: Records, named: bool) -> Chosen:
         else:
             chosen.records.append(record)
     if refusals:
-        raise FileError(_first(refusals, "; or choose the others by ids or selectors"))
+        raise FileError(first_of(refusals, "; or choose the others by ids or selectors"))
     if not chosen.records:
         left = listed(chosen.left) or "there are no records"
         raise FileError(f"nothing to submit: {left}; `bench run` makes records")
@@ -78,7 +78,7 @@ def _omission(cell_id: str, record: Record | None, records: Records) -> str:
     return "measured by others" if cell_id in records.origins else ""
 
 
-def _first(sentences: Sequence[str], advice: str = "") -> str:
+def first_of(sentences: Sequence[str], advice: str = "") -> str:
     """Return the first of some sentences, and how many more there are."""
     more = f" (and {len(sentences) - 1} more such{advice})" if len(sentences) > 1 else ""
     return sentences[0] + more
@@ -104,5 +104,5 @@ def packed(chosen: Sequence[Record], records: Records, name: str, contact: str, 
     if examined.ok:
         judge(examined, {})
     if not examined.ok:
-        raise FileError(_first(examined.reasons))
+        raise FileError(first_of(examined.reasons))
     return content, examined

@@ -61,14 +61,14 @@ def show(entry: EntryName, as_json: Json = False) -> None:
     """
     from benchmark import listing
 
-    found = [listing.details(e) for e in listing.named(entry)]
+    shown = [listing.details(each) for each in listing.find_entries(entry)]
     if as_json:
-        return print_json(found)
-    for one in found:
-        print(listing.page(one))
+        return print_json(shown)
+    for each in shown:
+        print(listing.page(each))
 
 
-def doctor(
+def doctor_(
     slurm: Annotated[bool, typer.Option("--slurm", help="Show the settings and limits of the cluster that matter.")] = False,
     profile: ProfilePath = None,
     workspace: Where = None,
@@ -78,17 +78,17 @@ def doctor(
 
     Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
-    from benchmark import listing
+    from benchmark import doctor
     from results.submission import one_line
 
     if profile and not slurm:
         raise usage("--profile needs --slurm; give both, or leave it out")
     space = workspace_of(workspace)
-    checks = listing.cluster(space, profile) if slurm else listing.doctor(records_of(space))
+    findings = doctor.cluster_findings(space, profile) if slurm else doctor.findings(records_of(space))
     if as_json:
-        return print_json({"checks": checks})
-    for check in checks:
-        print(one_line(f"{_mark(check)}  {check['name']}: {check['detail']}"))
+        return print_json({"checks": list(map(vars, findings))})
+    for finding in findings:
+        print(one_line(f"{_mark(finding.ok)}  {finding.name}: {finding.detail}"))
 
 
 def check(entry: EntryName, as_json: Json = False) -> None:
@@ -100,16 +100,16 @@ def check(entry: EntryName, as_json: Json = False) -> None:
     from results.submission import one_line
 
     findings: list[dict[str, Any]] = []
-    for named in listing.named(entry):
-        findings += conformance.check(named)
+    for each in listing.find_entries(entry):
+        findings += conformance.check(each)
     if as_json:
         print_json({"checks": findings})
     else:
         for finding in findings:
-            print(one_line(f"{_mark(finding)}  {finding['entry']}: {finding['name']}  {finding['detail']}".rstrip()))
+            print(one_line(f"{_mark(finding['ok'])}  {finding['entry']}: {finding['name']}  {finding['detail']}".rstrip()))
     if not all(finding["ok"] for finding in findings):
         raise typer.Exit(1)
 
 
-def _mark(finding: dict[str, Any]) -> str:
-    return "ok " if finding["ok"] else "BAD"
+def _mark(ok: bool) -> str:
+    return "ok " if ok else "BAD"

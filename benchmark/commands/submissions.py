@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from results.bundle import Examined
     from results.submission import Taken
 
+KEPT_NOTHING = "; kept nothing (--dry-run)"
+
 
 def submit(
     methods: Methods,
@@ -61,20 +63,16 @@ def submit(
         return print_json(submissions.schema())
     if not name:
         raise usage("--name is missing; it says on the pages who measured these numbers")
-    from benchmark import driver
-    from benchmark import grid as grids
     from benchmark.submissions import packing
     from results.record import write_file
 
     records = records_of(workspace_of(workspace))
-    wishes = methods.wishes() | {"seed": wished(seed)}
-    if cells and (grid or any(wishes.values())):
+    selected = _selected(grid, methods.wishes() | {"seed": wished(seed)})
+    if cells and selected is not None:
         raise usage("ids name whole cells; leave --grid and the selectors out")
-    if grid or any(wishes.values()):
-        wanted = [cell.id for cell in grids.expand(driver.choose(grid, wishes)[1])[0]]
-    else:
-        wanted = list(cells or sorted(records.ids()))
-    chosen = packing.choose(wanted, records, named=bool(cells))
+    if selected is None:
+        selected = list(cells or sorted(records.ids()))
+    chosen = packing.choose(selected, records, named=bool(cells))
     content, found = packing.packed(chosen.records, records, name, contact, note)
     write_file(output, content)
     answer = {"path": str(output), "records": len(chosen.records), "bytes": len(content), "digest": found.digest}
@@ -84,6 +82,16 @@ def submit(
     if chosen.left:
         print("left out: " + ", ".join(f"{count} {why}" for why, count in chosen.left.items()))
     print("next: send it to the maintainers of the leaderboard, or open a pull request with it; see docs/how-to/submit.md")
+
+
+def _selected(grid: str | None, wishes: dict[str, list[str]]) -> list[str] | None:
+    """Return the ids of the cells of a grid, or of selectors; None where neither is given."""
+    from benchmark import driver
+    from benchmark import grid as grids
+
+    if not grid and not any(wishes.values()):
+        return None
+    return [cell.id for cell in grids.expand(driver.choose(grid, wishes)[1])[0]]
 
 
 def accept(
@@ -131,19 +139,19 @@ def accept(
     if withdraw:
         return _withdraw(submission, space, as_json)
     from benchmark import schedule
+    from benchmark.submissions import verifying
 
     chosen = schedule.choose_device(device)
-    one, answer = _submission(submission, space, dry_run, as_json)
+    taken, answer = _submission(submission, space, dry_run, as_json)
     findings = []
-    if one is not None and verify_poisons:
-        from benchmark.submissions import verifying
-
-        findings += verifying.verify_poisons(one, space, chosen, as_json)
-    if one is not None and rerun:
+    if taken is not None and verify_poisons:
+        findings += verifying.verify_poisons(taken, space, chosen, as_json)
+    if taken is not None and rerun:
         answer["seed"] = secrets.randbelow(2**31) if seed is None else seed
-        findings += _measure_again(one, space, executor, device, rerun, answer["seed"], tolerance, as_json)
+        findings += _measure_again(taken, space, executor, device, rerun, answer["seed"], tolerance, as_json)
     _print_findings(answer, findings, as_json)
-    if not answer.get("accepted", True) or any(finding.agrees is False for finding in findings):
+    refused = not answer.get("accepted", True)
+    if refused or any(finding.agrees is False for finding in findings):
         raise typer.Exit(1)
 
 
@@ -224,37 +232,40 @@ def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tup
     from benchmark.submissions import judging
     from results import bundle
 
-    records = records_of(space)
-    examined = bundle.examine(bundle.read(path), records)
+    examined = bundle.examine(bundle.read(path), records_of(space))
     if examined.ok:
         judging.judge(examined, runs.remembered(space))
-    new = len(examined.contents) - len(examined.known)
-    one = _kept(examined, new, space) if examined.ok and not dry_run else None
+    taken = _kept(examined, space) if examined.ok and not dry_run else None
     answer = {
         "digest": examined.digest,
         "accepted": examined.ok,
         "records": len(examined.contents),
-        "new": new,
+        "new": examined.new,
         "checks": _checks(examined),
     }
-    if as_json:
-        return one, answer
-    _print_checks(examined)
+    if not as_json:
+        _print_checks(examined)
+        _print_taken(path, examined, taken, dry_run)
+    return taken, answer
+
+
+def _print_taken(path: Path, examined: Examined, taken: Taken | None, dry_run: bool) -> None:
+    """Print what was kept of a bundle."""
+    new = examined.new
     if not examined.ok:
         print(f"bench: {path} is refused, nothing of it was kept", file=sys.stderr)
-    elif dry_run or not new:
-        print(f"{path}: {new} of {len(examined.contents)} records are new" + ("; kept nothing (--dry-run)" if dry_run else ""))
-    elif one is not None:
-        print(f"accepted {new} records of {one.submission.name} as self-reported, submission {one.short}")
-        print(f"next: bench accept {one.short} --verify-poisons, bench accept {one.short} --rerun 3")
-    return one, answer
+    elif dry_run or taken is None or not new:
+        print(f"{path}: {new} of {len(examined.contents)} records are new{KEPT_NOTHING if dry_run else ''}")
+    else:
+        print(f"accepted {new} records of {taken.submission.name} as self-reported, submission {taken.short}")
+        print(f"next: bench accept {taken.short} --verify-poisons, bench accept {taken.short} --rerun 3")
 
 
-def _kept(examined: Examined, new: int, space: Workspace) -> Taken | None:
+def _kept(examined: Examined, space: Workspace) -> Taken | None:
     """Keep what is new of a bundle; where nothing is, return the submission that it was taken in as."""
     from benchmark.submissions import keeping
 
-    if not new:
+    if not examined.new:
         return keeping.by_digest(examined.digest, space.records)
     space.writable()
     return keeping.take(examined, records_of(space))
@@ -263,6 +274,7 @@ def _kept(examined: Examined, new: int, space: Workspace) -> Taken | None:
 def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_json: bool) -> None:
     """Check a tar of records of ours and keep them, all or none; exit code 1 where they are refused."""
     from benchmark.submissions import own
+    from benchmark.submissions.packing import first_of
     from results import bundle
     from results.own import read_own
 
@@ -270,20 +282,17 @@ def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_j
     examined = bundle.Examined("", contents=read_own(path))
     search = _judge_own(examined, space)
     arrival = own.compare(examined, records) if examined.ok else own.Arrival()
-    replaced = [*arrival.stale, *(arrival.other if force else ())]
-    kept = [] if force else arrival.other
+    cells = arrival.by_fate(force)
     if examined.ok and not dry_run:
         space.writable()
-        own.take_own(examined, search.commits, records, new=arrival.new, replaced=replaced)
-    cells = {"new": arrival.new, "same": arrival.same, "replaced": replaced, "kept": kept}
+        own.take_own(examined, search.commits, records, new=cells["new"], replaced=cells["replaced"])
     if as_json:
         answer = {"accepted": examined.ok, "records": len(examined.contents), "cells": cells}
         print_json(answer | {"commits": search.commits, "commits_looked_at": search.looked_at, "checks": _checks(examined)})
     else:
         _print_checks(examined)
     if not examined.ok:
-        more = f" (and {len(examined.reasons) - 1} more such)" if len(examined.reasons) > 1 else ""
-        print(f"bench: {path} is refused, nothing of it was kept: {examined.reasons[0]}{more}", file=sys.stderr)
+        print(f"bench: {path} is refused, nothing of it was kept: {first_of(examined.reasons)}", file=sys.stderr)
         raise typer.Exit(1)
     if not as_json:
         _print_arrival(path, examined, cells, search, dry_run)
@@ -307,8 +316,7 @@ def _print_arrival(
         label = examined.records[cell_id].cell.label
         print(f"kept  {cell_id} ({label}), which is here with another outcome; --force replaces it")
     counts = ", ".join(f"{len(ids)} {kind}" for kind, ids in cells.items())
-    looked = f"{search.looked_at:,} commits looked at"
-    print(f"{path}: {counts} ({looked})" + ("; kept nothing (--dry-run)" if dry_run else ""))
+    print(f"{path}: {counts} ({search.looked_at:,} commits looked at){KEPT_NOTHING if dry_run else ''}")
 
 
 def _checks(found: Examined) -> list[dict[str, Any]]:
@@ -317,6 +325,7 @@ def _checks(found: Examined) -> list[dict[str, Any]]:
 
 def _print_checks(found: Examined) -> None:
     for check in found.checks:
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.name}: {check.detail if check.ok else ''}".rstrip())
+        line = f"ok   {check.name}: {check.detail}" if check.ok else f"BAD  {check.name}:"
+        print(line.rstrip())
         for reason in check.reasons:
             print(f"       {reason}")

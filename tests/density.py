@@ -2,6 +2,8 @@
 
     python tests/density.py [--all]
 
+It ends with exit code 1 where a bound is exceeded, or where `STILL_TOO_DENSE` names what no longer exceeds one.
+
 Branches are counted in the syntax tree, so no line break helps: `if`, `for`, `while`, `except`, `assert`, `case`, ternaries,
 operands of `and` and `or` beyond the first, and each `for` and `if` of a comprehension. Tests and tools are not counted.
 """
@@ -18,6 +20,19 @@ PACKAGES = ("registry", "poisons", "results", "benchmark", "leaderboard")
 OF_PACKAGE = 0.30  # branches per statement, at most
 OF_MODULE = 0.40
 FEW = 25  # statements: a share of fewer says nothing
+STILL_TOO_DENSE = (  # packages and modules that are to be mended; nothing is ever added
+    "leaderboard",
+    "leaderboard/formats/curves.py",
+    "leaderboard/formats/pdf.py",
+    "leaderboard/formats/text.py",
+    "leaderboard/pages/overview.py",
+    "leaderboard/pages/site.py",
+    "leaderboard/pages/sketches.py",
+    "leaderboard/pages/views.py",
+    "leaderboard/publishing/publication.py",
+    "leaderboard/tables/agreement.py",
+    "leaderboard/tables/claims.py",
+)
 BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.match_case)
 
 
@@ -69,21 +84,34 @@ def packages(found: dict[str, Density]) -> dict[str, Density]:
     return total
 
 
-def too_dense(found: dict[str, Density]) -> dict[str, Density]:
-    """Return the modules above their bound, the densest first."""
-    dense = {name: one for name, one in found.items() if one.share > OF_MODULE and one.statements >= FEW}
-    return dict(sorted(dense.items(), key=lambda item: -item[1].share))
+def too_dense(found: dict[str, Density]) -> list[str]:
+    """Return the packages and modules above their bound, the densest first."""
+    dense = {name: one for name, one in packages(found).items() if one.share > OF_PACKAGE}
+    dense |= {name: one for name, one in found.items() if one.share > OF_MODULE and one.statements >= FEW}
+    return sorted(dense, key=lambda name: -dense[name].share)
 
 
-def main() -> None:
+def complaints(dense: list[str]) -> list[str]:
+    """Say what has become too dense, and what no longer is and has to leave the list of what still may be."""
+    complaints = [f"{name} is too dense; split it by what its parts say" for name in dense if name not in STILL_TOO_DENSE]
+    mended = [name for name in STILL_TOO_DENSE if name not in dense]
+    return complaints + [f"{name} is no longer too dense; take it out of STILL_TOO_DENSE" for name in mended]
+
+
+def main() -> int:
     found = modules()
+    by_package = packages(found)
+    dense = too_dense(found)
     print(f"branches per statement; at most {OF_PACKAGE:.2f} in a package, {OF_MODULE:.2f} in a module")
-    for name, one in packages(found).items():
-        print(f"  {one.share:.2f}  {name}, {one.statements:,} statements")
-    shown = found if "--all" in sys.argv else too_dense(found)
-    for name, one in sorted(shown.items(), key=lambda item: -item[1].share):
-        print(f"    {one.share:.2f}  {name}, {one.statements:,} statements")
+    for name, one in by_package.items():
+        print(f"  {one.share:.3f}  {name}, {one.statements:,} statements")
+    shown = found if "--all" in sys.argv else {name: found[name] for name in dense if name in found}
+    for name, one in sorted(shown.items(), key=lambda pair: -pair[1].share):
+        print(f"    {one.share:.3f}  {name}, {one.statements:,} statements")
+    wrongs = complaints(dense)
+    print("\n".join(wrongs), end="\n" if wrongs else "")
+    return 1 if wrongs else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -53,7 +53,7 @@ def _workers(space: Path) -> list[psutil.Process]:
     return [one for one in those_of(space) if "submitit" in " ".join(one.cmdline()) and not one.children()]
 
 
-def soak(folder: Path, count: int) -> Tally:
+def soak(folder: Path, count: int) -> Tally:  # noqa: C901  (one loop that starts, watches and kills)
     """Small cells, workers (kill -9) and drivers (Ctrl-C, kill -9) ended all the time: no cell lost, none trained twice."""
     tally, draw = Tally(), random.Random(4)
     space, grid = folder / "space", folder / "soak.toml"

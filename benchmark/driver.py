@@ -230,7 +230,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
         try:
             jobs = schedule.submit(run, submission, profile, options.cells_per_device)
         except Exception:
-            if not (run.folder / "arrays.json").exists():
+            if not run.arrays and run.sending is None:  # SLURM has nothing of it
                 run.finish()
             raise
     if not quiet:

@@ -7,6 +7,7 @@
     progress/<w>   how far worker w is with what it does, and under which lease; written every few seconds
     ended/<n>      array task n ended in order and leaves its other cells to the next run
     arrays.json    SLURM's numbers of the arrays
+    sending.json   the array that is being submitted: SLURM may have it, though arrays.json does not name it
     driver.lock    the lease of the process that drives the run, where it is not detached
     stop           workers and drivers of this run must stop
     over           nobody works on this run any more
@@ -122,6 +123,26 @@ class Run:
     def arrays(self) -> list[list[Any]]:
         """What was submitted: SLURM's number, the first part and how many, of every array. FileError if it is not whole."""
         return self._read("arrays.json") if (self.folder / "arrays.json").exists() else []
+
+    def write_arrays(self, arrays: list[list[Any]]) -> None:
+        """Write down what SLURM has taken; nothing is being sent then."""
+        write_json(self.folder / "arrays.json", arrays)
+        self.forget_sending()
+
+    def write_sending(self, first: int, size: int) -> None:
+        """Write down that an array goes to SLURM now: who dies before its number is written leaves a trace of it."""
+        write_json(self.folder / "sending.json", [first, size])
+
+    def forget_sending(self) -> None:
+        (self.folder / "sending.json").unlink(missing_ok=True)
+
+    @property
+    def sending(self) -> list[int] | None:
+        """The first part and the size of an array that SLURM may have; None where all that it has is known."""
+        if not (self.folder / "sending.json").exists():
+            return None
+        first, size = self._read("sending.json")
+        return None if any(first == known for _, known, _ in self.arrays) else [first, size]
 
     def _read(self, name: str) -> Any:
         try:

@@ -34,7 +34,6 @@ from poisons.recipe import Recipe
 from registry import EntryError
 from registry._places import CELLS_PER_GPU, data_root
 from results import Records, Workspace
-from results.record import write_json
 
 ROUNDS = 3  # how often in a row all workers may end before one of them got through with a cell
 SECONDS_TO_STOP = 5.0  # that workers have after an interrupt before they are killed
@@ -234,6 +233,7 @@ def submit(run: Run, submission: Submission, profile: Profile, ranks: int) -> li
         raise EntryError(f"--executor slurm: no {' and no '.join(missing)} here; run it on a login node of the cluster")
     taken: list[list[Any]] = []
     for array in submission.arrays:
+        run.write_sending(array.first, array.size)
         executor = _sender(run.folder, array, profile, ranks, [taken[number][0] for number in array.after], run.content)
         kept = slurm.submission_environment(os.environ)
         numbers = range(array.first, array.first + array.size)
@@ -243,11 +243,12 @@ def submit(run: Run, submission: Submission, profile: Profile, ranks: int) -> li
                 jobs = executor.map_array(array_task, [str(run.folder)] * array.size, numbers)
         except (FailedJobError, FailedSubmissionError) as error:
             said = [line for line in str(error).splitlines() if line.startswith("sbatch")]
+            run.forget_sending()
             raise SlurmError(
                 f"{(said or [str(error)])[0]}; look at the profile, or at `bench run --dry-run --show-sbatch`"
             ) from None
         taken.append([jobs[0].job_id.partition("_")[0], array.first, array.size])
-        write_json(run.folder / "arrays.json", taken)
+        run.write_arrays(taken)
     return [str(job) for job, *_ in taken]
 
 

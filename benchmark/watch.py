@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 from benchmark import runs, slurm
 from benchmark.ends import ENDS
@@ -41,6 +42,7 @@ class Survey:
     cells: CellStates = field(default_factory=dict)
     lost_jobs: list[LostJob] = field(default_factory=list)
     idle: list[Run] = field(default_factory=list)  # runs that nobody works on any more
+    recovered: list[_Jobs] = field(default_factory=list)  # with an array whose number its driver did not live to write
 
     @property
     def unfinished(self) -> set[str]:
@@ -149,9 +151,28 @@ class _Jobs:
     def __init__(self, run: Run, words: Words | None) -> None:
         self.run, self.words = run, words
         self.traces = _traces(run)
-        self.keys = {
-            first + index: (slurm.job_name(run.name), job, index) for job, first, size in run.arrays for index in range(size)
-        }
+        self.arrays = [*run.arrays, *self._unwritten()]
+        name = slurm.job_name(run.name)
+        self.keys = {first + index: (name, job, index) for job, first, size in self.arrays for index in range(size)}
+
+    def _unwritten(self) -> list[list[Any]]:
+        """Return the array that SLURM took while the driver of the run died; none where SLURM says that it has none.
+
+        It is the only one whose number is not written. While SLURM is silent there may be one, of a number that nobody knows.
+        """
+        name, sending = slurm.job_name(self.run.name), self.run.sending
+        if sending is None:
+            return []
+        if self.words is None:
+            return [["", *sending]]
+        written = {job for job, *_ in self.run.arrays}
+        unwritten = {job for job_name, job, _ in self.words if job_name == name} - written
+        return [[job, *sending] for job in unwritten]
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the numbers of all arrays are known, and one of them is not written."""
+        return len(self.arrays) > len(self.run.arrays) and self.words is not None
 
     def state(self, number: int) -> str:
         """Say whether array task `number` is queued, running or lost."""
@@ -175,6 +196,8 @@ def _look_at_jobs(seen: Survey, jobs: _Jobs, left: set[str], live: set[str]) -> 
     """Add to `seen` how the cells of one SLURM run stand, array task by array task."""
     run = jobs.run
     at_work = False
+    if jobs.recovered:
+        seen.recovered.append(jobs)
     for number, open_ids in _open_tasks(jobs, left).items():
         state = jobs.state(number)
         if state == "lost":
@@ -216,6 +239,8 @@ def settle(space: Workspace, records: Records) -> Survey:
     """Write down what `survey` found: cells whose job is gone become failures with a kind, runs without work are over."""
     seen = survey(space, records)
     live = runs.running(records)
+    for jobs in seen.recovered:
+        jobs.run.write_arrays(jobs.arrays)
     for job in seen.lost_jobs:
         if job.kind != "cancelled" and job.run.parts[job.number].stage != "craft":
             seen.cells |= _fail(job, live)

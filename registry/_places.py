@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 CELLS_PER_GPU = "BENCH_CELLS_PER_GPU"  # variable of the environment: how many processes share the GPU of this one
-OTHER_PATH = re.compile(r"(?<![\w./~>-])(?:/[\w.@+%=-]+)+/([\w.@+%=-]+)")  # absolute, of two names or more
+WORD = r"[\w.@+%=-]+"
+OTHER_PATH = re.compile(rf"(?<![\w./~>-])(?:/{WORD}(?: +{WORD}){{0,3}})+/({WORD})")
+"""An absolute path of two names or more. A name may have blanks where a slash follows it: too much is hidden rather than too
+little, where a sentence goes on with a slash."""
 MAP_FROM = 1 << 30  # bytes; larger arrays are mapped to a file, not held in memory
 
 

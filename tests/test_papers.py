@@ -285,6 +285,18 @@ def test_selectors_keep_or_replace_what_a_table_runs():
     assert not {c.id for c in scaled.cells(resolve, lacking)} & {c.id for c in grid.cells(resolve, lacking)}
 
 
+def test_selectors_that_keep_and_that_replace_can_be_mixed_on_one_axis():
+    """`--attack lsp,ops=ar` keeps what one of them names: LSP as it is, and AR in the place of OPS."""
+    grid = read_grid("d-vae/table-2")
+    mixed = grid.selected({"attack": ["LSP", "ops=ar"]}, resolve)
+    kept = {(p.fields["attack"].partition("(")[0], p.labels["attack"], p.changes) for p in mixed.places}
+    assert kept == {("lsp", "LSP", ()), ("ar", "OPS", ("ar instead of ops(seed=0)",))}
+    of_both = [p for p in grid.places if p.labels["attack"] in ("LSP", "OPS")]
+    assert [(p.row, p.column) for p in mixed.places] == [(p.row, p.column) for p in of_both]
+    turned = grid.selected({"attack": ["ops=ar", "LSP"]}, resolve)
+    assert turned.places == mixed.places, "the order of a table counts, not that of the flag"
+
+
 @pytest.mark.parametrize(
     ("wishes", "told"),
     [

@@ -166,6 +166,8 @@ MESSAGES = {
     "see HOME/notes, SPACE and DATA.": "see ~/notes, <workspace> and $BENCH_DATA.",
     "disk:HOME/notes;DATA": "disk:~/notes;$BENCH_DATA",
     "/mnt/patients/train/a/7.png is no image": "…/7.png is no image",
+    "cannot read '/mnt/my old patients/Ada L/a set/7.png'": "cannot read '…/7.png'",
+    "look in /mnt/Ada L/train and /mnt/set b/test too": "look in …/train and …/test too",
     "cannot link (/opt/site-packages/torch/lib.so)": "cannot link (…/lib.so)",
     "HOMEs/x, /mntDATA and SPACE-old/y are others": "…/x, …/data and ~/space-old/y are others",
     "spent 9/255 of linf, and/or https://host/a/b": "spent 9/255 of linf, and/or https://host/a/b",

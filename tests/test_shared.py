@@ -16,7 +16,7 @@ from test_cluster import planned, submitted
 
 import benchmark.work
 from benchmark import cell as stages
-from benchmark import driver, grid, runs, snapshot, watch
+from benchmark import driver, grid, runs, slurm, snapshot, watch
 from benchmark.driver import Options
 from benchmark.plan import Plan, plan_cells
 from benchmark.snapshot import Snapshot
@@ -326,6 +326,30 @@ def test_one_login_node_need_not_wait_to_submit_again(disk, sbatch, submit, monk
     start = time.monotonic()
     assert len(submit(space).to_run) == 4 and submit(space).to_run == []
     assert time.monotonic() - start < leases.WINDOW and sbatch.read_text() == "array\n"
+
+
+KNOWN = {"PENDING": 1, "": 2, None: 1}  # what SLURM says of the jobs -> how many arrays have been submitted in the end
+
+
+@pytest.mark.parametrize("word", KNOWN)
+def test_an_array_that_slurm_took_while_its_driver_died_is_not_submitted_again(disk, sbatch, submit, word, monkeypatch):
+    """The number of an array was written after `sbatch` had answered; a driver killed in between left its jobs to nobody."""
+    space = Workspace(disk)
+
+    def killed(run, arrays):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs.Run, "write_arrays", killed)
+        submit(space)
+    (run,) = runs.every(space)
+    jobs = {(slurm.job_name(run.name), "7", number): word for number in range(4)}
+    monkeypatch.setattr(slurm, "queue", lambda names, cluster: (jobs if word else {}) if word is not None else None)
+    states = [state for state, _ in watch.survey(space, Records(space.records)).cells.values()]
+    assert states == ([] if word == "" else ["queued"] * 4)
+    assert len(submit(space).to_run) == (4 if word == "" else 0)
+    assert sbatch.read_text() == "array\n" * KNOWN[word]
+    assert run.arrays == ([["7", 0, 4]] if word else []) and (word is None) == (run.sending == [0, 4] and not run.over)
 
 
 # A grid of two machines

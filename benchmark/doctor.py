@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmark import provenance
 from registry import CATALOGS, child, data
-from registry._places import data_root
+from registry._paths import data_root
 from registry.catalog import all_entries
 from registry.entry import Entry, singular
 from results import Records, Workspace

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from benchmark import grid as grids
 from benchmark import runs, schedule, slurm, snapshot, watch
 from benchmark.display import PROGRESS, Display, duration
-from benchmark.ends import ENDS
+from benchmark.failures import FAILURE_RULES
 from benchmark.plan import Plan, Policy, plan_cells
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile
@@ -410,5 +410,8 @@ def plan_text(plan: Plan) -> str:
         if state != "done":
             lines.append(f"  {state:15} {task.cell.id}  {task.cell.label}" + (f"  ({reason})" if reason else ""))
     lines += [f"  {reason}  {label}" for label, reason in plan.absent]
-    lines += ["what happens after a failure:", *(f"  {kind:15} {rule.meaning}: {rule.then}" for kind, rule in ENDS.items())]
+    lines += [
+        "what happens after a failure:",
+        *(f"  {kind:15} {rule.meaning}: {rule.then}" for kind, rule in FAILURE_RULES.items()),
+    ]
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from benchmark.cost import Cost
 from registry import CATALOGS, EntryError, child
 from registry.catalog import all_entries
 from registry.entry import COMMON, Entry, Field, plural, singular, unknown
-from registry.item import write_value
+from registry.spec import write_value
 from results import Records, read_grid
 from results.grid import grid_names
 from results.reference import source

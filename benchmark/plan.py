@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from benchmark import ends
 from benchmark.estimate import Estimate, estimate_run
+from benchmark.failures import is_tried_again
 from benchmark.task import Finder, Task, poisons, recipes
 from registry import MissingDataError, child, data, outdated
 from registry.catalog import Part
@@ -192,7 +192,7 @@ def _taken(state: str, failure: Failure | None, policy: Policy) -> bool:
     if policy.force:
         return True
     if state == "failed" and failure is not None:
-        return policy.retry or ends.again(failure, policy.detached)
+        return policy.retry or is_tried_again(failure, policy.detached)
     return state != "done"
 
 

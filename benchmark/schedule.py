@@ -32,7 +32,7 @@ from benchmark.task import Task
 from benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
 from poisons.recipe import Recipe
 from registry import EntryError
-from registry._places import CELLS_PER_GPU, data_root
+from registry._paths import CELLS_PER_GPU, data_root
 from results import Records, Workspace
 
 ROUNDS = 3  # how often in a row all workers may end before one of them got through with a cell

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from benchmark.ends import growth
+from benchmark.failures import growth
 from benchmark.runs import Part
 from benchmark.task import Task, recipes
 from poisons.recipe import Recipe

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmark import provenance
 from benchmark.task import Task
-from registry._places import publish
+from registry._paths import publish
 from registry.catalog import Part
 
 

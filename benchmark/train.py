@@ -22,7 +22,7 @@ from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
 from poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
 from registry import Defense, EntryError, Hooks, ImageSet, Protocol
 from registry._blocks import weights_by_layer
-from registry._places import CELLS_PER_GPU
+from registry._paths import CELLS_PER_GPU
 from registry._spent import Spent
 from registry.architectures._network import begin
 

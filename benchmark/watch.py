@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from benchmark import runs, slurm
-from benchmark.ends import ENDS
+from benchmark.failures import FAILURE_RULES
 from benchmark.plan import UNFINISHED
 from benchmark.runs import Run
 from poisons.lease import clock, holder
@@ -223,7 +223,7 @@ def _open_tasks(jobs: _Jobs, left: set[str]) -> dict[int, list[str]]:
 
 def _cells_of_lost(kind: str, open_ids: list[str]) -> CellStates:
     """Return the states of the cells of an array task whose job is gone."""
-    state = ("cancelled", "by scancel") if kind == "cancelled" else ("lost", ENDS[kind].meaning)
+    state = ("cancelled", "by scancel") if kind == "cancelled" else ("lost", FAILURE_RULES[kind].meaning)
     return dict.fromkeys(open_ids, state)
 
 
@@ -252,7 +252,7 @@ def settle(space: Workspace, records: Records) -> Survey:
 
 def _fail(job: LostJob, live: set[str]) -> CellStates:
     """Write down that the cells of a lost job have no record; return their states."""
-    run, log, meaning = job.run, _log(job.run, job.number), ENDS[job.kind].meaning
+    run, log, meaning = job.run, _log(job.run, job.number), FAILURE_RULES[job.kind].meaning
     message = f"{meaning}, see {log}" if log else f"{meaning}, it left no log"
     failed = [task for task in run.part_tasks(job.number) if not run.settled(task) and task.cell.id not in live]
     for task in failed:

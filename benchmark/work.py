@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmark import provenance
-from benchmark.ends import ENDS
+from benchmark.failures import FAILURE_RULES
 from benchmark.runs import Run
 from benchmark.snapshot import Snapshot
 from benchmark.task import Task
@@ -368,7 +368,7 @@ def array_task(folder: str, number: int) -> str:
         return _said("stopped")
     except (TimeLimitError, LostDeviceError) as error:
         kind = "time-limit" if isinstance(error, TimeLimitError) else "gpu-error"
-        if rank == "0" and not _requeued(ENDS[kind].attempts):
+        if rank == "0" and not _requeued(FAILURE_RULES[kind].attempts):
             (run.folder / "ended" / str(number)).touch()
         return _said(str(error))
     finally:

@@ -26,12 +26,12 @@ from poisons.options import Options
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store, checksum
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._places import reserve
+from registry._paths import reserve
 from registry._surrogates import statistics
 from registry.catalog import Part
 from registry.contract import blocks
 from registry.data import Data
-from registry.item import write
+from registry.spec import write
 
 SMALLEST = 0.2  # pixel units: float noise beyond it may be in other units
 

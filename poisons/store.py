@@ -29,8 +29,8 @@ from torch import Tensor
 from poisons.lease import BusyError, Lease, clear, leased
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _places
-from registry._places import publish, reserve, room
+from registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _paths
+from registry._paths import publish, reserve, room
 from registry._spent import Spent
 from registry.contract import LEFT_OUT, SLACK, blocks
 from registry.data import Data, load, open_array
@@ -275,7 +275,7 @@ class Store:
             for job.part, part in enumerate(recipe.purifiers):
                 defense: Defense = part.build()
                 defense.applies(after.info)
-                large = after.images.nbytes >= _places.MAP_FROM
+                large = after.images.nbytes >= _paths.MAP_FROM
                 after = _piecewise(defense, after, job) if large and defense.per_image else defense.purify(after, job)
                 if after.images.shape != before.images.shape or after.images.dtype not in (torch.uint8, torch.float32):
                     found = f"{after.images.dtype} {tuple(after.images.shape)}"

@@ -35,15 +35,15 @@ class Adversary:
             return 0
         return {"none": 0, "uniform": 0, "pgd": 2 * self.steps, "fgsm": 2}.get(self.kind, 2 * self.steps + 1)
 
-    def __call__(self, net: Network, v: Tensor, y: Tensor, dice: torch.Generator) -> Tensor:
+    def __call__(self, net: Network, v: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return a point near v, float32 (B, C, H, W) in [0, 1] units."""
         if self.kind == "none" or not self.radius:
             return v
         if self.kind == "fgsm":
             return into_box(v + self.radius * sign_of_gradient(net, v, y), v, self.radius)
         if self.kind == "tpgd":
-            return self._tpgd(net, v, dice)
-        w = into_box(v + torch.empty_like(v).uniform_(-self.radius, self.radius, generator=dice), v, self.radius)
+            return self._tpgd(net, v, generator)
+        w = into_box(v + torch.empty_like(v).uniform_(-self.radius, self.radius, generator=generator), v, self.radius)
         if self.kind == "uniform":
             return w
         if self.kind == "apgd":
@@ -52,11 +52,11 @@ class Adversary:
             w = into_box(w + (self.step_size or self.radius / 5) * sign_of_gradient(net, w, y), v, self.radius)
         return w
 
-    def _tpgd(self, net: Network, v: Tensor, dice: torch.Generator) -> Tensor:
+    def _tpgd(self, net: Network, v: Tensor, generator: torch.Generator) -> Tensor:
         """Move away from the network's own answer: the inner maximum of TRADES (Zhang et al., ICML 2019)."""
         with torch.no_grad():
             answer = net(v).float().softmax(1)
-        w = into_box(v + 0.001 * torch.empty_like(v).normal_(generator=dice), v, self.radius)
+        w = into_box(v + 0.001 * torch.empty_like(v).normal_(generator=generator), v, self.radius)
         for _ in range(self.steps):
             w = w.detach().requires_grad_(True)
             with torch.enable_grad():

@@ -38,29 +38,29 @@ class Alternation:
         """What making the noise of one image costs."""
         return self.noise_steps * self.samples * (self.noise_adversary.passes + 2)
 
-    def views(self, x: Tensor, dice: torch.Generator) -> tuple[View, View]:
+    def views(self, x: Tensor, generator: torch.Generator) -> tuple[View, View]:
         """Draw what happens to images before the adversary, and between it and the network."""
         if self.mirrored_frame:
             return identity, identity
-        crop = crop_flip(x, dice)
+        crop = crop_flip(x, generator)
         if not self.colours:
             return crop, identity
-        colour = jitter_gray(x, dice)
+        colour = jitter_gray(x, generator)
         return identity, lambda z: crop(colour(z))
 
     def minimize(self, run: Crafting, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return noise for a batch; the surrogate must be `still`. The adversary's step counts as a constant offset."""
-        delta = self.settled(x, torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.dice))
+        delta = self.settled(x, torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.device_generator))
         targets = y.repeat(self.samples)
         for _ in range(self.noise_steps):
             delta.requires_grad_(True)
             with torch.enable_grad(), mixed(run.device):
                 stacked = (x + delta).clamp(0, 1).repeat(self.samples, 1, 1, 1)  # (J*B, C, H, W)
-                before, after = self.views(stacked, run.dice)
+                before, after = self.views(stacked, run.device_generator)
                 v = before(stacked)
                 fixed = v.detach()
                 with torch.no_grad():
-                    offset = self.noise_adversary(through(net, after), fixed, targets, run.dice) - fixed
+                    offset = self.noise_adversary(through(net, after), fixed, targets, run.device_generator) - fixed
                 loss = F.cross_entropy(net(after(v + offset)).float(), targets, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, delta)
             delta = self.settled(x, (delta.detach() - self.step_size * gradient.sign_()).clamp_(-self.epsilon, self.epsilon))
@@ -73,7 +73,7 @@ class Alternation:
 
     def looked_at(self, x: Tensor, run: Crafting) -> Tensor:
         """Return the images for which noise is made."""
-        return crop_flip(x, run.dice)(x) if self.mirrored_frame else x
+        return crop_flip(x, run.device_generator)(x) if self.mirrored_frame else x
 
 
 def alternate(run: Crafting, net: nn.Module, plan: Alternation) -> Tensor:
@@ -134,9 +134,9 @@ def robust_step(
     for group in optimizer.param_groups:
         drops = sum(step >= round(part * plan.train_steps) for part in plan.drops)
         group["lr"] = group["base"] * group["rate"] * 0.1**drops
-    before, after = plan.views(x, run.dice)
+    before, after = plan.views(x, run.device_generator)
     v = before((x + delta).clamp(0, 1))
     with still(net), mixed(run.device):
-        v = plan.weight_adversary(through(net, after), v, y, run.dice)
+        v = plan.weight_adversary(through(net, after), v, y, run.device_generator)
     run.count(3 + plan.weight_adversary.passes, len(y))
     return train_step(net, optimizer, after(v), y)

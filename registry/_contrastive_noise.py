@@ -184,7 +184,7 @@ def _learn(
     x = x + noise[run.clean.labels[rows] if plan.tied else rows].to(run.device).float()
     x = x if plan.valid else x.clamp(0, 1)
     net.train()
-    loss: Tensor = net(*(seen(contrast(x, run.dice, plan.area)(x)) for _ in range(2)))
+    loss: Tensor = net(*(seen(contrast(x, run.device_generator, plan.area)(x)) for _ in range(2)))
     optimizer.zero_grad()
     (plan.scale * loss).backward()
     optimizer.step()
@@ -209,7 +209,7 @@ def _move(
                 z = (x + own).clamp(0, 1)
                 loss = torch.zeros((), device=run.device) if term is None else term(own, y)
                 if plan.weight:
-                    views = [seen(contrast(z, run.dice, plan.area, plan.shared)(z)) for _ in range(2)]
+                    views = [seen(contrast(z, run.device_generator, plan.area, plan.shared)(z)) for _ in range(2)]
                     with mixed(run.device):
                         loss = loss + plan.weight * net.easy(*views, **follow).float()  # type: ignore[operator]
                     run.count(4, len(rows))

@@ -29,7 +29,7 @@ class Crafting:
         self.stages = stages
         self.clean, self.job, self.device = clean, job, job.device
         seed = int(torch.randint(2**62, (1,), generator=job.generator))
-        self.dice = torch.Generator(job.device).manual_seed(seed)
+        self.device_generator = torch.Generator(job.device).manual_seed(seed)
         self.passes = 0.0  # through the surrogate, forward or back, per training image
         self.log: dict[str, list[float]] = {}
         self._state = job.load()
@@ -45,7 +45,7 @@ class Crafting:
         if self._state is None or self._state["stage"] != stage:
             return None
         state, self._state = self._state, None
-        self.dice.set_state(state["dice"].cpu())
+        self.device_generator.set_state(state["dice"].cpu())
         self.job.generator.set_state(state["job"].cpu())
         torch.set_rng_state(state["torch"].cpu())
         if self.device.type == "cuda":
@@ -63,7 +63,11 @@ class Crafting:
         """Save what a loop of this stage goes on from."""
         start = time.monotonic()
         state = {"stage": stage, "loop": loop, "passes": self.passes, "log": self.log}
-        state |= {"dice": self.dice.get_state(), "job": self.job.generator.get_state(), "torch": torch.get_rng_state()}
+        state |= {
+            "dice": self.device_generator.get_state(),
+            "job": self.job.generator.get_state(),
+            "torch": torch.get_rng_state(),
+        }
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
         self.job.save(state)

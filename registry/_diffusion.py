@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from registry import _vision
 from registry._crafting import Crafting
-from registry._places import data_root
+from registry._paths import data_root
 from registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
-from registry.item import SELFTRAINED
+from registry.spec import SELFTRAINED
 
 LEVELS = 1000
 BETAS = (0.1, 20.0)  # of the continuous SDE at its ends, per unit of time

@@ -60,9 +60,9 @@ def refitted(head: nn.Module, known: tuple[Tensor, Tensor], judged: tuple[Tensor
     """
     head = copy.deepcopy(head).cpu().float().requires_grad_(True)
     optimizer = torch.optim.LBFGS(head.parameters(), lr=LBFGS_RATE)
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     features, labels = known
-    order = [torch.randperm(len(labels), generator=dice).split(LBFGS_BATCH) for _ in range(LBFGS_EPOCHS)]
+    order = [torch.randperm(len(labels), generator=generator).split(LBFGS_BATCH) for _ in range(LBFGS_EPOCHS)]
     for rows in chain.from_iterable(order):
         before = copy.deepcopy(head.state_dict())
         optimizer.step(partial(_descended, optimizer, head, features[rows], labels[rows]))

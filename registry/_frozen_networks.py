@@ -32,9 +32,9 @@ class Descent:
     def begin(self, run: Crafting, x: Tensor) -> Tensor:
         """Return the perturbation of step 0."""
         if self.start == "uniform":
-            return torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.dice)
+            return torch.empty_like(x).uniform_(-self.epsilon, self.epsilon, generator=run.device_generator)
         if self.start == "gaussian":
-            drawn = self.epsilon * torch.empty_like(x).normal_(generator=run.dice)
+            drawn = self.epsilon * torch.empty_like(x).normal_(generator=run.device_generator)
             return drawn.clamp_(-self.epsilon, self.epsilon)
         return torch.zeros_like(x)
 
@@ -52,7 +52,7 @@ class Descent:
         """Return the perturbation after all steps, and the loss of every image (B,) before the last one."""
         delta, losses = self.begin(run, x), torch.zeros(len(x))
         for _ in range(self.steps):
-            gradient, losses = pull(x + delta, draw_view(self.view, x, run.dice, fill))
+            gradient, losses = pull(x + delta, draw_view(self.view, x, run.device_generator, fill))
             delta = self.move(x, delta, gradient)
         return delta, losses
 

@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry import _places
-from registry._places import cache_root, data_root
+from registry import _paths
+from registry._paths import cache_root, data_root
 from registry.contract import EntryError, MissingDataError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
 
 
 def room(shape: tuple[int, ...]) -> np.ndarray:
-    """Return a uint8 array to fill, in memory or mapped as `_places.room` does.
+    """Return a uint8 array to fill, in memory or mapped as `_paths.room` does.
 
     EntryError if there is no room on the disk.
     """
@@ -107,13 +107,13 @@ def room(shape: tuple[int, ...]) -> np.ndarray:
 
     needed, folder = math.prod(shape), data_root() / ".decoded"
     try:
-        if needed >= _places.MAP_FROM:
+        if needed >= _paths.MAP_FROM:
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free
             if free < 2 * needed:  # it is kept as a copy of this file
                 text = f"decoding needs {2 * needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
                 raise EntryError(f"{text}; make room, or set BENCH_DATA to another disk")
-        return _places.room(folder, shape, np.dtype(np.uint8))
+        return _paths.room(folder, shape, np.dtype(np.uint8))
     except OSError as error:
         raise EntryError(f"cannot write decoded images to {folder}: {error.strerror}; set BENCH_DATA") from None
 

@@ -40,7 +40,7 @@ class Rounds:
         """Return the noise of a batch after the descent of one pass, within epsilon, not cut to valid pixels."""
         z = (x + noise).clamp(0, 1)
         for _ in range(self.noise_steps):
-            view = draw_view(self.view, z, run.dice)
+            view = draw_view(self.view, z, run.device_generator)
             z = z - self.step_size * sign_of_gradient(through(net, view), z, y)
             noise = (z - x).clamp(-self.epsilon, self.epsilon)
             z = (x + noise).clamp(0, 1)
@@ -51,7 +51,7 @@ class Rounds:
         x, y = run.batch(rows)
         x = x + noise.to(run.device)
         run.count(3, len(y))
-        return train_step(net, optimizer, draw_view(self.view, x, run.dice)(x), y, clip=5.0)
+        return train_step(net, optimizer, draw_view(self.view, x, run.device_generator)(x), y, clip=5.0)
 
 
 def persistent(run: Crafting, net: nn.Module, plan: Rounds) -> Tensor:

@@ -97,13 +97,13 @@ class Recipe:
         return rate
 
 
-def draw_view(name: str, x: Tensor, dice: torch.Generator, fill: Tensor | None = None) -> View:
+def draw_view(name: str, x: Tensor, generator: torch.Generator, fill: Tensor | None = None) -> View:
     """Draw a view by its name: none, crop, shift or cg."""
     if name == "crop":
-        return crop_flip(x, dice)
+        return crop_flip(x, generator)
     if name == "shift":
-        return shift_flip(x, dice, fill)
-    return jitter_gray(x, dice) if name == "cg" else identity
+        return shift_flip(x, generator, fill)
+    return jitter_gray(x, generator) if name == "cg" else identity
 
 
 def through(net: nn.Module, view: View) -> Callable[[Tensor], Tensor]:
@@ -145,10 +145,10 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step, total, per_epoch)
         x, y = run.batch(order[place * recipe.batch : (place + 1) * recipe.batch])
-        x = draw_view(recipe.view, x, run.dice, fill)(x)
+        x = draw_view(recipe.view, x, run.device_generator, fill)(x)
         if recipe.adversary.passes:
             with still(net), mixed(run.device):
-                x = recipe.adversary(net, x, y, run.dice)
+                x = recipe.adversary(net, x, y, run.device_generator)
         spent += train_step(net, optimizer, x, y)
         run.count(3 + recipe.adversary.passes, len(y))
         if place == per_epoch - 1 or step == total - 1:

@@ -94,12 +94,12 @@ class DVae(nn.Module):
         self.perturbation = _decoder(width, channels, factor)
         self.class_code = nn.Parameter(torch.randn(classes, top, height // factor, rows // factor))
 
-    def forward(self, x: Tensor, y: Tensor, dice: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the image without what the rate leaves out, the perturbation, and the rate in nats per latent position."""
         hidden = self.encoder(x)
         mean, log_variance = self.mean(hidden), self.log_variance(hidden)
         rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        noise = torch.randn(mean.shape, generator=dice, device=mean.device)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         z = self.code(mean + (0.5 * log_variance).exp() * noise)  # (B, factor width, H / factor, W / factor)
         return torch.sigmoid(self.image(z)), self.perturbation(z + self.class_code[y]), rate
 
@@ -114,8 +114,8 @@ class AutoEncoder(nn.Module):
         self.code = nn.Conv2d(latents, 2 * width, 1)
         self.image = _decoder(width, channels, 2)
 
-    def forward(self, x: Tensor, y: Tensor, dice: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the image, and no perturbation and no rate, as `Fitted` wants them; y and dice are not looked at."""
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the image, and no perturbation and no rate, as `Fitted` wants them; y and the generator are not looked at."""
         image = torch.sigmoid(self.image(self.code(self.narrow(self.encoder(x)))))
         return image, torch.zeros_like(x), torch.zeros((), device=x.device)
 
@@ -141,7 +141,7 @@ class Fitted:
 
     def __init__(self, model: nn.Module, job: Job, seed: int) -> None:
         self.model, self.job = model.eval(), job
-        self.dice = torch.Generator(job.device).manual_seed(seed)
+        self.device_generator = torch.Generator(job.device).manual_seed(seed)
         self.rate, self.psnr = math.nan, math.nan  # of the images last passed: nats per latent position, dB
 
     def passed(self, train: ImageSet, at_once: int = 256) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
@@ -150,7 +150,7 @@ class Fitted:
         for where in train.batches(at_once):
             x = train.pixels(where, self.job.device)
             with torch.no_grad():
-                image, perturbation, own = self.model(x, train.labels[where].to(self.job.device), self.dice)
+                image, perturbation, own = self.model(x, train.labels[where].to(self.job.device), self.device_generator)
             rate += float(own) * len(x)
             error += float(F.mse_loss(image, x)) * len(x)
             yield where, x, image, perturbation

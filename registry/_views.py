@@ -27,10 +27,10 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-def crop_flip(x: Tensor, dice: torch.Generator) -> View:
+def crop_flip(x: Tensor, generator: torch.Generator) -> View:
     """Draw whole-pixel shifts of up to an eighth of the side, black moving in, and mirror half of the images."""
-    down, across = (reach + _whole(x, reach, dice) for reach in _reach(x))
-    mirrored = _coin(x, 0.5, dice)
+    down, across = (reach + _whole(x, reach, generator) for reach in _reach(x))
+    mirrored = _coin(x, 0.5, generator)
 
     def view(z: Tensor) -> Tensor:
         z = _window(z, down, across, *x.shape[2:])
@@ -39,17 +39,19 @@ def crop_flip(x: Tensor, dice: torch.Generator) -> View:
     return view
 
 
-def shift_flip(x: Tensor, dice: torch.Generator, fill: Tensor | None = None) -> View:
+def shift_flip(x: Tensor, generator: torch.Generator, fill: Tensor | None = None) -> View:
     """Draw shifts of any length up to an eighth of the side, bilinear, and mirror half of the images.
 
     `fill` (1, C, 1, 1) is what moves in; None is black.
     """
     height, width = x.shape[2:]
     sides = zip(_reach(x), (height / REACH, width / REACH), strict=True)
-    offsets = [_uniform(x, -reach, reach, dice) + border for border, reach in sides]  # (B, 1, 1, 1), from the frame's corner
+    offsets = [
+        _uniform(x, -reach, reach, generator) + border for border, reach in sides
+    ]  # (B, 1, 1, 1), from the frame's corner
     whole = [offset.floor().long().flatten() for offset in offsets]
     part = [offset - offset.floor() for offset in offsets]
-    mirrored = _coin(x, 0.5, dice)
+    mirrored = _coin(x, 0.5, generator)
 
     def view(z: Tensor) -> Tensor:
         z = z if fill is None else z - fill
@@ -62,15 +64,15 @@ def shift_flip(x: Tensor, dice: torch.Generator, fill: Tensor | None = None) -> 
     return view
 
 
-def jitter_gray(x: Tensor, dice: torch.Generator | None, jitter: float = 0.8, gray: float = 0.2, hue: float = 0.1) -> View:
+def jitter_gray(x: Tensor, generator: torch.Generator | None, jitter: float = 0.8, gray: float = 0.2, hue: float = 0.1) -> View:
     """Draw a change of colours for a part `jitter` of the images, and remove them from a part `gray`.
 
     Brightness, contrast and saturation by factors in [0.6, 1.4], hue by up to `hue` of the circle, in the YIQ plane, where
     it has a gradient everywhere. Images of other than three channels have brightness and contrast only, and gray is their mean.
     """
-    bright, contrast, colour = (_uniform(x, 0.6, 1.4, dice) for _ in range(3))
-    angle = _uniform(x, -hue, hue, dice).flatten() * 2 * math.pi
-    jittered, grayed = _coin(x, jitter, dice), _coin(x, gray, dice)
+    bright, contrast, colour = (_uniform(x, 0.6, 1.4, generator) for _ in range(3))
+    angle = _uniform(x, -hue, hue, generator).flatten() * 2 * math.pi
+    jittered, grayed = _coin(x, jitter, generator), _coin(x, gray, generator)
     channels = x.shape[1]
     weights = torch.tensor(LUMA if channels == 3 else [1 / channels] * channels, device=x.device).view(1, -1, 1, 1)
     with full_precision(x):
@@ -121,11 +123,11 @@ def contrasted(x: Tensor, least: float) -> Tensor:
     return jitter_gray(x, None)(x)
 
 
-def contrast(x: Tensor, dice: torch.Generator, least: float, shared: bool = False) -> View:
+def contrast(x: Tensor, generator: torch.Generator, least: float, shared: bool = False) -> View:
     """Draw what `contrasted` does to every image, for gradients; `shared`: one draw for the whole batch."""
     like = x[:1] if shared else x
-    part = resized_part(like, dice, least)
-    mirrored, colours = _coin(like, 0.5, dice), jitter_gray(like, dice)
+    part = resized_part(like, generator, least)
+    mirrored, colours = _coin(like, 0.5, generator), jitter_gray(like, generator)
 
     def view(z: Tensor) -> Tensor:
         z = part(z)
@@ -134,13 +136,13 @@ def contrast(x: Tensor, dice: torch.Generator, least: float, shared: bool = Fals
     return view
 
 
-def resized_part(x: Tensor, dice: torch.Generator, least: float) -> View:
+def resized_part(x: Tensor, generator: torch.Generator, least: float) -> View:
     """Draw a rectangle as `part_resized` does, to be resized to the whole image; products, one along each side."""
     height, width = x.shape[2:]
-    area = _uniform(x, least, 1.0, dice).flatten() * height * width
-    ratio = _uniform(x, math.log(3 / 4), math.log(4 / 3), dice).flatten().exp()
+    area = _uniform(x, least, 1.0, generator).flatten() * height * width
+    ratio = _uniform(x, math.log(3 / 4), math.log(4 / 3), generator).flatten().exp()
     across, down = (area * ratio).sqrt() / width, (area / ratio).sqrt() / height  # fractions of the image
-    columns, rows = (_samples(x, part.clamp(max=1), side, dice) for part, side in ((across, width), (down, height)))
+    columns, rows = (_samples(x, part.clamp(max=1), side, generator) for part, side in ((across, width), (down, height)))
 
     def view(z: Tensor) -> Tensor:
         with full_precision(z):
@@ -149,9 +151,9 @@ def resized_part(x: Tensor, dice: torch.Generator, least: float) -> View:
     return view
 
 
-def _samples(x: Tensor, part: Tensor, side: int, dice: torch.Generator) -> Tensor:
+def _samples(x: Tensor, part: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Return (B, 1, side, side): the weights of `side` pixels in as many samples over a part (B,) of them, drawn where."""
-    start = _uniform(x, 0, 1, dice).flatten() * (1 - part)
+    start = _uniform(x, 0, 1, generator).flatten() * (1 - part)
     pixels = torch.arange(side, device=x.device)
     at = ((start[:, None] + part[:, None] * (pixels + 0.5) / side) * side - 0.5).clamp(0, side - 1)  # (B, side), pixels
     return (1 - (at[:, :, None] - pixels).abs()).clamp(min=0)[:, None]
@@ -181,13 +183,13 @@ def _window(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Te
     return padded.flatten(2).gather(2, index).view(*x.shape[:2], height, width)
 
 
-def _whole(x: Tensor, reach: int, dice: torch.Generator) -> Tensor:
-    return torch.randint(-reach, reach + 1, (len(x),), generator=dice, device=x.device)
+def _whole(x: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(-reach, reach + 1, (len(x),), generator=generator, device=x.device)
 
 
-def _uniform(x: Tensor, low: float, high: float, dice: torch.Generator | None) -> Tensor:
-    return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(low, high, generator=dice)
+def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator | None) -> Tensor:
+    return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(low, high, generator=generator)
 
 
-def _coin(x: Tensor, chance: float, dice: torch.Generator | None) -> Tensor:
-    return torch.rand(len(x), 1, 1, 1, generator=dice, device=x.device) < chance
+def _coin(x: Tensor, chance: float, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < chance

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from registry import _discovery, _images, contract
-from registry._places import expanded
+from registry._paths import expanded
 from registry.contract import EntryError
 from registry.entry import COMMON, Entry, Field, singular, unknown
-from registry.item import SELFTRAINED, Named, parse, write
+from registry.spec import SELFTRAINED, Named, parse, write
 
 T = TypeVar("T")
 _ABSENT = object()  # differs from every value

@@ -1,6 +1,6 @@
 """Asks a child process what only an import of entries can tell, so that planning itself never imports torch.
 
-The child is `_answering.py`. An entry may end or hold up its child, not the program.
+The child is `_child_main.py`. An entry may end or hold up its child, not the program.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from registry import data
-from registry._answering import DONE, ERROR, IMPORTING, NOW, TOLD, one_line
-from registry._places import cache_root
+from registry._child_main import DONE, ERROR, IMPORTING, NOW, TOLD, one_line
+from registry._paths import cache_root
 from registry.catalog import Part
 from registry.contract import EntryError, Paper
 from registry.entry import Entry, Field, check_history
@@ -216,7 +216,7 @@ def _ask(request: dict[str, Any], silence: float | None = None) -> tuple[dict[st
     with tempfile.TemporaryDirectory() as folder:
         answer, said = Path(folder) / "answer.json", Path(folder) / "said"
         (Path(folder) / "request.json").write_text(json.dumps(request))
-        command = [sys.executable, "-P", "-m", "registry._answering", str(answer)]
+        command = [sys.executable, "-P", "-m", "registry._child_main", str(answer)]
         with (Path(folder) / "request.json").open("rb") as asked, said.open("ab") as errors:
             process = subprocess.Popen(command, stdin=asked, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603
             try:

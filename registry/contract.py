@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from registry._places import room
+from registry._paths import room
 from registry._spent import Spent
 from registry.training import TrainedVictim, TrainingRun
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from registry import _images, _places
-from registry._places import data_root, publish
+from registry import _images, _paths
+from registry._paths import data_root, publish
 from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def open_array(path: Path) -> Any:
     import numpy as np
     import torch
 
-    large = path.stat().st_size >= _places.MAP_FROM
+    large = path.stat().st_size >= _paths.MAP_FROM
     mode: Literal["c"] | None = "c" if large else None  # copy on write: torch wants writable memory
     return torch.from_numpy(np.load(path, mmap_mode=mode, allow_pickle=False))
 

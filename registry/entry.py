@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.contract import EntryError, Paper
-from registry.item import parse
+from registry.spec import parse
 
 FACTS = (
     *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),

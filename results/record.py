@@ -181,7 +181,7 @@ class Failure(_Strict):
 
     id: str
     cell: Cell
-    kind: str  # see benchmark/ends.py
+    kind: str  # see benchmark/failures.py
     message: str
     attempts: int = 1
     log: str = ""  # path of the log with the traceback

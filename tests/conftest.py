@@ -33,7 +33,7 @@ from poisons.recipe import PoisonRecipe  # noqa: E402
 from poisons.store import Kept, Store  # noqa: E402
 from registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
 from registry.data import Data, fingerprint  # noqa: E402
-from registry.item import write  # noqa: E402
+from registry.spec import write  # noqa: E402
 
 SLOWEST = ("test_slurm.py", "test_run.py", "test_pipeline.py")
 # files whose tests all train, start clusters, browsers or many processes, or write the whole site; other files mark single

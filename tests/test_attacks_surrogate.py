@@ -331,7 +331,7 @@ def test_the_rem_code_keeps_noise_of_the_cropped_image_for_the_whole_one():
         assert not torch.equal(seen, x)
         delta = plan.minimize(run, net, seen, y)
     assert (seen + delta).min() >= -1e-6 and (seen + delta).max() <= 1 + 1e-6
-    assert plan.views(x, run.dice)[0](x) is x  # what is learnt is that view, not a new one
+    assert plan.views(x, run.device_generator)[0](x) is x  # what is learnt is that view, not a new one
 
 
 def test_noise_of_the_rem_code_starts_within_valid_pixels_and_that_of_rem_does_not():
@@ -664,7 +664,7 @@ def test_noise_of_views_is_what_a_loop_over_views_and_autograd_give(surrogate):
     run = Crafting(clean, Job())
     x, y = clean.pixels(slice(None)).double(), clean.labels
     plan = replace(ATTACKS["rem"](samples=3, adversary_steps=2).alternation(), noise_steps=1)
-    start = run.dice.get_state()
+    start = run.device_generator.get_state()
     with still(surrogate):
         fast = plan.minimize(run, surrogate, x, y)
     dice = torch.Generator()

@@ -1,4 +1,4 @@
-"""What the slurm executor decides without SLURM: profiles, arrays, scripts, the policy of ends, how cells stand by files."""
+"""What the slurm executor decides without SLURM: profiles, arrays, scripts, what follows a failure, states by files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run import bench
 
-from benchmark import ends, provenance, runs, slurm, snapshot, watch
+from benchmark import failures, provenance, runs, slurm, snapshot, watch
 from benchmark.grid import adhoc, expand
 from benchmark.plan import Policy, plan_cells
 from benchmark.runs import Part, Run
@@ -355,14 +355,18 @@ def test_cancelled_cells_are_so_until_another_run_takes_them_up(tmp_path, monkey
 
 def test_attempts_are_bounded_and_ask_for_more_where_that_helps():
     """A table, not a loop for ever."""
-    space = [Failure(id="x", cell=expand(adhoc({}))[0][0], kind=kind, message="", attempts=1) for kind in ends.ENDS]
-    tried = {failure.kind for failure in space if ends.again(failure, grows=True)}
-    assert tried == set(ends.ENDS) - {"plug-in", "diverged", "budget", "gpu-memory"}
+    space = [
+        Failure(id="x", cell=expand(adhoc({}))[0][0], kind=kind, message="", attempts=1) for kind in failures.FAILURE_RULES
+    ]
+    tried = {failure.kind for failure in space if failures.is_tried_again(failure, grows=True)}
+    assert tried == set(failures.FAILURE_RULES) - {"plug-in", "diverged", "budget", "gpu-memory"}
     memory = next(failure for failure in space if failure.kind == "out-of-memory")
-    assert not ends.again(memory, grows=False), "the same machine has the same memory"
+    assert not failures.is_tried_again(memory, grows=False), "the same machine has the same memory"
     for failure in space:
-        assert not ends.again(failure.model_copy(update={"attempts": ends.ENDS[failure.kind].attempts}), grows=True)
-    assert ends.growth(memory) == (1.0, 2.0)
+        assert not failures.is_tried_again(
+            failure.model_copy(update={"attempts": failures.FAILURE_RULES[failure.kind].attempts}), grows=True
+        )
+    assert failures.growth(memory) == (1.0, 2.0)
     profile = Profile(time="4h", memory="16GB", max_time="8h")
     grown = profile.resources(Part(0, 1, "train", 1.5**9, 2.0))
     assert (grown.time, grown.memory) == (480, 32768)
@@ -372,7 +376,7 @@ def test_attempts_are_bounded_and_ask_for_more_where_that_helps():
 def test_the_document_names_every_end_and_its_rule():
     """The table that a researcher reads is the table that the program follows; an example profile in it is valid."""
     text = (Path(__file__).parent.parent / "docs" / "how-to" / "slurm.md").read_text()
-    for kind, rule in ends.ENDS.items():
+    for kind, rule in failures.FAILURE_RULES.items():
         assert f"| {kind} | {rule.meaning} | {rule.then} |" in text
     profile = Profile.model_validate(tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]))
     assert profile.resources(Part(0, 1, "craft")).time == 720

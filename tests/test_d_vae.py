@@ -81,9 +81,9 @@ def test_more_rate_gives_a_better_image_and_the_rate_settles_at_its_target():
     for kld in (1.0, 3.0):
         model = fitted(train, kld)
         other = dataclasses.replace(train, labels=(train.labels + 1) % 4)
-        dice = model.dice.get_state()
+        dice = model.device_generator.get_state()
         ((_, x, image, own),) = model.passed(train)
-        model.dice.set_state(dice)
+        model.device_generator.set_state(dice)
         ((*_, theirs),) = model.passed(other)
         assert model.psnr == pytest.approx(-10 * math.log10(float(F.mse_loss(image, x))), abs=1e-3)
         found.append(model.psnr)

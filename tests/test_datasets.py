@@ -145,7 +145,7 @@ def test_large_arrays_are_mapped_and_small_ones_read(monkeypatch, pets):
     """ImageNet does not fit into memory; a mapped set must behave the same, and writing must never reach the file."""
     item = f"folder:{pets}(size=8)"
     read = load(item)
-    monkeypatch.setattr("registry._places.MAP_FROM", 0)
+    monkeypatch.setattr("registry._paths.MAP_FROM", 0)
     opened = []
     real = np.load
     monkeypatch.setattr(np, "load", lambda *a, **k: opened.append(k["mmap_mode"]) or real(*a, **k))

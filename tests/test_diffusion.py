@@ -18,7 +18,7 @@ from registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, _visi
 from registry._crafting import Crafting
 from registry._diffusion import Denoiser, Perceptual, kept, stairs
 from registry.contract import DataInfo
-from registry.item import parse
+from registry.spec import parse
 from results import Records, read_grid
 
 BOTH = ("avatar", "le")

@@ -12,8 +12,8 @@ from golden.make import FILE, TABLES, Golden, Specs, resolved, today
 
 from benchmark import conformance
 from benchmark.task import Task
+from poisons.inventory import prune
 from poisons.recipe import PoisonRecipe
-from poisons.shelf import prune
 from registry import CATALOGS, EntryError, data, outdated, resolve
 from registry._from_source import describe
 from registry.entry import Entry, plural

@@ -18,9 +18,9 @@ WINGS = ("tables", "formats", "pages", "publishing")  # of the leaderboard, from
 COMMAND = {ROOT / "benchmark" / "cli.py", *(ROOT / "benchmark" / "commands").glob("*.py")}  # `bench` puts all five together
 HEAVY = {"torch", "torchvision", "timm"}
 NEEDS_NO_TORCH = (
-    *("registry/contract.py", "registry/training.py", "registry/item.py", "registry/entry.py", "registry/catalog.py"),
+    *("registry/contract.py", "registry/training.py", "registry/spec.py", "registry/entry.py", "registry/catalog.py"),
     *("registry/_discovery.py", "registry/_from_source.py", "registry/_from_import.py", "registry/_literals.py"),
-    *("registry/versions.py", "registry/child.py", "registry/_answering.py", "poisons/recipe.py"),
+    *("registry/versions.py", "registry/child.py", "registry/_child_main.py", "poisons/recipe.py"),
 )
 
 

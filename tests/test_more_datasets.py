@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from registry import DATASETS, EntryError, MissingDataError, _images, data, resolve
-from registry._places import MAP_FROM
+from registry._paths import MAP_FROM
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_large_sets_are_decoded_into_a_file_that_leaves_nothing_behind(imagenet,
     small = load("imagenet100(size=8)")
     data.forget(resolve("datasets", "imagenet100(size=8)")[0])
     made = []
-    monkeypatch.setattr("registry._places.MAP_FROM", 8 * 3 * 8 * 8)  # bytes: both parts are large
+    monkeypatch.setattr("registry._paths.MAP_FROM", 8 * 3 * 8 * 8)  # bytes: both parts are large
     monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
     large = load("imagenet100(size=8)")
     assert [type(array) for array in made] == [np.memmap, np.memmap]
@@ -157,7 +157,7 @@ def test_a_part_of_a_large_set_is_no_copy_in_memory(imagenet, home, monkeypatch)
     item = "imagenet100(size=8,per_class=1)"
     small = load(item)
     made = []
-    monkeypatch.setattr("registry._places.MAP_FROM", 1)
+    monkeypatch.setattr("registry._paths.MAP_FROM", 1)
     monkeypatch.setattr(data, "COPIED", 3)
     monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
     large = load(item)
@@ -172,7 +172,7 @@ def test_a_small_set_is_decoded_in_memory(tmp_path):
 
 def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
     """A file that cannot grow under a map ends the process without a word."""
-    monkeypatch.setattr("registry._places.MAP_FROM", 10)
+    monkeypatch.setattr("registry._paths.MAP_FROM", 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 10**9))
     with pytest.raises(EntryError, match=r"decoding needs 39.0 GB in .*\.decoded, where 1.0 GB are free.*BENCH_DATA"):
         _images.room((129_395, 3, 224, 224))
@@ -180,7 +180,7 @@ def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_named(home, monkeypatch):
     """Data folders are often read-only and shared."""
-    monkeypatch.setattr("registry._places.MAP_FROM", 10)
+    monkeypatch.setattr("registry._paths.MAP_FROM", 10)
     (home / "data").write_text("a file, not a folder")
     with pytest.raises(EntryError, match=r"cannot write decoded images to .*\.decoded: .*; set BENCH_DATA"):
         _images.room((1, 3, 8, 8))

@@ -15,7 +15,7 @@ from poisons.numerics import Numerics, seeded
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Kept, Store
 from registry import ATTACKS, DEFENSES, Job, lacking, resolve
-from registry.item import write
+from registry.spec import write
 from results import FileError
 
 PURIFIERS = [name for name in DEFENSES if "purify" in DEFENSES.entry(name).hooks]

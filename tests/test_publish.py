@@ -35,7 +35,7 @@ from leaderboard.publishing.records import published_records
 from leaderboard.publishing.serve import Server
 from leaderboard.publishing.targets import Folder, place
 from leaderboard.tables.lookup import look_up
-from registry._places import hide_paths
+from registry._paths import hide_paths
 from results import FileError, Records
 from results.record import Failure
 

@@ -26,7 +26,7 @@ from poisons.lease import BusyError, Lease, leased
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Store, checksum
 from registry import EntryError, data, resolve
-from registry._places import publish
+from registry._paths import publish
 from results import Record, Records, Workspace
 from results.record import Metrics
 

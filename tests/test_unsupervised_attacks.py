@@ -224,8 +224,8 @@ def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
         for number, batch in enumerate((order[:16], order[16:32], order[32:])):
             x = torch.stack([pixels[i] + noise[i] for i in batch])
             net.train()
-            first = contrast(x, run.dice, 0.08)(x)
-            second = contrast(x, run.dice, 0.08)(x)
+            first = contrast(x, run.device_generator, 0.08)(x)
+            second = contrast(x, run.device_generator, 0.08)(x)
             z = [net.project(net.encoder.features(view)) for view in (first, second)]
             adam.zero_grad()
             nt_xent(*z, 0.5).backward()
@@ -239,8 +239,8 @@ def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
                 for _step in range(2):
                     leaf = torch.stack([noise[i] for i in part]).requires_grad_(True)
                     u = (pixels[part] + leaf).clamp(0, 1)
-                    first = contrast(u, run.dice, 0.08, shared=True)(u)
-                    second = contrast(u, run.dice, 0.08, shared=True)(u)
+                    first = contrast(u, run.device_generator, 0.08, shared=True)(u)
+                    second = contrast(u, run.device_generator, 0.08, shared=True)(u)
                     loss = nt_xent(*(net.project(net.encoder.features(view)) for view in (first, second)), 0.5)
                     loss = loss + term(
                         leaf, y
@@ -272,7 +272,7 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     order = torch.randperm(18, generator=run.job.generator)
     x, y = clean.images[order].float() / 255, clean.labels[order]
     z = (x + begun[y]).clamp(0, 1)
-    loss = net(*((contrast(z, run.dice, 0.5)(z) - mean) / std for _ in range(2)))
+    loss = net(*((contrast(z, run.device_generator, 0.5)(z) - mean) / std for _ in range(2)))
     (loss * net.temperature / 0.07 / (4 if backbone == "simclr" else 1)).backward()
     sgd.step()
     order = torch.randperm(18, generator=run.job.generator)
@@ -280,7 +280,7 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     leaf = begun.clone().requires_grad_(True)
     with still(net):
         z = (x + leaf[y]).clamp(0, 1)
-        views = [(contrast(z, run.dice, 0.5)(z) - mean) / std for _ in range(2)]
+        views = [(contrast(z, run.device_generator, 0.5)(z) - mean) / std for _ in range(2)]
         loss = net.easy(*views, **({"follow": True} if backbone == "moco" else {}))
         (gradient,) = torch.autograd.grad(loss, leaf)
     expected = (begun - 0.8 / 255 * gradient.sign()).clamp(-8 / 255, 8 / 255)

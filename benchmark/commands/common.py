@@ -127,7 +127,7 @@ def print_json(value: object) -> None:
 
 
 def wished(values: Several) -> list[str]:
-    from registry.item import split
+    from registry.spec import split
 
     return [wish for value in values or [] for wish in split(value, ",") if wish]
 

@@ -31,7 +31,7 @@ def craft(
     from benchmark import schedule
     from poisons.recipe import PoisonRecipe, PurifiedRecipe
     from registry import ATTACKS, DATASETS, MissingDataError, child, data
-    from registry.item import parse, write
+    from registry.spec import parse, write
 
     named, *tools = parse(item)
     given = dict(named.given) | {
@@ -80,9 +80,9 @@ def ls(workspace: Where = None, as_json: Json = False) -> None:
 
     Example: `bench poisons ls`
     """
-    from poisons import shelf
+    from poisons import inventory
 
-    rows = shelf.stored(workspace_of(workspace).poisons)
+    rows = inventory.stored(workspace_of(workspace).poisons)
     if as_json:
         return print_json(rows)
     shown = [
@@ -96,9 +96,9 @@ def verify(workspace: Where = None, as_json: Json = False) -> None:
 
     Example: `bench poisons verify`
     """
-    from poisons import shelf
+    from poisons import inventory
 
-    rows = shelf.verified(workspace_of(workspace).poisons)
+    rows = inventory.verified(workspace_of(workspace).poisons)
     bad = [row for row in rows if row["error"]]
     if as_json:
         print_json(rows)
@@ -163,9 +163,9 @@ def prune(
 
     Example: `bench poisons prune --dry-run`
     """
-    from poisons import shelf
+    from poisons import inventory
 
-    rows = shelf.prune(workspace_of(workspace).poisons, everything=all_, dry_run=dry_run)
+    rows = inventory.prune(workspace_of(workspace).poisons, everything=all_, dry_run=dry_run)
     if as_json:
         return print_json(rows)
     for row in rows:
@@ -212,7 +212,7 @@ def import_(
     Example: `bench poisons import perturbation.pt --dataset cifar10 --norm linf --epsilon 8/255`
     """
     from registry import DATASETS, EntryError, MissingDataError, data
-    from registry.item import value
+    from registry.spec import value
 
     radius = value(epsilon)
     if isinstance(radius, str | bool):

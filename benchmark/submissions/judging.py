@@ -14,7 +14,7 @@ from registry import CATALOGS, EntryError, data, outdated
 from registry.catalog import Part
 from registry.contract import Budget, Contrastive, DataInfo, Protocol
 from registry.entry import Entry, singular
-from registry.item import parse, value, write_value
+from registry.spec import parse, value, write_value
 from results import Record, bundle
 from results import cell as cells_
 from results.bundle import Examined

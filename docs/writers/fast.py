@@ -22,7 +22,7 @@ from leaderboard.tables.ranking import Labels, joined
 from leaderboard.tables.score import Score
 from leaderboard.tables.table import Table
 from registry import PROTOCOLS, Protocol, resolve
-from registry.item import write_value
+from registry.spec import write_value
 from results import Record, Records, read_grid
 from results.record import plain
 from writers import toy

@@ -16,9 +16,9 @@ import typer.main
 import registry.contract
 import registry.training
 from benchmark.cli import app
-from benchmark.ends import ENDS
+from benchmark.failures import FAILURE_RULES
 from registry import EntryError
-from registry.item import Named, parse, write_value
+from registry.spec import Named, parse, write_value
 from results import submission
 from results.cell import Cell, Part
 from results.record import Curve, Failure, Metrics, PoisonNote, Record
@@ -154,7 +154,7 @@ def _parameter(parameter: Any, context: Any) -> tuple[str, str, str]:
 
 def failures() -> str:
     """Return the kinds of failures of a cell, and what `bench run` does about each by itself."""
-    rows = [(f"{kind}", rule.meaning, rule.then) for kind, rule in ENDS.items()]
+    rows = [(f"{kind}", rule.meaning, rule.then) for kind, rule in FAILURE_RULES.items()]
     return _table(("kind", "what happened", "what `bench run` does"), rows)
 
 

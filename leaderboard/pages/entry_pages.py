@@ -15,7 +15,7 @@ from leaderboard.pages.cells import Cell, file_of, setting, tint
 from leaderboard.pages.methods import idea_of, tags_of
 from leaderboard.tables.score import Score
 from registry.entry import Entry
-from registry.item import write, write_value
+from registry.spec import write, write_value
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -17,7 +17,7 @@ from leaderboard.formats.escaping import DASH
 from leaderboard.pages.strips import Strip, levels, pixels, stretched, strip
 from registry import EntryError, MissingDataError, resolve
 from registry import data as datasets
-from registry.item import write
+from registry.spec import write
 
 if TYPE_CHECKING:
     import numpy as np

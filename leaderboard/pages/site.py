@@ -32,7 +32,7 @@ from leaderboard.pages.sources_page import sources
 from leaderboard.tables.table import Table
 from registry import CATALOGS
 from registry.entry import Entry
-from registry.item import write_value
+from registry.spec import write_value
 
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 DRAWN = ("svg", "pdf")

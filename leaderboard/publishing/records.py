@@ -17,7 +17,7 @@ from leaderboard.formats.text import FRACTION
 from leaderboard.formats.words import inert
 from leaderboard.publishing.changes import KEY
 from leaderboard.tables.lookup import UNREADABLE
-from registry._places import hide_paths
+from registry._paths import hide_paths
 from results import Record, Records
 from results.record import Failure, Metrics, PoisonNote
 from results.submission import Origin, taken

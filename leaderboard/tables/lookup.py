@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from registry import CATALOGS, DATASETS, EntryError, outdated
-from registry._places import hide_paths
-from registry.item import SELFTRAINED
+from registry._paths import hide_paths
+from registry.spec import SELFTRAINED
 from results import Cell, FileError, Part, Record, Records
 from results.cell import digest, without_texts
 from results.record import Failure

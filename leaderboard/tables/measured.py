@@ -20,7 +20,7 @@ from leaderboard.tables.score import POINT, Score, best_member
 from leaderboard.tables.settings import settings
 from leaderboard.tables.table import Table, axis_values, slug_of, slugged
 from registry import lacking
-from registry.item import SELFTRAINED, write
+from registry.spec import SELFTRAINED, write
 from results import Cell, Grid, Part, Records
 from results.cell import digest
 from results.cells import CellMaker, Resolve

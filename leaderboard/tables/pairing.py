@@ -18,7 +18,7 @@ from typing import Any
 from leaderboard.tables.score import Score
 from leaderboard.tables.table import Table
 from registry import ATTACKS, lacking, resolve
-from registry.item import SELFTRAINED, write_value
+from registry.spec import SELFTRAINED, write_value
 from results import Cell
 from results.cell import Part
 from results.cells import CellMaker

@@ -11,7 +11,7 @@ from leaderboard.tables.groups import group_by
 from leaderboard.tables.score import Score
 from registry import CATALOGS, EntryError, Paper, child
 from registry.catalog import Part as Installed
-from registry.item import write
+from registry.spec import write
 from results import Part
 
 AXES = ("attack", "defense", "protocol", "dataset", "architecture")

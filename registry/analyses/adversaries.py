@@ -71,20 +71,20 @@ class Adversaries(Analysis):
             for part in rows.split(plan.batch):
                 x, y = run.batch(part)
                 delta = plan.minimize(run, net, x, y)
-                before, after = plan.views(x, run.dice)
+                before, after = plan.views(x, run.device_generator)
                 v = before((x + delta).clamp(0, 1))
                 for several, adversary in zip(found, (plan.noise_adversary, uniform), strict=True):
-                    several.append((adversary(through(net, after), v, y, run.dice) - v).flatten(1).cpu())
+                    several.append((adversary(through(net, after), v, y, run.device_generator) - v).flatten(1).cpu())
         return torch.cat(found[0]), torch.cat(found[1])
 
     def _later(self, context: Context, adversary: Adversary, rows: Tensor) -> Tensor:
         device, found = context.job.device, []
-        dice = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=context.job.generator)))
+        generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=context.job.generator)))
         assert context.victim is not None, "an analysis that needs epochs has a victim"
         with context.victim.still() as net:
             for part in rows.split(128):
                 x = context.poison.pixels(part, device)
-                found.append((adversary(net, x, context.poison.labels[part].to(device), dice) - x).flatten(1).cpu())
+                found.append((adversary(net, x, context.poison.labels[part].to(device), generator) - x).flatten(1).cpu())
         return torch.cat(found)
 
 

@@ -125,9 +125,9 @@ def refitted_noise(context: Context, network: str, weights: dict[str, Tensor], p
         for rows in _batches(run, plan, batches):
             x, y = run.batch(rows)
             delta = plan.minimize(run, net, x, y)
-            before, after = plan.views(x, run.dice)
+            before, after = plan.views(x, run.device_generator)
             v = before((x + delta).clamp(0, 1))
-            v = plan.noise_adversary(through(net, after), v, y, run.dice)
+            v = plan.noise_adversary(through(net, after), v, y, run.device_generator)
             with torch.no_grad():
                 total += float(F.cross_entropy(net(after(v)).float(), y))
     return total / batches

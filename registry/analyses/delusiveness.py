@@ -51,10 +51,10 @@ def added(context: Context, adversary: Adversary) -> ImageSet:
     """Return what the cell's victim trained on, moved by an adversary of that victim."""
     train, device = context.purified, context.job.device
     assert context.victim is not None, "an analysis that needs epochs has a victim"
-    dice = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=context.job.generator)))
+    generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=context.job.generator)))
     moved = torch.empty_like(train.images)
     with context.victim.still() as net:
         for where in train.batches(250):
-            x = adversary(net, train.pixels(where, device), train.labels[where].to(device), dice)
+            x = adversary(net, train.pixels(where, device), train.labels[where].to(device), generator)
             moved[where] = (x.mul(255).round() if moved.dtype == torch.uint8 else x).to(moved.dtype).cpu()
     return replace(train, images=moved)

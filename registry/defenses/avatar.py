@@ -9,7 +9,7 @@ from torch import Tensor
 
 from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper
 from registry.contract import DataInfo
-from registry.item import SELFTRAINED
+from registry.spec import SELFTRAINED
 
 if TYPE_CHECKING:
     from registry._diffusion import Denoiser

@@ -26,7 +26,7 @@ from poisons.options import Options
 from poisons.recipe import PurifiedRecipe
 from poisons.store import CraftError, DamagedError, Store, verify
 from registry import ATTACKS, DEFENSES, EntryError, resolve
-from registry.item import parse, write
+from registry.spec import parse, write
 from results import Cell, FileError, Grid, Record, Records, TableFile, read_grid
 from results.cell import Part
 from results.record import Curve, Failure, Metrics, PoisonNote

@@ -159,9 +159,9 @@ torch.set_num_threads(1)
 from poisons.recipe import PoisonRecipe
 from poisons.store import Store
 from registry import ImageSet, resolve
-import registry._places
+import registry._paths
 from registry.data import Data, open_array
-registry._places.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
+registry._paths.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
 folder, item = Path(sys.argv[1]), sys.argv[2]
 images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
 train = ImageSet(images, labels, 100)

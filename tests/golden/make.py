@@ -30,7 +30,7 @@ from benchmark.task import NOBODY, Task
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from registry import CATALOGS, EntryError, editions, outdated
 from registry.catalog import Part
-from registry.item import write
+from registry.spec import write
 from results import Cell, Records
 from results import cell as cells
 from results.cell import NONE

@@ -9,7 +9,7 @@ from statistics import fmean, variance
 from benchmark import grid as grids
 from gpu import Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
-from registry.item import write
+from registry.spec import write
 from results import Cell, Record, Records
 
 ERRORS = 3.0  # standard errors between the means of GPU and CPU

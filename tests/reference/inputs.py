@@ -71,7 +71,7 @@ class Exact(Crafting):
 def run(clean: ImageSet, seed: int = 0, kind: type[Crafting] = Exact) -> Crafting:
     """Return a crafting of ours whose random numbers on the device are those of torch's generator at `seed`."""
     made = kind(clean, Job())
-    made.dice = torch.Generator().manual_seed(seed)
+    made.device_generator = torch.Generator().manual_seed(seed)
     return made
 
 

@@ -39,14 +39,14 @@ class Replayed:
 
     def __init__(self, plan: Alternation, x: Tensor) -> None:
         self.plan, self.count = plan, len(x)
-        self.dice = torch.Generator().manual_seed(DRAWN)
-        self.start = torch.empty_like(x).uniform_(-plan.epsilon, plan.epsilon, generator=self.dice)
+        self.device_generator = torch.Generator().manual_seed(DRAWN)
+        self.start = torch.empty_like(x).uniform_(-plan.epsilon, plan.epsilon, generator=self.device_generator)
         self.steps = self._steps(x.repeat(plan.samples, 1, 1, 1))
 
     def _steps(self, stacked: Tensor) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
         while True:
-            view = crop_flip(stacked, self.dice)
-            drawn = torch.empty_like(stacked).uniform_(0, 1, generator=self.dice)
+            view = crop_flip(stacked, self.device_generator)
+            drawn = torch.empty_like(stacked).uniform_(0, 1, generator=self.device_generator)
             for part in range(self.plan.samples):
                 yield self._part(view, part), drawn[self._rows(part)]
 

@@ -1,4 +1,4 @@
-"""Every way in which a cell can end badly, and what `bench run` does about each by itself: a table, as data."""
+"""Every way in which a cell can fail, and what `bench run` does about each by itself: a table, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from results.record import Failure
 
 @dataclass(frozen=True)
 class Rule:
-    """What follows an end of one kind."""
+    """What follows a failure of one kind."""
 
     meaning: str
     attempts: int = 1  # in all, before the cell is left to `bench retry`
@@ -27,7 +27,7 @@ class Rule:
         return f"tried again, {self.attempts} attempts in total" + (f", each with {' and '.join(more)}" if more else "")
 
 
-ENDS: dict[str, Rule] = {
+FAILURE_RULES: dict[str, Rule] = {
     "out-of-memory": Rule("the machine or the job had too little memory", attempts=3, memory=2.0),
     "gpu-memory": Rule("the GPU had too little memory"),
     "gpu-error": Rule(
@@ -46,17 +46,17 @@ ENDS: dict[str, Rule] = {
     "budget": Rule("the poison exceeds its budget"),
 }
 
-GROWING = ("out-of-memory",)  # ends that another attempt changes only if it gets more
+GROWING = ("out-of-memory",)  # failures that another attempt changes only if it gets more
 
 
-def again(failure: Failure, grows: bool) -> bool:
+def is_tried_again(failure: Failure, grows: bool) -> bool:
     """Whether `bench run` tries a failed cell again by itself. `grows`: whether this executor can give it more memory."""
-    rule = ENDS.get(failure.kind, Rule(""))
+    rule = FAILURE_RULES.get(failure.kind, Rule(""))
     return failure.attempts < rule.attempts and (grows or failure.kind not in GROWING)
 
 
 def growth(failure: Failure | None) -> tuple[float, float]:
     """Return the factors on time and memory with which a cell is tried again."""
-    rule = ENDS.get(failure.kind, Rule("")) if failure else Rule("")
+    rule = FAILURE_RULES.get(failure.kind, Rule("")) if failure else Rule("")
     times = failure.attempts if failure else 0
     return rule.time**times, rule.memory**times

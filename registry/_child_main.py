@@ -1,6 +1,6 @@
 """The child that `child.py` asks, because only an import of entries tells.
 
-Run as `python -P -m registry._answering ANSWER`, with a JSON request on standard input, `{verb: questions}`. The answer is
+Run as `python -P -m registry._child_main ANSWER`, with a JSON request on standard input, `{verb: questions}`. The answer is
 written to the file ANSWER, because entries may print.
 """
 

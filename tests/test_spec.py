@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry import EntryError
-from registry.item import parse, split, value, write, write_value
+from registry.spec import parse, split, value, write, write_value
 
 words = st.from_regex(r"[A-Za-z][A-Za-z0-9_.:-]*", fullmatch=True).filter(
     lambda w: len(w) <= 64 and w.lower() not in ("true", "false") and isinstance(value(w), str)

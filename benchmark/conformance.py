@@ -20,7 +20,7 @@ from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe
 from poisons.store import Kept, Store
 from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.contract import NEEDS
 from registry.data import Data, fingerprint
 from registry.entry import Entry, check_history, singular
@@ -65,9 +65,9 @@ def _must(holds: bool, sentence: str) -> None:
         raise _BrokenPromiseError(sentence)
 
 
-def _part(entry: Entry) -> Part:
+def _part(entry: Entry) -> ConfiguredEntry:
     fields = {f.name: f.default for f in entry.fields} | dict(entry.facts.get("small", {}))
-    return Part(entry, entry.name, entry.hashed(fields))
+    return ConfiguredEntry(entry, entry.name, entry.hashed(fields))
 
 
 def _documented(entry: Entry) -> str:

@@ -215,7 +215,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
         submission = _submission(plan, space, options, profile, settings)
         code = snapshot.take(space.private / "code", plan.to_run)
         more = {
-            "walltime": [profile.resources(part).time for _, part in submission.pieces],  # minutes
+            "walltime": [profile.resources(piece).time for _, piece in submission.pieces],  # minutes
             "signal": profile.signal,
             "cluster": settings.get("ClusterName", ""),
             "code": str(code.folder),
@@ -234,8 +234,8 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
                 run.finish()
             raise
     if not quiet:
-        count = sum(len(tasks) for tasks, part in pieces if part.stage != "craft")
-        crafts = len(pieces) - sum(part.stage != "craft" for _, part in pieces)
+        count = sum(len(tasks) for tasks, piece in pieces if piece.stage != "craft")
+        crafts = len(pieces) - sum(piece.stage != "craft" for _, piece in pieces)
         sentence = f"{name}: submitted {count} cells and {crafts} poisons to craft as {len(pieces)} tasks of "
         see = f"`bench status --grid {name}`, `bench attach --grid {name}`"
         if name == SELECTION:

@@ -11,7 +11,7 @@ from benchmark.cost import Arithmetic, plain_trainings
 from benchmark.task import Task, poisons, recipes
 from poisons.recipe import PoisonRecipe
 from results import Cell
-from results.record import Brief
+from results.record import RecordSummary
 
 FROM_RECORDS = "records of like cells"
 FROM_FLOPS = "FLOPs"
@@ -26,7 +26,7 @@ class Estimate:
     uncounted: int = 0  # poisons whose crafting is left out, since nobody knows how long it takes
 
 
-def estimate_run(tasks: Sequence[Task], past: Iterable[Brief], workers: int, device: str) -> Estimate:
+def estimate_run(tasks: Sequence[Task], past: Iterable[RecordSummary], workers: int, device: str) -> Estimate:
     """Estimate how long `workers` processes take for some cells, given what all records say in brief."""
     measured = Measured.of(past)
     arithmetic = Arithmetic(device)
@@ -54,7 +54,7 @@ class Measured:
     crafted: Mapping[str, float]
 
     @classmethod
-    def of(cls, past: Iterable[Brief]) -> Measured:
+    def of(cls, past: Iterable[RecordSummary]) -> Measured:
         """Collect the seconds that records say."""
         trained: dict[tuple[str, ...], list[float]] = defaultdict(list)
         crafted: dict[str, float] = {}

@@ -12,16 +12,16 @@ from benchmark.estimate import Estimate, estimate_run
 from benchmark.failures import is_tried_again
 from benchmark.task import Finder, Task, poisons, recipes
 from registry import MissingDataError, child, data, outdated
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from results import Cell, Records
-from results.record import Brief, Failure
+from results.record import Failure, RecordSummary
 
 DURING_TRAINING = {"augment", "loss", "model", "start", "configure"}  # hooks of defenses that contrastive protocols lack
 ANSWERING = {"applies", "__post_init__"}  # hooks that say whether an entry applies; the latter refuses wrong values
 UNFINISHED = ("queued", "running")  # states of cells that somebody works on, or will
 
 
-Question = tuple[Part, Part]  # whether an entry with these values applies to a dataset
+Question = tuple[ConfiguredEntry, ConfiguredEntry]  # whether an entry with these values applies to a dataset
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plan:
     estimate: Estimate = field(default_factory=Estimate)  # of how long the run takes
     absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
     failures: dict[str, Failure] = field(default_factory=dict)
-    past: Mapping[str, Brief] = field(default_factory=dict)  # what all records say in brief, by id
+    past: Mapping[str, RecordSummary] = field(default_factory=dict)  # what all records say in brief, by id
 
     def counts(self) -> dict[str, Any]:
         """The keys of `bench run --json` and `bench status --json`."""
@@ -82,9 +82,9 @@ class Plan:
         """The cells that are in one of some states."""
         return [task for task in self.tasks if self.states[task.cell.id] in states]
 
-    def datasets(self) -> list[Part]:
+    def datasets(self) -> list[ConfiguredEntry]:
         """The datasets that the cells to run need, each once."""
-        by_text: dict[str, Part] = {}
+        by_text: dict[str, ConfiguredEntry] = {}
         for task in self.to_run:
             by_text |= task.datasets
         return list(by_text.values())
@@ -96,7 +96,7 @@ class Plan:
             if obstacle:
                 raise MissingDataError(obstacle + self._cells_without(part))
 
-    def _cells_without(self, dataset: Part) -> str:
+    def _cells_without(self, dataset: ConfiguredEntry) -> str:
         """Say how many of the cells to run do without a dataset, '' if none does."""
         without = sum(dataset.text not in task.datasets for task in self.to_run)
         if not without:
@@ -149,7 +149,7 @@ def plan_cells(
     finder = Finder(roots)
     tasks = [Task.of(cell, finder) for cell in cells]
     failures = {failure.id: failure for failure in records.failures()}
-    result = Plan(name, tasks, {}, roots=roots, failures=failures, past=records.briefs())
+    result = Plan(name, tasks, {}, roots=roots, failures=failures, past=records.summaries())
     for task in tasks:
         cell_id = task.cell.id
         state, reason = _state(task, result.past.get(cell_id), failures.get(cell_id))
@@ -161,7 +161,7 @@ def plan_cells(
     return result
 
 
-def _state(task: Task, record: Brief | None, failure: Failure | None) -> tuple[str, str]:
+def _state(task: Task, record: RecordSummary | None, failure: Failure | None) -> tuple[str, str]:
     """Return the state of a cell and its reason, as its record or its failure says."""
     if record is not None:
         old = outdated(record.versions, task.cell.parts)
@@ -210,6 +210,6 @@ def _questions(task: Task) -> dict[tuple[str, str], Question]:
     }
 
 
-def _obstacle(dataset: Part) -> str:
+def _obstacle(dataset: ConfiguredEntry) -> str:
     """Say in a sentence why a dataset cannot be used on this machine, or return ''."""
     return data.missing(dataset) or data.complaint(dataset)

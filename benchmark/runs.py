@@ -1,7 +1,7 @@
 """Runs: a folder `.bench/runs/<run>/` with a plan and the traces of those who work on it; the truth of a run is in its files.
 
-    plan.json      what to run, under which settings; for SLURM also which cells belong to which array task (its parts)
-    cells.jsonl    the cells, one a line, in the order of the parts
+    plan.json      what to run, under which settings; for SLURM also which cells belong to which array task (its pieces)
+    cells.jsonl    the cells, one a line, in the order of the pieces
     settled/<id>   this run is through with the cell, well or badly
     parts/<n>.<r>  the lease of SLURM array task n, rank r: its heartbeat
     progress/<w>   how far worker w is with what it does, and under which lease; written every few seconds
@@ -42,7 +42,7 @@ KEPT_RUNS = 20  # folders of runs that are over which stay, for their logs
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """What one array task does: cells that follow each other in `cells.jsonl`, to their records or only to their poisons."""
 
     start: int  # byte where its cells begin
@@ -50,7 +50,7 @@ class Part:
     stage: str = "train"  # or craft
     time: float = 1.0  # factors on the resources of the profile
     memory: float = 1.0
-    waits: bool = False  # for a poison that another part crafts
+    waits: bool = False  # for a poison that another piece crafts
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Run:
         plan: Plan,
         device: str,
         force: bool,
-        parts: Sequence[tuple[Sequence[Task], Part]] = (),
+        pieces: Sequence[tuple[Sequence[Task], Piece]] = (),
         more: dict[str, Any] | None = None,
     ) -> Run:
-        """Write the plan down, for SLURM in parts. Folders of the oldest runs that are over are removed."""
+        """Write the plan down, for SLURM in pieces. Folders of the oldest runs that are over are removed."""
         runs = workspace.private / "runs"
         runs.mkdir(parents=True, exist_ok=True)
         for old in [run for run in every(workspace) if run.over][: -KEPT_RUNS or None]:
@@ -82,10 +82,10 @@ class Run:
         driver = psutil.Process()
         lines, placed = [], []
         position = 0
-        pieces = parts or [(plan.to_run, Part(0, len(plan.to_run)))]
-        for tasks, part in pieces:
+        pieces = pieces or [(plan.to_run, Piece(0, len(plan.to_run)))]
+        for tasks, piece in pieces:
             text = "".join(task.cell.model_dump_json() + "\n" for task in tasks).encode()
-            placed.append([position, *dataclasses.astuple(part)[1:]])
+            placed.append([position, *dataclasses.astuple(piece)[1:]])
             lines.append(text)
             position += len(text)
         content = {
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def arrays(self) -> list[list[Any]]:
-        """What was submitted: SLURM's number, the first part and how many, of every array. FileError if it is not whole."""
+        """What was submitted: SLURM's number, the first piece and how many, of every array. FileError if it is not whole."""
         return self._read("arrays.json") if (self.folder / "arrays.json").exists() else []
 
     def write_arrays(self, arrays: list[list[Any]]) -> None:
@@ -138,7 +138,7 @@ class Run:
 
     @property
     def sending(self) -> list[int] | None:
-        """The first part and the size of an array that SLURM may have; None where all that it has is known."""
+        """The first piece and the size of an array that SLURM may have; None where all that it has is known."""
         if not (self.folder / "sending.json").exists():
             return None
         first, size = self._read("sending.json")
@@ -160,32 +160,32 @@ class Run:
         return "walltime" in self.content
 
     @cached_property
-    def parts(self) -> list[Part]:
-        return [Part(*part) for part in self.content["parts"]]
+    def pieces(self) -> list[Piece]:
+        return [Piece(*piece) for piece in self.content["parts"]]
 
-    def part_tasks(self, number: int) -> list[Task]:
-        """Read the cells of one part, and nothing else."""
-        part = self.parts[number]
+    def piece_tasks(self, number: int) -> list[Task]:
+        """Read the cells of one piece, and nothing else."""
+        piece = self.pieces[number]
         with (self.folder / "cells.jsonl").open("rb") as file:
-            file.seek(part.start)
-            lines = [file.readline() for _ in range(part.cells)]
+            file.seek(piece.start)
+            lines = [file.readline() for _ in range(piece.cells)]
         try:
             cells = [Cell.model_validate_json(line) for line in lines]
         except ValueError:
             raise self._broken("cells.jsonl") from None
         return [Task.of(cell, Finder(self.content["roots"])) for cell in cells]
 
-    def part_ids(self) -> list[list[str]]:
-        """The ids of the cells of every part."""
+    def piece_ids(self) -> list[list[str]]:
+        """The ids of the cells of every piece."""
         ids = iter(self.content["order"])
-        return [[next(ids) for _ in range(part.cells)] for part in self.parts]
+        return [[next(ids) for _ in range(piece.cells)] for piece in self.pieces]
 
     @cached_property
     def tasks(self) -> list[Task]:
         """Every cell, once."""
         found: dict[str, Task] = {}
-        for number in range(len(self.parts)):
-            for task in self.part_tasks(number):
+        for number in range(len(self.pieces)):
+            for task in self.piece_tasks(number):
                 found.setdefault(task.cell.id, task)
         return list(found.values())
 

@@ -26,7 +26,7 @@ import psutil
 
 from benchmark import provenance, slurm
 from benchmark.plan import Plan
-from benchmark.runs import Part, Run
+from benchmark.runs import Piece, Run
 from benchmark.slurm import Array, Profile, SlurmError
 from benchmark.task import Task
 from benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
@@ -204,9 +204,9 @@ def _new_events(source: Path, offset: int) -> tuple[int, list[Event]]:
 
 @dataclass(frozen=True)
 class Submission:
-    """What goes to SLURM: the parts of a run and the arrays that hold them."""
+    """What goes to SLURM: the pieces of a run and the arrays that hold them."""
 
-    pieces: list[tuple[list[Task], Part]]
+    pieces: list[tuple[list[Task], Piece]]
     arrays: list[Array]
     left: int  # cells that stay behind, because the queue takes no more array tasks
 
@@ -217,11 +217,11 @@ class Submission:
         def crafted(recipe: Recipe) -> bool:
             return (poisons / recipe.folder / "manifest.json").exists()
 
-        pieces = slurm.parts(plan.to_run, plan.failures, per_job, crafted)
+        pieces = slurm.divide(plan.to_run, plan.failures, per_job, crafted)
         kept = pieces[: min(profile.max_submit or len(pieces), int(settings.get("MaxJobCount", len(pieces))))]
-        left = len(plan.to_run) - sum(len(tasks) for tasks, part in kept if part.stage != "craft")
+        left = len(plan.to_run) - sum(len(tasks) for tasks, piece in kept if piece.stage != "craft")
         max_array = max(1, int(settings.get("MaxArraySize", slurm.MAX_ARRAY)))
-        return cls(kept, slurm.arrays([part for _, part in kept], profile, max_array), left)
+        return cls(kept, slurm.arrays([piece for _, piece in kept], profile, max_array), left)
 
 
 def submit(run: Run, submission: Submission, profile: Profile, ranks: int) -> list[str]:

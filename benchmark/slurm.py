@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmark.failures import growth
-from benchmark.runs import Part
+from benchmark.runs import Piece
 from benchmark.task import Task, recipes
 from poisons.recipe import Recipe
 from results import FileError
@@ -63,7 +63,7 @@ def minutes(value: Any) -> int:
     if match := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*(s|min|h|d)", text):
         return max(1, math.ceil(float(match[1]) * UNITS[match[2]]))
     if match := re.fullmatch(r"(?:([0-9]{1,6})-)?([0-9]{1,2}):([0-9]{2}):([0-9]{2})", text):
-        days, hours, mins, seconds = (int(part or 0) for part in match.groups())
+        days, hours, mins, seconds = (int(piece or 0) for piece in match.groups())
         return max(1, math.ceil(days * 1440 + hours * 60 + mins + seconds / 60))
     raise ValueError('a duration is written with its unit, such as "45min", "4h", "2d" or "1-12:00:00"')
 
@@ -123,23 +123,23 @@ class Profile(Resources):
     sbatch: dict[Option, Line | int | bool] = {}  # further options of sbatch
     craft: Override = Override()
 
-    def resources(self, part: Part) -> Resources:
-        """What the job of a part asks for: more time or memory where it failed for want of them, within the limits."""
+    def resources(self, piece: Piece) -> Resources:
+        """What the job of a piece asks for: more time or memory where it failed for want of them, within the limits."""
         own = {key: getattr(self, key) for key in Resources.model_fields}
-        if part.stage == "craft":
+        if piece.stage == "craft":
             own |= self.craft.model_dump(exclude_none=True)
         asked = Resources.model_construct(**own)
-        return asked.model_copy(update={"time": self._time(asked, part), "memory": self._memory(asked, part)})
+        return asked.model_copy(update={"time": self._time(asked, piece), "memory": self._memory(asked, piece)})
 
-    def _time(self, asked: Resources, part: Part) -> int:
+    def _time(self, asked: Resources, piece: Piece) -> int:
         limit = max(self.max_time or asked.time, asked.time)
-        return min(math.ceil(asked.time * part.time), limit)
+        return min(math.ceil(asked.time * piece.time), limit)
 
-    def _memory(self, asked: Resources, part: Part) -> int | None:
+    def _memory(self, asked: Resources, piece: Piece) -> int | None:
         if asked.memory is None:
             return None
         limit = max(self.max_memory or 4 * asked.memory, asked.memory)
-        return min(math.ceil(asked.memory * part.memory), limit)
+        return min(math.ceil(asked.memory * piece.memory), limit)
 
     def options(self, resources: Resources) -> dict[str, Any]:
         """The options of sbatch."""
@@ -186,7 +186,7 @@ def _reserved_option(profile: Profile) -> str:
 
 def _too_short(profile: Profile) -> str:
     """Say that jobs of a profile would end before they begin to, or return ''."""
-    for stage in (profile, profile.resources(Part(0, 0, "craft"))):
+    for stage in (profile, profile.resources(Piece(0, 0, "craft"))):
         if stage.time * 60 <= profile.signal + 90:
             least = f"signal={profile.signal} s and the minute and a half that SLURM may be off"
             return f"`time` is {stage.time} min, which is not more than {least}; give jobs longer"
@@ -213,24 +213,24 @@ def _sentence(error: ValidationError) -> str:
 class Array:
     """Parts that are submitted together: the same resources, at most `cap` at once, after the end of other arrays."""
 
-    first: int  # number of its first part
+    first: int  # number of its first piece
     size: int
     resources: Resources
     cap: int
     after: tuple[int, ...]  # numbers of arrays
 
 
-def parts(
+def divide(
     tasks: Sequence[Task], failures: Mapping[str, Failure], per_job: int, crafted: Callable[[Recipe], bool]
-) -> list[tuple[list[Task], Part]]:
-    """Divide cells into the parts of a run: one that crafts each missing poison, then the cells, `per_job` in a part.
+) -> list[tuple[list[Task], Piece]]:
+    """Divide cells into the pieces of a run: one that crafts each missing poison, then the cells, `per_job` in a piece.
 
     Cells whose poison is there (`crafted(recipe)` says so) come before those that wait for one. Cells that need more time or
-    memory than others are in parts of their own; purified sets take turns, so that they are made side by side.
+    memory than others are in pieces of their own; purified sets take turns, so that they are made side by side.
     """
     needed = recipes(tasks, lambda task: task.poison if task.needs_poison else None)
     missing = {recipe.key: task for recipe, task in needed if not crafted(recipe)}
-    found = [([task], Part(0, 1, "craft", *growth(failures.get(task.cell.id)))) for task in missing.values()]
+    found = [([task], Piece(0, 1, "craft", *growth(failures.get(task.cell.id)))) for task in missing.values()]
     kinds: dict[tuple[bool, float, float], dict[str, list[Task]]] = {}
     for task in tasks:
         kind = (task.needs_poison and task.poison.key in missing, *growth(failures.get(task.cell.id)))
@@ -239,12 +239,12 @@ def parts(
         order = [task for row in zip_longest(*turns.values()) for task in row if task is not None]
         for start in range(0, len(order), per_job):
             pack = order[start : start + per_job]
-            found.append((pack, Part(0, len(pack), "train", more_time, more_memory, waits)))
+            found.append((pack, Piece(0, len(pack), "train", more_time, more_memory, waits)))
     return found
 
 
-def arrays(parts: Sequence[Part], profile: Profile, max_array: int) -> list[Array]:
-    """Group the parts of a run into arrays.
+def arrays(pieces: Sequence[Piece], profile: Profile, max_array: int) -> list[Array]:
+    """Group the pieces of a run into arrays.
 
     Each array has one kind of resources and at most `max_array` tasks. Those that may run at the same time share the cap
     `at_once`; where there are more of them than the cap, some wait for others. Parts that wait for poisons come last.
@@ -252,7 +252,7 @@ def arrays(parts: Sequence[Part], profile: Profile, max_array: int) -> list[Arra
     found: list[Array] = []
     before: tuple[int, ...] = ()  # the arrays of the phase before
     for phase in (False, True):
-        stretches = _stretches(parts, phase, profile, max_array)
+        stretches = _stretches(pieces, phase, profile, max_array)
         lanes = max(1, min(profile.at_once, len(stretches)))
         begin = len(found)
         for index, (first, size, resources) in enumerate(stretches):
@@ -263,13 +263,13 @@ def arrays(parts: Sequence[Part], profile: Profile, max_array: int) -> list[Arra
     return found
 
 
-def _stretches(parts: Sequence[Part], waits: bool, profile: Profile, longest: int) -> list[tuple[int, int, Resources]]:
-    """Return the first part, the length and the resources of stretches of parts that ask for the same, `longest` at most."""
+def _stretches(pieces: Sequence[Piece], waits: bool, profile: Profile, longest: int) -> list[tuple[int, int, Resources]]:
+    """Return the first piece, the length and the resources of stretches of pieces that ask for the same, `longest` at most."""
     stretches: list[tuple[int, int, Resources]] = []
-    for number, part in enumerate(parts):
-        if part.waits is not waits:
+    for number, piece in enumerate(pieces):
+        if piece.waits is not waits:
             continue
-        resources = profile.resources(part)
+        resources = profile.resources(piece)
         first, size, last = stretches[-1] if stretches else (0, 0, None)
         if last == resources and first + size == number and size < longest:
             stretches[-1] = (first, size + 1, resources)

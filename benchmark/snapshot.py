@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmark import provenance
 from benchmark.task import Task
 from registry._paths import publish
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def forget(folder: Path, used: set[str]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _parts(task: Task) -> list[Part]:
+def _parts(task: Task) -> list[ConfiguredEntry]:
     return [
         task.protocol,
         task.dataset,

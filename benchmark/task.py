@@ -9,14 +9,16 @@ from typing import TypeVar
 
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import CATALOGS, EntryError, editions
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.entry import Entry
 from results import Cell
 from results import cell as cells_
 from results.cell import NONE
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
-NOBODY = Part(Entry("architectures", NONE, "built-in", "", ""), NONE, {})  # the architecture where no victim is looked at
+NOBODY = ConfiguredEntry(
+    Entry("architectures", NONE, "built-in", "", ""), NONE, {}
+)  # the architecture where no victim is looked at
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,19 @@ class Finder:
     """Finds the entries of parts of cells, each once. `roots` has the paths of folders of images by their names."""
 
     roots: Mapping[str, str] = field(default_factory=dict)
-    found: dict[tuple[str, str, str], Part] = field(default_factory=dict)
+    found: dict[tuple[str, str, str], ConfiguredEntry] = field(default_factory=dict)
 
-    def __call__(self, kind: str, part: cells_.Part) -> Part:
+    def __call__(self, kind: str, part: cells_.Part) -> ConfiguredEntry:
         """Return the resolved part. EntryError."""
         key = kind, part.name, part.text
         if key not in self.found or self.found[key].fields != part.fields:
             self.found[key] = self._find(kind, part)
         return self.found[key]
 
-    def _find(self, kind: str, part: cells_.Part) -> Part:
+    def _find(self, kind: str, part: cells_.Part) -> ConfiguredEntry:
         if kind == "datasets" and part.name.startswith("folder-"):
-            return Part(CATALOGS[kind].entry("folder"), part.name, part.fields, self._root(part.name))
-        return Part(CATALOGS[kind].entry(part.name), part.name, part.fields)
+            return ConfiguredEntry(CATALOGS[kind].entry("folder"), part.name, part.fields, self._root(part.name))
+        return ConfiguredEntry(CATALOGS[kind].entry(part.name), part.name, part.fields)
 
     def _root(self, name: str) -> Path:
         if name not in self.roots:
@@ -49,12 +51,12 @@ class Task:
     """A cell with its entries found, and the recipes of the stages before its training."""
 
     cell: Cell
-    protocol: Part
-    dataset: Part
-    attack: tuple[Part, ...]
-    defense: tuple[Part, ...]
-    architecture: Part
-    analysis: Part | None = None  # what is measured, where it is not accuracy alone
+    protocol: ConfiguredEntry
+    dataset: ConfiguredEntry
+    attack: tuple[ConfiguredEntry, ...]
+    defense: tuple[ConfiguredEntry, ...]
+    architecture: ConfiguredEntry
+    analysis: ConfiguredEntry | None = None  # what is measured, where it is not accuracy alone
 
     @classmethod
     def of(cls, cell: Cell, finder: Finder | None = None) -> Task:
@@ -116,7 +118,7 @@ class Task:
         return made and not self.poison.identity and self.cell.part == "all" and self.cell.ratio > 0
 
     @property
-    def datasets(self) -> dict[str, Part]:
+    def datasets(self) -> dict[str, ConfiguredEntry]:
         """The datasets that must be there for it: its own, and those of poisons that are brought to it."""
         more = (recipe.dataset for recipe in self.poison.family) if self.needs_poison else ()
         return {part.text: part for part in (self.dataset, *more)}

@@ -207,7 +207,7 @@ def _look_at_jobs(seen: Survey, jobs: _Jobs, left: set[str], live: set[str]) -> 
         else:
             at_work = True
             cells = _cells_of_live(state, open_ids, live)
-        if run.parts[number].stage != "craft":
+        if run.pieces[number].stage != "craft":
             seen.cells |= cells
     if not at_work:
         seen.idle.append(run)
@@ -216,7 +216,7 @@ def _look_at_jobs(seen: Survey, jobs: _Jobs, left: set[str], live: set[str]) -> 
 def _open_tasks(jobs: _Jobs, left: set[str]) -> dict[int, list[str]]:
     """Return the array tasks that have not ended in order, each with those of its cells that are left."""
     ended = {int(entry.name) for entry in os.scandir(jobs.run.folder / "ended")}
-    cells = jobs.run.part_ids()
+    cells = jobs.run.piece_ids()
     open_ids = {number: [cell for cell in cells[number] if cell in left] for number in sorted(jobs.keys.keys() - ended)}
     return {number: ids for number, ids in open_ids.items() if ids}
 
@@ -242,7 +242,7 @@ def settle(space: Workspace, records: Records) -> Survey:
     for jobs in seen.recovered:
         jobs.run.write_arrays(jobs.arrays)
     for job in seen.lost_jobs:
-        if job.kind != "cancelled" and job.run.parts[job.number].stage != "craft":
+        if job.kind != "cancelled" and job.run.pieces[job.number].stage != "craft":
             seen.cells |= _fail(job, live)
         (job.run.folder / "ended" / str(job.number)).touch()
     for run in seen.idle:
@@ -254,14 +254,14 @@ def _fail(job: LostJob, live: set[str]) -> CellStates:
     """Write down that the cells of a lost job have no record; return their states."""
     run, log, meaning = job.run, _log(job.run, job.number), FAILURE_RULES[job.kind].meaning
     message = f"{meaning}, see {log}" if log else f"{meaning}, it left no log"
-    failed = [task for task in run.part_tasks(job.number) if not run.settled(task) and task.cell.id not in live]
+    failed = [task for task in run.piece_tasks(job.number) if not run.settled(task) and task.cell.id not in live]
     for task in failed:
         run.fail(task, job.kind, message, log, settle=False)
     return {task.cell.id: ("failed", f"{job.kind}: {meaning}") for task in failed}
 
 
 def _log(run: Run, number: int) -> str:
-    """The log of a part's job, '' if there is none."""
+    """The log of a piece's job, '' if there is none."""
     for job, first, size in run.arrays:
         if number in range(first, first + size):
             name = f"{job}_{number - first}" if size > 1 else str(job)
@@ -282,7 +282,7 @@ def logs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
 def _logs_of(run: Run, cell_ids: set[str]) -> dict[str, str]:
     """Return the logs of the jobs of some cells in one run."""
     by_cell: dict[str, str] = {}
-    for number, ids in enumerate(run.part_ids()):
+    for number, ids in enumerate(run.piece_ids()):
         asked = cell_ids.intersection(ids)
         log = _log(run, number) if asked else ""
         if log:

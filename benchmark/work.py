@@ -1,6 +1,6 @@
 """What a worker does, in whatever process: take the stages of a run by lease until none is left, and name every bad end.
 
-Workers of the local executor share all cells of a run; an array task of SLURM has its own part. A stage that somebody else
+Workers of the local executor share all cells of a run; an array task of SLURM has its own piece. A stage that somebody else
 holds is passed over as long as there is another one to do; the first worker that needs a poison makes it.
 """
 
@@ -333,7 +333,7 @@ def _is_of_the_disk(error: Exception) -> bool:
 
 
 def array_task(folder: str, number: int) -> str:
-    """Work on one part of a run; the only things that SLURM's job is told are these two. Returns how it ended."""
+    """Work on one piece of a run; the only things that SLURM's job is told are these two. Returns how it ended."""
     run = Run(Path(folder))
     rank = os.environ.get("SLURM_PROCID", "0")
     lease = Lease(run.folder / "parts" / f"{number}.{rank}")
@@ -343,8 +343,8 @@ def array_task(folder: str, number: int) -> str:
     (run.folder / "jobs" / f"{_job_name()}_{rank}_result.pkl.save_tmp").unlink(missing_ok=True)
     try:
         with _signals(run, int(run.content["walltime"][number])):
-            part = run.parts[number]
-            tasks = run.part_tasks(number)
+            piece = run.pieces[number]
+            tasks = run.piece_tasks(number)
             device = run.content["device"]
             for kind, sentence in _complaints(run, device):
                 for task in tasks:
@@ -354,7 +354,7 @@ def array_task(folder: str, number: int) -> str:
             work(
                 run,
                 tasks,
-                part.stage,
+                piece.stage,
                 _Log(),
                 device,
                 lambda: run.wanted() and not lease.lost(),

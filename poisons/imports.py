@@ -28,7 +28,7 @@ from poisons.store import Kept, Store, checksum
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
 from registry._paths import reserve
 from registry._surrogates import statistics
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.contract import blocks
 from registry.data import Data
 from registry.spec import write
@@ -55,7 +55,9 @@ class _Given(Attack):
             job.keep("keep", self.covered)
 
 
-def take_in(store: Store, path: Path, dataset: Part, data: Data, options: Options, name: str = "", labels: str = "") -> Kept:
+def take_in(
+    store: Store, path: Path, dataset: ConfiguredEntry, data: Data, options: Options, name: str = "", labels: str = ""
+) -> Kept:
     """Put a published poison into the store under an item `imported(...)`. EntryError, BudgetError say what is wrong."""
     contents = read(path, data.train)
     source = {"file": path.name, "sha256": _hash(path), "format": contents.format, **asdict(options)}

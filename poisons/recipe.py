@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from registry import ARCHITECTURES, DATASETS, EntryError
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 
 
-def _plain(part: Part) -> dict[str, Any]:
+def _plain(part: ConfiguredEntry) -> dict[str, Any]:
     fields = {k: v for k, v in part.fields.items() if k not in ("seed", "dataset") or part.entry.kind != "attacks"}
     found: dict[str, Any] = {"name": part.name, "version": part.entry.version, "fields": fields}
     if part.revisions:
@@ -65,8 +65,8 @@ class PoisonRecipe(_Recipe):
     A chain `a+b` is the poison that the tool b makes of the poison a: its recipe has that one as its parent.
     """
 
-    dataset: Part
-    attack: tuple[Part, ...]
+    dataset: ConfiguredEntry
+    attack: tuple[ConfiguredEntry, ...]
     cell_seed: int
 
     @property
@@ -117,7 +117,7 @@ class PurifiedRecipe(_Recipe):
     poison: PoisonRecipe
     ratio: float
     part: str  # all or clean
-    purifiers: tuple[Part, ...]
+    purifiers: tuple[ConfiguredEntry, ...]
     cell_seed: int
 
     @property

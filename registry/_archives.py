@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from registry.contract import EntryError
 
 if TYPE_CHECKING:
-    from registry.catalog import Part
+    from registry.catalog import ConfiguredEntry
 
 BLOCK = 1 << 20  # bytes read at once
 
@@ -33,13 +33,13 @@ class Archive:
         return f"{self.name} ({self.size:,} bytes)"
 
 
-def published(part: Part) -> list[Archive]:
+def published(part: ConfiguredEntry) -> list[Archive]:
     """Return the files that a dataset is published as, none where it has no archive with a checksum."""
     listed = getattr(part.entry.load(), "archives", None)
     return listed() if listed is not None else []
 
 
-def recognize(part: Part, files: Sequence[Path], progress: Progress) -> dict[Archive, Path]:
+def recognize(part: ConfiguredEntry, files: Sequence[Path], progress: Progress) -> dict[Archive, Path]:
     """Return which archive of a dataset each file is, by its checksum. EntryError unless the files are all of them."""
     archives = published(part)
     if not archives:
@@ -57,7 +57,7 @@ def recognize(part: Part, files: Sequence[Path], progress: Progress) -> dict[Arc
     return found
 
 
-def _recognized(part: Part, file: Path, archives: Sequence[Archive], progress: Progress) -> Archive:
+def _recognized(part: ConfiguredEntry, file: Path, archives: Sequence[Archive], progress: Progress) -> Archive:
     expected = " or ".join(map(str, archives))
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "is not there" if not file.exists() else "is not a regular file"
@@ -93,7 +93,7 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _owner(part: Part, md5: str) -> str:
+def _owner(part: ConfiguredEntry, md5: str) -> str:
     """Return the name of another dataset that has an archive with this checksum, or ''."""
     from registry import DATASETS
 

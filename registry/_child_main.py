@@ -18,7 +18,7 @@ from typing import Any
 
 from registry import _vision, data
 from registry._from_import import imported
-from registry.catalog import CATALOGS, Part
+from registry.catalog import CATALOGS, ConfiguredEntry
 from registry.contract import DataInfo, EntryError, NotApplicable
 from registry.entry import Entry, said
 
@@ -103,7 +103,7 @@ def _applies(answers: Answers, questions: Sequence[Any]) -> None:
     for row, (kind, name, fields, info, *dataset) in enumerate(questions):
         try:
             known = _info(info) if info is not None else data.load(_dataset(*dataset)).train.info
-            Part(CATALOGS[kind].entry(name), name, fields).build().applies(known)
+            ConfiguredEntry(CATALOGS[kind].entry(name), name, fields).build().applies(known)
         except NotApplicable as why:
             answers.texts[str(row)] = f"{name}: {why}"
         except EntryError as error:
@@ -116,14 +116,14 @@ def _info(info: dict[str, Any]) -> DataInfo:
     return DataInfo(tuple(info["shape"]), info["num_classes"], info["size"], tuple(info["classes"]))
 
 
-def _dataset(entry: str, name: str, fields: dict[str, Any], root: str) -> Part:
-    return Part(CATALOGS["datasets"].entry(entry), name, fields, Path(root) if root else None)
+def _dataset(entry: str, name: str, fields: dict[str, Any], root: str) -> ConfiguredEntry:
+    return ConfiguredEntry(CATALOGS["datasets"].entry(entry), name, fields, Path(root) if root else None)
 
 
 def _costs(answers: Answers, questions: Sequence[Any]) -> None:
     for row, (name, fields) in enumerate(questions):
         with suppress(Exception):  # a cell of this entry fails the same way, and is the place to say so
-            defense = Part(CATALOGS["defenses"].entry(name), name, fields).build()
+            defense = ConfiguredEntry(CATALOGS["defenses"].entry(name), name, fields).build()
             answers.texts[str(row)] = str(float(defense.cost))
 
 

@@ -25,7 +25,7 @@ _ABSENT = object()  # differs from every value
 
 
 @dataclass(frozen=True)
-class Part:
+class ConfiguredEntry:
     """One part of an item with all its fields: the defaults and what was given."""
 
     entry: Entry
@@ -49,7 +49,7 @@ class Part:
         return all(fields[name].same(values.get(name), value) for name, value in asked.items())
 
     @property
-    def parents(self) -> tuple[tuple[Part, ...], ...]:
+    def parents(self) -> tuple[tuple[ConfiguredEntry, ...], ...]:
         """The attacks whose items stand in its fields, with the values that it hands to them."""
         chains = []
         for name, handed in self.entry.facts.get("parents", {}).items():
@@ -58,7 +58,7 @@ class Part:
             chains.append((first.changed({key: self.values[key] for key in shared}), *rest))
         return tuple(chains)
 
-    def changed(self, values: Mapping[str, Any]) -> Part:
+    def changed(self, values: Mapping[str, Any]) -> ConfiguredEntry:
         """Return the part with other values of some fields."""
         return dataclasses.replace(self, fields=self.entry.hashed({**self.values, **values}))
 
@@ -144,9 +144,9 @@ class Catalog(Mapping[str, Any]):
         """Return the entries of every name that several have."""
         return {name: entries for name, entries in sorted(self._by_name.items()) if len(entries) > 1}
 
-    def stored(self, name: str, fields: Mapping[str, Any]) -> Part:
+    def stored(self, name: str, fields: Mapping[str, Any]) -> ConfiguredEntry:
         """Return a part of a stored cell. EntryError as for `entry`."""
-        return Part(self.entry(self._stored_name(name)), name, fields)
+        return ConfiguredEntry(self.entry(self._stored_name(name)), name, fields)
 
     def installed(self, name: str) -> Entry | None:
         """Return the entry of a part of a stored cell; None where it is not here, broken, or there are two."""
@@ -178,7 +178,7 @@ class Catalog(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def resolve(self, item: str) -> tuple[Part, ...]:
+    def resolve(self, item: str) -> tuple[ConfiguredEntry, ...]:
         """Return the parts of an item with all their fields. EntryError says what is wrong with it.
 
         Chains (`a+b`) are for defenses, and for attacks whose later parts are tools that act on a poison.
@@ -188,7 +188,7 @@ class Catalog(Mapping[str, Any]):
             raise EntryError(f"{item!r}: only defenses and attacks can be chained by '+'")
         return tuple(map(self._part, named))
 
-    def _part(self, named: Named) -> Part:
+    def _part(self, named: Named) -> ConfiguredEntry:
         name, root = self._place(named)
         entry = self.entry(self.entry_name(named))
         owner = f"{self.noun} {entry.name}"
@@ -203,7 +203,7 @@ class Catalog(Mapping[str, Any]):
                 raise EntryError(f"{owner}: epsilon={value} is not a radius; expected 0 or more")
             fields[key] = self._settled(entry, key, fields[key])
         self._complete(owner, named, fields)
-        return Part(entry, name, entry.hashed(fields), root)
+        return ConfiguredEntry(entry, name, entry.hashed(fields), root)
 
     def parameters(self, entry: Entry) -> dict[str, Field]:
         """Return what an item can give: the fields of an entry that are not hidden, and those of all entries of the kind."""
@@ -243,12 +243,12 @@ class _Defenses(Catalog):
 class _Attacks(Catalog):
     chains = True
 
-    def resolve(self, item: str) -> tuple[Part, ...]:
+    def resolve(self, item: str) -> tuple[ConfiguredEntry, ...]:
         parts = super().resolve(item)
         self._check_chain(item, *parts)
         return parts
 
-    def _check_chain(self, item: str, first: Part, *rest: Part) -> None:
+    def _check_chain(self, item: str, first: ConfiguredEntry, *rest: ConfiguredEntry) -> None:
         """Refuse a tool without a poison at its left, another attack at its right, and `dataset=` that no tool uses."""
         if rest and first.entry.facts.get("chained"):
             raise EntryError(f"{item!r}: {first.name} acts on the poison at its left, and there is none")
@@ -310,7 +310,7 @@ class _Protocols(Catalog):
         contract.check_recipe(owner, fields)
 
 
-def resolve(kind: str, item: str) -> tuple[Part, ...]:
+def resolve(kind: str, item: str) -> tuple[ConfiguredEntry, ...]:
     """Return the parts of an item of `kind` (attacks, defenses, ...) with all their fields. EntryError, MissingDataError."""
     return CATALOGS[kind].resolve(item)
 

@@ -24,7 +24,7 @@ from typing import Any
 from registry import data
 from registry._child_main import DONE, ERROR, IMPORTING, NOW, TOLD, one_line
 from registry._paths import cache_root
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.contract import EntryError, Paper
 from registry.entry import Entry, Field, check_history
 
@@ -110,7 +110,7 @@ def _one_by_one(verb: str, entries: Sequence[Entry]) -> dict[str, str]:
     return answers
 
 
-def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
+def reasons(questions: Sequence[tuple[ConfiguredEntry, ConfiguredEntry]]) -> list[str]:
     """Ask entries whether they apply to datasets: pairs (attack or defense, dataset). '' means yes.
 
     Answers are remembered until the entry's source, its fields or the dataset's shape change.
@@ -130,7 +130,7 @@ def reasons(questions: Sequence[tuple[Part, Part]]) -> list[str]:
     return [answers[note] for note in notes]
 
 
-def costs(defenses: Sequence[Part]) -> list[float]:
+def costs(defenses: Sequence[ConfiguredEntry]) -> list[float]:
     """Ask defenses what a training with them costs, in plain trainings; 1 where one cannot tell.
 
     Only those are asked that have a cost of their own. Answers are remembered until the entry's source or its fields change.
@@ -173,7 +173,7 @@ def _remember(note: Path, text: str) -> None:
         note.write_text(text, encoding="utf-8")
 
 
-def decode(datasets: Sequence[Part]) -> None:
+def decode(datasets: Sequence[ConfiguredEntry]) -> None:
     """Decode datasets that never were, before any work begins. EntryError, MissingDataError with what is wrong."""
     new = [part for part in datasets if data.info(part) is None]
     if new:
@@ -185,14 +185,14 @@ def decode(datasets: Sequence[Part]) -> None:
             raise EntryError(sentence)
 
 
-def _print(part: Part, *datasets: Part) -> str:
+def _print(part: ConfiguredEntry, *datasets: ConfiguredEntry) -> str:
     """Name the file that remembers an answer."""
     source = part.entry.path.read_bytes() if part.entry.path else part.entry.source.encode()
     question = [part.entry.kind, part.entry.name, dict(part.fields), *map(_dataset, datasets)]
     return hashlib.sha256(source + json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
-def _dataset(part: Part) -> list[Any]:
+def _dataset(part: ConfiguredEntry) -> list[Any]:
     known = data.info(part)
     return [asdict(known) if known else None, part.entry.name, part.name, dict(part.fields), str(part.root or "")]
 

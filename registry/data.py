@@ -19,7 +19,7 @@ from registry._paths import data_root, publish
 from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
-    from registry.catalog import Part
+    from registry.catalog import ConfiguredEntry
 
 COPIED = 1024  # images that are copied at once
 HASHED = 1 << 26  # bytes that are hashed at once
@@ -36,12 +36,12 @@ class Data:
     fingerprint: str
 
 
-def root_of(part: Part) -> Path:
+def root_of(part: ConfiguredEntry) -> Path:
     """The folder that a dataset is read from."""
     return part.root or data_root() / (part.entry.facts.get("folder") or part.entry.name)
 
 
-def load(part: Part) -> Data:
+def load(part: ConfiguredEntry) -> Data:
     """Return the dataset of a resolved item. MissingDataError, EntryError."""
     folder = decoded(part)
     meta = json.loads((folder / "meta.json").read_text())
@@ -57,13 +57,13 @@ def load(part: Part) -> Data:
     return Data(sets[0], sets[1], known_fingerprint(part))
 
 
-def known_fingerprint(part: Part) -> str:
+def known_fingerprint(part: ConfiguredEntry) -> str:
     """Return the fingerprint that `load` gives without opening the images, '' if they were never decoded."""
     whole, limits = decoded_fingerprint(part), (int(part.fields["per_class"]), int(part.fields["test_per_class"]))
     return hashlib.sha256(f"{whole} {limits}".encode()).hexdigest() if whole and any(limits) else whole
 
 
-def info(part: Part) -> DataInfo | None:
+def info(part: ConfiguredEntry) -> DataInfo | None:
     """Return what is known of the training set without opening it; None if it was never decoded."""
     meta_file = _folder(part) / "meta.json"
     if not meta_file.exists():
@@ -73,7 +73,7 @@ def info(part: Part) -> DataInfo | None:
     return DataInfo(tuple(meta["shape"]), meta["num_classes"], limit or meta["size"], tuple(meta["classes"]))
 
 
-def judged_images(part: Part) -> int:
+def judged_images(part: ConfiguredEntry) -> int:
     """Return how many images the test set has without opening them, 0 if it was never decoded."""
     import numpy as np
 
@@ -84,7 +84,7 @@ def judged_images(part: Part) -> int:
     return limit or len(np.load(folder / "test_labels.npy", mmap_mode="r", allow_pickle=False))
 
 
-def complaint(part: Part) -> str:
+def complaint(part: ConfiguredEntry) -> str:
     """Say in a sentence that a decoded dataset has fewer images per class than an item asks for, or return ''."""
     meta_file = _folder(part) / "meta.json"
     if not meta_file.exists():
@@ -97,7 +97,7 @@ def complaint(part: Part) -> str:
     return ""
 
 
-def missing(part: Part) -> str:
+def missing(part: ConfiguredEntry) -> str:
     """Say in a sentence that a dataset is not on this machine, or return ''. Needs no torch."""
     folder = part.entry.facts.get("folder", "")
     if part.entry.name == "folder" and part.root is None:
@@ -107,18 +107,18 @@ def missing(part: Part) -> str:
     return f"dataset {part.entry.name} is not at {root_of(part)}; `bench data get {part.entry.name}` gets it or says how"
 
 
-def _key(part: Part) -> str:
+def _key(part: ConfiguredEntry) -> str:
     own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
     revisions = [part.revisions] if part.revisions else []
     text = json.dumps([FORMAT, part.name, part.entry.version, own, *revisions], sort_keys=True)
     return f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _folder(part: Part) -> Path:
+def _folder(part: ConfiguredEntry) -> Path:
     return data_root() / ".decoded" / _key(part)
 
 
-def decoded(part: Part) -> Path:
+def decoded(part: ConfiguredEntry) -> Path:
     """Return the folder of the decoded arrays, made if it is not there yet."""
     folder = _folder(part)
     if (folder / "meta.json").exists():
@@ -171,13 +171,13 @@ def fingerprint(train: ImageSet, test: ImageSet) -> str:
     return whole.hexdigest()
 
 
-def decoded_fingerprint(part: Part) -> str:
+def decoded_fingerprint(part: ConfiguredEntry) -> str:
     """Return the fingerprint of the decoded arrays of the whole set, '' if there are none."""
     meta_file = _folder(part) / "meta.json"
     return str(json.loads(meta_file.read_text())["fingerprint"]) if meta_file.exists() else ""
 
 
-def forget(part: Part) -> None:
+def forget(part: ConfiguredEntry) -> None:
     """Remove the decoded arrays; the next use decodes again."""
     shutil.rmtree(_folder(part), ignore_errors=True)
 

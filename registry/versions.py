@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from registry.catalog import CATALOGS, DATASETS, Part
+from registry.catalog import CATALOGS, DATASETS, ConfiguredEntry
 from registry.contract import EntryError
 from registry.entry import Entry, plural, singular
 
@@ -28,12 +28,12 @@ def edition(version: int, revisions: Mapping[str, int]) -> str:
     return ".".join(map(str, numbers))
 
 
-def editions(parts: Iterable[Part]) -> dict[str, str]:
+def editions(parts: Iterable[ConfiguredEntry]) -> dict[str, str]:
     """Return `kind:name` -> edition of the entries of a cell, and of those that its poison is made from.
 
     An edition has the package of an entry that is not ours. Parts of one entry have one edition, of all their revisions.
     """
-    used: list[Part] = []
+    used: list[ConfiguredEntry] = []
     for part in parts:
         used += _with_sources(part)
     revisions = _revisions(used)
@@ -61,18 +61,18 @@ def _package(entry: Entry) -> str:
     return "" if entry.source == "built-in" else f" of {entry.source}"
 
 
-def _key(part: Part) -> str:
+def _key(part: ConfiguredEntry) -> str:
     return f"{singular(part.entry.kind)}:{part.name}"
 
 
-def _revisions(parts: Iterable[Part]) -> dict[str, dict[str, int]]:
+def _revisions(parts: Iterable[ConfiguredEntry]) -> dict[str, dict[str, int]]:
     revisions: dict[str, dict[str, int]] = defaultdict(dict)
     for part in parts:
         revisions[_key(part)] |= part.revisions
     return revisions
 
 
-def _with_sources(part: Part) -> Iterator[Part]:
+def _with_sources(part: ConfiguredEntry) -> Iterator[ConfiguredEntry]:
     """Yield a part and what it is made from: attacks whose items stand in its fields, the dataset of `dataset=`."""
     yield part
     if part.entry.kind == "attacks" and "dataset" in part.fields:
@@ -94,9 +94,9 @@ def _installed(keys: Iterable[str]) -> dict[str, Entry]:
     return entries
 
 
-def _restored(parts: Iterable[tuple[str, Stored]]) -> list[Part]:
+def _restored(parts: Iterable[tuple[str, Stored]]) -> list[ConfiguredEntry]:
     """Return the parts of a stored cell, and what they are made from, as far as their entries are installed."""
-    restored: list[Part] = []
+    restored: list[ConfiguredEntry] = []
     for noun, part in parts:
         with contextlib.suppress(EntryError):
             restored += _with_sources(CATALOGS[plural(noun)].stored(part.name, part.fields))

@@ -377,8 +377,8 @@ def _dates(cell_id: str, record: Record) -> Iterator[str]:
 def _siblings(found: Examined, records: Records) -> list[Record]:
     """The records here of the same settings as those of a bundle, seeds apart. FileError for one that is not whole."""
     settings = {_setting(record.cell.texts) for record in found.records.values()}
-    elsewhere = {cell_id: brief for cell_id, brief in records.briefs().items() if cell_id not in found.records}
-    alike = [cell_id for cell_id, brief in elsewhere.items() if _setting(brief.texts) in settings]
+    elsewhere = {cell_id: summary for cell_id, summary in records.summaries().items() if cell_id not in found.records}
+    alike = [cell_id for cell_id, summary in elsewhere.items() if _setting(summary.texts) in settings]
     return [record for cell_id in alike if (record := records.read(cell_id)) is not None]
 
 
@@ -395,7 +395,7 @@ def _copies(several: Sequence[Record]) -> Iterator[str]:
 
 
 def _setting(texts: Mapping[str, str]) -> tuple[str, ...]:
-    """What is trained on what, as people write it: the texts of a cell, or of a brief, that has fewer of them."""
+    """What is trained on what, as people write it: the texts of a cell, or of a summary, which has fewer of them."""
     return tuple(texts[axis] for axis in ("protocol", "dataset", "attack", "defense", "architecture"))
 
 

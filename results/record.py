@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of records
 CLOSE = 1e-6  # fraction; curves are rounded to six decimals
-MEMORY = ".briefs"  # beside the records: what was remembered of them
+SUMMARIES = ".briefs"  # beside the records: what was remembered of them
 SUMS = ".sums"  # beside the records: the sha256 of every one that was written there
 COMMITS = "commits.txt"  # beside the records: which commit has the code of those that name none
 FOR_ALL = 0o666  # rights of a new file before the umask takes some
@@ -246,7 +246,7 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class Brief:
+class RecordSummary:
     """What planning wants to know of a record."""
 
     state: str
@@ -271,7 +271,7 @@ class Brief:
         return min(wall, cpu / self.threads)
 
 
-GIST = {field.name for field in fields(Brief)}
+SUMMARY_FIELDS = {field.name for field in fields(RecordSummary)}
 
 
 @dataclass(frozen=True)
@@ -401,15 +401,15 @@ class Records:
         for path in sorted(self.folder.glob("*.failed.json")):
             yield _read_json(path, Failure)
 
-    def briefs(self) -> dict[str, Brief]:
-        """Return the gist of every record by its cell. FileError if a file is no record of its cell.
+    def summaries(self) -> dict[str, RecordSummary]:
+        """Return a summary of every record by its cell. FileError if a file is no record of its cell.
 
         What was read before is remembered in a file of this folder, by size and time of the records, so that ten thousand
         of them are not opened each time.
         """
         if not self.folder.is_dir():
             return {}
-        memory = self.folder / MEMORY
+        memory = self.folder / SUMMARIES
         known = _remembered(memory)
         found: dict[str, Any] = {}
         with os.scandir(self.folder) as entries:
@@ -423,38 +423,38 @@ class Records:
                     continue
                 stamp = [status.st_size, status.st_mtime_ns]
                 there = known.get(cell_id)
-                found[cell_id] = there if there and there[0] == stamp else [stamp, self._brief(cell_id)]
+                found[cell_id] = there if there and there[0] == stamp else [stamp, self._read_summary(cell_id)]
         if found != known:
             with suppress(OSError):  # a reader without the right to write reads again next time
                 write_json(memory, found, indent=None)
-        return {cell_id: Brief(**gist) for cell_id, (_, gist) in found.items()}
+        return {cell_id: RecordSummary(**summary) for cell_id, (_, summary) in found.items()}
 
-    def _brief(self, cell_id: str) -> dict[str, Any]:
+    def _read_summary(self, cell_id: str) -> dict[str, Any]:
         try:
             content = from_json(self.path(cell_id).read_bytes())  # twice as fast as json
             parts = {
                 axis: _text(content["cell"][axis]) for axis in ("protocol", "dataset", "attack", "defense", "architecture")
             }
-            gist = _gist(content)
+            summary = _summary_of(content)
             measured = content["format"] == FORMAT and (content["state"] == "done") == bool(content["metrics"])
             if measured and content["id"] == cell_id == digest(without_texts(content["cell"])):
-                return gist | {"texts": parts, "seed": content["cell"]["seed"]}
+                return summary | {"texts": parts, "seed": content["cell"]["seed"]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             pass
         record = self.read(cell_id)  # says what is wrong with it, or finds nothing
         if record is None:
             raise FileError(f"{self.path(cell_id)} was removed while it was read; run the command again")
-        return _gist(record.model_dump()) | {"texts": record.cell.texts, "seed": record.cell.seed}
+        return _summary_of(record.model_dump()) | {"texts": record.cell.texts, "seed": record.cell.seed}
 
     def seeds(self) -> set[int]:
         """The seeds of all records; of those that can be read, where one is damaged."""
         try:
-            return {brief.seed for brief in self.briefs().values()}
+            return {summary.seed for summary in self.summaries().values()}
         except FileError:
             found = set()
             for cell_id in self.ids():
                 with suppress(FileError):
-                    found.add(self._brief(cell_id)["seed"])
+                    found.add(self._read_summary(cell_id)["seed"])
             return found
 
     def __iter__(self) -> Iterator[Record]:
@@ -465,21 +465,21 @@ class Records:
 
 
 def _remembered(memory: Path) -> dict[str, Any]:
-    """Read what was remembered of records: by cell, their stamp and their gist. What is not of this form is forgotten."""
+    """Read what was remembered of records: by cell, their stamp and their summary. What is not of this form is forgotten."""
     try:
         content = json.loads(memory.read_text(encoding="utf-8"))
-        known = {cell_id: [stamp, gist] for cell_id, (stamp, gist) in content.items() if set(gist) == GIST}
+        known = {cell_id: [stamp, summary] for cell_id, (stamp, summary) in content.items() if set(summary) == SUMMARY_FIELDS}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
     return known
 
 
-def _gist(content: Mapping[str, Any]) -> dict[str, Any]:
+def _summary_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """What is remembered of a record beside its cell."""
-    gist = {key: content[key] for key in ("state", "reason", "versions", "seconds", "device")}
+    summary = {key: content[key] for key in ("state", "reason", "versions", "seconds", "device")}
     threads = content["numerics"].get("threads")
     counted = threads if type(threads) is int and threads > 0 else 1
-    return gist | {"cpu_seconds": content.get("cpu_seconds", {}), "threads": counted}
+    return summary | {"cpu_seconds": content.get("cpu_seconds", {}), "threads": counted}
 
 
 def _text(part: Any) -> str:

@@ -17,7 +17,7 @@ from test_run import bench
 from benchmark import failures, provenance, runs, slurm, snapshot, watch
 from benchmark.grid import adhoc, expand
 from benchmark.plan import Policy, plan_cells
-from benchmark.runs import Part, Run
+from benchmark.runs import Piece, Run
 from benchmark.schedule import Submission
 from benchmark.slurm import Profile, arrays, minutes, read_profile
 from benchmark.watch import Trace, task_state
@@ -190,9 +190,9 @@ def sizes(found):
 def test_arrays_are_split_at_the_limit_and_share_the_cap():
     """1,500 tasks where the cluster takes 1,001; three arrays on a cap of two wait for each other."""
     profile = Profile(time="4h", at_once=8)
-    parts = [Part(0, 1)] * 1500
-    assert sizes(arrays(parts, profile, 1001)) == [(0, 1001, 4, ()), (1001, 499, 4, ())]
-    assert sizes(arrays(parts, Profile(time="4h", at_once=2), 600)) == [
+    pieces = [Piece(0, 1)] * 1500
+    assert sizes(arrays(pieces, profile, 1001)) == [(0, 1001, 4, ()), (1001, 499, 4, ())]
+    assert sizes(arrays(pieces, Profile(time="4h", at_once=2), 600)) == [
         (0, 600, 1, ()),
         (600, 600, 1, ()),
         (1200, 300, 1, (0,)),
@@ -201,9 +201,9 @@ def test_arrays_are_split_at_the_limit_and_share_the_cap():
 
 def test_cells_that_wait_for_a_poison_come_after_what_crafts_it():
     """SLURM holds them back, so that no GPU waits; whatever becomes of the crafting, they begin after it."""
-    parts = [Part(0, 1, "craft"), Part(0, 1), Part(0, 1), Part(0, 1, waits=True)]
-    assert sizes(arrays(parts, Profile(time="4h"), 1001)) == [(0, 3, 100, ()), (3, 1, 100, (0,))]
-    longer = arrays(parts, Profile.model_validate({"time": "4h", "craft": {"time": "12h"}}), 1001)
+    pieces = [Piece(0, 1, "craft"), Piece(0, 1), Piece(0, 1), Piece(0, 1, waits=True)]
+    assert sizes(arrays(pieces, Profile(time="4h"), 1001)) == [(0, 3, 100, ()), (3, 1, 100, (0,))]
+    longer = arrays(pieces, Profile.model_validate({"time": "4h", "craft": {"time": "12h"}}), 1001)
     assert [(array.size, array.resources.time) for array in longer] == [(1, 720), (2, 240), (1, 240)]
     assert longer[2].after == (0, 1)
 
@@ -211,13 +211,13 @@ def test_cells_that_wait_for_a_poison_come_after_what_crafts_it():
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([1.0, 1.5, 2.25])), max_size=40), st.integers(1, 9), st.integers(1, 7))
 def test_every_part_is_in_one_array_and_the_cap_holds(kinds, at_once, limit):
     """Whatever the cells need, no part is lost and no more than `at_once` run."""
-    parts = [Part(0, 1, "train", time, 1.0, waits) for waits, time in kinds]
-    found = arrays(parts, Profile(time="4h", max_time="9d", at_once=at_once), limit)
+    pieces = [Piece(0, 1, "train", time, 1.0, waits) for waits, time in kinds]
+    found = arrays(pieces, Profile(time="4h", max_time="9d", at_once=at_once), limit)
     covered = sorted(number for array in found for number in range(array.first, array.first + array.size))
-    assert covered == list(range(len(parts)))
+    assert covered == list(range(len(pieces)))
     assert all(array.size <= limit for array in found)
     for phase in (False, True):
-        lanes = [array for array in found if parts[array.first].waits is phase]
+        lanes = [array for array in found if pieces[array.first].waits is phase]
         numbers = {found.index(array) for array in lanes}
         assert sum(array.cap for array in lanes if not numbers & set(array.after)) <= at_once
         assert all(array.cap >= 1 for array in lanes)
@@ -253,7 +253,7 @@ def test_each_missing_poison_is_crafted_by_one_task(tmp_path):
     """Cells that need no poison, or have it, do not wait."""
     space, made = planned(tmp_path, attack=["none", "lsp", "ops"], seed=[0, 1])
     _, submission = submitted(space, made, per_job=2)
-    stages = [(part.stage, len(tasks), part.waits) for tasks, part in submission.pieces]
+    stages = [(piece.stage, len(tasks), piece.waits) for tasks, piece in submission.pieces]
     assert stages == [*[("craft", 1, False)] * 4, ("train", 2, False), *[("train", 2, True)] * 2]
 
 
@@ -272,8 +272,8 @@ def test_a_job_reads_its_own_cells_alone(tmp_path):
     space, made = planned(tmp_path, seed=range(7))
     run, _ = submitted(space, made, per_job=3)
     again = Run(run.folder)
-    assert [[task.cell.seed for task in again.part_tasks(number)] for number in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert again.part_ids() == [[task.cell.id for task in again.part_tasks(number)] for number in range(3)]
+    assert [[task.cell.seed for task in again.piece_tasks(number)] for number in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert again.piece_ids() == [[task.cell.id for task in again.piece_tasks(number)] for number in range(3)]
 
 
 WORDS = {
@@ -368,9 +368,9 @@ def test_attempts_are_bounded_and_ask_for_more_where_that_helps():
         )
     assert failures.growth(memory) == (1.0, 2.0)
     profile = Profile(time="4h", memory="16GB", max_time="8h")
-    grown = profile.resources(Part(0, 1, "train", 1.5**9, 2.0))
+    grown = profile.resources(Piece(0, 1, "train", 1.5**9, 2.0))
     assert (grown.time, grown.memory) == (480, 32768)
-    assert profile.resources(Part(0, 1, "train", 1.0, 64.0)).memory == 4 * 16384
+    assert profile.resources(Piece(0, 1, "train", 1.0, 64.0)).memory == 4 * 16384
 
 
 def test_the_document_names_every_end_and_its_rule():
@@ -379,7 +379,7 @@ def test_the_document_names_every_end_and_its_rule():
     for kind, rule in failures.FAILURE_RULES.items():
         assert f"| {kind} | {rule.meaning} | {rule.then} |" in text
     profile = Profile.model_validate(tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]))
-    assert profile.resources(Part(0, 1, "craft")).time == 720
+    assert profile.resources(Piece(0, 1, "craft")).time == 720
 
 
 def test_a_copy_of_the_code_is_shared_and_knows_its_commit(tmp_path):

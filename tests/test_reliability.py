@@ -75,7 +75,7 @@ def test_a_memory_of_records_that_is_none_is_made_anew(tmp_path, content):
     records = Records(tmp_path)
     records.write(laws.a_record())
     (tmp_path / ".briefs").write_text(content)
-    assert set(records.briefs()) == {laws.a_record().id}
+    assert set(records.summaries()) == {laws.a_record().id}
     assert json.loads((tmp_path / ".briefs").read_text()).keys() == {laws.a_record().id}
 
 

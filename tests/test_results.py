@@ -193,8 +193,8 @@ def test_what_a_stage_takes_undisturbed_follows_from_its_cpu_seconds(records, ch
     usual = {"seconds": {"train": 90.0}, "device": "cpu: a processor", "numerics": {"threads": 2}}
     records.write(a_record(**usual | changes))
     for _ in range(2):  # as read, and as remembered
-        (brief,) = records.briefs().values()
-        assert brief.undisturbed("train") == expected and brief.undisturbed("craft") == 0
+        (summary,) = records.summaries().values()
+        assert summary.undisturbed("train") == expected and summary.undisturbed("craft") == 0
 
 
 def test_a_record_is_written_once(records):
@@ -390,7 +390,7 @@ def test_files_have_the_rights_that_the_umask_leaves(records, umask, mode):
     before = os.umask(umask)
     try:
         records.write(a_record())
-        records.briefs()
+        records.summaries()
         create_file(records.folder / "other.json", "")
     finally:
         os.umask(before)

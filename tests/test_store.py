@@ -31,7 +31,7 @@ from poisons.store import (
 )
 from registry import Attack, Budget, Defense, EntryError, Job, NotApplicable, resolve
 from registry._from_source import describe
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.contract import ImageSet
 
 # Entries that do what they must not
@@ -96,7 +96,7 @@ class Shuffling(Defense):
 
 def misbehaving(mode: str) -> PoisonRecipe:
     entry = describe("attacks", "misbehaving", "tests", __name__, "Misbehaving", Path(__file__))
-    part = Part(entry, "misbehaving", {"mode": mode, "epsilon": 8 / 255})
+    part = ConfiguredEntry(entry, "misbehaving", {"mode": mode, "epsilon": 8 / 255})
     return PoisonRecipe(resolve("datasets", "digits")[0], (part,), 0)
 
 
@@ -416,7 +416,7 @@ def test_noise_in_slices_is_noise_in_one_piece(store, data):
 def test_a_purifier_that_breaks_the_contract_is_refused(store, data, mode, told):
     """Labels in another order train a victim to nothing, which would look like a failed defense."""
     entry = describe("defenses", "shuffling", "tests", __name__, "Shuffling", Path(__file__))
-    wrong = dataclasses.replace(purified("none", "jpeg"), purifiers=(Part(entry, "shuffling", {"mode": mode}),))
+    wrong = dataclasses.replace(purified("none", "jpeg"), purifiers=(ConfiguredEntry(entry, "shuffling", {"mode": mode}),))
     with pytest.raises(CraftError, match=told):
         store.purified(wrong, data)
     assert store.folders() == []

@@ -15,7 +15,7 @@ from benchmark.commands.common import Json, print_json, print_rows, usage
 
 if TYPE_CHECKING:
     from registry._archives import Archive
-    from registry.catalog import Part
+    from registry.catalog import ConfiguredEntry
 
 From = Annotated[
     list[Path] | None,
@@ -74,7 +74,7 @@ def get(
     _print_data([row], as_json)
 
 
-def _download(part: Part) -> None:
+def _download(part: ConfiguredEntry) -> None:
     """Let a dataset download itself, or say how to get it."""
     from registry import data
 
@@ -88,7 +88,7 @@ def _download(part: Part) -> None:
         raise usage(f"cannot download dataset {part.name} to {root}: {reason}; {remedy}") from None
 
 
-def _recognized(part: Part, files: list[Path]) -> dict[Archive, Path]:
+def _recognized(part: ConfiguredEntry, files: list[Path]) -> dict[Archive, Path]:
     """Return which archive each file is, by its checksum."""
     from registry import _archives
 
@@ -96,7 +96,7 @@ def _recognized(part: Part, files: list[Path]) -> dict[Archive, Path]:
         return _archives.recognize(part, files, progress)
 
 
-def _unpack(part: Part, sources: dict[Archive, Path]) -> None:
+def _unpack(part: ConfiguredEntry, sources: dict[Archive, Path]) -> None:
     """Unpack archives into the folder of a dataset."""
     from registry import _archives, data
 
@@ -142,7 +142,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verified(part: Part) -> dict[str, Any]:
+def _verified(part: ConfiguredEntry) -> dict[str, Any]:
     from registry import data
 
     before = data.decoded_fingerprint(part)

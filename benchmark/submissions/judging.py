@@ -11,7 +11,7 @@ from typing import Any
 from benchmark import provenance
 from benchmark.task import NOBODY, Finder, Task
 from registry import CATALOGS, EntryError, data, outdated
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.contract import Budget, Contrastive, DataInfo, Protocol
 from registry.entry import Entry, singular
 from registry.spec import parse, value, write_value
@@ -278,21 +278,21 @@ class _Installed:
     record: Record
     missing: dict[str, str] = dataclasses.field(default_factory=dict)  # kind:name -> version, of what is not installed here
 
-    def entry_of(self, kind: str, part: cells_.Part) -> Part:
+    def entry_of(self, kind: str, part: cells_.Part) -> ConfiguredEntry:
         """Find the entry of a spec that cannot be chained."""
         return self.entries_of(kind, (part,))[0]
 
-    def entries_of(self, kind: str, parts: Sequence[cells_.Part]) -> tuple[Part, ...]:
+    def entries_of(self, kind: str, parts: Sequence[cells_.Part]) -> tuple[ConfiguredEntry, ...]:
         """Find the entries of a spec; `missing` gets those that are not installed."""
         for part in parts:
             _check_text(kind, part)
         if kind == "architectures" and parts[0].name == NONE:
             return (NOBODY,)
         if kind == "datasets" and parts[0].name.startswith("folder-"):
-            return (Part(CATALOGS[kind].entry("folder"), parts[0].name, parts[0].fields),)
+            return (ConfiguredEntry(CATALOGS[kind].entry("folder"), parts[0].name, parts[0].fields),)
         if all(CATALOGS[kind].named(part.name) for part in parts):
             return _resolved(kind, parts)
-        return tuple(Part(self._entry(kind, part.name), part.name, part.fields) for part in parts)
+        return tuple(ConfiguredEntry(self._entry(kind, part.name), part.name, part.fields) for part in parts)
 
     def _entry(self, kind: str, name: str) -> Entry:
         """Return an entry, or one without facts in the place of one that is not installed here."""
@@ -333,7 +333,7 @@ def _version(kind: str, name: str, record: Record) -> str:
     return version
 
 
-def _resolved(kind: str, parts: Sequence[cells_.Part]) -> tuple[Part, ...]:
+def _resolved(kind: str, parts: Sequence[cells_.Part]) -> tuple[ConfiguredEntry, ...]:
     """Resolve a spec of installed entries, which must have the fields here that it has there. EntryError."""
     resolved = CATALOGS[kind].resolve("+".join(part.text for part in parts))
     for part, here in zip(parts, resolved, strict=True):

@@ -13,7 +13,7 @@ from benchmark.submissions.keeping import now
 from benchmark.task import Finder, Task
 from poisons.recipe import PoisonRecipe
 from registry import EntryError, MissingDataError, child, data
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from results import Cell, FileError, Record, Records, Workspace
 from results.cell import digest
 from results.spread import Spread
@@ -38,7 +38,7 @@ class Claim:
     """A poison of a submission, and all records that were trained on it."""
 
     recipe: PoisonRecipe
-    dataset: Part
+    dataset: ConfiguredEntry
     records: list[Record] = field(default_factory=list)
 
     def finding(self, records: Sequence[Record], found: str, agrees: bool | None) -> Finding:
@@ -68,7 +68,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
     records = Records(space.records)
     findings: list[Finding] = []
     claims: dict[str, Claim] = {}
-    datasets: dict[str, Part] = {}
+    datasets: dict[str, ConfiguredEntry] = {}
     for record in _theirs(one, records):
         if record.poison is None:
             continue
@@ -174,8 +174,8 @@ def spread(records: Records, like: Record) -> float | None:
     """
     groups: dict[str, list[float]] = defaultdict(list)
     texts = [like.cell.texts[axis] for axis in SETTING]
-    for cell_id, brief in records.briefs().items():
-        if cell_id in records.origins or [brief.texts[axis] for axis in SETTING] != texts:
+    for cell_id, summary in records.summaries().items():
+        if cell_id in records.origins or [summary.texts[axis] for axis in SETTING] != texts:
             continue
         record = records.read(cell_id)
         found = accuracy(record)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
 from results import FileError
-from results.record import MEMORY, expanded
+from results.record import SUMMARIES, expanded
 
 SUMS, DESCRIPTION = "SHA256SUMS", "datapackage.json"
 OWN_KEY = "unlearnable_bench"  # of the description: tells our publications from other data packages
@@ -174,8 +174,8 @@ class Folder(Place):
         for root, folders, names in os.walk(self.path):
             links = [folder for folder in folders if (Path(root) / folder).is_symlink()]
             paths |= {(Path(root) / name).relative_to(self.path).as_posix(): Path(root) / name for name in [*names, *links]}
-        # `MEMORY` is of a `bench report` of the records there; it may be deleted at any time
-        return {name: path for name, path in paths.items() if path.name != MEMORY}
+        # `SUMMARIES` is of a `bench report` of the records there; it may be deleted at any time
+        return {name: path for name, path in paths.items() if path.name != SUMMARIES}
 
     def _refuse_foreign(self, path: Path, digest: str) -> None:
         """FileError if a file is not as a publication wrote it; `digest` is what that says of it, '' for nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 from leaderboard.tables.groups import group_by
 from leaderboard.tables.score import Score
 from registry import CATALOGS, EntryError, Paper, child
-from registry.catalog import Part as Installed
+from registry.catalog import ConfiguredEntry as Installed
 from registry.spec import write
 from results import Part
 

@@ -198,11 +198,11 @@ def cut_records(folder: Path, count: int) -> Tally:
     records = Records(folder)
     records.write(record)
     records.fail(Failure(id=record.id, cell=record.cell, kind="killed", message="m"))
-    before = records.briefs()
+    before = records.summaries()
     files = {
         records.path(record.id): lambda: records.read(record.id),
         records.failure_path(record.id): lambda: list(records.failures()),
-        folder / ".briefs": records.briefs,
+        folder / ".briefs": records.summaries,
     }
     for path, read in files.items():
         content = path.read_bytes()
@@ -227,13 +227,13 @@ def harmed_records(folder: Path, count: int) -> Tally:
     records = Records(folder)
     records.write(record)
     records.fail(Failure(id=record.id, cell=record.cell, kind="killed", message="m"))
-    records.briefs()
+    records.summaries()
     paths = [records.path(record.id), records.failure_path(record.id), folder / ".briefs"]
     contents = {path: path.read_bytes() for path in paths}
     for number in range(count):
         path = paths[number % 3]
         path.write_bytes(harmed(contents[path], draw))
-        for read in (lambda: records.read(record.id), lambda: list(records.failures()), records.briefs):
+        for read in (lambda: records.read(record.id), lambda: list(records.failures()), records.summaries):
             try:
                 read()
                 tally.end("valid as it stands")

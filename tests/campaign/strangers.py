@@ -86,7 +86,7 @@ def edited_records(folder: Path, count: int) -> Tally:
         except Exception as error:
             tally.bad(f"{way}: {type(error).__name__} {error}"[:300])
         try:
-            records.briefs()
+            records.summaries()
             if newer:
                 tally.bad(f"format {changed['format']} was planned with")
         except FileError as error:

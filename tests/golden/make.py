@@ -29,7 +29,7 @@ from benchmark.grid import expand
 from benchmark.task import NOBODY, Task
 from poisons.recipe import PoisonRecipe, PurifiedRecipe
 from registry import CATALOGS, EntryError, editions, outdated
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.spec import write
 from results import Cell, Records
 from results import cell as cells
@@ -66,7 +66,7 @@ def _lines(rows: Sequence[Any]) -> str:
     return "[\n" + ",\n".join(json.dumps(row, separators=(",", ":"), sort_keys=True) for row in rows) + "\n]"
 
 
-def resolved(kind: str, name: str, fields: dict[str, Any]) -> Part:
+def resolved(kind: str, name: str, fields: dict[str, Any]) -> ConfiguredEntry:
     """Resolve a full spec as if it had been written with every field. Later fields that it lacks are neutral. EntryError.
 
     Fields of which no item can speak (tuples), or no part without its chain (`dataset`), are put into the resolved part.
@@ -93,7 +93,7 @@ class Specs:
             kind: [resolved(kind, part["name"], part["fields"]) for part in several] for kind, several in golden.parts.items()
         }
 
-    def chain(self, kind: str, numbers: Sequence[int]) -> tuple[Part, ...]:
+    def chain(self, kind: str, numbers: Sequence[int]) -> tuple[ConfiguredEntry, ...]:
         return tuple(self.parts[kind][number] for number in numbers)
 
     def poison(self, dataset: int, attack: Sequence[int], seed: int) -> PoisonRecipe:

@@ -16,7 +16,7 @@ from poisons.numerics import Numerics
 from poisons.recipe import PoisonRecipe
 from poisons.store import Store
 from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Defense, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.data import Data, fingerprint
 from registry.entry import Entry
 
@@ -100,9 +100,9 @@ def _built(entry: Entry) -> Defense:
     return defense
 
 
-def _small(entry: Entry) -> Part:
+def _small(entry: Entry) -> ConfiguredEntry:
     fields = {f.name: f.default for f in entry.fields} | dict(entry.facts.get("small", {}))
-    return Part(entry, entry.name, fields)
+    return ConfiguredEntry(entry, entry.name, fields)
 
 
 def _purified(setting: Setting, entry: Entry) -> Figures:

@@ -90,7 +90,7 @@ def _measured(folder: Path, cells: int) -> dict[str, float]:
         records.path(task.cell.id).unlink()
     found["dry run, half done"] = _command(space, "run", "--grid", grid, "--dry-run")
     start = time.perf_counter()
-    run.part_tasks(len(run.parts) - 1)
+    run.piece_tasks(len(run.pieces) - 1)
     found["a job reads its part"] = time.perf_counter() - start
     files = sum(len(names) for _, _, names in os.walk(run.folder)) + len(tasks)
     found["files per cell"] = files / len(tasks)

@@ -14,7 +14,7 @@ from benchmark import provenance
 from benchmark.contrastive import pretrain_and_probe
 from benchmark.measure import Measurement
 from benchmark.task import Task
-from benchmark.train import Checkpoint, Curve, Report, Training
+from benchmark.train import Checkpoint, EpochFigures, Report, Training
 from poisons.numerics import Numerics, seeded
 from poisons.store import Kept, Progress, Store
 from registry import Contrastive, Defense, ImageSet, Protocol, data
@@ -79,7 +79,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
         training = whole.train
 
     measurement = Measurement(task, store, whole, training, poison) if task.analysis else None
-    victim, curve, checkpoint = None, Curve(), None
+    victim, curve, checkpoint = None, EpochFigures(), None
     if task.needs & {"network", "epochs"}:
         # of other code, another kind of device or other numerics: begun anew
         name = f"{cell.id}-{provenance.tree()[:16]}-{_numerics(task, device).on(device)}.pt"
@@ -149,7 +149,7 @@ def _victim(
     checkpoint: Checkpoint | None,
     measurement: Measurement | None,
     unpoisoned: ImageSet | None,
-) -> tuple[Training, Curve]:
+) -> tuple[Training, EpochFigures]:
     """Train the victim of a cell, which an analysis may watch: the one whose accuracy is measured.
 
     `unpoisoned` is the training set image by image before it was poisoned.
@@ -172,7 +172,7 @@ def _victim(
             measurement.look(victim)
             measurement.context.train = lambda other: _other(task, other, whole, device)
         trained = task.trains or measurement is None  # without one, it is the cell's own or asked for by an analysis
-        return victim, victim.run(whole.test, report, checkpoint) if trained else Curve()
+        return victim, victim.run(whole.test, report, checkpoint) if trained else EpochFigures()
 
 
 def _other(task: Task, training: ImageSet, whole: Data, device: str) -> tuple[float, float]:
@@ -181,7 +181,7 @@ def _other(task: Task, training: ImageSet, whole: Data, device: str) -> tuple[fl
     return curve.test_acc[-1], curve.test_loss[-1]
 
 
-def _metrics(curve: Curve) -> dict[str, Any]:
+def _metrics(curve: EpochFigures) -> dict[str, Any]:
     plain = {name: [round(value, 6) for value in values] for name, values in asdict(curve).items()}
     return {"test_acc": curve.test_acc[-1], "test_acc_best": max(curve.test_acc), "curve": record.Curve(**plain)}
 

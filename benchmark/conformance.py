@@ -297,11 +297,11 @@ def _measures(entry: Entry) -> str:
 
 
 Promise = Callable[[Entry], str]
-HISTORY = "has the fields that `later` and `revisions` name"
+PROMISED_HISTORY = "has the fields that `later` and `revisions` name"
 
 PROMISES: dict[str, dict[str, Promise]] = {
     "attacks": {
-        HISTORY: _history,
+        PROMISED_HISTORY: _history,
         "is documented and names its paper": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "keeps its budget after rounding to 8 bits": _keeps_budget,
@@ -310,24 +310,28 @@ PROMISES: dict[str, dict[str, Promise]] = {
         "runs on other sizes and class counts, or says why not": _other_shapes,
     },
     "defenses": {
-        HISTORY: _history,
+        PROMISED_HISTORY: _history,
         "is documented": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "purifies without touching labels, order or input, the same for a seed": _purifies,
         "keeps the shape of a batch": _augments,
         "trains a victim": _trains,
     },
-    "architectures": {HISTORY: _history, "is documented": _documented, "is a network with features, head and layers": _network},
-    "datasets": {HISTORY: _history, "is documented": _documented, "loads": _loads},
+    "architectures": {
+        PROMISED_HISTORY: _history,
+        "is documented": _documented,
+        "is a network with features, head and layers": _network,
+    },
+    "datasets": {PROMISED_HISTORY: _history, "is documented": _documented, "loads": _loads},
     "analyses": {
-        HISTORY: _history,
+        PROMISED_HISTORY: _history,
         "is documented": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "says what it needs": _needs,
         "measures finite figures, the same again, and leaves what it is given": _measures,
     },
     "protocols": {
-        HISTORY: _history,
+        PROMISED_HISTORY: _history,
         "is documented": _documented,
         "is a frozen dataclass that pickles": _plain_dataclass,
         "trains": _protocol,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.augment import fit
-from benchmark.train import EVALUATED, Checkpoint, Curve, Report, Training
+from benchmark.train import EVALUATED, Checkpoint, EpochFigures, Report, Training
 from poisons.numerics import Numerics
 from registry import Contrastive, Defense, ImageSet, Protocol
 from registry._views import contrasted
@@ -43,7 +43,7 @@ def pretrain_and_probe(
     report: Report | None = None,
     numerics: Numerics | None = None,
     checkpoint: Checkpoint | None = None,
-) -> tuple[Curve, Training]:
+) -> tuple[EpochFigures, Training]:
     """Train `net` as an encoder on `data`; return the curve of its linear probe, with the mean objective of every epoch.
 
     Call inside `poisons.numerics.seeded`. `clean` are the images before they were poisoned, for `probe_data=clean`.

@@ -16,7 +16,7 @@ from registry import DEFENSES, PROTOCOLS, EntryError
 from results import Cell, Record
 from results.cell import NONE
 
-TRAINING = 3  # a training step is worth so many forward passes
+FORWARD_PASSES = 3  # a training step is worth so many forward passes
 
 
 @cache
@@ -120,6 +120,6 @@ def multiply_adds(cell: Cell) -> float | None:
     if cell.part == "clean":
         images *= 1 - cell.ratio
     visits = recipe["steps"] * recipe["batch"] if recipe["steps"] else recipe["epochs"] * images
-    passes = TRAINING * (1 + sum(int(str(part.fields["steps"])) for part in inner))
+    passes = FORWARD_PASSES * (1 + sum(int(str(part.fields["steps"])) for part in inner))
     area = (table["side"].get(data, 32) / 32) ** 2
     return float(visits * recipe["scale"] * passes * table["gmac"][name] * 1e9 * area)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from benchmark.task import Task
 
 PACKAGES = ("benchmark", "leaderboard", "poisons", "registry", "results")
-ENDINGS = {".py", ".toml", ".csv", ".html", ".md", ".tex", ".css", ".js"}
-DATA = {"cache", "records", "site", "__pycache__"}  # folders of data inside the packages
+HASHED_ENDINGS = {".py", ".toml", ".csv", ".html", ".md", ".tex", ".css", ".js"}
+DATA_FOLDERS = {"cache", "records", "site", "__pycache__"}  # folders of data inside the packages
 SUBMITTED = "commit.json"  # in a copy of the code made for cluster jobs, instead of .git
 MOST_COMMITS = 1000  # of a history, that are searched for one with a given tree
 ROOT = Path(__file__).parent.parent  # of the checkout, where there is one
@@ -44,7 +44,7 @@ def tree() -> str:
 def _is_hashed(name: str) -> bool:
     """Whether a file of the packages, named from the root, is part of `tree`."""
     path = PurePosixPath(name)
-    return path.suffix in ENDINGS and not DATA.intersection(path.parts[1:-1])
+    return path.suffix in HASHED_ENDINGS and not DATA_FOLDERS.intersection(path.parts[1:-1])
 
 
 def _hash_of(digests: Mapping[str, bytes]) -> str:

@@ -37,7 +37,7 @@ from results import Records, Workspace
 
 ROUNDS = 3  # how often in a row all workers may end before one of them got through with a cell
 SECONDS_TO_STOP = 5.0  # that workers have after an interrupt before they are killed
-DEVICES = Path("/dev")
+DEVICE_FOLDER = Path("/dev")
 GPU_FILES = ("nvidia[0-9]*", "dxg")  # of Linux where it has a GPU that CUDA may know; `dxg` is that of Windows seen from WSL
 WORKER_ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",  # a stray registry.py or random.py in the working directory changes nothing
@@ -310,7 +310,7 @@ CLUSTER = "slurm"
 
 def gpu_count() -> int:
     """Count the GPUs that this process may use, without importing torch where there is none."""
-    if sys.platform == "linux" and not any(list(DEVICES.glob(name)) for name in GPU_FILES):
+    if sys.platform == "linux" and not any(list(DEVICE_FOLDER.glob(name)) for name in GPU_FILES):
         return 0
     import torch
 

@@ -25,8 +25,8 @@ from poisons.recipe import Recipe
 from results import FileError
 from results.record import Failure, write_json
 
-UNITS = {"s": 1 / 60, "min": 1, "h": 60, "d": 24 * 60}
-SIZES = {"M": 1, "G": 1024, "T": 1024 * 1024}
+MINUTES_OF_UNIT = {"s": 1 / 60, "min": 1, "h": 60, "d": 24 * 60}
+MEGABYTES_OF_UNIT = {"M": 1, "G": 1024, "T": 1024 * 1024}
 RESERVED_OPTIONS = {  # options of sbatch that the profile's own fields or the program set
     **{"time": "`time`", "mem": "`memory`", "cpus-per-task": "`cpus`", "partition": "`partition`", "account": "`account`"},
     **{"qos": "`qos`", "gres": "`gpus` and `gpu_option`", "gpus": "`gpus` and `gpu_option`"},
@@ -61,7 +61,7 @@ def minutes(value: Any) -> int:
     """Read a duration: 90min, 4h, 2d, or SLURM's own 04:00:00 and 1-12:00:00. ValueError for a number without a unit."""
     text = str(value).strip()
     if match := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*(s|min|h|d)", text):
-        return max(1, math.ceil(float(match[1]) * UNITS[match[2]]))
+        return max(1, math.ceil(float(match[1]) * MINUTES_OF_UNIT[match[2]]))
     if match := re.fullmatch(r"(?:([0-9]{1,6})-)?([0-9]{1,2}):([0-9]{2}):([0-9]{2})", text):
         days, hours, mins, seconds = (int(piece or 0) for piece in match.groups())
         return max(1, math.ceil(days * 1440 + hours * 60 + mins + seconds / 60))
@@ -71,7 +71,7 @@ def minutes(value: Any) -> int:
 def megabytes(value: Any) -> int:
     """Read a size of memory: 500MB, 16GB, 1.5T. ValueError for a number without a unit."""
     if match := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([MGT])i?B?", str(value).strip()):
-        return math.ceil(float(match[1]) * SIZES[match[2]])
+        return math.ceil(float(match[1]) * MEGABYTES_OF_UNIT[match[2]])
     raise ValueError('a size is written with its unit, such as "500MB" or "16GB"')
 
 

@@ -104,7 +104,7 @@ def _movable(modules: Iterable[str]) -> list[Path]:
 
 def _copy(source: Path, target: Path) -> None:
     def skipped(folder: str, names: list[str]) -> set[str]:
-        data = provenance.DATA if Path(folder) == source and source.name in provenance.PACKAGES else {"__pycache__"}
+        data = provenance.DATA_FOLDERS if Path(folder) == source and source.name in provenance.PACKAGES else {"__pycache__"}
         return {name for name in names if name in data or name == "__pycache__"}
 
     target.parent.mkdir(parents=True, exist_ok=True)

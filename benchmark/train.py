@@ -29,7 +29,7 @@ from registry.architectures._network import begin
 LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wait
 EVALUATED = 250  # test images judged at once
 RESIDENT = 0.4  # part of a GPU's free memory that a training set may take; larger ones are streamed
-COPIED = 1 << 31  # bytes of a training set up to which a CPU keeps a copy in the order that it likes best
+COPIED_BYTES = 1 << 31  # bytes of a training set up to which a CPU keeps a copy in the order that it likes best
 GRAPHS = 64  # that the code of a network may be compiled to in one cell; a defense doubles those of plain training, 2
 AHEAD = 2  # batches that are prepared while one is trained on
 
@@ -39,7 +39,7 @@ class DivergedError(RuntimeError):
 
 
 @dataclass
-class Curve:
+class EpochFigures:
     """One value per epoch. Accuracies are fractions; training figures are taken on the batches as they were trained on.
 
     Test figures are of the epochs in `epochs`, or of every epoch where that is empty.
@@ -138,7 +138,7 @@ def train(
     report: Report | None = None,
     numerics: Numerics | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Curve:
+) -> EpochFigures:
     """Train `net` in place on `data` and judge it on `test` after every epoch.
 
     Call inside `poisons.numerics.seeded`. Per batch: gather, the protocol's augmentation, `augment` of the defenses from
@@ -180,7 +180,7 @@ class Training:
         self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kept: Tensor | None = None  # rows to train on, None: all
         self.earlier = Spent()  # what a process spent whose checkpoint was taken up
-        self.curve = Curve()
+        self.curve = EpochFigures()
         self.begin, self.epoch, self.step = 0, 0, 0  # epoch in which the schedule began; epochs and steps done since
         self.total, self.per_epoch = protocol.length(len(data))
         self.report: Report | None = None
@@ -307,7 +307,7 @@ class Training:
 
     # the loop
 
-    def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> Curve:
+    def run(self, test: ImageSet | None, report: Report | None, checkpoint: Checkpoint | None) -> EpochFigures:
         """Train to the end, judging on `test` as often as the protocol says; None: nothing is judged, there are no classes."""
         self.report = report
         began = Spent.now()
@@ -434,7 +434,7 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.curve, self.kept = Curve(**state["curve"]), state["kept"]
+        self.curve, self.kept = EpochFigures(**state["curve"]), state["kept"]
         for hooks, own in zip(self.hooks, state["hooks"], strict=True):
             hooks.load_state_dict(own)
         self.generator.set_state(state["generator"].cpu())
@@ -450,7 +450,7 @@ class _Source:
         self.data, self.device = data, device
         size = data.images.numel() * data.images.dtype.itemsize
         self.resident = not device.startswith("cuda") or size <= _room(device)
-        copied = self.resident and (device != "cpu" or size <= COPIED)  # beyond that a memory map stays one
+        copied = self.resident and (device != "cpu" or size <= COPIED_BYTES)  # beyond that a memory map stays one
         order = torch.channels_last  # whole pixels side by side: cropping copies them, not single values
         self.images = data.images.to(device, memory_format=order) if copied else data.images
         self.labels = data.labels.to(device) if self.resident else data.labels

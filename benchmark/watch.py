@@ -18,8 +18,8 @@ from benchmark.runs import Run
 from poisons.lease import clock, holder
 from results import Records, Workspace
 
-POLL = (2.0, 30.0)  # seconds between looks at a run that is waited for: at first, and at most
-HISTORY = 30 * 86400  # seconds before a run began from which SLURM is asked what became of its jobs
+PAUSES = (2.0, 30.0)  # seconds between looks at a run that is waited for: at first, and at most
+REMEMBERED = 30 * 86400  # seconds before a run began from which SLURM is asked what became of its jobs
 GLANCE = 4.0  # seconds between looks at how far its workers are
 
 
@@ -189,7 +189,7 @@ class _Jobs:
 
     @cached_property
     def _history(self) -> Words:
-        return slurm.history([self.run.name], self.run.folder.stat().st_mtime - HISTORY)
+        return slurm.history([self.run.name], self.run.folder.stat().st_mtime - REMEMBERED)
 
 
 def _look_at_jobs(seen: Survey, jobs: _Jobs, left: set[str], live: set[str]) -> None:
@@ -298,13 +298,13 @@ def wait(
     glance: Callable[[], None],
 ) -> None:
     """Look at some cells until none is queued or running, ever less often while nothing changes; `glance` in between."""
-    waited_for, pause, before = set(cells), POLL[0], -1
+    waited_for, pause, before = set(cells), PAUSES[0], -1
     while True:
         unfinished = survey(space, records).unfinished & waited_for
         report()
         if not unfinished:
             return
-        pause = POLL[0] if len(unfinished) != before else min(1.5 * pause, POLL[1])
+        pause = PAUSES[0] if len(unfinished) != before else min(1.5 * pause, PAUSES[1])
         before = len(unfinished)
         _glance_for(pause, glance)
 

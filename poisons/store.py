@@ -37,9 +37,9 @@ from registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
 
-PART = 1 << 25  # bytes of images that a purifier gets at a time of a set that is mapped
+PURIFIED_BYTES = 1 << 25  # bytes of images that a purifier gets at a time of a set that is mapped
 
-POLL = (0.2, 5.0)  # seconds between two looks for a set that another process makes: at first, and at most
+WAITS = (0.2, 5.0)  # seconds between two looks for a set that another process makes: at first, and at most
 
 Progress = Callable[[int, int], None]
 
@@ -169,7 +169,7 @@ class Store:
     # making
 
     def _get(self, recipe: Recipe, data: Data, make: Callable[[Path], dict[str, Any]], wait: bool) -> Kept:
-        folder, pause = self.root / recipe.folder, POLL[0]
+        folder, pause = self.root / recipe.folder, WAITS[0]
         while True:
             with suppress(DamagedError):  # looked at again below, where nobody else can be mending it
                 if folder.exists():
@@ -180,7 +180,7 @@ class Store:
             if not wait:
                 raise BusyError(f"another process is making {recipe.text}")
             time.sleep(pause)
-            pause = min(2 * pause, POLL[1])
+            pause = min(2 * pause, WAITS[1])
 
     def _mend_or_make(self, recipe: Recipe, data: Data, make: Callable[[Path], dict[str, Any]], lease: Lease) -> Kept:
         """Return a set that is there and whole, else make it; what is damaged is set aside."""
@@ -344,7 +344,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        typed = all(isinstance(manifest[key], kind) for key, kind in MANIFEST.items())
+        typed = all(isinstance(manifest[key], kind) for key, kind in MANIFEST_TYPES.items())
         whole = typed and sealed(manifest)["seal"] == manifest.get("seal", sealed(manifest)["seal"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
@@ -353,7 +353,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-MANIFEST = {"recipe": dict, "checksum": str, "dataset_fingerprint": str, "text": str, "seconds": int | float}
+MANIFEST_TYPES = {"recipe": dict, "checksum": str, "dataset_fingerprint": str, "text": str, "seconds": int | float}
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -365,7 +365,7 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _side_products(folder: Path) -> dict[str, str]:
     """The sha256 of what lies beside images and labels of a set, by file name."""
-    others = sorted(set(folder.glob("*.npy")) - {folder / name for name in ARRAYS})
+    others = sorted(set(folder.glob("*.npy")) - {folder / name for name in SET_ARRAYS})
     found = {}
     for path in others:
         with path.open("rb") as file:
@@ -373,13 +373,13 @@ def _side_products(folder: Path) -> dict[str, str]:
     return found
 
 
-ARRAYS = {"images.npy": (4, ("|u1", "<f4")), "labels.npy": (1, ("<i8",))}  # of a set: dimensions and types
+SET_ARRAYS = {"images.npy": (4, ("|u1", "<f4")), "labels.npy": (1, ("<i8",))}  # of a set: dimensions and types
 _VERIFIED: dict[Path, tuple[int, ...]] = {}  # sets that this process has read, by size, time and inode of their files
 
 
 def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     try:
-        status = [(folder / name).stat() for name in (*ARRAYS, *manifest.get("kept", {}))]
+        status = [(folder / name).stat() for name in (*SET_ARRAYS, *manifest.get("kept", {}))]
         stamp = tuple(v for s in status for v in (s.st_size, s.st_mtime_ns, s.st_ino))
         if _VERIFIED.get(folder) == stamp:
             return
@@ -405,7 +405,7 @@ def verify(folder: Path) -> None:
 
 def _piecewise(defense: Defense, before: ImageSet, job: Job) -> ImageSet:
     """Purify a large set part by part into a file: a defense that takes images one by one needs memory for a part alone."""
-    images, step = None, max(1, PART // before.images[:1].nbytes)
+    images, step = None, max(1, PURIFIED_BYTES // before.images[:1].nbytes)
     job.whole = len(before)
     for start in range(0, len(before), step):
         where = slice(start, min(start + step, len(before)))
@@ -424,7 +424,7 @@ def _piecewise(defense: Defense, before: ImageSet, job: Job) -> ImageSet:
 def checksum(folder: Path) -> str:
     """Return the sha256 of images and labels of a set: values alone, without file headers. DamagedError, OSError."""
     whole = hashlib.sha256()
-    for name, (dimensions, types) in ARRAYS.items():
+    for name, (dimensions, types) in SET_ARRAYS.items():
         try:
             array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
         except OSError:

@@ -20,11 +20,11 @@ from registry import _vision, data
 from registry._from_import import imported
 from registry.catalog import CATALOGS, ConfiguredEntry
 from registry.contract import DataInfo, EntryError, NotApplicable
-from registry.entry import Entry, said
+from registry.entry import Entry, error_text
 
 NOW, DONE, ERROR = "now", "done", "error"  # keys of an answer beside those of entries: what is imported; nothing is left to do
 IMPORTING = "BENCH_IMPORTING"  # set in children that import entries
-TOLD = "told "  # before the key of an entry: its description, where the key alone is of what went wrong
+DESCRIBED = "told "  # before the key of an entry: its description, where the key alone is of what went wrong
 
 
 class Answers:
@@ -43,7 +43,7 @@ class Answers:
 
 def one_line(error: BaseException) -> str:
     """Write what an import raised, on one line."""
-    return " ".join(said(error).split())
+    return " ".join(error_text(error).split())
 
 
 def _one_by_one(answers: Answers, questions: Sequence[Any], look: Callable[[Entry], dict[str, str]]) -> None:
@@ -69,7 +69,7 @@ def _import(answers: Answers, questions: Sequence[Any]) -> None:
 
 
 def _describe(answers: Answers, questions: Sequence[Any]) -> None:
-    _one_by_one(answers, questions, lambda entry: {TOLD + entry.key: _description(imported(entry))})
+    _one_by_one(answers, questions, lambda entry: {DESCRIBED + entry.key: _description(imported(entry))})
 
 
 def _description(entry: Entry) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from registry._from_source import describe, registered
 from registry._literals import UnreadableError
 from registry.contract import EntryError
-from registry.entry import Entry, said
+from registry.entry import Entry, error_text
 
 
 def built_in(kind: str) -> Iterator[Entry]:
@@ -38,7 +38,7 @@ def plugged_in(kind: str) -> list[Entry]:
         except UnreadableError:
             unread.append(entry)
         except Exception as error:  # a plug-in of somebody else may do anything
-            entries.append(dataclasses.replace(entry, path=None, error=said(error)))
+            entries.append(dataclasses.replace(entry, path=None, error=error_text(error)))
     if unread:
         from registry import child  # which needs the catalog, and that needs this module
 

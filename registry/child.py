@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import data
-from registry._child_main import DONE, ERROR, IMPORTING, NOW, TOLD, one_line
+from registry._child_main import DESCRIBED, DONE, ERROR, IMPORTING, NOW, one_line
 from registry._paths import cache_root
 from registry.catalog import ConfiguredEntry
 from registry.contract import EntryError, Paper
@@ -75,9 +75,9 @@ def described(entries: Sequence[Entry]) -> list[Entry]:
 def _completed(entry: Entry, answer: Mapping[str, str]) -> Entry:
     name = entry.key
     try:
-        if TOLD + name not in answer:
+        if DESCRIBED + name not in answer:
             raise EntryError(answer[name])
-        told = ast.literal_eval(answer[TOLD + name])
+        told = ast.literal_eval(answer[DESCRIBED + name])
         whole = replace(
             entry,
             doc=told["doc"],

@@ -21,10 +21,10 @@ from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 if TYPE_CHECKING:
     from registry.catalog import ConfiguredEntry
 
-COPIED = 1024  # images that are copied at once
+COPIED_IMAGES = 1024  # images that are copied at once
 HASHED = 1 << 26  # bytes that are hashed at once
-FORMAT = 1  # of the decoded folder; another number decodes again
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+DECODED_FORMAT = 1  # of the decoded folder; another number decodes again
+DATA_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load(part: ConfiguredEntry) -> Data:
     """Return the dataset of a resolved item. MissingDataError, EntryError."""
     folder = decoded(part)
     meta = json.loads((folder / "meta.json").read_text())
-    arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
+    arrays = {name: open_array(folder / f"{name}.npy") for name in DATA_ARRAYS}
     classes = tuple(meta["classes"])
     sets = [
         ImageSet(arrays[f"{half}_images"], arrays[f"{half}_labels"], meta["num_classes"], classes) for half in _images.PARTS
@@ -110,7 +110,7 @@ def missing(part: ConfiguredEntry) -> str:
 def _key(part: ConfiguredEntry) -> str:
     own = {k: v for k, v in part.fields.items() if k not in ("per_class", "test_per_class")}
     revisions = [part.revisions] if part.revisions else []
-    text = json.dumps([FORMAT, part.name, part.entry.version, own, *revisions], sort_keys=True)
+    text = json.dumps([DECODED_FORMAT, part.name, part.entry.version, own, *revisions], sort_keys=True)
     return f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -140,7 +140,7 @@ def _keep(folder: Path, train: ImageSet, test: ImageSet) -> Path:
     except OSError as error:
         raise EntryError(f"cannot write decoded images to {folder.parent}: {error.strerror}; set BENCH_DATA") from None
     try:
-        arrays = dict(zip(ARRAYS, (train.images, train.labels, test.images, test.labels), strict=True))
+        arrays = dict(zip(DATA_ARRAYS, (train.images, train.labels, test.images, test.labels), strict=True))
         for name, tensor in arrays.items():
             np.save(scratch / f"{name}.npy", tensor.numpy())
         meta = {
@@ -211,6 +211,6 @@ def _some(whole: ImageSet, per_class: int, owner: str, part: str) -> ImageSet:
         chosen.append(draw.permutation(members)[:per_class])
     rows = torch.from_numpy(np.sort(np.concatenate(chosen)))
     images = torch.from_numpy(_images.room((len(rows), *whole.images.shape[1:])))
-    for where in (slice(start, start + COPIED) for start in range(0, len(rows), COPIED)):
+    for where in (slice(start, start + COPIED_IMAGES) for start in range(0, len(rows), COPIED_IMAGES)):
         images[where] = whole.images[rows[where]]
     return replace(whole, images=images, labels=whole.labels[rows])

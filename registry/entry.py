@@ -34,7 +34,7 @@ CALLED_WITH = {"datasets": ("root",), "architectures": ("num_classes", "in_chann
 BASES = {"attacks": "Attack", "defenses": "Defense", "protocols": "Protocol", "analyses": "Analysis"}
 """Entries that are classes, and what they derive from."""
 
-EXPECTED = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
+EXPECTED_TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
 """Types of fields that an item can give, each as errors call its values."""
 
 _TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
@@ -63,7 +63,7 @@ def unknown(noun: str, name: str, known: list[str], hint: str, prefix: str = "un
     return f"{prefix}{noun} {name!r}; known: {', '.join(names) or 'none'}{note}"
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Write what an import raised, as the cause of an EntryError or itself."""
     cause = error.__cause__ or error
     if isinstance(cause, EntryError):
@@ -89,10 +89,10 @@ class Field:
             return None
         if kind.startswith("Literal["):
             return self._choice(owner, value, ast.literal_eval(kind.removeprefix("Literal")))
-        if kind not in EXPECTED:
+        if kind not in EXPECTED_TYPES:
             raise EntryError(f"{owner}: {self.name} is a {self.kind} and cannot be given in a spec")
         if not _is_of(kind, value):
-            raise EntryError(f"{owner}: {self.name}={value} is not {EXPECTED[kind]}")
+            raise EntryError(f"{owner}: {self.name}={value} is not {EXPECTED_TYPES[kind]}")
         return float(value) if kind == "float" else value
 
     def _choice(self, owner: str, value: Any, choices: list[Any]) -> Any:

@@ -29,18 +29,27 @@ from results.cell import NONE
 from results.record import CLOSE, Curve, FileError, Metrics, Record, Records
 from results.submission import Submission, SubmittedRecord, one_line, unfit
 
-LARGEST = 64 << 20  # bytes of a bundle
-MOST = 5000  # records
-RECORD = 1 << 20  # bytes of one record; the longest of ours have 8,000
-DEPTH = 10  # of lists and objects within each other; records have 5
-LONGEST = 1000  # characters of a text
-WIDEST = 100_000  # values of a list
-GREATEST = 2**53  # of a number without a fraction
-TOLD = 20  # reasons that are listed
-MANIFEST = "submission.json"
-NAME = re.compile(r"records/([0-9a-f]{16})\.json")
-FIRST = "2026-01-01T00:00:00+00:00"  # no program could measure before
-BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError)
+MOST_BYTES = 64 << 20  # bytes of a bundle
+MOST_RECORDS = 5000  # records
+MOST_RECORD_BYTES = 1 << 20  # bytes of one record; the longest of ours have 8,000
+DEEPEST = 10  # of lists and objects within each other; records have 5
+LONGEST_TEXT = 1000  # characters of a text
+LONGEST_LIST = 100_000  # values of a list
+GREATEST_INTEGER = 2**53  # of a number without a fraction
+MOST_REASONS = 20  # reasons that are listed
+SUBMISSION_FILE = "submission.json"
+MEMBER_NAME = re.compile(r"records/([0-9a-f]{16})\.json")
+EARLIEST = "2026-01-01T00:00:00+00:00"  # no program could measure before
+BROKEN_ARCHIVE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -88,7 +97,7 @@ class Examined:
 
     def look(self, name: str, reasons: Iterator[str] | Sequence[str], detail: str = "") -> bool:
         """Add a check; at most TOLD of its reasons are kept. Return whether it is passed."""
-        told = tuple(islice(reasons, TOLD)) if isinstance(reasons, Iterator) else tuple(reasons[:TOLD])
+        told = tuple(islice(reasons, MOST_REASONS)) if isinstance(reasons, Iterator) else tuple(reasons[:MOST_REASONS])
         self.checks.append(Check(name, detail, told))
         return not told
 
@@ -104,12 +113,13 @@ def canonical(content: Any) -> bytes:
 
 def pack(submission: Submission, contents: Mapping[str, bytes]) -> bytes:
     """Return the bundle of records: the same ones give the same bytes. FileError if it is too large."""
-    files = {MANIFEST: canonical(submission.model_dump(mode="json"))}
+    files = {SUBMISSION_FILE: canonical(submission.model_dump(mode="json"))}
     files |= {f"records/{cell_id}.json": contents[cell_id] for cell_id in sorted(contents)}
-    if len(contents) > MOST or sum(map(len, files.values())) + 200 * len(files) > LARGEST:
-        total = sum(map(len, files.values()))
+    total = sum(map(len, files.values()))
+    if len(contents) > MOST_RECORDS or total + 200 * len(files) > MOST_BYTES:
+        limit = f"{MOST_RECORDS:,} of {MOST_BYTES:,} bytes"
         raise FileError(
-            f"{len(contents)} records of {total:,} bytes are too many for one bundle, which takes {MOST:,} of {LARGEST:,} bytes"
+            f"{len(contents)} records of {total:,} bytes are too many for one bundle, which takes {limit}"
             "; make several by selectors"
         )
     return _zipped(files)
@@ -133,9 +143,9 @@ def read(path: Path) -> bytes:
     if not path.is_file():
         raise FileError(f"there is no bundle {path}; `bench submit` makes one")
     with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise FileError(f"{path} has {path.stat().st_size:,} bytes, a bundle has {LARGEST:,} at most; ask for several")
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise FileError(f"{path} has {path.stat().st_size:,} bytes, a bundle has {MOST_BYTES:,} at most; ask for several")
     return content
 
 
@@ -147,7 +157,7 @@ def examine(content: bytes, records: Records | None = None) -> Examined:
     if not found.look("archive", wrongs, f"{len(files)} files, {len(content):,} bytes, nothing else in it"):
         return found
     try:
-        found.submission = _read(files.pop(MANIFEST), MANIFEST, Submission)
+        found.submission = _read(files.pop(SUBMISSION_FILE), SUBMISSION_FILE, Submission)
     except _WrongError as wrong:
         found.look("submission.json", [str(wrong)])
         return found
@@ -176,8 +186,8 @@ def examine_records(found: Examined) -> bool:
             wrongs.append(str(wrong))
     if not found.look("records", wrongs, f"{len(found.records)} of the form of records, by the JSON Schema"):
         return False
-    for rule in RULES:
-        found.look(rule.name, rule.of_all(found.records), rule.detail)
+    for check in RECORD_CHECKS:
+        found.look(check.name, check.of_all(found.records), check.detail)
     return True
 
 
@@ -191,11 +201,11 @@ def _archive(content: bytes, files: dict[str, bytes]) -> list[str]:
                 return reasons
             for member in members:
                 files[member.filename] = archive.read(member)
-    except BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         return [f"it is not a zip archive that can be read ({clipped(str(error)) or type(error).__name__})"]
-    if MANIFEST not in files:
-        return [f"there is no {MANIFEST}"]
-    in_order = {MANIFEST: files[MANIFEST]} | dict(sorted(files.items()))
+    if SUBMISSION_FILE not in files:
+        return [f"there is no {SUBMISSION_FILE}"]
+    in_order = {SUBMISSION_FILE: files[SUBMISSION_FILE]} | dict(sorted(files.items()))
     if _zipped(in_order) != content:
         return ["it is not byte for byte what `bench submit` writes: another order, a comment, or more than its files show"]
     return []
@@ -203,8 +213,8 @@ def _archive(content: bytes, files: dict[str, bytes]) -> list[str]:
 
 def _members(members: Sequence[zipfile.ZipInfo]) -> list[str]:
     """Say why the files of an archive are refused, before one of them is read."""
-    if len(members) > MOST + 1:
-        return [f"{len(members)} files, a bundle has {MOST + 1} at most"]
+    if len(members) > MOST_RECORDS + 1:
+        return [f"{len(members)} files, a bundle has {MOST_RECORDS + 1} at most"]
     reasons = [reason for member in members if (reason := _member(member))]
     if reasons:
         return reasons
@@ -215,13 +225,13 @@ def _members(members: Sequence[zipfile.ZipInfo]) -> list[str]:
 def _member(member: zipfile.ZipInfo) -> str:
     """Say why a file of an archive is refused, or ''."""
     name = clipped(member.filename)
-    if member.filename != MANIFEST and not NAME.fullmatch(member.filename):
-        return f"it holds {name!r}; expected {MANIFEST} and records/<16 hexadecimal digits>.json alone"
+    if member.filename != SUBMISSION_FILE and not MEMBER_NAME.fullmatch(member.filename):
+        return f"it holds {name!r}; expected {SUBMISSION_FILE} and records/<16 hexadecimal digits>.json alone"
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
         return f"{name} is a link or a device, expected a plain file"
     if member.flag_bits & 1 or member.compress_type != zipfile.ZIP_STORED:
         return f"{name} is compressed or encrypted; a bundle is stored as it is"
-    most = LARGEST if member.filename == MANIFEST else RECORD
+    most = MOST_BYTES if member.filename == SUBMISSION_FILE else MOST_RECORD_BYTES
     if max(member.file_size, member.compress_size) > most:
         return f"{name} has {member.file_size:,} bytes, allowed are {most:,}"
     return ""
@@ -234,7 +244,7 @@ def _read(data: bytes, name: str, model: type[Model]) -> Model:
         reason = next(_walk(value), "")
         same = not reason and canonical(value) == data
     except RecursionError:
-        reason = f"lists within lists beyond a depth of {DEPTH}"
+        reason = f"lists within lists beyond a depth of {DEEPEST}"
     except _WrongError:
         raise
     except (UnicodeError, ValueError) as error:
@@ -257,12 +267,12 @@ def _no_constant(name: str) -> Any:
 
 def _walk(value: Any, depth: int = 1) -> Iterator[str]:
     """Yield what of a JSON value is refused, whatever it stands for."""
-    if depth > DEPTH:
-        yield f"lists within lists beyond a depth of {DEPTH}"
+    if depth > DEEPEST:
+        yield f"lists within lists beyond a depth of {DEEPEST}"
     elif not isinstance(value, list | dict):
         yield from _scalar(value)
-    elif len(value) > WIDEST:
-        yield f"{len(value):,} values in one place, allowed are {WIDEST:,}"
+    elif len(value) > LONGEST_LIST:
+        yield f"{len(value):,} values in one place, allowed are {LONGEST_LIST:,}"
     else:
         inner = value if isinstance(value, list) else chain(value.keys(), value.values())
         for one in inner:
@@ -272,11 +282,11 @@ def _walk(value: Any, depth: int = 1) -> Iterator[str]:
 def _scalar(value: Any) -> Iterator[str]:
     """Yield why a text or a number is refused."""
     match value:
-        case str() if len(value) > LONGEST:
-            yield f"a text of {len(value):,} characters, allowed are {LONGEST:,}"
+        case str() if len(value) > LONGEST_TEXT:
+            yield f"a text of {len(value):,} characters, allowed are {LONGEST_TEXT:,}"
         case str() if reason := unfit(value):
             yield f"the text {clipped(ascii(value))} {reason}"
-        case int() if abs(value) > GREATEST:
+        case int() if abs(value) > GREATEST_INTEGER:
             yield "a number beyond 2^53 is too large"
         case float() if not math.isfinite(value):
             yield f"the number {value} is too large"
@@ -292,8 +302,8 @@ def clipped(text: str, longest: int = 120) -> str:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What every record must fulfil by itself. `wrongs` yields why one is refused, given the cell that its file names."""
+class RecordCheck:
+    """What every record must fulfill by itself. `wrongs` yields why one is refused, given the cell that its file names."""
 
     name: str
     wrongs: Callable[[str, Record], Iterator[str]]
@@ -370,8 +380,8 @@ def _curve(cell_id: str, metrics: Metrics, accuracy: float) -> Iterator[str]:
 
 def _dates(cell_id: str, record: Record) -> Iterator[str]:
     latest = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
-    if not FIRST <= record.finished <= latest:
-        yield f"record {cell_id} was finished at {record.finished}, expected a time from {FIRST[:10]} to now"
+    if not EARLIEST <= record.finished <= latest:
+        yield f"record {cell_id} was finished at {record.finished}, expected a time from {EARLIEST[:10]} to now"
 
 
 def _siblings(found: Examined, records: Records) -> list[Record]:
@@ -425,12 +435,12 @@ def _provenance(cell_id: str, record: Record) -> Iterator[str]:
         yield f"record {cell_id}: threads are a whole number from 1 to 4096"
 
 
-RULES = (
-    Rule("identity", _identity, "ids are the hashes of the cells"),
-    Rule("accuracy", _accuracy, "within 0..1, the curves' last and best"),
-    Rule("budget", _budget, "spent at most what is allowed"),
-    Rule("provenance", _provenance, "versions, threads, code"),
-    Rule("dates", _dates, "days between the first program and today"),
+RECORD_CHECKS = (
+    RecordCheck("identity", _identity, "ids are the hashes of the cells"),
+    RecordCheck("accuracy", _accuracy, "within 0..1, the curves' last and best"),
+    RecordCheck("budget", _budget, "spent at most what is allowed"),
+    RecordCheck("provenance", _provenance, "versions, threads, code"),
+    RecordCheck("dates", _dates, "days between the first program and today"),
 )
 
 

@@ -15,7 +15,7 @@ from results.cell import NONE, Cell, Part
 from results.record import FileError
 from results.table_file import PLACED, Place, TableFile
 
-KINDS = {
+KIND_OF_AXIS = {
     "measure": "analyses",
     "attack": "attacks",
     "defense": "defenses",
@@ -23,7 +23,7 @@ KINDS = {
     "architecture": "architectures",
     "protocol": "protocols",
 }
-NOUNS = {"measure": "analysis"}  # of axes that are called by another word
+NOUN_OF_AXIS = {"measure": "analysis"}  # of axes that are called by another word
 
 Resolve = Callable[[str, str], Sequence[Any]]
 """(kind, item) -> its parts with all their fields."""
@@ -140,7 +140,7 @@ class Expansion:
     def _reason(self, place: Place, table: TableFile) -> str:
         """Why the cells of a place cannot be run here, or ''. ValueError for an entry whose name is a mistake."""
         fields = dict(zip(PLACED, place.written, strict=True))
-        for axis in KINDS:
+        for axis in KIND_OF_AXIS:
             for name, field in self._lacks(axis, fields):
                 return self._complaint(axis, str(fields[axis]), name, field, table)
         return ""
@@ -152,14 +152,14 @@ class Expansion:
             return ()
         if axis == "architecture" and not self.maker.needs_victim(str(fields["measure"])):
             return ()  # whatever the paper calls what it is not trained with
-        return self._lacking(KINDS[axis], item)
+        return self._lacking(KIND_OF_AXIS[axis], item)
 
     def _complaint(self, axis: str, item: str, name: str, field: str, table: TableFile) -> str:
         """Name a field that a paper's table asks for, or an entry that a shipped one does. Elsewhere they are mistakes."""
-        noun = NOUNS.get(axis, axis)
+        noun = NOUN_OF_AXIS.get(axis, axis)
         if field and table.paper:
             return f"{noun} {name} has no field {field}"
         if not field and table.is_shipped:
             return f"{noun} {name}"
-        self.maker.resolve(KINDS[axis], item)  # raises with the nearest name that there is
+        self.maker.resolve(KIND_OF_AXIS[axis], item)  # raises with the nearest name that there is
         raise ValueError(f"unknown {noun} {name!r}")

@@ -14,18 +14,18 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from results.bundle import LARGEST, MOST, RECORD, clipped
+from results.bundle import MOST_BYTES, MOST_RECORD_BYTES, MOST_RECORDS, clipped
 from results.record import FileError, Record, Records, write_file
 
-PART = 16 << 20  # bytes that a tar stays below
-BLOCK = tarfile.BLOCKSIZE  # bytes; a header is one, contents are filled up to whole ones
-PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
-NAME = re.compile(r"([0-9a-f]{16})\.json")
+MOST_TAR_BYTES = 16 << 20  # bytes that a tar stays below
+TAR_BLOCK = tarfile.BLOCKSIZE  # bytes; a header is one, contents are filled up to whole ones
+PLAIN_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+RECORD_FILE = re.compile(r"([0-9a-f]{16})\.json")
 REPORT = "gpu.json"  # what `make gpu` found, beside the records; not read here
 GZIP, ZIP = b"\x1f\x8b", b"PK"  # first bytes
 
 
-def pack_own(records: Records, folder: Path, ids: Iterable[str] | None = None, limit: int = PART) -> list[Path]:
+def pack_own(records: Records, folder: Path, ids: Iterable[str] | None = None, limit: int = MOST_TAR_BYTES) -> list[Path]:
     """Write measured records, all or those of `ids`, as `records-<n>.tar`, each below `limit` bytes; return the tars.
 
     Records come in the order in which they were finished. So a call after every stage leaves full tars as they are, and the
@@ -48,12 +48,12 @@ def _parts(measured: Iterable[Record], records: Records, limit: int) -> list[dic
     size = limit
     for record in measured:
         content = records.path(record.id).read_bytes()
-        needed = BLOCK + -(-len(content) // BLOCK) * BLOCK
-        if 2 * BLOCK + needed >= limit:
+        needed = TAR_BLOCK + -(-len(content) // TAR_BLOCK) * TAR_BLOCK
+        if 2 * TAR_BLOCK + needed >= limit:
             raise FileError(f"record {record.id} has {len(content):,} bytes, a tar stays below {limit:,}; raise the limit")
         if size + needed >= limit:
             parts.append({})
-            size = 2 * BLOCK  # the end of a tar
+            size = 2 * TAR_BLOCK  # the end of a tar
         parts[-1][f"{record.id}.json"] = content
         size += needed
     return parts
@@ -66,8 +66,8 @@ def _tar(contents: dict[str, bytes]) -> bytes:
         header = tarfile.TarInfo(name)
         header.size = len(content)
         blocks.write(header.tobuf(tarfile.USTAR_FORMAT))
-        blocks.write(content + bytes(-len(content) % BLOCK))
-    blocks.write(bytes(2 * BLOCK))
+        blocks.write(content + bytes(-len(content) % TAR_BLOCK))
+    blocks.write(bytes(2 * TAR_BLOCK))
     return blocks.getvalue()
 
 
@@ -77,9 +77,9 @@ def read_own(path: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     names: set[str] = set()
     offset = 0
-    while any(content[offset : offset + BLOCK]):
-        member = _header(content[offset : offset + BLOCK], path)
-        start, offset = offset + BLOCK, offset + BLOCK + -(-member.size // BLOCK) * BLOCK
+    while any(content[offset : offset + TAR_BLOCK]):
+        member = _header(content[offset : offset + TAR_BLOCK], path)
+        start, offset = offset + TAR_BLOCK, offset + TAR_BLOCK + -(-member.size // TAR_BLOCK) * TAR_BLOCK
         if offset > len(content):
             raise FileError(f"{path} ends within {member.name}; copy the whole file again")
         if member.name in names:
@@ -91,8 +91,10 @@ def read_own(path: Path) -> dict[str, bytes]:
         raise FileError(f"{path} has no end, or something behind it; copy the whole file again")
     if not contents:
         raise FileError(f"{path} holds no record; expected files <id>.json")
-    if len(contents) > MOST:
-        raise FileError(f"{path} holds {len(contents):,} records, {MOST:,} are taken at once; pack them into several files")
+    if len(contents) > MOST_RECORDS:
+        raise FileError(
+            f"{path} holds {len(contents):,} records, {MOST_RECORDS:,} are taken at once; pack them into several files"
+        )
     return contents
 
 
@@ -104,15 +106,17 @@ def _whole(path: Path) -> bytes:
         begin = file.read(len(GZIP))
         file.seek(0)
         try:
-            content = (gzip.GzipFile(fileobj=file) if begin == GZIP else file).read(LARGEST + 1)
+            content = (gzip.GzipFile(fileobj=file) if begin == GZIP else file).read(MOST_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise FileError(f"{path} cannot be read ({clipped(str(error))}); copy the whole file again") from None
     if not content:
         raise FileError(f"{path} is empty; expected a tar file of records")
     if begin == ZIP:
         raise FileError(f"{path} is a zip archive, not a tar file; accept a bundle of `bench submit` without --own")
-    if len(content) > LARGEST:
-        raise FileError(f"{path} has more than {LARGEST:,} bytes, the most that is taken at once; pack it into several files")
+    if len(content) > MOST_BYTES:
+        raise FileError(
+            f"{path} has more than {MOST_BYTES:,} bytes, the most that is taken at once; pack it into several files"
+        )
     return content
 
 
@@ -123,11 +127,11 @@ def _header(block: bytes, path: Path) -> tarfile.TarInfo:
     except (tarfile.TarError, ValueError):
         raise FileError(f"{path} is not a tar file, or is damaged; expected .tar or .tar.gz of <id>.json files") from None
     name = clipped(member.name)
-    if member.type not in PLAIN:
+    if member.type not in PLAIN_FILES:
         raise FileError(f"{path} holds {name!r}, which is not a regular file; pack plain files, by `tar --format=ustar`")
-    if member.name != REPORT and not NAME.fullmatch(member.name):
+    if member.name != REPORT and not RECORD_FILE.fullmatch(member.name):
         raise FileError(f"{path} holds {name!r}; expected <16 hexadecimal digits>.json, and {REPORT} at most")
-    most = PART if member.name == REPORT else RECORD
+    most = MOST_TAR_BYTES if member.name == REPORT else MOST_RECORD_BYTES
     if not 0 <= member.size <= most:
         raise FileError(f"{path}: {name} has {member.size:,} bytes, allowed are {most:,}")
     return member

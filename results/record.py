@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from results.submission import Origin
 
 
-FORMAT = 1  # of records
+RECORD_FORMAT = 1  # of records
 CLOSE = 1e-6  # fraction; curves are rounded to six decimals
 SUMMARIES = ".briefs"  # beside the records: what was remembered of them
 SUMS = ".sums"  # beside the records: the sha256 of every one that was written there
@@ -436,7 +436,7 @@ class Records:
                 axis: _text(content["cell"][axis]) for axis in ("protocol", "dataset", "attack", "defense", "architecture")
             }
             summary = _summary_of(content)
-            measured = content["format"] == FORMAT and (content["state"] == "done") == bool(content["metrics"])
+            measured = content["format"] == RECORD_FORMAT and (content["state"] == "done") == bool(content["metrics"])
             if measured and content["id"] == cell_id == digest(without_texts(content["cell"])):
                 return summary | {"texts": parts, "seed": content["cell"]["seed"]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -506,8 +506,10 @@ def read_record(path: Path) -> Record:
 def _read_json(path: Path, model: type[_Read]) -> _Read:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and type(newer := content.get("format")) is int and newer > FORMAT:
-            sentence = f"has format {newer}, this program reads format {FORMAT}; keep the file and update unlearnable-bench"
+        if isinstance(content, dict) and type(newer := content.get("format")) is int and newer > RECORD_FORMAT:
+            sentence = (
+                f"has format {newer}, this program reads format {RECORD_FORMAT}; keep the file and update unlearnable-bench"
+            )
             raise FileError(f"{path} {sentence}")
         return model.model_validate(content)
     except FileError:

@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results.cells import KINDS, CellMaker
+from results.cells import KIND_OF_AXIS, CellMaker
 from results.record import FileError
 from results.table_file import Place
 
-SHOWN = 12  # values of an axis in a message
+MOST_SHOWN = 12  # values of an axis in a message
 _SPEC = re.compile(r"[^\s(]+\(")  # how a spec with fields begins; labels have a space before the parenthesis
-EXPECTED = {"seed": "a whole number", "ratio": "a number from 0 to 1", "part": "all or clean"}
+EXPECTED_VALUES = {"seed": "a whole number", "ratio": "a number from 0 to 1", "part": "all or clean"}
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Selector:
     def _is_spec(self) -> bool:
         """Whether it names one spec, however it is written. A name alone means all of its settings."""
         is_glob = bool(set(self.old) & set("*?["))
-        return self.axis in KINDS and not is_glob and bool(_SPEC.match(self.old))
+        return self.axis in KIND_OF_AXIS and not is_glob and bool(_SPEC.match(self.old))
 
     def _text(self, item: str) -> str:
         """An item without what can be left out; as it is where it cannot be resolved, like the name of a mean."""
-        if self.axis not in KINDS:
+        if self.axis not in KIND_OF_AXIS:
             return item
         try:
-            return self.maker.text(KINDS[self.axis], item)
+            return self.maker.text(KIND_OF_AXIS[self.axis], item)
         except ValueError:
             return item
 
@@ -84,11 +84,11 @@ class Selector:
     def _complaint(self, places: Iterable[Place]) -> str:
         """What to say where no place matches. ValueError for a spec that is a mistake by itself."""
         if self._is_spec:
-            self.maker.resolve(KINDS[self.axis], self.old)
+            self.maker.resolve(KIND_OF_AXIS[self.axis], self.old)
         there = list(dict.fromkeys(str(place.fields[self.axis]) for place in places))
-        shown = ", ".join(there[:SHOWN])
-        if len(there) > SHOWN:
-            shown += f" and {len(there) - SHOWN} more"
+        shown = ", ".join(there[:MOST_SHOWN])
+        if len(there) > MOST_SHOWN:
+            shown += f" and {len(there) - MOST_SHOWN} more"
         wish = f"{self.old}={self.new}".removesuffix("=")
         return f"--{self.axis} {wish}: the grid has no such {self.axis}; it has {shown}; old=new replaces one of them"
 
@@ -105,8 +105,8 @@ def _split(wish: str) -> tuple[str, str, str]:
 
 def _check_name(axis: str, item: str, maker: CellMaker) -> None:
     """Refuse a name that nobody has, whatever the table. ValueError."""
-    if axis in KINDS and item != "accuracy":
-        maker.resolve(KINDS[axis], item)
+    if axis in KIND_OF_AXIS and item != "accuracy":
+        maker.resolve(KIND_OF_AXIS[axis], item)
 
 
 def typed(axis: str, text: str) -> Any:
@@ -115,7 +115,7 @@ def typed(axis: str, text: str) -> Any:
     try:
         return readers.get(axis, str)(text)
     except ValueError:
-        raise FileError(f"--{axis} {text}: expected {EXPECTED[axis]}") from None
+        raise FileError(f"--{axis} {text}: expected {EXPECTED_VALUES[axis]}") from None
 
 
 def _ratio(text: str) -> float:

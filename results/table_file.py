@@ -29,7 +29,7 @@ Axis = Literal["protocol", "dataset", "attack", "ratio", "part", "defense", "arc
 PLACED: tuple[str, ...] = get_args(Axis)
 """The axes that a place of a table fixes; seeds are averaged."""
 
-MOST = 1_000_000
+MOST_CELLS = 1_000_000
 """Combinations of a table; the largest grids so far have ten thousand."""
 
 TABLES = Path(__file__).parent / "tables"
@@ -261,8 +261,10 @@ class TableFile(_Strict):
     def _check(self) -> TableFile:
         """Every value of an axis is printed somewhere, under one label; every [[cell]] names places that are there."""
         count = math.prod(len(getattr(self, axis)) for axis in (*AXES, "measure"))
-        if count > MOST:
-            raise ValueError(f"{count:,} cells, the product of all axes, are too many; at most {MOST:,} are read from a table")
+        if count > MOST_CELLS:
+            raise ValueError(
+                f"{count:,} cells, the product of all axes, are too many; at most {MOST_CELLS:,} are read from a table"
+            )
         if self.has_layout:
             self._check_layout()
             self._check_changes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from results.reference import Printed, Source, source
 from results.table_file import Place, TableFile
 
-COLUMNS = (
+TIDY_COLUMNS = (
     "paper",
     "table",
     "dataset",
@@ -19,18 +19,18 @@ COLUMNS = (
     "quality",
     "note",
 )
-OURS = Source(title="", authors="", venue="", year=0, url="", bibtex="", short="")  # calls entries as we do
-NOTHING = Printed("", None)
+OUR_TABLES = Source(title="", authors="", venue="", year=0, url="", bibtex="", short="")  # calls entries as we do
+NOT_PRINTED = Printed("", None)
 
 
 def tidy_row(place: Place, table: TableFile) -> dict[str, str]:
     """One place in the tidy form: entries by name, the printed digits, the condition as the paper's transcription names it."""
-    paper = source(table.paper) if table.paper else OURS
+    paper = source(table.paper) if table.paper else OUR_TABLES
     params = paper.ordered(place.params)
     if not params and not table.paper:
         params = _conditions(place)
-    printed = place.printed or NOTHING
-    row = dict.fromkeys(COLUMNS, "")
+    printed = place.printed or NOT_PRINTED
+    row = dict.fromkeys(TIDY_COLUMNS, "")
     row["paper"] = table.paper
     row["table"] = table.table
     for axis in ("dataset", "attack", "defense", "architecture"):

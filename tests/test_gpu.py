@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmark import cell, provenance, schedule, work
 from benchmark import train as train_
 from benchmark.runs import Run
-from benchmark.train import Checkpoint, Curve, Training, train
+from benchmark.train import Checkpoint, EpochFigures, Training, train
 from benchmark.work import failure_kind
 from poisons.numerics import Numerics, compiles, seeded
 from registry import ARCHITECTURES, DEFENSES, Job, Protocol, _crafting, _surrogates
@@ -75,7 +75,7 @@ def test_a_gpu_is_looked_for_where_the_system_has_a_file_of_one(files, count, tm
     """Under WSL there is no /dev/nvidia0, and `--device auto` trained on the CPU without a word."""
     for name in files:
         (tmp_path / name).touch()
-    monkeypatch.setattr(schedule, "DEVICES", tmp_path)
+    monkeypatch.setattr(schedule, "DEVICE_FOLDER", tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert schedule.gpu_count() == count
     assert schedule.choose_device("auto") == ("cuda" if count else "cpu")
@@ -312,7 +312,9 @@ def test_the_peak_memory_of_a_cell_is_its_own(tmp_path, monkeypatch):
     def victim(task, *_):
         card["allocated"] = {0: 900, 1: 70}[task.cell.seed]  # bytes
         card["peak"] = max(card["peak"], card["allocated"])
-        return SimpleNamespace(earlier=Spent(), numerics=Numerics(), protocol=Protocol()), Curve([1.0], [0.5], [0.5], [1.0])
+        return SimpleNamespace(earlier=Spent(), numerics=Numerics(), protocol=Protocol()), EpochFigures(
+            [1.0], [0.5], [0.5], [1.0]
+        )
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: card.update(peak=0))

@@ -308,7 +308,7 @@ def test_the_conformance_tests_say_what_came_later(tmp_path):
     """`bench check` shows it to the author of a plug-in, by the same rules that planning goes by."""
     made = entry(tmp_path, "later = {'mode': 'a'}; revisions = {'mode=b': 2}")
     for promises in conformance.PROMISES.values():
-        assert promises[conformance.HISTORY](made) == "mode came later, 'a' before, revision 2 of mode=b"
+        assert promises[conformance.PROMISED_HISTORY](made) == "mode came later, 'a' before, revision 2 of mode=b"
 
 
 # Corrections of some settings

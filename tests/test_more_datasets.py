@@ -158,7 +158,7 @@ def test_a_part_of_a_large_set_is_no_copy_in_memory(imagenet, home, monkeypatch)
     small = load(item)
     made = []
     monkeypatch.setattr("registry._paths.MAP_FROM", 1)
-    monkeypatch.setattr(data, "COPIED", 3)
+    monkeypatch.setattr(data, "COPIED_IMAGES", 3)
     monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
     large = load(item)
     assert type(made[0]) is np.memmap

@@ -16,7 +16,7 @@ from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import FileError, TableFile, read_grid, read_table
 from results.grid import grid_names
 from results.reference import PAPERS, paper_tables, source
-from results.tidy import COLUMNS, tidy_row
+from results.tidy import TIDY_COLUMNS, tidy_row
 
 FULL = read_grid("full")
 COUNTS = json.loads((Path(__file__).parent / "papers.json").read_text())
@@ -51,7 +51,9 @@ def printed(name: str):
 @pytest.mark.parametrize("name", paper_tables())
 def test_a_table_has_the_values_that_were_checked(name):
     """A digit changed by mistake, a row lost or doubled: the tidy form of the table is no longer what it was."""
-    rows = sorted(",".join(tidy_row(place, shipped(name))[key] for key in COLUMNS if key != "note") for place in printed(name))
+    rows = sorted(
+        ",".join(tidy_row(place, shipped(name))[key] for key in TIDY_COLUMNS if key != "note") for place in printed(name)
+    )
     found = {"cells": len(rows), "sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]}
     assert found == COUNTS.get(name), f"tests/papers.json says {COUNTS.get(name)} of {name}"
 
@@ -74,7 +76,7 @@ def test_tables_come_in_the_order_of_their_papers():
 @pytest.mark.parametrize("name", paper_tables())
 def test_no_value_is_in_a_table_twice(name):
     """Two rows of the tidy form that nobody could tell apart would be a place transcribed twice."""
-    rows = Counter(tuple(tidy_row(p, shipped(name))[k] for k in COLUMNS[:8]) for p in printed(name))
+    rows = Counter(tuple(tidy_row(p, shipped(name))[k] for k in TIDY_COLUMNS[:8]) for p in printed(name))
     assert max(rows.values()) == 1
 
 

@@ -40,7 +40,7 @@ from results.cells import Wanted
 from results.record import Curve, Failure, Metrics
 from results.reference import Printed
 from results.table_file import table_names
-from results.tidy import COLUMNS
+from results.tidy import TIDY_COLUMNS
 
 TABLE = "d-vae/table-2"
 OFFSETS = {0: 0.00, 1: 0.01, 2: 0.02}  # by seed: each place has a deviation of one point
@@ -476,7 +476,7 @@ def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
     """2,928 rows: what an analysis of the papers' numbers starts from."""
     rows = list(csv.DictReader(io.StringIO(build.Shown.of(None, {}, records, tidy=True).tidy())))
     assert len(rows) == 2928 and all(row["value"] for row in rows)
-    assert list(rows[0]) == [*COLUMNS, "ours", "ours_std", "n", "state", "record", "unit"]
+    assert list(rows[0]) == [*TIDY_COLUMNS, "ours", "ours_std", "n", "state", "record", "unit"]
     assert {row["unit"] for row in rows if row["metric"] == "test_acc"} <= {"percent", "fraction"}
     assert {row["unit"] for row in rows if row["metric"] == "hours"} == {"hours"}
     assert {row["quality"] for row in rows} == {"ok", "inferred", "suspect"}

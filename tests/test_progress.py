@@ -228,7 +228,7 @@ def test_a_loss_is_read_no_more_often_because_somebody_watches(monkeypatch):
 
 def test_a_set_purified_in_pieces_counts_the_images_of_the_whole(monkeypatch):
     """Purifiers count the images that they are handed, and would begin anew with every piece."""
-    monkeypatch.setattr(store, "PART", 3072 * 10)
+    monkeypatch.setattr(store, "PURIFIED_BYTES", 3072 * 10)
     reports = []
     job = Job(on_progress=lambda done, total: reports.append((done, total)))
     store._piecewise(DEFENSES["grayscale"](), tiny(), job)

@@ -331,7 +331,7 @@ def test_a_large_set_is_mixed_and_purified_in_files_to_the_same_bytes(tmp_path, 
     for large, folder in ((False, tmp_path / "small"), (True, tmp_path / "large")):
         if large:
             monkeypatch.setattr("registry._paths.MAP_FROM", 1)
-            monkeypatch.setattr("poisons.store.PART", 10_000)  # three images
+            monkeypatch.setattr("poisons.store.PURIFIED_BYTES", 10_000)  # three images
         store, data = Store(folder), as_data(tiny(16))
         kept = store.purified(PurifiedRecipe(recipe("lsp"), 0.5, "all", resolve("defenses", chain), 0), data)
         mixed, rest = (store.training_set(recipe("lsp"), data, 0.5, part) for part in ("all", "clean"))

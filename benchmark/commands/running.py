@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from results import Grid as CellGrid
     from results import Record, Records, Workspace
 
-STATES = (
+COUNTED_STATES = (
     "done",
     "failed",
     "running",
@@ -130,7 +130,7 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
 
 def _print_status(name: str, plan: Plan) -> None:
     counts = plan.counts()
-    told = ", ".join(f"{counts[key]} {key.replace('_', ' ')}" for key in STATES if counts[key])
+    told = ", ".join(f"{counts[key]} {key.replace('_', ' ')}" for key in COUNTED_STATES if counts[key])
     print(f"{name}: {counts['cells']} cells, {told}")
     for task in plan.in_state("failed", "stale", "lost"):
         print(f"  {plan.states[task.cell.id]} {task.cell.label}: {plan.reasons[task.cell.id]}")

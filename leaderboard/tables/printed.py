@@ -22,7 +22,7 @@ from results import Cell, Grid, Records, TableFile
 from results.cells import Lacking, Resolve, Wanted
 from results.reference import Key, source
 from results.table_file import Place
-from results.tidy import COLUMNS, tidy_row
+from results.tidy import TIDY_COLUMNS, tidy_row
 
 
 def printed_tables(
@@ -125,7 +125,7 @@ def _aggregate(place: Place, index: Mapping[Any, Place], measured: Mapping[Key, 
 
 # The tidy form
 
-TIDY = (*COLUMNS, "ours", "ours_std", "n", "state", "record", "unit")
+TIDY = (*TIDY_COLUMNS, "ours", "ours_std", "n", "state", "record", "unit")
 
 
 def tidy(tables: Sequence[Table], everything: bool = True) -> list[dict[str, Any]]:

@@ -189,7 +189,7 @@ recipe, data, store = PoisonRecipe(part, resolve("attacks", item), 0), Data(trai
 measured(f"{item} crafted", lambda: store.poison(recipe, data))
 if sys.argv[3] == "all":
     import benchmark.train
-    benchmark.train.COPIED = 1 << 26  # as a set beyond 2 GB is trained on
+    benchmark.train.COPIED_BYTES = 1 << 26  # as a set beyond 2 GB is trained on
     from benchmark.train import Training
     from leaderboard.pages import gallery
     from poisons.numerics import Numerics, seeded

@@ -16,7 +16,6 @@ from pathlib import Path
 from benchmark import provenance
 from benchmark.task import Task
 from registry._paths import publish
-from registry.catalog import ConfiguredEntry
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,11 @@ def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
     Plug-ins in the environment's own site-packages stay there; others (editable installs, PYTHONPATH) are copied.
     """
     tree = provenance.tree()
-    modules = _movable({part.entry.module for task in tasks for part in _parts(task) if part.entry.source != "built-in"})
     scratch = folder / f".{secrets.token_hex(6)}"
     scratch.mkdir(parents=True)
     try:
-        plugins = ""
-        if modules:
-            for path in modules:
-                _copy(path, scratch / "plugins" / path.name)
-            plugins = _hash(scratch / "plugins")
-        target = folder / "-".join([tree[:16], *([plugins[:16]] if plugins else [])])
+        plugins = _copy_plugins(tasks, scratch / "plugins")
+        target = folder / f"{tree[:16]}-{plugins[:16]}".removesuffix("-")
         if not target.exists():
             root = Path(provenance.__file__).parent.parent
             for package in provenance.PACKAGES:
@@ -69,22 +63,22 @@ def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _copy_plugins(tasks: Iterable[Task], folder: Path) -> str:
+    """Copy the plug-ins of some cells that may move or change; return the sha256 of their files, '' where there are none."""
+    modules: set[str] = set()
+    for task in tasks:
+        modules |= {part.entry.module for part in task.entries if part.entry.source != "built-in"}
+    paths = _movable(modules)
+    for path in paths:
+        _copy(path, folder / path.name)
+    return _hash(folder) if paths else ""
+
+
 def forget(folder: Path, used: set[str]) -> None:
     """Remove the copies that no run names any more."""
     for path in folder.iterdir():
         if str(path) not in used and not path.name.startswith("."):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _parts(task: Task) -> list[ConfiguredEntry]:
-    return [
-        task.protocol,
-        task.dataset,
-        *task.attack,
-        *task.defense,
-        task.architecture,
-        *([task.analysis] if task.analysis else []),
-    ]
 
 
 def _movable(modules: Iterable[str]) -> list[Path]:

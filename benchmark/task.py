@@ -125,12 +125,17 @@ class Task:
 
     def versions(self) -> dict[str, str]:
         """`kind:name` -> edition of every entry that the cell uses, as its record keeps them."""
-        parts = [self.protocol, self.dataset, *self.attack, *self.defense]
+        return editions(self.entries)
+
+    @property
+    def entries(self) -> list[ConfiguredEntry]:
+        """Every entry that the cell uses."""
+        entries = [self.protocol, self.dataset, *self.attack, *self.defense]
         if self.architecture is not NOBODY:
-            parts.append(self.architecture)
+            entries.append(self.architecture)
         if self.analysis is not None:
-            parts.append(self.analysis)
-        return editions(parts)
+            entries.append(self.analysis)
+        return entries
 
 
 def recipes(tasks: Iterable[Task], kind: Callable[[Task], AnyRecipe | None]) -> list[tuple[AnyRecipe, Task]]:

@@ -25,7 +25,7 @@ from results import Record, record
 _LOADED: dict[str, Data] = {}
 
 
-def load(task: Task) -> Data:
+def load_dataset(task: Task) -> Data:
     """Return the dataset of a task; the last two stay in memory."""
     key = f"{task.dataset.name} {sorted(task.dataset.fields.items())}"
     if key not in _LOADED:
@@ -42,13 +42,13 @@ def open_store(root: Path, device: str, progress: Progress) -> Store:
 
 def craft(task: Task, store: Store, wait: bool) -> Kept:
     """Make the poison of a task if it is not there. BusyError unless told to `wait`."""
-    return store.poison(task.poison, load(task), wait)
+    return store.poison(task.poison, load_dataset(task), wait)
 
 
 def purify(task: Task, store: Store, wait: bool) -> Kept:
     """Make the purified training set of a task if it is not there. BusyError unless told to `wait`."""
     assert task.purified is not None, "only cells with a purifier are purified"
-    return store.purified(task.purified, load(task), wait)
+    return store.purified(task.purified, load_dataset(task), wait)
 
 
 def run(task: Task, store: Store, report: Report | None = None, checkpoints: Path | None = None) -> Record:
@@ -56,7 +56,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     cell, device = task.cell, store.device
     if device.startswith("cuda") and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats(device)
-    whole = load(task)
+    whole = load_dataset(task)
     spent: dict[str, Spent] = {}
     note = poison = None
     if task.needs_poison:

@@ -41,7 +41,7 @@ def tiny(size: int = 64, classes: int = 4, side: int = 32, channels: int = 3) ->
     return ImageSet(images, torch.arange(size) % classes, classes, tuple(f"class{k}" for k in range(classes)))
 
 
-def check(entry: Entry) -> list[dict[str, Any]]:
+def check_entry(entry: Entry) -> list[dict[str, Any]]:
     """Run every promise of the entry's kind; return findings (entry, name, ok, detail)."""
     findings = []
     for name, promise in PROMISES[entry.kind].items():

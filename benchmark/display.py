@@ -72,7 +72,7 @@ class Display:
             self._told(f"{MADE[event['stage']]} {event['label']}  {event['seconds']:.1f} s")
         elif what == "done":
             self.done += 1
-            self._finished(event["label"], said(event), event)
+            self._finished(event["label"], outcome_text(event), event)
         elif what == "failed":
             self.failed += 1
             self.failures.append(f"{event['label']}: {event['kind']}: {event['message']}")
@@ -114,7 +114,7 @@ def progress_text(event: dict[str, Any]) -> str:
     return f"{event['stage']} {event['label']}  {', '.join([where, *figures, *left])}"
 
 
-def said(outcome: dict[str, Any]) -> str:
+def outcome_text(outcome: dict[str, Any]) -> str:
     """Write what came of a cell: an accuracy, the first figures of an analysis, or why there is none."""
     if "figures" in outcome:
         few = [f"{name} {value:.4g}" for name, value in list(outcome["figures"].items())[:4]]

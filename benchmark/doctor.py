@@ -100,4 +100,4 @@ def cluster_findings(space: Workspace, profile: Path | None) -> list[Finding]:
 
     read = slurm.read_profile(profile) if profile else None
     space.writable()
-    return [Finding(*found) for found in slurm.findings(space.private, read)]
+    return [Finding(*found) for found in slurm.site_findings(space.private, read)]

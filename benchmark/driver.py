@@ -67,7 +67,7 @@ class Outcome:
     seconds: float
 
 
-def choose(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Grid]:
+def choose_grid(grid: str | None, selectors: Mapping[str, Sequence[str]], scale: float | None = None) -> tuple[str, Grid]:
     """Return the name and the table of a grid, of a file, or of the selectors alone. EntryError, FileError."""
     name, table = (grid, grids.select(read_grid(grid), selectors)) if grid else (SELECTION, grids.adhoc(selectors))
     if scale is not None:
@@ -213,7 +213,7 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
             return plan
         settings = slurm.config()
         submission = _submission(plan, space, options, profile, settings)
-        code = snapshot.take(space.private / "code", plan.to_run)
+        code = snapshot.take_snapshot(space.private / "code", plan.to_run)
         more = {
             "walltime": [profile.resources(piece).time for _, piece in submission.pieces],  # minutes
             "signal": profile.signal,
@@ -226,9 +226,9 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
         pieces = submission.pieces
         lease.finish()  # another machine may not see the run for a minute, and would submit its cells once more
         run = runs.Run.create(space, records, plan, _device(options), options.force, pieces, more)
-        snapshot.forget(code.folder.parent, {str(one.content.get("code")) for one in runs.every(space) if one.detached})
+        snapshot.remove_unused(code.folder.parent, {str(one.content.get("code")) for one in runs.every(space) if one.detached})
         try:
-            jobs = schedule.submit(run, submission, profile, options.cells_per_device)
+            jobs = schedule.submit_arrays(run, submission, profile, options.cells_per_device)
         except Exception:
             if not run.arrays and run.sending is None:  # SLURM has nothing of it
                 run.finish()
@@ -254,7 +254,7 @@ def _submission(plan: Plan, space: Workspace, options: Options, profile: Profile
     return Submission.of(plan, space.poisons, profile, per_job, settings)
 
 
-def scripts(plan: Plan, space: Workspace, options: Options) -> list[str]:
+def sbatch_scripts(plan: Plan, space: Workspace, options: Options) -> list[str]:
     """Return the scripts with which a plan would be submitted. EntryError, FileError."""
     if not options.detached:
         raise EntryError(f"--show-sbatch is for --executor slurm, and this plan is for --executor {options.executor}")
@@ -322,7 +322,7 @@ def cancel(table: Grid | None, space: Workspace) -> int:
             run.stop(cancelled=True)
             stopped |= left
             if run.detached:
-                slurm.cancel(run.name)
+                slurm.cancel_jobs(run.name)
     return len(stopped)
 
 

@@ -30,7 +30,7 @@ class Embedded:
     csd: float  # Classwise Separability Discriminant of the same perturbations; low: classes lie apart
 
 
-def poisons(
+def embed_poisons(
     items: Sequence[str], dataset: str, space: Workspace, device: str = "cpu", count: int = 1000, seed: int = 0
 ) -> tuple[list[Embedded], tuple[str, ...]]:
     """Craft or find poisons of one dataset and embed the noise of the same images of each; and the names of its classes."""

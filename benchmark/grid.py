@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from registry import EntryError
 from registry import catalog as entries
 from results import Cell, Grid, TableFile
-from results.selectors import typed
+from results.selectors import typed_value
 
 
 def expand(grid: Grid) -> tuple[list[Cell], dict[str, str]]:
@@ -42,7 +42,7 @@ def adhoc(selectors: Mapping[str, Sequence[str]]) -> Grid:
         "measure": ["accuracy"],
         "seed": [0],
     }
-    axes |= {axis: [typed(axis, wish) for wish in wishes] for axis, wishes in selectors.items() if wishes}
+    axes |= {axis: [typed_value(axis, wish) for wish in wishes] for axis, wishes in selectors.items() if wishes}
     try:
         return Grid.of(TableFile.model_validate({"title": "Cells chosen on the command line", **axes}))
     except ValidationError as error:

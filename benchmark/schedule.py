@@ -224,7 +224,7 @@ class Submission:
         return cls(kept, slurm.arrays([piece for _, piece in kept], profile, max_array), left)
 
 
-def submit(run: Run, submission: Submission, profile: Profile, ranks: int) -> list[str]:
+def submit_arrays(run: Run, submission: Submission, profile: Profile, ranks: int) -> list[str]:
     """Send the arrays of a run to SLURM and return their numbers. SlurmError has SLURM's words; what was taken stays."""
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError

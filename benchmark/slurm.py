@@ -77,7 +77,7 @@ def megabytes(value: Any) -> int:
 
 Minutes = Annotated[int, BeforeValidator(minutes)]
 Megabytes = Annotated[int, BeforeValidator(megabytes)]
-Word = Annotated[str, Field(pattern=r"^[^\s'\"]+$")]
+SlurmWord = Annotated[str, Field(pattern=r"^[^\s'\"]+$")]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # what becomes one line of a job's script
 Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]  # sbatch knows no other
 
@@ -107,11 +107,11 @@ class Override(_Strict):
 class Profile(Resources):
     """How jobs are submitted at one site; `docs/how-to/slurm.md` explains every field."""
 
-    partition: Word | None = None
-    account: Word | None = None
-    qos: Word | None = None
+    partition: SlurmWord | None = None
+    account: SlurmWord | None = None
+    qos: SlurmWord | None = None
     gpu_option: Literal["gres", "gpus", "gpus-per-node"] = "gres"
-    gpu_type: Word | None = None
+    gpu_type: SlurmWord | None = None
     max_time: Minutes | None = None  # limits of what a cell gets that failed for want of it
     max_memory: Megabytes | None = None
     at_once: Annotated[int, Field(ge=1)] = 100  # jobs that run at the same time
@@ -334,7 +334,7 @@ def _rows(text: str) -> Iterator[tuple[tuple[str, str, int], str]]:
         yield (name, number, int(index) if index.isdigit() else 0), state
 
 
-def cancel(run: str) -> None:
+def cancel_jobs(run: str) -> None:
     """Cancel the jobs of a run. SlurmError if SLURM does not take it."""
     if shutil.which("scancel") is None:
         raise SlurmError("scancel is not on this machine; running jobs end by themselves, cancel queued ones from a login node")
@@ -373,7 +373,7 @@ SHOWN_SETTINGS = {  # settings that matter here, and why
 _Finding = tuple[str, bool, str]  # name, ok, detail
 
 
-def findings(folder: Path, profile: Profile | None) -> list[_Finding]:
+def site_findings(folder: Path, profile: Profile | None) -> list[_Finding]:
     """Return what matters on this cluster. Asks for one small job to look from a compute node."""
     absent = [name for name in ("sbatch", "srun", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
     if absent:

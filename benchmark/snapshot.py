@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmark import provenance
 from benchmark.task import Task
-from registry._paths import publish
+from registry._paths import put_in_place
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Snapshot:
         return ""
 
 
-def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
+def take_snapshot(folder: Path, tasks: Iterable[Task]) -> Snapshot:
     """Copy the code that some cells need to `folder`/<hash>, shared by all runs of the same code.
 
     Plug-ins in the environment's own site-packages stay there; others (editable installs, PYTHONPATH) are copied.
@@ -57,7 +57,7 @@ def take(folder: Path, tasks: Iterable[Task]) -> Snapshot:
             for package in provenance.PACKAGES:
                 _copy(root / package, scratch / package)
             (scratch / provenance.SUBMITTED).write_text(json.dumps(provenance.commit()))
-            publish(scratch, target)  # or another submission was faster; its copy is the same
+            put_in_place(scratch, target)  # or another submission was faster; its copy is the same
         return Snapshot(target, tree, plugins)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -74,7 +74,7 @@ def _copy_plugins(tasks: Iterable[Task], folder: Path) -> str:
     return _hash(folder) if paths else ""
 
 
-def forget(folder: Path, used: set[str]) -> None:
+def remove_unused(folder: Path, used: set[str]) -> None:
     """Remove the copies that no run names any more."""
     for path in folder.iterdir():
         if str(path) not in used and not path.name.startswith("."):

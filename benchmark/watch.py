@@ -270,7 +270,7 @@ def _log(run: Run, number: int) -> str:
     return ""
 
 
-def logs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
+def logs_of_jobs(space: Workspace, cell_ids: set[str]) -> dict[str, str]:
     """Return the log of the newest job of each of some cells, where there is one."""
     newest: dict[str, str] = {}
     for run in runs.every(space):

@@ -106,7 +106,7 @@ def read_npz(path: Path, limit: int) -> Contents:
         raise EntryError(
             f"{path} is not an archive of arrays that can be read without unpickling: {first_line(error)}"
         ) from None
-    return picked(arrays, keys, "npz", path)
+    return pick_arrays(arrays, keys, "npz", path)
 
 
 def check_archive(path: Path, limit: int) -> None:
@@ -119,7 +119,7 @@ def check_archive(path: Path, limit: int) -> None:
         raise EntryError(f"{path} unpacks to {size:,} bytes, more than these images can need ({limit:,})")
 
 
-def picked(
+def pick_arrays(
     arrays: Mapping[str, Any], keys: Iterable[Any], kind: str, path: Path, to_numpy: Callable[[Any], np.ndarray] = np.asarray
 ) -> Contents:
     """Return the array of several that has a name of images or noise, with the labels. `keys` are all names of the file."""

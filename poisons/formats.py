@@ -12,7 +12,7 @@ from poisons.torch_files import read_torch
 from registry import EntryError, ImageSet
 
 
-def read(path: Path, clean: ImageSet) -> Contents:
+def read_poison(path: Path, clean: ImageSet) -> Contents:
     """Read a file or a folder in one of the formats that authors use. EntryError says why it cannot be."""
     try:
         contents = _read(path, clean)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from poisons.arrays import Contents, Values, read_npy
-from poisons.formats import is_plain, limit, read
+from poisons.formats import is_plain, limit, read_poison
 from poisons.generators import from_coefficients, from_generator
 from poisons.matching import rows_of
 from poisons.options import Options
@@ -59,7 +59,7 @@ def take_in(
     store: Store, path: Path, dataset: ConfiguredEntry, data: Data, options: Options, name: str = "", labels: str = ""
 ) -> Kept:
     """Put a published poison into the store under an item `imported(...)`. EntryError, BudgetError say what is wrong."""
-    contents = read(path, data.train)
+    contents = read_poison(path, data.train)
     source = {"file": path.name, "sha256": _hash(path), "format": contents.format, **asdict(options)}
     if labels:
         contents = replace(contents, labels=read_npy(Path(labels), limit(data.train)))

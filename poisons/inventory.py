@@ -13,7 +13,7 @@ from registry.catalog import Catalog
 from registry.versions import edition
 
 
-def stored(root: Path) -> list[dict[str, Any]]:
+def list_sets(root: Path) -> list[dict[str, Any]]:
     """List the sets: path, attack, dataset, defense, checksum, bytes, and a state where one is not whole."""
     rows = []
     for folder in Store(root).folders():
@@ -39,7 +39,7 @@ def _state(folder: Path) -> str:
     return "damaged" if ".damaged-" in folder.name else ""
 
 
-def verified(root: Path) -> list[dict[str, Any]]:
+def verify_sets(root: Path) -> list[dict[str, Any]]:
     """Read every whole set and compare it with its manifest; `error` is '' or says what is wrong."""
     rows = []
     for folder in Store(root).folders():
@@ -56,7 +56,7 @@ def verified(root: Path) -> list[dict[str, Any]]:
 def prune(root: Path, *, everything: bool = False, dry_run: bool = False) -> list[dict[str, Any]]:
     """Remove damaged and half-made sets and those of older versions of their entries; return what was removed and why."""
     removed = []
-    for row in stored(root):
+    for row in list_sets(root):
         why = row["state"] or _outdated(Path(row["path"])) or ("all were asked for" if everything else "")
         if why:
             removed.append({"path": row["path"], "bytes": row["bytes"], "why": why})

@@ -30,7 +30,7 @@ from poisons.lease import BusyError, Lease, clear, leased
 from poisons.numerics import Numerics, seeded
 from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
 from registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _paths
-from registry._paths import publish, reserve, room
+from registry._paths import empty_array, put_in_place, reserve
 from registry._spent import Spent
 from registry.contract import LEFT_OUT, SLACK, blocks
 from registry.data import Data, load, open_array
@@ -158,7 +158,7 @@ class Store:
 
     def _gathered(self, rows: Tensor, clean: Tensor, poisoned: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
         """Return the images at some rows, of `poisoned` where they are `chosen`: a large set in a file, not in memory."""
-        found = torch.from_numpy(room(self.root, (len(rows), *clean.shape[1:]), np.dtype(np.uint8)))
+        found = torch.from_numpy(empty_array(self.root, (len(rows), *clean.shape[1:]), np.dtype(np.uint8)))
         for where in blocks(len(rows), clean[:1].numel()):
             here = rows[where]
             found[where] = clean[here]
@@ -207,7 +207,7 @@ class Store:
             manifest = sealed(make(scratch) | {"kept": _side_products(scratch)})
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
             lease.check()
-            return publish(scratch, folder)
+            return put_in_place(scratch, folder)
         except Exception:
             lease.check()  # a process that took it over has cleared away what we were making
             raise
@@ -318,7 +318,7 @@ class Store:
         """Rename a damaged set, so that nothing of it is lost and nobody uses it."""
         for number in range(1, 1000):
             aside = folder.with_name(f"{folder.name}.damaged-{number}")
-            if publish(folder, aside):
+            if put_in_place(folder, aside):
                 return aside
         raise DamagedError(f"{folder} has been damaged a thousand times; look at the disk")
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.arrays import Contents, check_archive, picked
+from poisons.arrays import Contents, check_archive, pick_arrays
 from registry import EntryError
 
 DEEPCONFUSE_LAYER = ("dconv_down1.0.weight", "module.dconv_down1.0.weight")  # a tensor that only generators of DeepConfuse have
@@ -95,7 +95,7 @@ def _from_mapping(content: Mapping[Any, Any], path: Path) -> Contents:
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors.keys().isdisjoint(DEEPCONFUSE_LAYER):
         return Contents(np.empty(0), "generator of DeepConfuse", weights=tensors)
-    return picked(tensors, content, "torch", path, _array)
+    return pick_arrays(tensors, content, "torch", path, _array)
 
 
 def _from_sequence(content: Sequence[Any], limit: int) -> Contents | None:

@@ -33,7 +33,7 @@ class Archive:
         return f"{self.name} ({self.size:,} bytes)"
 
 
-def published(part: ConfiguredEntry) -> list[Archive]:
+def published_archives(part: ConfiguredEntry) -> list[Archive]:
     """Return the files that a dataset is published as, none where it has no archive with a checksum."""
     listed = getattr(part.entry.load(), "archives", None)
     return listed() if listed is not None else []
@@ -41,7 +41,7 @@ def published(part: ConfiguredEntry) -> list[Archive]:
 
 def recognize(part: ConfiguredEntry, files: Sequence[Path], progress: Progress) -> dict[Archive, Path]:
     """Return which archive of a dataset each file is, by its checksum. EntryError unless the files are all of them."""
-    archives = published(part)
+    archives = published_archives(part)
     if not archives:
         remedy = f"`bench data get {part.name}` without --from gets it or says how"
         raise EntryError(f"{part.name} is not published as a file with a checksum that --from could take; {remedy}")
@@ -100,7 +100,7 @@ def _owner(part: ConfiguredEntry, md5: str) -> str:
     for entry in DATASETS.rows:
         if entry.error or entry.source != part.entry.source:
             continue
-        if any(archive.md5 == md5 for archive in published(DATASETS.resolve(entry.name)[0])):
+        if any(archive.md5 == md5 for archive in published_archives(DATASETS.resolve(entry.name)[0])):
             return entry.name
     return ""
 

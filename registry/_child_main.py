@@ -41,7 +41,7 @@ class Answers:
         scratch.replace(self.path)
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Write what an import raised, on one line."""
     return " ".join(error_text(error).split())
 
@@ -57,7 +57,7 @@ def _one_by_one(answers: Answers, questions: Sequence[Any], look: Callable[[Entr
         try:
             answers.texts |= look(entry)
         except BaseException as error:  # whatever an import of somebody else's code raises is the finding
-            answers.texts[entry.key] = one_line(error)
+            answers.texts[entry.key] = error_line(error)
 
 
 def _import(answers: Answers, questions: Sequence[Any]) -> None:

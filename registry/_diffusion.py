@@ -120,7 +120,7 @@ def purified(defense: Any, train: ImageSet, job: Job, model: Model, calls: int, 
     learnt = 3 * model.epochs if model.weights == SELFTRAINED else 0  # passes per image
     state = run.resume(f"{defense} walks")
     if model.weights != SELFTRAINED:
-        net = loaded(model.owner, verified(model.owner, model.weights, model.checksum), train, run.device)
+        net = loaded(model.owner, verified_folder(model.owner, model.weights, model.checksum), train, run.device)
     else:
         net = small = _untrained(model, train).to(run.device)
         if state is None:
@@ -231,7 +231,7 @@ def folder_of(owner: str, weights: str) -> Path:
     return folder
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint_of_weights(folder: Path) -> str:
     """Hash all files of a folder that are ever read: 'sha-' and 16 hexadecimal digits."""
     whole = hashlib.sha256()
     for path in sorted(path for pattern in FILES for path in folder.rglob(pattern)):
@@ -240,10 +240,10 @@ def fingerprint(folder: Path) -> str:
     return f"sha-{whole.hexdigest()[:16]}"
 
 
-def verified(owner: str, weights: str, checksum: str) -> Path:
+def verified_folder(owner: str, weights: str, checksum: str) -> Path:
     """Return the folder of weights if its files are those that `checksum` stands for. EntryError says what it should be."""
     folder = folder_of(owner, weights)
-    found = fingerprint(folder)
+    found = fingerprint_of_weights(folder)
     if found != checksum:
         was = f"checksum={checksum} was asked for" if checksum else "a spec must say which weights it means"
         raise EntryError(f"defense {owner}: {folder} has checksum={found}; {was}: {owner}(weights={weights},checksum={found})")
@@ -275,7 +275,7 @@ def loaded(owner: str, folder: Path, train: ImageSet, device: torch.device) -> D
     return Denoiser(unet.to(memory_format=torch.channels_last)).to(device)
 
 
-def check(owner: str, weights: str, checksum: str, info: DataInfo) -> None:
+def check_weights(owner: str, weights: str, checksum: str, info: DataInfo) -> None:
     """Ask, while planning, whether weights are what an item says and images can be purified. EntryError, NotApplicable."""
     if weights == SELFTRAINED:
         if checksum:
@@ -283,7 +283,7 @@ def check(owner: str, weights: str, checksum: str, info: DataInfo) -> None:
         if info.shape[1] % 2 or info.shape[2] % 2:
             raise NotApplicable(f"needs even sides, the images are {info.shape[1]}x{info.shape[2]}")
     else:
-        verified(owner, weights, checksum)
+        verified_folder(owner, weights, checksum)
 
 
 class Perceptual(nn.Module):
@@ -303,7 +303,7 @@ class Perceptual(nn.Module):
         )
         self.channels: list[Tensor | None] = [None] * 5
         if weights != SELFTRAINED:
-            self._read(owner, verified(owner, weights, checksum) / "lpips.safetensors")
+            self._read(owner, verified_folder(owner, weights, checksum) / "lpips.safetensors")
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("spread", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.requires_grad_(False)

@@ -25,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 PARTS = ("train", "test")
 
 
-def tree(root: Path) -> dict[str, dict[str, list[Path]]]:
+def folder_tree(root: Path) -> dict[str, dict[str, list[Path]]]:
     """Return part -> class -> sorted image files. Hidden files and names without an image ending are skipped.
 
     MissingDataError if a part is not there, EntryError for a class without images or a test class that is not trained.
@@ -74,7 +74,7 @@ def _is_file(path: Path) -> bool:
     return stat.S_ISREG(mode)
 
 
-def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, ImageSet]:
+def decode_images(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, ImageSet]:
     """Decode to (train, test), uint8 (N, 3, size, size): RGB (alpha over black), short side resized, centre cropped.
 
     A part that is large is not held in memory but in a nameless file beside the decoded sets, gone when nobody has it open.
@@ -90,7 +90,7 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
     sets = []
     for part in PARTS:
         rows = [(path, names.index(name)) for name, paths in found[part].items() for path in paths]
-        images = room((len(rows), 3, size, size))
+        images = empty_images((len(rows), 3, size, size))
         for row, (path, _) in enumerate(rows):
             images[row] = _decode(path, size)
         labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
@@ -98,7 +98,7 @@ def read(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[ImageSet, 
     return sets[0], sets[1]
 
 
-def room(shape: tuple[int, ...]) -> np.ndarray:
+def empty_images(shape: tuple[int, ...]) -> np.ndarray:
     """Return a uint8 array to fill, in memory or mapped as `_paths.room` does.
 
     EntryError if there is no room on the disk.
@@ -113,7 +113,7 @@ def room(shape: tuple[int, ...]) -> np.ndarray:
             if free < 2 * needed:  # it is kept as a copy of this file
                 text = f"decoding needs {2 * needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
                 raise EntryError(f"{text}; make room, or set BENCH_DATA to another disk")
-        return _paths.room(folder, shape, np.dtype(np.uint8))
+        return _paths.empty_array(folder, shape, np.dtype(np.uint8))
     except OSError as error:
         raise EntryError(f"cannot write decoded images to {folder}: {error.strerror}; set BENCH_DATA") from None
 
@@ -126,7 +126,7 @@ def folder_name(root: Path) -> str:
     """
     if not root.is_dir():
         raise MissingDataError(f"no folder {root}; expected a tree {root}/train/<class>/* and {root}/test/<class>/*")
-    files = [path for classes in tree(root).values() for paths in classes.values() for path in paths]
+    files = [path for classes in folder_tree(root).values() for paths in classes.values() for path in paths]
     try:
         print_ = _fingerprint_of_files(root, files)
     except OSError as error:

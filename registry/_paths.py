@@ -23,7 +23,7 @@ little, where a sentence goes on with a slash."""
 MAP_FROM = 1 << 30  # bytes; larger arrays are mapped to a file, not held in memory
 
 
-def room(folder: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
+def empty_array(folder: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
     """Return an array to fill: in memory, or mapped to a file of `folder` that has no name, if it is large. OSError."""
     import numpy as np
 
@@ -52,7 +52,7 @@ def _take(file: int, size: int, path: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def publish(scratch: Path, folder: Path) -> bool:
+def put_in_place(scratch: Path, folder: Path) -> bool:
     """Rename a finished folder into its place; False where another process has put one there, which then counts. OSError.
 
     The file server decides, whatever this machine saw up to a minute ago.
@@ -74,10 +74,10 @@ def publish(scratch: Path, folder: Path) -> bool:
 def data_root() -> Path:
     """Where datasets lie."""
     given = os.environ.get("BENCH_DATA")
-    return expanded(Path(given)).absolute() if given else cache_root() / "data"
+    return expand_home(Path(given)).absolute() if given else cache_root() / "data"
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """Return a path with the home of `~` or `~user` written out. EntryError where there is no such home."""
     try:
         return path.expanduser()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from registry import _discovery, _images, contract
-from registry._paths import expanded
+from registry._paths import expand_home
 from registry.contract import EntryError
 from registry.entry import COMMON, Entry, Field, singular, unknown
 from registry.spec import SELFTRAINED, Named, parse, write
@@ -292,7 +292,7 @@ class _Datasets(Catalog):
     def _place(self, named: Named) -> tuple[str, Path | None]:
         if not named.name.startswith("folder:"):
             return named.name, None
-        root = expanded(Path(named.name.removeprefix("folder:"))).absolute()
+        root = expand_home(Path(named.name.removeprefix("folder:"))).absolute()
         return _images.folder_name(root), root
 
     def _complete(self, owner: str, named: Named, fields: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import data
-from registry._child_main import DESCRIBED, DONE, ERROR, IMPORTING, NOW, one_line
+from registry._child_main import DESCRIBED, DONE, ERROR, IMPORTING, NOW, error_line
 from registry._paths import cache_root
 from registry.catalog import ConfiguredEntry
 from registry.contract import EntryError, Paper
@@ -88,7 +88,7 @@ def _completed(entry: Entry, answer: Mapping[str, str]) -> Entry:
         )
         check_history(whole)
     except Exception as error:  # what a plug-in states about itself may be anything
-        return replace(entry, error=one_line(error))
+        return replace(entry, error=error_line(error))
     return whole
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from registry._paths import room
+from registry._paths import empty_array
 from registry._spent import Spent
 from registry.training import TrainedVictim, TrainingRun
 
@@ -274,7 +274,7 @@ class Job:
         if self._folder is None:
             return torch.empty(tuple(shape), dtype=kind)
         known = np.dtype(np.uint8 if kind == torch.uint8 else np.float32)
-        return torch.from_numpy(room(self._folder, tuple(shape), known))
+        return torch.from_numpy(empty_array(self._folder, tuple(shape), known))
 
     def note(self, **figures: float) -> None:
         """Put figures such as `passes` (forward passes per image) into the manifest."""

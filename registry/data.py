@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from registry import _images, _paths
-from registry._paths import data_root, publish
+from registry._paths import data_root, put_in_place
 from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _keep(folder: Path, train: ImageSet, test: ImageSet) -> Path:
             "smallest": [int(part.labels.bincount(minlength=1).min()) for part in (train, test)],
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-        mine = publish(scratch, folder)  # or another process was faster; its arrays are the same
+        mine = put_in_place(scratch, folder)  # or another process was faster; its arrays are the same
         if not mine and not (folder / "meta.json").exists():
             raise EntryError(f"{folder} has no meta.json; remove the folder, and it is decoded anew")
     finally:
@@ -177,7 +177,7 @@ def decoded_fingerprint(part: ConfiguredEntry) -> str:
     return str(json.loads(meta_file.read_text())["fingerprint"]) if meta_file.exists() else ""
 
 
-def forget(part: ConfiguredEntry) -> None:
+def forget_decoded(part: ConfiguredEntry) -> None:
     """Remove the decoded arrays; the next use decodes again."""
     shutil.rmtree(_folder(part), ignore_errors=True)
 
@@ -210,7 +210,7 @@ def _some(whole: ImageSet, per_class: int, owner: str, part: str) -> ImageSet:
             raise EntryError(text)
         chosen.append(draw.permutation(members)[:per_class])
     rows = torch.from_numpy(np.sort(np.concatenate(chosen)))
-    images = torch.from_numpy(_images.room((len(rows), *whole.images.shape[1:])))
+    images = torch.from_numpy(_images.empty_images((len(rows), *whole.images.shape[1:])))
     for where in (slice(start, start + COPIED_IMAGES) for start in range(0, len(rows), COPIED_IMAGES)):
         images[where] = whole.images[rows[where]]
     return replace(whole, images=images, labels=whole.labels[rows])

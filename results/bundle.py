@@ -138,7 +138,7 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
 # Reading
 
 
-def read(path: Path) -> bytes:
+def read_bundle(path: Path) -> bytes:
     """Return the bytes of a bundle. FileError if there is none, or more than a bundle may have."""
     if not path.is_file():
         raise FileError(f"there is no bundle {path}; `bench submit` makes one")

@@ -188,7 +188,7 @@ class Failure(_Strict):
     finished: str = ""
 
 
-def expanded(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """Return a path with the home of `~` or `~user` written out. FileError where there is no such home."""
     try:
         return path.expanduser()
@@ -205,11 +205,11 @@ class Workspace:
     @classmethod
     def find(cls, given: Path | None) -> Workspace:
         chosen = given or Path(os.environ.get("BENCH_WORKSPACE") or ".")
-        return cls(expanded(chosen).absolute())
+        return cls(expand_home(chosen).absolute())
 
     def _part(self, variable: str, default: str) -> Path:
         moved = os.environ.get(variable)
-        return expanded(Path(moved)).absolute() if moved else self.root / default
+        return expand_home(Path(moved)).absolute() if moved else self.root / default
 
     @property
     def poisons(self) -> Path:

@@ -33,9 +33,9 @@ class Selector:
         if equals and not new:
             raise FileError(f"--{axis} {text}: nothing follows the equals sign; write old=new")
         if axis == "ratio":
-            typed(axis, old)
+            typed_value(axis, old)
         if new:
-            typed(axis, new)
+            typed_value(axis, new)
             _check_name(axis, new, maker)
         return cls(axis, old, new, maker)
 
@@ -43,7 +43,7 @@ class Selector:
         """Whether a place matches by its value, by the name of its first entry, or by its label."""
         value = place.fields[self.axis]
         if self.axis == "ratio":
-            return bool(value == typed(self.axis, self.old))
+            return bool(value == typed_value(self.axis, self.old))
         item = str(value)
         text = self._text(item)
         if self._is_spec and text == self._text(self.old):
@@ -78,7 +78,7 @@ class Selector:
         if not self.new:
             return place
         change = f"{self.new} instead of {place.fields[self.axis]}"
-        fields = {**place.fields, self.axis: typed(self.axis, self.new)}
+        fields = {**place.fields, self.axis: typed_value(self.axis, self.new)}
         return replace(place, fields=fields, changes=(*place.changes, change))
 
     def _complaint(self, places: Iterable[Place]) -> str:
@@ -109,7 +109,7 @@ def _check_name(axis: str, item: str, maker: CellMaker) -> None:
         maker.resolve(KIND_OF_AXIS[axis], item)
 
 
-def typed(axis: str, text: str) -> Any:
+def typed_value(axis: str, text: str) -> Any:
     """A value of an axis as tables hold it. FileError for what none may hold."""
     readers: Mapping[str, Any] = {"seed": int, "ratio": _ratio, "part": _part}
     try:

@@ -46,12 +46,12 @@ Time = Annotated[
     Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00$"),
     AfterValidator(_of_the_calendar),
 ]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
-Key = Annotated[str, Field(pattern=r"^([a-z]+:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # `numpy`, `attack:lsp`
+PlainWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+VersionKey = Annotated[str, Field(pattern=r"^([a-z]+:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # `numpy`, `attack:lsp`
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_ -]{0,99}$")]  # `1`, `1 of a-package 0.2`
 Figure = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(\([A-Za-z0-9._+,-]{1,64}\))?$")]  # `minutes(train)`
-Device = Annotated[str, Field(pattern=r"^(cpu|cuda): [ A-Za-z0-9()@.,:/+_-]{1,100}$")]
-Stage = Literal["craft", "purify", "train", "measure"]
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|cuda): [ A-Za-z0-9()@.,:/+_-]{1,100}$")]
+StageName = Literal["craft", "purify", "train", "measure"]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
@@ -74,7 +74,7 @@ class SubmittedPoison(PoisonNote):
     spent: FiniteFloat = Field(ge=0)
     allowed: FiniteFloat | None = Field(default=None, ge=0)
     notes: dict[Figure, FiniteFloat] = Field(default={})
-    numerics: dict[Word, Word | bool | Annotated[int, Field(ge=1, le=4096)]] = Field(default={}, max_length=10)
+    numerics: dict[PlainWord, PlainWord | bool | Annotated[int, Field(ge=1, le=4096)]] = Field(default={}, max_length=10)
 
 
 class SubmittedRecord(Record):
@@ -84,11 +84,11 @@ class SubmittedRecord(Record):
     state: Literal["done"] = "done"
     reason: Literal[""] = ""
     metrics: SubmittedMetrics
-    seconds: dict[Stage, Seconds] = Field(default={})  # type: ignore[assignment]
-    cpu_seconds: dict[Stage, Seconds] = Field(default={})  # type: ignore[assignment]
+    seconds: dict[StageName, Seconds] = Field(default={})  # type: ignore[assignment]
+    cpu_seconds: dict[StageName, Seconds] = Field(default={})  # type: ignore[assignment]
     peak_memory: int = Field(default=0, ge=0, le=2**50)
-    device: Device
-    versions: dict[Key, Version] = Field(max_length=200)
+    device: DeviceName
+    versions: dict[VersionKey, Version] = Field(max_length=200)
     dataset_fingerprint: Hash
     poison: SubmittedPoison | None = None
     tree: Hash
@@ -269,7 +269,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "files": made}
 
 
-def rows(records: Records) -> list[dict[str, Any]]:
+def submission_rows(records: Records) -> list[dict[str, Any]]:
     """List the submissions of a folder: who, when, how many records are in which tier or were replaced by ours since."""
     found = []
     for one in taken(records.folder):

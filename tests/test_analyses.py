@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark import driver, grid
-from benchmark.conformance import check
+from benchmark.conformance import check_entry
 from benchmark.driver import Options
 from benchmark.measure import Looked
 from benchmark.plan import plan_cells
@@ -69,16 +69,16 @@ class FakeVictim:
 @pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_keeps_the_promises_of_its_kind(name):
     """What `bench check` says of ours and of anybody's: documented, frozen, finite figures, the same again, inputs left."""
-    found = check(ANALYSES.entry(name))
+    found = check_entry(ANALYSES.entry(name))
     assert [one for one in found if not one["ok"]] == [] and len(found) == 5
 
 
 def test_a_broken_promise_is_named(monkeypatch):
     """An analysis that writes into the poison, or forgets what it needs, does not pass."""
     monkeypatch.setattr(ANALYSES["psnr"], "measure", lambda self, c: {"psnr": float(c.poison.images.fill_(0).sum())})
-    assert "it changed a set it was given" in "".join(one["detail"] for one in check(ANALYSES.entry("psnr")))
+    assert "it changed a set it was given" in "".join(one["detail"] for one in check_entry(ANALYSES.entry("psnr")))
     entry = dataclasses.replace(ANALYSES.entry("acm"), facts={"needs": ("clean", "fun")})
-    assert "expected some of clean" in "".join(one["detail"] for one in check(entry))
+    assert "expected some of clean" in "".join(one["detail"] for one in check_entry(entry))
 
 
 @given(level=st.integers(-9, 9).filter(bool), share=st.sampled_from([0.25, 0.5, 1.0]))

@@ -384,7 +384,7 @@ def test_the_document_names_every_end_and_its_rule():
 
 def test_a_copy_of_the_code_is_shared_and_knows_its_commit(tmp_path):
     """Two runs of the same code, one folder; what is in it hashes to what records say."""
-    first, second = snapshot.take(tmp_path, []), snapshot.take(tmp_path, [])
+    first, second = snapshot.take_snapshot(tmp_path, []), snapshot.take_snapshot(tmp_path, [])
     assert first.folder == second.folder
     assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
     assert first.tree == provenance.tree()

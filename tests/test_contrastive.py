@@ -188,7 +188,7 @@ def test_pre_training_and_probe_learn_digits(tmp_path):
     for epochs in (1, 20):
         space = Workspace.find(tmp_path / str(epochs))
         options = driver.Options(executor="inline", device="cpu")
-        table = driver.choose(None, wishes | {"protocol": [item.format(epochs)], "defense": ["none", "cutout"]})
+        table = driver.choose_grid(None, wishes | {"protocol": [item.format(epochs)], "defense": ["none", "cutout"]})
         states = driver.run_table(*table, space, options, quiet=True).after.states
         assert sorted(states.values()) == ["done", "not-applicable"]
         records = {record.state: record for record in Records(space.records)}

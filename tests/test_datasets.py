@@ -130,7 +130,7 @@ def test_what_is_known_without_opening_the_images_is_what_they_are():
 def test_arrays_are_decoded_once(monkeypatch, pets):
     """Decoding 60,000 files takes a minute; every worker of a grid needs them."""
     first = load(f"folder:{pets}(size=8)")
-    monkeypatch.setattr("registry._images.read", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("registry._images.decode_images", lambda *_: pytest.fail("decoded again"))
     again = load(f"folder:{pets}(size=8)")
     assert torch.equal(first.train.images, again.train.images) and first.fingerprint == again.fingerprint
 
@@ -171,7 +171,7 @@ def test_forgetting_decodes_again(pets):
     """The remedy when arrays on disk are damaged."""
     (part,) = resolve("datasets", f"folder:{pets}(size=8)")
     folder = data.decoded(part)
-    data.forget(part)
+    data.forget_decoded(part)
     assert not folder.exists() and data.decoded(part) == folder
 
 
@@ -467,7 +467,7 @@ def test_svhn_calls_the_digit_ten_zero(home, monkeypatch):
     assert found.train.labels.tolist() == [0, 1, 9, 0] and found.train.labels.dtype == torch.int64
     assert torch.equal(found.train.images[2], torch.from_numpy(pixels["train"][..., 2].transpose(2, 0, 1)))
     (root / "test_32x32.mat").unlink()
-    data.forget(resolve("datasets", "svhn")[0])
+    data.forget_decoded(resolve("datasets", "svhn")[0])
     with pytest.raises(MissingDataError, match="svhn is not whole"):
         load("svhn")
 

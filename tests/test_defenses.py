@@ -92,7 +92,7 @@ def test_a_purifier_of_a_whole_set_fills_room_that_a_large_set_has_in_a_file(nam
     train, filled = tiny(24), []
     applicable(name, train)
     monkeypatch.setattr("registry._paths.MAP_FROM", 1)
-    monkeypatch.setattr("registry.contract.room", lambda *a, of=_paths.room: filled.append(of(*a)) or filled[-1])
+    monkeypatch.setattr("registry.contract.empty_array", lambda *a, of=_paths.empty_array: filled.append(of(*a)) or filled[-1])
     with torch.random.fork_rng():
         result = small(DEFENSES[name]).purify(train, Job(seed=0, folder=tmp_path)).images.numpy()
     assert any(np.shares_memory(result, array) for array in filled) and all(type(array) is np.memmap for array in filled)

@@ -140,10 +140,10 @@ def test_a_tree_that_is_not_imagenet_is_refused(imagenet, harm, told):
 def test_large_sets_are_decoded_into_a_file_that_leaves_nothing_behind(imagenet, home, monkeypatch):
     """ImageNet's hundred classes are 19.5 GB: decoding must not need them in memory, and not litter when it fails."""
     small = load("imagenet100(size=8)")
-    data.forget(resolve("datasets", "imagenet100(size=8)")[0])
+    data.forget_decoded(resolve("datasets", "imagenet100(size=8)")[0])
     made = []
     monkeypatch.setattr("registry._paths.MAP_FROM", 8 * 3 * 8 * 8)  # bytes: both parts are large
-    monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
+    monkeypatch.setattr(_images, "empty_images", lambda shape, room=_images.empty_images: made.append(room(shape)) or made[-1])
     large = load("imagenet100(size=8)")
     assert [type(array) for array in made] == [np.memmap, np.memmap]
     assert large.fingerprint == small.fingerprint and torch.equal(large.train.images, small.train.images)
@@ -159,7 +159,7 @@ def test_a_part_of_a_large_set_is_no_copy_in_memory(imagenet, home, monkeypatch)
     made = []
     monkeypatch.setattr("registry._paths.MAP_FROM", 1)
     monkeypatch.setattr(data, "COPIED_IMAGES", 3)
-    monkeypatch.setattr(_images, "room", lambda shape, room=_images.room: made.append(room(shape)) or made[-1])
+    monkeypatch.setattr(_images, "empty_images", lambda shape, room=_images.empty_images: made.append(room(shape)) or made[-1])
     large = load(item)
     assert type(made[0]) is np.memmap
     assert torch.equal(large.train.images, small.train.images) and large.fingerprint == small.fingerprint
@@ -167,7 +167,7 @@ def test_a_part_of_a_large_set_is_no_copy_in_memory(imagenet, home, monkeypatch)
 
 def test_a_small_set_is_decoded_in_memory(tmp_path):
     """No file for a thousand small images."""
-    assert type(_images.room((2, 3, 8, 8))) is np.ndarray and MAP_FROM == 1 << 30
+    assert type(_images.empty_images((2, 3, 8, 8))) is np.ndarray and MAP_FROM == 1 << 30
 
 
 def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
@@ -175,7 +175,7 @@ def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
     monkeypatch.setattr("registry._paths.MAP_FROM", 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 10**9))
     with pytest.raises(EntryError, match=r"decoding needs 39.0 GB in .*\.decoded, where 1.0 GB are free.*BENCH_DATA"):
-        _images.room((129_395, 3, 224, 224))
+        _images.empty_images((129_395, 3, 224, 224))
 
 
 def test_a_folder_that_cannot_be_written_is_named(home, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_is_named(home, monkeypatch):
     monkeypatch.setattr("registry._paths.MAP_FROM", 10)
     (home / "data").write_text("a file, not a folder")
     with pytest.raises(EntryError, match=r"cannot write decoded images to .*\.decoded: .*; set BENCH_DATA"):
-        _images.room((1, 3, 8, 8))
+        _images.empty_images((1, 3, 8, 8))
 
 
 # svhn-small
@@ -226,7 +226,7 @@ def test_svhn_small_keeps_at_most_so_many_of_a_class_in_the_order_of_the_set(svh
 def test_svhn_small_is_the_same_choice_every_time(svhn):
     """Poisons refer to images by their place in the set."""
     first = load("svhn-small").fingerprint
-    data.forget(resolve("datasets", "svhn-small")[0])
+    data.forget_decoded(resolve("datasets", "svhn-small")[0])
     assert load("svhn-small").fingerprint == first
 
 
@@ -272,7 +272,7 @@ def test_facescrub_sets_aside_the_same_part_of_each_identity(faces):
     assert sorted(values[0] + values[1]) == [50 * k + i for k in range(3) for i in range(10)]
     assert values[0] == sorted(values[0]) and values[1] == sorted(values[1])
     assert [v - 50 * (i // 2) for i, v in enumerate(values[1])] != [8, 9] * 3  # drawn, not the last ones
-    data.forget(resolve("datasets", "facescrub(size=8)")[0])
+    data.forget_decoded(resolve("datasets", "facescrub(size=8)")[0])
     assert load("facescrub(size=8)").fingerprint == found.fingerprint
 
 
@@ -286,7 +286,7 @@ def test_facescrub_takes_a_split_that_the_user_made(faces):
         (faces / name).rmdir()
     assert load("facescrub(size=8)").test.images[:, 0, 0, 0].tolist() == [0, 1, 50, 51, 100, 101]
     (faces / "test" / "Bo" / "0.png").unlink()
-    data.forget(resolve("datasets", "facescrub(size=8)")[0])
+    data.forget_decoded(resolve("datasets", "facescrub(size=8)")[0])
     assert "test/Bo holds 1 images, expected 2 of each identity" in complaint("facescrub(size=8)")
     shutil.rmtree(faces / "test")
     assert re.search("no folder .*test", complaint("facescrub(size=8)"))

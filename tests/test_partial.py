@@ -103,7 +103,7 @@ def test_the_command_runs_a_ratio_and_its_control(tmp_path):
 
 def test_a_papers_grid_can_be_run_on_its_clean_rests():
     """Replaced like any other axis."""
-    _, grid = driver.choose("d-vae/table-9", {"part": ["all=clean"]})
+    _, grid = driver.choose_grid("d-vae/table-9", {"part": ["all=clean"]})
     cells = grid.cells(resolve, lacking)
     assert len(cells) == 168 and {cell.part for cell in cells} == {"clean"}
 
@@ -122,7 +122,7 @@ def test_a_papers_grid_can_be_run_on_its_clean_rests():
 def test_a_share_that_no_table_may_hold_is_refused_in_a_sentence(grid, selectors):
     """Before any plan, on all three kinds of grid."""
     with pytest.raises(FileError, match=r"--(part rest: expected all or clean|ratio .*: expected a number from 0 to 1)"):
-        driver.choose(grid, selectors)
+        driver.choose_grid(grid, selectors)
 
 
 def test_at_ratio_one_there_is_no_clean_rest(tmp_path):

@@ -137,4 +137,4 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(tmp_path):
     """Clean training has no perturbations, and only two kinds of files are written."""
     assert "ends in .svg or .html" in call_bench("poisons", "tsne", "lsp", "--output", "c.png", workspace=tmp_path, code=2)[1]
     with pytest.raises(EntryError, match="none changes no image: it has no perturbations to show"):
-        embed.poisons(["none"], "digits(per_class=12)", Workspace.find(tmp_path))
+        embed.embed_poisons(["none"], "digits(per_class=12)", Workspace.find(tmp_path))

@@ -26,7 +26,7 @@ from poisons.lease import BusyError, Lease, leased
 from poisons.recipe import PurifiedRecipe
 from poisons.store import Store, checksum
 from registry import EntryError, data, resolve
-from registry._paths import publish
+from registry._paths import put_in_place
 from results import Record, Records, Workspace
 from results.record import Metrics
 
@@ -81,8 +81,8 @@ def test_of_two_who_publish_one_folder_the_first_counts(disk):
     elsewhere(lambda: (folder.mkdir(), (folder / "x").write_text("theirs")))
     scratch.mkdir()
     (scratch / "x").write_text("mine")
-    assert not publish(scratch, folder) and (folder / "x").read_text() == "theirs"
-    assert publish(scratch, disk / "free") and (disk / "free/x").read_text() == "mine"
+    assert not put_in_place(scratch, folder) and (folder / "x").read_text() == "theirs"
+    assert put_in_place(scratch, disk / "free") and (disk / "free/x").read_text() == "mine"
 
 
 # Sets
@@ -155,9 +155,9 @@ def test_a_copy_of_the_code_that_another_machine_made_a_moment_ago_is_used(disk,
     monkeypatch.setattr(snapshot.provenance, "PACKAGES", ())
     target = disk / snapshot.provenance.tree()[:16]
     assert not target.exists()
-    theirs = elsewhere(lambda: snapshot.take(disk, []))
+    theirs = elsewhere(lambda: snapshot.take_snapshot(disk, []))
     assert theirs.folder == target and not target.exists()
-    assert snapshot.take(disk, []) == theirs and [path.name for path in disk.iterdir()] == [target.name]
+    assert snapshot.take_snapshot(disk, []) == theirs and [path.name for path in disk.iterdir()] == [target.name]
 
 
 # Leases
@@ -284,8 +284,8 @@ def sbatch(tmp_path, monkeypatch) -> Path:
     for command in commands.iterdir():
         command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(snapshot, "take", lambda folder, tasks: Snapshot(folder / "copy", "", ""))
-    monkeypatch.setattr(snapshot, "forget", lambda folder, used: None)
+    monkeypatch.setattr(snapshot, "take_snapshot", lambda folder, tasks: Snapshot(folder / "copy", "", ""))
+    monkeypatch.setattr(snapshot, "remove_unused", lambda folder, used: None)
     monkeypatch.setattr(driver.child, "decode", lambda parts: None)
     return taken
 
@@ -380,7 +380,7 @@ def count(monkeypatch) -> Counter:
 
     monkeypatch.setattr(Store, "_craft", crafted)
     monkeypatch.setattr(Store, "_purify", purified)
-    monkeypatch.setattr(stages, "load", lambda task: images)
+    monkeypatch.setattr(stages, "load_dataset", lambda task: images)
     monkeypatch.setattr(stages, "run", trained)
     monkeypatch.setattr(stages, "release", lambda device: None)
     return seen

@@ -32,7 +32,9 @@ def run_cell(tmp_path, monkeypatch, protocol: str, architecture: str, per_class:
     dataset = f"{IMAGES}(per_class={per_class},test_per_class=1)"
     wishes = {"protocol": [protocol], "architecture": [architecture], "dataset": [dataset]}
     space = Workspace.find(tmp_path)
-    outcome = driver.run_table(*driver.choose(None, wishes), space, driver.Options(executor="inline", device="cpu"), quiet=True)
+    outcome = driver.run_table(
+        *driver.choose_grid(None, wishes), space, driver.Options(executor="inline", device="cpu"), quiet=True
+    )
     assert list(outcome.after.states.values()) == ["done"], outcome.after.reasons
     (record,) = Records(space.records)
     return record

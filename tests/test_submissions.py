@@ -113,7 +113,7 @@ def kept(folder, content):
     records = Records(folder)
     found = judged(content, records)
     assert found.ok, found.reasons
-    return keeping.take(found, records)
+    return keeping.take_in(found, records)
 
 
 # What passes
@@ -123,14 +123,14 @@ def test_published_records_of_ours_pass_every_check_and_keep_their_bytes(tmp_pat
     """What the program measured and wrote must never be refused as somebody's forgery, whatever version of it wrote it."""
     source = Records(PUBLISHED)
     there = [record.id for record in source if not outdated(record.versions, record.cell.parts)]
-    chosen = packing.choose(there, source, named=False)
+    chosen = packing.choose_records(there, source, named=False)
     ids = [cell_id for cell_id in there if source.read(cell_id).state == "done"]  # what does not apply is no number to send
     assert len(chosen.records) == len(ids) > 200
-    content, found = packing.packed(chosen.records, source, "A. Author", "", "")
+    content, found = packing.pack_records(chosen.records, source, "A. Author", "", "")
     assert found.ok and all(check.ok for check in found.checks)
     assert bundle.pack(found.submission, dict(reversed(found.contents.items()))) == content, "the same records, the same bytes"
     (tmp_path / "records").mkdir()
-    one = keeping.take(found, Records(tmp_path / "records"))
+    one = keeping.take_in(found, Records(tmp_path / "records"))
     assert one.kept == ids and Records(tmp_path / "records").ids() == set(ids)
     for cell_id in ids:
         assert (tmp_path / "records" / f"{cell_id}.json").read_bytes() == source.path(cell_id).read_bytes()
@@ -167,7 +167,7 @@ def test_records_go_from_one_workspace_to_another_and_are_marked_there(tmp_path)
     out, _ = call_bench("accept", file, workspace=ours)
     assert len(re.findall("^ok  ", out, re.MULTILINE)) == 18
     assert f"accepted {len(REAL)} records" in out and made["digest"][:12] in out
-    (row,) = submission.rows(Records(ours / "results/records"))
+    (row,) = submission.submission_rows(Records(ours / "results/records"))
     assert (row["name"], row[SELF_REPORTED], row["replaced"]) == (NAME, len(REAL), 0)
     assert NAME in call_bench("accept", workspace=ours)[0]
     shown, _ = call_bench("report", "--grid", "quick", "--format", "markdown", workspace=ours)
@@ -410,7 +410,7 @@ def test_a_file_larger_than_any_bundle_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "LARGEST", 1000)
     (tmp_path / "large.zip").write_bytes(packed(REAL))
     with pytest.raises(FileError, match="a bundle has 1,000 at most"):
-        bundle.read(tmp_path / "large.zip")
+        bundle.read_bundle(tmp_path / "large.zip")
     with pytest.raises(FileError, match="too many for one bundle"):
         bundle.pack(Submission(name="A", program="1", trees=[], records=dict.fromkeys(REAL, "0" * 64)), {"a" * 16: b"x" * 1000})
 
@@ -577,7 +577,7 @@ def test_nothing_is_half_taken_in(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keeping, "create_file", failing)
     with pytest.raises(FileError, match="No space left on device; nothing was accepted"):
-        keeping.take(found, Records(tmp_path))
+        keeping.take_in(found, Records(tmp_path))
     assert len(written) == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -589,7 +589,7 @@ def test_a_cell_that_is_measured_while_a_bundle_is_looked_at_keeps_its_record(tm
     ours = bundle.canonical(REAL[mine] | {"finished": "2026-11-22T00:00:00+00:00"})
     records.path(mine).write_bytes(ours)
     with pytest.raises(FileError, match=f"cell {mine} was measured here meanwhile and keeps its record; nothing was accepted"):
-        keeping.take(found, records)
+        keeping.take_in(found, records)
     assert records.path(mine).read_bytes() == ours
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [records.path(mine)]
 
@@ -639,7 +639,7 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
     theirs, *_ = CLEAN
     mine, other = POISONED
     (tmp_path / f"{mine}.json").write_bytes(bundle.canonical(POISONED[mine]))
-    chosen = packing.choose([cell.id for cell in GRID.cells(resolve, lacking)], records, named=False)
+    chosen = packing.choose_records([cell.id for cell in GRID.cells(resolve, lacking)], records, named=False)
     assert [r.id for r in chosen.records] == [mine]
     assert chosen.left == {"not run yet": len(GRID.cells(resolve, lacking)) - 3, "measured by others": 2}
 
@@ -647,7 +647,7 @@ def test_only_what_was_measured_here_by_known_code_is_packed(tmp_path):
         if changes:
             (tmp_path / f"{cell_id}.json").write_bytes(bundle.canonical(POISONED[cell_id] | changes))
         with pytest.raises(FileError, match=told) as caught:
-            packing.choose([cell_id], Records(tmp_path), named)
+            packing.choose_records([cell_id], Records(tmp_path), named)
         assert "\n" not in str(caught.value)
 
     refused("is A. Author's, of submission", theirs)
@@ -792,7 +792,7 @@ def test_measured_here_again_it_is_ours(tmp_path):
         records.write(record(cell, 0.3), replace=True)
     value = made(Records(tmp_path)).scores[("ops",), ("none",)]
     assert value.tier == "" and value.mean == pytest.approx(0.3)
-    assert submission.rows(Records(tmp_path))[0]["replaced"] == len(ids("ops"))
+    assert submission.submission_rows(Records(tmp_path))[0]["replaced"] == len(ids("ops"))
 
 
 def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_path):
@@ -905,7 +905,7 @@ def test_whatever_a_record_says_it_is_kept_whole_or_refused_in_words(tmp_path_fa
         assert all(reason and "\n" not in reason for reason in found.reasons)
         assert not list(folder.iterdir())
         return
-    one = keeping.take(found, Records(folder))
+    one = keeping.take_in(found, Records(folder))
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {f"{name}.json", f"submissions/{one.short}.json", ".sums"}
     assert Records(folder).read(name) is not None
@@ -973,13 +973,13 @@ def test_the_tolerance_of_a_rerun_is_the_spread_of_what_was_measured_here(tmp_pa
     records = Records(tmp_path)
     fill(records)
     like = records.read(ids("ops", 0)[0].id)
-    seen = verifying.spread(records, like)
+    seen = verifying.spread_over_seeds(records, like)
     # nine cells with two seeds, 2 points apart: deviation sqrt(2) points, t of 9 degrees of freedom 2.262
     assert seen == pytest.approx(2.262 * 0.02 / 2**0.5 * 2**0.5, rel=1e-3)
     for cell in ids("random-noise", 1):
         records.write(record(cell, 0.01), replace=True)
-    assert verifying.spread(marked(records, ids("random-noise")), like) == pytest.approx(2.447 * 0.02, rel=1e-3)
-    assert verifying.spread(marked(records, [*ids("none"), *ids("ops")], name="B"), like) is None
+    assert verifying.spread_over_seeds(marked(records, ids("random-noise")), like) == pytest.approx(2.447 * 0.02, rel=1e-3)
+    assert verifying.spread_over_seeds(marked(records, [*ids("none"), *ids("ops")], name="B"), like) is None
 
 
 def test_a_fingerprint_is_known_without_opening_the_images():

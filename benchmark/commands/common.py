@@ -51,7 +51,7 @@ class Methods:
 
     def wishes(self) -> dict[str, list[str]]:
         """Return what the options ask for, by axis."""
-        return {axis: wished(values) for axis, values in vars(self).items()}
+        return {axis: split_wishes(values) for axis, values in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def wished(values: Several) -> list[str]:
+def split_wishes(values: Several) -> list[str]:
     from registry.spec import split
 
     return [wish for value in values or [] for wish in split(value, ",") if wish]

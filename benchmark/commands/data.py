@@ -146,7 +146,7 @@ def _verified(part: ConfiguredEntry) -> dict[str, Any]:
     from registry import data
 
     before = data.decoded_fingerprint(part)
-    data.forget(part)
+    data.forget_decoded(part)
     loaded = data.load(part)
     row = {"name": part.name, "train": len(loaded.train), "test": len(loaded.test), "classes": loaded.train.num_classes}
     after = data.decoded_fingerprint(part)

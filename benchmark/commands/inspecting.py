@@ -101,7 +101,7 @@ def check(entry: EntryName, as_json: Json = False) -> None:
 
     findings: list[dict[str, Any]] = []
     for each in listing.find_entries(entry):
-        findings += conformance.check(each)
+        findings += conformance.check_entry(each)
     if as_json:
         print_json({"checks": findings})
     else:

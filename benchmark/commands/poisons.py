@@ -82,7 +82,7 @@ def ls(workspace: Where = None, as_json: Json = False) -> None:
     """
     from poisons import inventory
 
-    rows = inventory.stored(workspace_of(workspace).poisons)
+    rows = inventory.list_sets(workspace_of(workspace).poisons)
     if as_json:
         return print_json(rows)
     shown = [
@@ -98,7 +98,7 @@ def verify(workspace: Where = None, as_json: Json = False) -> None:
     """
     from poisons import inventory
 
-    rows = inventory.verified(workspace_of(workspace).poisons)
+    rows = inventory.verify_sets(workspace_of(workspace).poisons)
     bad = [row for row in rows if row["error"]]
     if as_json:
         print_json(rows)
@@ -136,7 +136,7 @@ def tsne(
 
     space = workspace_of(workspace)
     space.writable()
-    found, names = embed.poisons(items, dataset, space, schedule.choose_device(device), images, seed)
+    found, names = embed.embed_poisons(items, dataset, space, schedule.choose_device(device), images, seed)
     panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
     title = f"Perturbations of poisons of {dataset}"
     lead = f"t-SNE of the perturbations of {len(found[0].points)} images, colored by class; CSD is low where classes lie apart."

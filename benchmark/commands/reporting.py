@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.commands.common import Json, Methods, Where, print_json, records_of, usage, wished, workspace_of
+from benchmark.commands.common import Json, Methods, Where, print_json, records_of, split_wishes, usage, workspace_of
 
 if TYPE_CHECKING:
     from results import Records
@@ -39,7 +39,7 @@ def report(
     from leaderboard.pages import build
 
     space = workspace_of(workspace)
-    formats = wished([format_])
+    formats = split_wishes([format_])
     wishes = methods.wishes()
     if tidy and (formats != ["csv"] or as_json):
         raise usage("--tidy needs --format csv; add it, and leave --json out")

@@ -19,8 +19,8 @@ from benchmark.commands.common import (
     print_json,
     print_rows,
     records_of,
+    split_wishes,
     usage,
-    wished,
     workspace_of,
 )
 
@@ -76,12 +76,12 @@ def run(
         if grid or any(wishes.values()) or scale:
             raise usage("--cell names one whole cell; leave --grid, --scale and the selectors out")
         return _run_again(driver.find_record(cell, space), space, options, dry_run, as_json)
-    name, table = driver.choose(grid, wishes, scale)
+    name, table = driver.choose_grid(grid, wishes, scale)
     if dry_run:
         plan = driver.plan_table(name, table, space, options, dry_run)
         if not show_sbatch:
             return _print_plan(plan, as_json)
-        scripts = driver.scripts(plan, space, options)
+        scripts = driver.sbatch_scripts(plan, space, options)
         return print_json(scripts) if as_json else print("\n".join(scripts))
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
@@ -100,7 +100,7 @@ def retry(
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {"seed": wished(seed)})
+    name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
     options = driver.Options(**vars(machines), retry=True)
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
@@ -116,7 +116,7 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     from benchmark.display import progress_text
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {"seed": wished(seed)})
+    name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
     others, progress = driver.besides(table, space), driver.progress(space)
     plan = driver.stands(name, table, space)
     if as_json:
@@ -144,7 +144,7 @@ def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {"seed": wished(seed)})
+    name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
     plan = driver.attach(name, table, space, as_json)
     if as_json:
         print_json(plan.counts())
@@ -167,7 +167,7 @@ def cancel(
     from benchmark import driver
 
     space = workspace_of(workspace)
-    name, table = driver.choose(grid, {"seed": wished(seed)})
+    name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
     if all_:
         name = "all runs"
     count = driver.cancel(None if all_ else table, space)
@@ -194,14 +194,14 @@ def logs(
     from benchmark import grid as grids
 
     space = workspace_of(workspace)
-    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose(grid, {"seed": wished(seed)})[1])[0]}
+    wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose_grid(grid, {"seed": split_wishes(seed)})[1])[0]}
     rows = [
         {"cell": f.cell.label, "id": f.id, "kind": f.kind, "message": f.message, "attempts": f.attempts, "log": f.log}
         for f in records_of(space).failures()
         if f.id in wanted
     ]
     if cell and not rows:
-        jobs = watch.logs(space, wanted)
+        jobs = watch.logs_of_jobs(space, wanted)
         if not jobs:
             raise usage(f"there is no log of cell {cell!r}; `bench status` and `bench run --dry-run` show the ids of cells")
         rows = [{"cell": cell, "id": cell, "kind": "", "message": "", "attempts": 0, "log": jobs[cell]}]
@@ -259,24 +259,24 @@ def _print_end(name: str, outcome: Outcome) -> None:
     counts = after.counts()
     waiting = counts["queued"] + counts["running"]
     if waiting:
-        said = f"{waiting} queued or running"
+        state = f"{waiting} queued or running"
     elif outcome.plan.to_run:
-        said = f"ran {outcome.ran} cells in {duration(outcome.seconds)}"
+        state = f"ran {outcome.ran} cells in {duration(outcome.seconds)}"
     else:
-        said = "nothing to run"
-    print(f"{name}: {counts['done']} of {counts['cells']} cells done; {said}")
+        state = "nothing to run"
+    print(f"{name}: {counts['done']} of {counts['cells']} cells done; {state}")
     for task in after.in_state("failed"):
         print(f"failed: {task.cell.label}: {after.reasons[task.cell.id]} (bench logs, bench retry)", file=sys.stderr)
 
 
 def _print_figures(plan: Plan, records: Records) -> None:
     """Print what analyses of a plan have measured, a line per cell."""
-    from benchmark.display import said
+    from benchmark.display import outcome_text
 
     for task in plan.in_state("done"):
         record = records.read(task.cell.id)
         if task.analysis and record is not None:
-            print(f"{task.cell.label}  {said(record.outcome)}")
+            print(f"{task.cell.label}  {outcome_text(record.outcome)}")
 
 
 def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:

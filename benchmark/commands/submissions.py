@@ -20,8 +20,8 @@ from benchmark.commands.common import (
     print_json,
     print_rows,
     records_of,
+    split_wishes,
     usage,
-    wished,
     workspace_of,
 )
 
@@ -67,13 +67,13 @@ def submit(
     from results.record import write_file
 
     records = records_of(workspace_of(workspace))
-    selected = _selected(grid, methods.wishes() | {"seed": wished(seed)})
+    selected = _selected(grid, methods.wishes() | {"seed": split_wishes(seed)})
     if cells and selected is not None:
         raise usage("ids name whole cells; leave --grid and the selectors out")
     if selected is None:
         selected = list(cells or sorted(records.ids()))
-    chosen = packing.choose(selected, records, named=bool(cells))
-    content, found = packing.packed(chosen.records, records, name, contact, note)
+    chosen = packing.choose_records(selected, records, named=bool(cells))
+    content, found = packing.pack_records(chosen.records, records, name, contact, note)
     write_file(output, content)
     answer = {"path": str(output), "records": len(chosen.records), "bytes": len(content), "digest": found.digest}
     if as_json:
@@ -91,7 +91,7 @@ def _selected(grid: str | None, wishes: dict[str, list[str]]) -> list[str] | Non
 
     if not grid and not any(wishes.values()):
         return None
-    return [cell.id for cell in grids.expand(driver.choose(grid, wishes)[1])[0]]
+    return [cell.id for cell in grids.expand(driver.choose_grid(grid, wishes)[1])[0]]
 
 
 def accept(
@@ -135,7 +135,7 @@ def accept(
     if own is not None:
         return _own_taken_in(own, space, force, dry_run, as_json)
     if submission is None:
-        return _print_submissions(submissions.rows(records_of(space)), as_json)
+        return _print_submissions(submissions.submission_rows(records_of(space)), as_json)
     if withdraw:
         return _withdraw(submission, space, as_json)
     from benchmark import schedule
@@ -232,7 +232,7 @@ def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tup
     from benchmark.submissions import judging
     from results import bundle
 
-    examined = bundle.examine(bundle.read(path), records_of(space))
+    examined = bundle.examine(bundle.read_bundle(path), records_of(space))
     if examined.ok:
         judging.judge(examined, runs.remembered(space))
     taken = _kept(examined, space) if examined.ok and not dry_run else None
@@ -268,7 +268,7 @@ def _kept(examined: Examined, space: Workspace) -> Taken | None:
     if not examined.new:
         return keeping.by_digest(examined.digest, space.records)
     space.writable()
-    return keeping.take(examined, records_of(space))
+    return keeping.take_in(examined, records_of(space))
 
 
 def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_json: bool) -> None:
@@ -281,7 +281,7 @@ def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_j
     records = records_of(space)
     examined = bundle.Examined("", contents=read_own(path))
     search = _judge_own(examined, space)
-    arrival = own.compare(examined, records) if examined.ok else own.Arrival()
+    arrival = own.compare_with_records(examined, records) if examined.ok else own.Arrival()
     cells = arrival.by_fate(force)
     if examined.ok and not dry_run:
         space.writable()

@@ -62,7 +62,7 @@ def _unknown_code(record: Record, search: provenance.Search) -> str:
     )
 
 
-def compare(examined: Examined, records: Records) -> Arrival:
+def compare_with_records(examined: Examined, records: Records) -> Arrival:
     """Sort the records of a tar by what is here of their cells. FileError for a record here that cannot be read."""
     arrival = Arrival()
     for cell_id, content in examined.contents.items():

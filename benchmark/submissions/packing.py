@@ -24,7 +24,7 @@ class Chosen:
     left: Counter[str] = field(default_factory=Counter)
 
 
-def choose(cell_ids: Iterable[str], records: Records, named: bool) -> Chosen:
+def choose_records(cell_ids: Iterable[str], records: Records, named: bool) -> Chosen:
     """Choose records to submit by the ids of their cells; with `named` each of them must be there. FileError."""
     chosen, refusals = Chosen(), []
     for cell_id in dict.fromkeys(cell_ids):
@@ -40,7 +40,7 @@ def choose(cell_ids: Iterable[str], records: Records, named: bool) -> Chosen:
     if refusals:
         raise FileError(first_of(refusals, "; or choose the others by ids or selectors"))
     if not chosen.records:
-        left = listed(chosen.left) or "there are no records"
+        left = write_counts(chosen.left) or "there are no records"
         raise FileError(f"nothing to submit: {left}; `bench run` makes records")
     return chosen
 
@@ -84,12 +84,12 @@ def first_of(sentences: Sequence[str], advice: str = "") -> str:
     return sentences[0] + more
 
 
-def listed(counts: Mapping[str, int]) -> str:
+def write_counts(counts: Mapping[str, int]) -> str:
     """Write counts behind each other, without those that are 0."""
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
-def packed(chosen: Sequence[Record], records: Records, name: str, contact: str, note: str) -> tuple[bytes, Examined]:
+def pack_records(chosen: Sequence[Record], records: Records, name: str, contact: str, note: str) -> tuple[bytes, Examined]:
     """Return the bundle of records and what a keeper would find in it. FileError for what one would refuse."""
     contents = {record.id: records.path(record.id).read_bytes() for record in chosen}
     sums = {cell_id: bundle.sha256(content) for cell_id, content in sorted(contents.items())}

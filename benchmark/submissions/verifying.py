@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass
-class Claim:
+class ReportedPoison:
     """A poison of a submission, and all records that were trained on it."""
 
     recipe: PoisonRecipe
@@ -67,7 +67,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
     """Craft (or find) every poison of a submission here, compare checksums, and write down what came of it."""
     records = Records(space.records)
     findings: list[Finding] = []
-    claims: dict[str, Claim] = {}
+    claims: dict[str, ReportedPoison] = {}
     datasets: dict[str, ConfiguredEntry] = {}
     for record in _theirs(one, records):
         if record.poison is None:
@@ -77,7 +77,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
         except EntryError as error:
             findings.append(Finding(record.cell.label, [record.id], record.poison.checksum[:12], str(error), None))
             continue
-        claims.setdefault(task.poison.key, Claim(task.poison, task.dataset)).records.append(record)
+        claims.setdefault(task.poison.key, ReportedPoison(task.poison, task.dataset)).records.append(record)
         datasets |= task.datasets
     child.decode(list(datasets.values()))
     for number, claim in enumerate(claims.values(), 1):
@@ -88,7 +88,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
     return findings
 
 
-def _verify(claim: Claim, one: Taken, space: Workspace, device: str) -> list[Finding]:
+def _verify(claim: ReportedPoison, one: Taken, space: Workspace, device: str) -> list[Finding]:
     """Craft one poison and note in the submission which of its records were trained on it."""
     from poisons.store import CraftError, Store
 
@@ -125,7 +125,7 @@ def rerun(
     findings = []
     for record in random.Random(seed).sample(able, min(count, len(able))):
         after = driver.run_again(record, space, options, quiet)
-        allowed = spread(records, record) if tolerance is None else tolerance
+        allowed = spread_over_seeds(records, record) if tolerance is None else tolerance
         finding, again = _compared(record, after, allowed)
         findings.append(finding)
         if again is not None:
@@ -166,7 +166,7 @@ def accuracy(record: Record | None) -> float | None:
     return record.metrics.test_acc if record is not None and record.metrics is not None else None
 
 
-def spread(records: Records, like: Record) -> float | None:
+def spread_over_seeds(records: Records, like: Record) -> float | None:
     """Return how far two runs of a setting may differ in 95 % of cases, by the seeds that were measured here; a fraction.
 
     The variance over seeds is pooled over the cells of one protocol, dataset and architecture, as for the verdicts on

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
 from results import FileError
-from results.record import SUMMARIES, expanded
+from results.record import SUMMARIES, expand_home
 
 SUMS, DESCRIPTION = "SHA256SUMS", "datapackage.json"
 OWN_KEY = "unlearnable_bench"  # of the description: tells our publications from other data packages
@@ -84,7 +84,7 @@ def place(text: str) -> Place:
         return Branch.of(remote, branch)
     if "://" in text:
         raise FileError(f"--to {quiet(text)}: an address needs a branch behind it, such as #gh-pages")
-    return Folder(expanded(Path(text)).absolute())
+    return Folder(expand_home(Path(text)).absolute())
 
 
 class Earlier(NamedTuple):
@@ -260,7 +260,7 @@ class Branch(Place):
         if named.returncode == 0:
             address = named.stdout.decode().strip()
             base = Path(_git("rev-parse", "--show-toplevel").stdout.decode().strip() or base)
-        local = base / expanded(Path(address))
+        local = base / expand_home(Path(address))
         if local.exists():
             return cls(str(local), branch)
         if ":" not in address:

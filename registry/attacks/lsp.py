@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
-from registry._images import room
+from registry._images import empty_images
 
 SEPARATION = 10.0  # of the class centres from the origin, per coordinate
 
@@ -71,7 +71,7 @@ class LSP(Attack):
 
     def _mosaics(self, labels: Tensor, num_classes: int, d: int, job: Job) -> Tensor:
         corners = distinct_corners(num_classes, d, job.generator)  # (K, d)
-        result = torch.from_numpy(room((len(labels), 4 * d))).view(torch.float32)  # on the disk for the largest sets
+        result = torch.from_numpy(empty_images((len(labels), 4 * d))).view(torch.float32)  # on the disk for the largest sets
         for label in range(num_classes):
             members = labels == label
             mixing = torch.rand(d, d, generator=job.generator) * 2 - 1

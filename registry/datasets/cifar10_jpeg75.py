@@ -31,7 +31,7 @@ def cifar10_jpeg75(root: Path) -> tuple[ImageSet, ImageSet]:
     lose less than the originals do, and their PSNR has another reference: such figures are compared with no paper's.
     """
     try:
-        found = _images.tree(root)
+        found = _images.folder_tree(root)
     except MissingDataError as error:
         raise MissingDataError(f"dataset cifar10-jpeg75: {error}; `bench data get cifar10-jpeg75` says how") from None
     for part, classes in found.items():
@@ -41,4 +41,4 @@ def cifar10_jpeg75(root: Path) -> tuple[ImageSet, ImageSet]:
                 f"dataset cifar10-jpeg75: {root / part} holds {sum(counts.values())} images of {len(counts)} classes, "
                 f"expected {PER_CLASS[part]} images of each of {', '.join(CLASSES)}; unpack it again"
             )
-    return _images.read(found, 32)
+    return _images.decode_images(found, 32)

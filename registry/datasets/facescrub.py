@@ -34,13 +34,13 @@ def facescrub(
     Neither the identities nor size and cut are known of the paper; 112 is ours. One test image is 0.56 points: use many seeds.
     """
     if any((root / part).is_dir() for part in _images.PARTS):
-        parts = _listed(_images.tree, root)
+        parts = _listed(_images.folder_tree, root)
         for part, people in parts.items():
             _check(root / part, people, PER_IDENTITY[part])
-        return _images.read(parts, size)
+        return _images.decode_images(parts, size)
     people = _listed(_people, root)
     _check(root, people, sum(PER_IDENTITY.values()))
-    return _images.read(_split(people), size)
+    return _images.decode_images(_split(people), size)
 
 
 def _listed(files: Callable[[Path], T], root: Path) -> T:

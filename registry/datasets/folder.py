@@ -16,4 +16,4 @@ def folder(
     names without an image ending are skipped. In records and on pages it is folder-<base name>-<8 digits of the fingerprint
     of its files>; the path stays on this machine.
     """
-    return _images.read(_images.tree(root), size)
+    return _images.decode_images(_images.folder_tree(root), size)

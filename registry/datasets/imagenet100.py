@@ -36,7 +36,7 @@ def imagenet100(
     }
     if odd := sorted(set(found["train"]) ^ set(found["test"])):
         raise _wrong(f"the class {odd[0]} is not in both parts of {root}, expected the same {CLASSES} classes in both")
-    return _images.read(found, size)
+    return _images.decode_images(found, size)
 
 
 def _part(folder: Path, part: str) -> dict[str, list[Path]]:

@@ -56,9 +56,9 @@ class Avatar(Defense):
             raise EntryError(f"defense avatar: expected level 0 to 1000, steps of 0 or more, epochs and width above, {self}")
 
     def applies(self, info: DataInfo) -> None:
-        from registry._diffusion import check
+        from registry._diffusion import check_weights
 
-        check("avatar", self.weights, self.checksum, info)
+        check_weights("avatar", self.weights, self.checksum, info)
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         from registry._diffusion import Model, beta_dt, kept, purified, remaining, stairs

@@ -63,9 +63,9 @@ class LearnableExamples(Defense):
             )
 
     def applies(self, info: DataInfo) -> None:
-        from registry._diffusion import check
+        from registry._diffusion import check_weights
 
-        check("le", self.weights, self.checksum, info)
+        check_weights("le", self.weights, self.checksum, info)
 
     def scale(self, left: float) -> float:
         """Return the published factor of the guidance at a level, of which `left` of the signal's variance is left."""

@@ -415,10 +415,6 @@ class TableFile(_Strict):
                 return number
         return len(self.block)
 
-    def replaced(self, **fields: Any) -> TableFile:
-        """The same table with other values of some fields, without what a paper prints. ValidationError."""
-        return TableFile.model_validate(self.model_dump() | fields)
-
     def with_seeds(self, seeds: Sequence[int]) -> TableFile:
         """The same table with other seeds. They are those of all cells, whatever blocks add."""
         blocks = [block.model_copy(update={"seed": []}) for block in self.block]

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from tables import with_fields
 from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
 from test_submissions import SCRIPT, ids, marked
 
@@ -134,7 +135,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     records = Records(tmp_path_factory.mktemp("records"))
     fill(records)
-    for cell in cells(TABLE.replaced(ratio=[0.5])).values():
+    for cell in cells(with_fields(TABLE, ratio=[0.5])).values():
         records.write(record(cell, 0.7))
     b = made(records)
     strip = Strip("data:image/gif;base64,R0lGODlhAQABAAAAACw=", "clean", "Ten images", 1, 1)
@@ -281,7 +282,7 @@ def test_an_exported_number_is_that_of_the_page_to_the_last_digit(driver, tmp_pa
     """Nothing is rounded twice, and a tie goes the same way in the export, in the drawer and on the page."""
     records = Records(tmp_path_factory.mktemp("records"))
     seeds = {0: 0.42552, 1: 0.42552, 2: 0.4225}  # 42.552 by way of 0.4255 would be 42.5; 42.25 is 42.2 to the even digit
-    table = TABLE.replaced(seed=[0], attack=["none", "ops"])
+    table = with_fields(TABLE, seed=[0], attack=["none", "ops"])
     for (attack, defense, _), cell in cells(table).items():
         accuracy = {"grayscale": seeds[0], "bdr": seeds[2]}.get(defense, 0.9 if attack == "none" else 0.1)
         records.write(record(cell, accuracy, metrics=Metrics(test_acc=accuracy, test_acc_best=accuracy, curve=Curve())))

@@ -25,6 +25,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from PIL import Image
+from tables import with_fields
 
 import registry
 import results
@@ -47,8 +48,11 @@ from registry.data import load
 from results.record import Curve, Failure, Metrics, PoisonNote, Record, Records
 
 EVIL = "<script>alert(1)</script> | a\\|b $x$ \\input{y} `c` [l](http://evil.example) ![i](x) **b** & \n\n# h"
-TABLE = results.read_table("quick").replaced(
-    attack=["none", "ops", "random-noise(kind=class)"], defense=["none", "grayscale", "bdr(bits=2)"], seed=[0, 1]
+TABLE = with_fields(
+    results.read_table("quick"),
+    attack=["none", "ops", "random-noise(kind=class)"],
+    defense=["none", "grayscale", "bdr(bits=2)"],
+    seed=[0, 1],
 )
 
 
@@ -113,7 +117,7 @@ def every_text(b):
 
 def test_a_seed_that_was_added_shows_in_the_table_of_its_grid(full):
     """`bench run --grid G --seed 2` adds to G's numbers; a seed that nobody ran is not missing, a damaged record hides none."""
-    more = cells(TABLE.replaced(seed=[2]))["ops", "none", 2]
+    more = cells(with_fields(TABLE, seed=[2]))["ops", "none", 2]
     full.write(record(more, 0.3))
     (full.folder / "0123456789abcdef.json").write_text("{")
     b = made(full)
@@ -140,7 +144,7 @@ def test_mean_spread_and_drop_are_those_of_the_seeds(full):
 
 def test_one_seed_has_no_spread_and_no_rank(tmp_path):
     """A single run must not look as if its spread were known to be nothing."""
-    records, table = Records(tmp_path), TABLE.replaced(seed=[0])
+    records, table = Records(tmp_path), with_fields(TABLE, seed=[0])
     for cell in cells(table).values():
         records.write(record(cell, 0.5))
     b = made(records, table)
@@ -253,7 +257,7 @@ def test_records_outside_the_grids_get_boards_of_their_own(full):
     """Ad-hoc runs show up, clean first, and a combination that nobody ran says so."""
     b = made(full)
     assert other_tables(full, b.shown) == []
-    table = TABLE.replaced(attack=["ops", "none"], defense=["cutout", "none"], ratio=[0.5])
+    table = with_fields(TABLE, attack=["ops", "none"], defense=["cutout", "none"], ratio=[0.5])
     for (attack, defense, _), cell in cells(table).items():
         if (attack, defense) != ("ops", "none"):
             full.write(record(cell, 0.7))
@@ -269,7 +273,7 @@ def test_records_outside_the_grids_get_boards_of_their_own(full):
 def test_clean_training_is_sought_in_all_records_and_not_in_one_board(full):
     """A run by itself is compared with the clean training that a grid has: a change from it, and colours that end there."""
     grid = made(full)
-    alone = TABLE.replaced(attack=["lsp"], defense=["grayscale"])
+    alone = with_fields(TABLE, attack=["lsp"], defense=["grayscale"])
     for cell in cells(alone).values():
         full.write(record(cell, 0.3))
     (extra,) = other_tables(full, grid.shown)
@@ -306,7 +310,7 @@ def test_a_name_is_not_cut_at_parentheses_inside_parentheses():
 def test_a_board_in_latex_is_no_wider_than_its_page(tmp_path):
     """Long names are shortened, with what they stand for below, and what is still too wide is scaled."""
     records = Records(tmp_path)
-    wide = TABLE.replaced(defense=[f"at(steps=3,epsilon={radius}/255)" for radius in range(1, 13)], seed=[0])
+    wide = with_fields(TABLE, defense=[f"at(steps=3,epsilon={radius}/255)" for radius in range(1, 13)], seed=[0])
     for cell in results.Grid.of(wide).cells(registry.resolve, registry.lacking):
         records.write(record(cell, 0.5))
     text = formats.latex(made(records, wide))
@@ -333,7 +337,7 @@ def test_two_things_under_one_text_are_never_averaged(tmp_path):
 
 def test_an_axis_without_a_place_in_the_layout_becomes_rows(full):
     """Nothing but seeds is ever averaged, and protocols are never mixed in a ranking."""
-    table = TABLE.replaced(protocol=["quick", "quick@0.5"])
+    table = with_fields(TABLE, protocol=["quick", "quick@0.5"])
     b = made(full, table)
     assert b.row_axes == ("attack", "protocol") and ("ops", "quick@0.5") in b.rows and len(b.rows) == 6
     assert b.scores[("ops", "quick"), ("none",)].n == 2 and b.scores[("ops", "quick@0.5"), ("none",)].state == "missing"
@@ -378,7 +382,7 @@ class Tags(HTMLParser):
 
 def evil(records):
     """Fill every free text of records with what would break a page; return the boards."""
-    table = TABLE.replaced(note=EVIL, title=EVIL)
+    table = with_fields(TABLE, note=EVIL, title=EVIL)
     for (_, defense, seed), cell in cells(table).items():
         changes = {
             "device": EVIL,
@@ -502,7 +506,7 @@ def site(tmp_path_factory):
     records.write(record(other, state="not-applicable", metrics=None, reason="needs three channels"), replace=True)
     records.write(record(old, 0.4, versions={"attack:random-noise": "0"}), replace=True)
     for ratio, accuracy in ((0.2, 0.8), (0.6, 0.5)):
-        for cell in cells(TABLE.replaced(ratio=[ratio])).values():
+        for cell in cells(with_fields(TABLE, ratio=[ratio])).values():
             records.write(record(cell, accuracy))
     b = made(records)
     strip = Strip("data:image/png;base64,AA==", "clean", "Ten images", 3, 1)
@@ -727,7 +731,7 @@ def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_cle
     records = Records(tmp_path)
     for cell in cells().values():
         records.write(record(cell, 0.42 if cell.attack[0].name == "none" else 0.1))
-    turned = made(records, TABLE.replaced(rows=["defense"], columns=["attack"]))
+    turned = made(records, with_fields(TABLE, rows=["defense"], columns=["attack"]))
     files = Site([turned]).files()
     assert "Rows: defense. Columns: attack." in files["quick.html"] and "Rows: attack." in files["quick.attacks.html"]
     assert 'href="quick.attacks.html"' in files["quick.html"] and 'href="quick.html"' in files["quick.attacks.html"]
@@ -739,9 +743,9 @@ def test_a_board_of_defenses_has_an_attackers_view_too_and_colours_end_where_cle
 def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_path):
     """A row without a number in the first column is no less an attack; and the front page is a grid's, or the fullest."""
     records = Records(tmp_path)
-    records.write(record(cells(TABLE.replaced(ratio=[0.5]))["ops", "none", 0]))
-    some = TABLE.replaced(ratio=[0.3], defense=["grayscale", "bdr(bits=2)"], attack=["random-noise"])
-    for cell in [*cells(some).values(), cells(TABLE.replaced(ratio=[0.3]))["ops", "none", 0]]:
+    records.write(record(cells(with_fields(TABLE, ratio=[0.5]))["ops", "none", 0]))
+    some = with_fields(TABLE, ratio=[0.3], defense=["grayscale", "bdr(bits=2)"], attack=["random-noise"])
+    for cell in [*cells(some).values(), cells(with_fields(TABLE, ratio=[0.3]))["ops", "none", 0]]:
         records.write(record(cell))
     found = other_tables(records, set())
     page = Site(found).files()["index.html"]
@@ -750,7 +754,7 @@ def test_a_name_on_a_board_leads_to_its_page_wherever_its_first_number_is(tmp_pa
 
 def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
     """Four rows `45.0, none` on the page of a defense say nothing."""
-    records, table = Records(tmp_path), TABLE.replaced(defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])
+    records, table = Records(tmp_path), with_fields(TABLE, defense=["jpeg", "jpeg(quality=50)"], attack=["none"], seed=[0])
     for cell in results.Grid.of(table).cells(registry.resolve, registry.lacking):
         records.write(record(cell, 0.5))
     page = Site([made(records, table)]).files()["defense.jpeg.html"]
@@ -885,7 +889,7 @@ def test_json_has_its_keys_and_the_exact_numbers(full):
 def test_the_terminal_shows_the_table(full):
     """The first thing that somebody sees after a run; brackets in it are not markup."""
     screen = io.StringIO()
-    rich.print(formats.terminal(made(full, TABLE.replaced(title="[red]x"))), file=screen)
+    rich.print(formats.terminal(made(full, with_fields(TABLE, title="[red]x"))), file=screen)
     assert "[red]x" in screen.getvalue() and "22.0" in screen.getvalue() and "±1.4" in screen.getvalue()
 
 
@@ -905,7 +909,7 @@ def test_a_site_is_the_same_each_time_and_boards_of_one_name_keep_apart(full, tm
 
 def test_the_first_page_shows_what_was_measured(tmp_path):
     """Somebody whose first run was not the quick grid must not meet an empty table."""
-    records, table = Records(tmp_path), TABLE.replaced(ratio=[0.5])
+    records, table = Records(tmp_path), with_fields(TABLE, ratio=[0.5])
     for cell in cells(table).values():
         records.write(record(cell, 0.7))
     b = made(records)
@@ -954,7 +958,7 @@ def test_poisons_of_two_seeds_are_no_two_poisons_of_one(full):
             note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
             full.write(record(cell, 0.2, poison=note), replace=True)
     assert not remarks(made(full))
-    pinned = TABLE.replaced(attack=["none", "ops(seed=0)"])
+    pinned = with_fields(TABLE, attack=["none", "ops(seed=0)"])
     for (attack, _, seed), cell in cells(pinned).items():
         if attack == "ops":
             note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
@@ -977,7 +981,7 @@ def test_an_attack_that_does_nothing_is_listed_and_has_no_rank(full):
 def test_a_board_says_precisions_and_what_dear_defenses_cost(full):
     """Numbers in bf16 and in fp32 are near, not equal; a column that takes eight trainings a cell says so before it is run."""
     full.write(record(cells()["ops", "bdr", 1], 0.3, numerics={"dtype": "bf16", "compile": False, "threads": 1}), replace=True)
-    shown = made(full, TABLE.replaced(defense=["none", "bdr", "grayscale+at(steps=10)"]))
+    shown = made(full, with_fields(TABLE, defense=["none", "bdr", "grayscale+at(steps=10)"]))
     assert shown.precisions == {"bf16": 1, "fp32": 11}
     assert shown.settings["defense"]["grayscale+at"].cost == pytest.approx(23 / 3)
     page = html(shown)

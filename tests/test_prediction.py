@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
+from tables import with_fields
 from test_leaderboard import record
 
 from leaderboard.formats import figures
@@ -152,7 +153,7 @@ NOISES = ("em-class", "em-class(surrogate=vgg11)", "random-noise")
 )
 def test_a_defense_with_another_parameter_is_another_defense(records, defense):
     """What helps at one strength may not at another."""
-    table = TABLE.replaced(attack=["tap(seed=0)"], defense=[defense])
+    table = with_fields(TABLE, attack=["tap(seed=0)"], defense=[defense])
     assert not predicted(records, table).pairs
 
 
@@ -169,7 +170,7 @@ def test_a_defense_with_another_parameter_is_another_defense(records, defense):
 )
 def test_a_place_that_was_trained_otherwise_has_no_pair(records, change):
     """The page says what our side is; a scaled recipe or a part of the data is not that."""
-    assert not predicted(records, TABLE.replaced(attack=["lsp"]).replaced(**change)).pairs
+    assert not predicted(records, with_fields(TABLE, **{"attack": ["lsp"]} | change)).pairs
 
 
 def test_a_paper_counts_once_for_a_value_that_it_prints_in_several_tables(records):
@@ -213,14 +214,14 @@ def test_fewer_steps_and_another_surrogate_are_told_from_the_specs(records):
     shorter = next(pair for attack, pair in of.items() if attack.startswith("tap"))
     assert shorter.fewer_steps == ["epochs 10 of 40", "steps 20 of 250", "restarts 1 of 8"]
     assert shorter.other_surrogate == "resnet9" and not of["lsp"].fewer_steps and not of["lsp"].other_surrogate
-    written_out = TABLE.replaced(attack=["tap(epochs=40,steps=250,restarts=8,seed=0)"])
+    written_out = with_fields(TABLE, attack=["tap(epochs=40,steps=250,restarts=8,seed=0)"])
     assert not any(pair.fewer_steps for pair in predicted(records, written_out).pairs)
 
 
 @pytest.mark.parametrize(("rounds", "fewer"), [(17.0, []), (18.0, ["max_rounds 18 of 50"])])
 def test_a_limit_of_rounds_is_fewer_steps_only_where_it_was_met(records, rounds, fewer):
     """The search of em ends when its surrogate is fooled; a limit that it did not need took nothing from it."""
-    table = TABLE.replaced(attack=[EM], defense=["none"])
+    table = with_fields(TABLE, attack=[EM], defense=["none"])
     (pair,) = predicted(records, table).pairs
     cell = pair.score.runs[0].cell
     noted = record(cell, versions=VERSIONS)
@@ -249,7 +250,7 @@ def test_coefficients_are_those_of_the_pairs_and_of_the_parts_that_are_named(rec
 def test_the_verdict_says_whether_there_are_enough_pairs(records):
     """0.85 over nine pairs is no success."""
     assert fill(records).paragraph[2] == "The aim, 0.85 over at least 30 pairs, is met."
-    few = TABLE.replaced(attack=["none", "lsp"])
+    few = with_fields(TABLE, attack=["none", "lsp"])
     assert "with fewer pairs the figure stands for these alone" in predicted(records, few).paragraph[2]
     assert predicted(records, few).selections[1].pairs == 5
 
@@ -266,7 +267,7 @@ def test_nothing_measured_is_said_and_draws_nothing(records):
 
 def test_numbers_of_an_earlier_version_are_not_compared(records):
     """They are about to be measured again."""
-    (pair,) = predicted(records, TABLE.replaced(attack=["lsp"], defense=["none"])).pairs
+    (pair,) = predicted(records, with_fields(TABLE, attack=["lsp"], defense=["none"])).pairs
     records.write(record(pair.score.runs[0].cell, 0.2, versions={"attack:lsp": "0"}))
     assert not predicted(records).measured
 

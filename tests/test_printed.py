@@ -14,6 +14,7 @@ import pytest
 from conftest import in_process
 from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
+from tables import with_fields
 
 from leaderboard.formats import comparison
 from leaderboard.formats import text as formats
@@ -159,7 +160,7 @@ def test_a_partial_place_says_how_many_seeds(records):
 
 def test_a_mean_over_attacks_needs_all_of_them_and_leaves_clean_training_out(records):
     """By seed: a mean of numbers of different seeds would have no spread of its own."""
-    grid = Grid.of(read_table(TABLE).replaced(attack=[
+    grid = Grid.of(with_fields(read_table(TABLE), attack=[
         {"label": "Clean", "attack": "none"}, {"label": "A", "attack": "ops(seed=0)"}, {"label": "B", "attack": "ar(seed=0)"},
         {"label": "Mean", "attack": "mean", "aggregate": "mean"},
     ], defense=["none", {"label": "Gray", "defense": "grayscale"}], marks={}))  # fmt: skip
@@ -187,7 +188,7 @@ def test_the_best_epoch_is_told_from_the_last(records):
     two, thirteen = read_table("d-vae/table-2"), read_table("d-vae/table-13")
     metrics = {place.metric for table in (two, thirteen) for place in table.places() if place.labels["defense"] == "AA"}
     assert metrics == {"test_acc", "test_acc_mean", "test_acc(best)"}
-    table = thirteen.replaced(defense=[{"label": "AA", "defense": "none", "metric": "test_acc(best)"}], marks={})
+    table = with_fields(thirteen, defense=[{"label": "AA", "defense": "none", "metric": "test_acc(best)"}], marks={})
     measure(records, chosen(attack="none", defense="none"))
     made = printed_tables(Grid.of(table), records, resolve, lacking)[0]
     assert spot(made, "Clean", "AA").mean == pytest.approx(100.0)  # 94.57 + 10 is more than there is

@@ -476,12 +476,6 @@ def test_an_item_may_be_written_as_a_table():
     assert TableFile(**BASE | {"defense": {"name": "ortho-proj", "center": True}}).defense == ["ortho-proj(center=true)"]
 
 
-def test_other_values_on_an_axis_leave_the_rest():
-    """For scripts that make grids of one of ours."""
-    table = TableFile(**BASE)
-    assert table.replaced(attack=["ops"]).attack == ["ops"] and table.replaced(attack=["ops"]).defense == table.defense
-
-
 def test_blocks_say_what_runs_first_and_which_cells_have_more_seeds():
     """`--limit 10` takes the first cells of a grid, so that their order decides what an evening is worth."""
     axes = {"attack": ["none", "lsp", "ops"], "defense": ["none", "jpeg(quality=10)", "jpeg(quality=30)"]}

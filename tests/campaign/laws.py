@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from conftest import as_data, recipe, tiny
 from hypothesis import strategies as st
+from tables import with_fields
 
 from benchmark import grid as grids
 from benchmark.plan import plan_cells
@@ -158,7 +159,7 @@ def plans(folder: Path, count: int) -> Tally:
     def law(axis: str, limit: int, more: dict[str, list[Any]], **chosen: Any) -> str:
         base = {"title": "t", "protocol": "quick", "dataset": "digits", "architecture": "small-cnn"}
         table = TableFile(**base, **chosen)
-        grown = Grid.of(table.replaced(**{axis: list(dict.fromkeys([*chosen[axis], *more[axis]]))}))
+        grown = Grid.of(with_fields(table, **{axis: list(dict.fromkeys([*chosen[axis], *more[axis]]))}))
         cells, _ = grids.expand(Grid.of(table))
         all_cells, _ = grids.expand(grown)
         ids = [cell.id for cell in cells]

@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tables import with_fields
+
 from leaderboard.formats import text as formats
 from leaderboard.pages.site import Site
 from leaderboard.tables.measured import grid_table
@@ -30,7 +32,7 @@ def table(cells: int) -> Grid:
     qualities = [f"jpeg(quality={number})" for number in range(1, min(side, 95))]
     bits = [f"at(epsilon={number / 1000})" for number in range(side - len(qualities) - 1)]
     axes = {"attack": ["none", *radii], "defense": ["none", *qualities, *bits], "seed": [0]}
-    return Grid.of(read_table("quick").replaced(**axes))
+    return Grid.of(with_fields(read_table("quick"), **axes))
 
 
 def fill(records: Records, made: Grid) -> None:

@@ -266,7 +266,7 @@ class Run:
     def stop(self, cancelled: bool = False) -> None:
         (self.folder / "stop").write_text("cancelled" if cancelled else "")
 
-    def wanted(self) -> bool:
+    def goes_on(self) -> bool:
         """Whether the driver lives, where there is one, and nobody has told the run to stop."""
         if self.stopped:
             return False

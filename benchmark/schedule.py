@@ -185,7 +185,7 @@ def _worker(folder: str, source: str) -> str:
 
         try:
             device = run.content["device"].partition(":")[0]  # a worker sees its own GPU alone
-            work(run, run.tasks, "train", emit, device, run.wanted, name=Path(source).stem)
+            work(run, run.tasks, "train", emit, device, run.goes_on, name=Path(source).stem)
         except AbandonedError:
             return "abandoned"
         except LostDeviceError as error:

@@ -357,7 +357,7 @@ def array_task(folder: str, number: int) -> str:
                 piece.stage,
                 _Log(),
                 device,
-                lambda: run.wanted() and not lease.lost(),
+                lambda: run.goes_on() and not lease.lost(),
                 name=f"{number}.{rank}",
             )
             return _said("done")

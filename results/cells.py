@@ -100,7 +100,7 @@ def _members_of(part: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlaceCells:
     """The cells of one place, one per seed, or one per seed and member of a defense that has these; or why there are none."""
 
     place: Place
@@ -116,13 +116,13 @@ class Expansion:
         self._lacking = cache(lacking)
         self._cells = cache(self._make_cells)
 
-    def expand(self, place: Place, table: TableFile) -> Wanted:
+    def expand(self, place: Place, table: TableFile) -> PlaceCells:
         """Return the cells of a place, or why they are not available. FileError for a mistake in a table with a layout."""
         try:
             reason = self._reason(place, table)
             if reason:
-                return Wanted(place, reason=reason)
-            return Wanted(place, self._cells(place.written, place.seeds))
+                return PlaceCells(place, reason=reason)
+            return PlaceCells(place, self._cells(place.written, place.seeds))
         except FileError:
             raise
         except ValueError as error:  # an entry's, from the registry

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from results.cell import Cell
-from results.cells import CellMaker, Expansion, Lacking, Resolve, Wanted
+from results.cells import CellMaker, Expansion, Lacking, PlaceCells, Resolve
 from results.record import FileError
 from results.reference import paper_tables
 from results.selectors import Selector, seeds_of
@@ -44,7 +44,7 @@ class Grid:
         """Whether its tables say how they are printed; else it is one table of the program whose rows are ranked."""
         return any(table.has_layout for table in self.tables.values())
 
-    def wanted(self, resolve: Resolve, lacking: Lacking) -> list[Wanted]:
+    def cells_by_place(self, resolve: Resolve, lacking: Lacking) -> list[PlaceCells]:
         """Return the places that are run, each with its cells or with why they are not available.
 
         Where tables have a layout, place by place as they are printed; else axis by axis. FileError names a table whose item
@@ -64,7 +64,7 @@ class Grid:
     def cells(self, resolve: Resolve, lacking: Lacking) -> list[Cell]:
         """The cells that can be run, each once, in the order in which they are run: block by block, then the rest."""
         turns: list[tuple[int, Cell]] = []
-        for wanted in self.wanted(resolve, lacking):
+        for wanted in self.cells_by_place(resolve, lacking):
             table = self.tables[wanted.place.table]
             for cell in wanted.cells:
                 turn = table.turn(wanted.place.fields, cell.seed)
@@ -75,7 +75,7 @@ class Grid:
     def absent(self, resolve: Resolve, lacking: Lacking) -> list[tuple[str, str]]:
         """The cells that cannot be run here, each once, seeds apart: what it is, and why."""
         found: dict[tuple[Any, ...], tuple[str, str]] = {}
-        for wanted in self.wanted(resolve, lacking):
+        for wanted in self.cells_by_place(resolve, lacking):
             if not wanted.reason:
                 continue
             place = wanted.place

@@ -58,7 +58,7 @@ class Source(_Strict):
     names: dict[str, str] = {}  # entries that the paper calls by another name, for the tidy export
     params: list[str] = []  # the order of the keys of a condition
 
-    def cited(self, entry: str) -> str:
+    def name_of(self, entry: str) -> str:
         """The name of an entry in the paper's transcription."""
         return self.names.get(entry, entry)
 

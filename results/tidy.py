@@ -38,7 +38,7 @@ def tidy_row(place: Place, table: TableFile) -> dict[str, str]:
         name = item.partition("(")[0]
         if axis != "dataset":
             name = name.partition("+")[0]
-        row[axis] = place.cited.get(axis) or paper.cited(name)
+        row[axis] = place.cited.get(axis) or paper.name_of(name)
     row["params"] = params
     row["metric"] = place.metric.partition("(")[0]
     row["std"] = printed.std

@@ -174,7 +174,7 @@ def test_the_same_cells_in_two_layouts_are_the_same_cells():
 
 
 def wanted(name: str):
-    return read_grid(name).wanted(resolve, lacking)
+    return read_grid(name).cells_by_place(resolve, lacking)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_a_place_without_labels_shows_how_easy_its_task_had_become():
     table, records = read_table("toy-contrastive"), Records(ROOT / "results" / "records")
     (clean,) = (line for line in toy.contrastive(table, records).splitlines() if line.startswith("| clean |"))
     supervised, probed = clean.split(" | ")[1:3]
-    places = {tuple(wanted.place.labels.values()): wanted.cells for wanted in Grid.of(table).wanted(resolve, lacking)}
+    places = {tuple(wanted.place.labels.values()): wanted.cells for wanted in Grid.of(table).cells_by_place(resolve, lacking)}
     (cells,) = (found for labels, found in places.items() if {"clean", "SimCLR"} <= set(labels))
     runs = [records.read(cell.id) for cell in cells]
     losses, accuracies = [run.metrics.curve.objective[-1] for run in runs], [100 * run.metrics.test_acc for run in runs]
@@ -112,7 +112,7 @@ def test_smoke_tables_are_of_the_original_images():
 @pytest.mark.parametrize(("name", "cells", "digest"), CELLS)
 def test_the_tables_at_toy_scale_are_frozen(name, cells, digest):
     """They are of images that are JPEGs already: no row is added, and their cells keep their ids and their records."""
-    ids = sorted({cell.id for wanted in read_grid(name).wanted(resolve, lacking) for cell in wanted.cells})
+    ids = sorted({cell.id for wanted in read_grid(name).cells_by_place(resolve, lacking) for cell in wanted.cells})
     assert (len(ids), hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]) == (cells, digest)
     assert "CIFAR-10 re-encoded as JPEG 75" in read_table(name).title
     assert [name for name, _, _ in CELLS] == FROZEN

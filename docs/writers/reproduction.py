@@ -22,7 +22,7 @@ from leaderboard.tables.table import Table
 from leaderboard.tables.verdict import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN
 from registry import ATTACKS, DEFENSES, lacking, resolve
 from results import Cell, Grid, Record, Records, read_grid, read_table
-from results.cells import Wanted
+from results.cells import PlaceCells
 from results.reference import Key, source
 from writers import toy
 
@@ -56,9 +56,9 @@ class Reproduction:
         return printed_tables(self.grid, self.records, resolve, lacking)
 
     @cached_property
-    def wanted(self) -> dict[tuple[str, Key], Wanted]:
+    def wanted(self) -> dict[tuple[str, Key], PlaceCells]:
         """The cells of every place, by its table and its labels."""
-        return {(one.place.table, one.place.key): one for one in self.grid.wanted(resolve, lacking)}
+        return {(one.place.table, one.place.key): one for one in self.grid.cells_by_place(resolve, lacking)}
 
     def _cells(self, score: Score) -> dict[str, Cell]:
         """The cells of a score, by id."""

@@ -182,7 +182,7 @@ def measured(table: TableFile, records: Records) -> list[tuple[Place, list[Recor
     """Return every place with its records: of a defense that stands for others those of the best."""
     grid = Grid.of(table)
     found = []
-    for wanted in grid.wanted(resolve, lacking):
+    for wanted in grid.cells_by_place(resolve, lacking):
         members: dict[str, list[Record]] = {}
         for cell in wanted.cells:
             record = look_up(records, cell, "").record

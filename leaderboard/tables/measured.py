@@ -101,7 +101,7 @@ def _combinations(grid: Grid, resolve: Resolve) -> Mapping[Point, Members]:
     """The cells of accuracies of a grid. Figures of analyses are printed where a table names one."""
     combinations: dict[Point, dict[str, dict[str, Cell]]] = {}
     maker = CellMaker(resolve)
-    for wanted in grid.wanted(resolve, lacking):
+    for wanted in grid.cells_by_place(resolve, lacking):
         defense = maker.text("defenses", wanted.place.fields["defense"])
         for cell in wanted.cells:
             if cell.measure != "accuracy":

@@ -138,7 +138,7 @@ def paper_cells(setting: Setting, estimate: Estimate) -> list[Cell]:
     grid = read_grid(FEW_PRINTED if setting.tiny else PRINTED)
     answers: dict[str, int] = defaultdict(int)
     cells: dict[str, Cell] = {}
-    for wanted in grid.wanted(resolve, lacking):
+    for wanted in grid.cells_by_place(resolve, lacking):
         first = [cell for cell in wanted.cells if cell.seed == min(wanted.place.seeds)]
         for cell in first:
             cells[cell.id] = cell

@@ -155,7 +155,7 @@ def _worker(folder: Path, device: str, name: str, together: int, fits: Callable[
         try:
             for start in range(0, len(run.tasks), together):
                 tasks = [task for task in run.tasks[start : start + together] if fits(task)]
-                work(run, tasks, "train", lambda event: None, device, run.wanted, name=name)
+                work(run, tasks, "train", lambda event: None, device, run.goes_on, name=name)
         except AbandonedError:
             return
         except LostDeviceError as error:

@@ -407,7 +407,7 @@ def test_an_archive_that_is_not_a_bundle_is_refused(case, tmp_path):
 
 def test_a_file_larger_than_any_bundle_is_not_read(tmp_path, monkeypatch):
     """Memory is not what decides."""
-    monkeypatch.setattr(bundle, "LARGEST", 1000)
+    monkeypatch.setattr(bundle, "MOST_BYTES", 1000)
     (tmp_path / "large.zip").write_bytes(packed(REAL))
     with pytest.raises(FileError, match="a bundle has 1,000 at most"):
         bundle.read_bundle(tmp_path / "large.zip")

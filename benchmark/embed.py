@@ -31,11 +31,11 @@ class Embedded:
 
 
 def embed_poisons(
-    items: Sequence[str], dataset: str, space: Workspace, device: str = "cpu", count: int = 1000, seed: int = 0
+    specs: Sequence[str], dataset: str, space: Workspace, device: str = "cpu", count: int = 1000, seed: int = 0
 ) -> tuple[list[Embedded], tuple[str, ...]]:
     """Craft or find poisons of one dataset and embed the noise of the same images of each; and the names of its classes."""
     part = DATASETS.resolve(dataset)[0]
-    recipes = [PoisonRecipe(part, ATTACKS.resolve(item), seed) for item in items]
+    recipes = [PoisonRecipe(part, ATTACKS.resolve(spec), seed) for spec in specs]
     needed = list({one.dataset.text: one.dataset for recipe in recipes for one in recipe.family}.values())
     for one in needed:
         if sentence := data.missing(one):

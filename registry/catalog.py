@@ -1,4 +1,4 @@
-"""Finds entries by name, ours and other packages', and resolves items to parts with all their fields.
+"""Finds entries by name, ours and other packages', and resolves specs to parts with all their fields.
 
 Nothing is imported: `_discovery.py` says where entries are, and `_from_source.py` reads them from their source. An entry whose
 source cannot be read that way is imported in a child process (`child.py`).
@@ -26,7 +26,7 @@ _ABSENT = object()  # differs from every value
 
 @dataclass(frozen=True)
 class ConfiguredEntry:
-    """One part of an item with all its fields: the defaults and what was given."""
+    """One part of a spec with all its fields: the defaults and what was given."""
 
     entry: Entry
     name: str  # the entry's; of a folder of images: folder-<base name>-<8 digits of its fingerprint>
@@ -50,7 +50,7 @@ class ConfiguredEntry:
 
     @property
     def parents(self) -> tuple[tuple[ConfiguredEntry, ...], ...]:
-        """The attacks whose items stand in its fields, with the values that it hands to them."""
+        """The attacks whose specs stand in its fields, with the values that it hands to them."""
         chains = []
         for name, handed in self.entry.facts.get("parents", {}).items():
             first, *rest = ATTACKS.resolve(str(self.values[name]))
@@ -64,7 +64,7 @@ class ConfiguredEntry:
 
     @property
     def text(self) -> str:
-        """The item with the fields that differ from the defaults."""
+        """The spec with the fields that differ from the defaults."""
         values, defaults = self.values, self.entry.defaults
         others = sorted(values.keys() - defaults.keys())
         order = [name for name in (*defaults, *others) if name in values]  # whatever that of a record: folders are so named
@@ -91,7 +91,7 @@ class ConfiguredEntry:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The items that are run in its place; of most entries none."""
+        """The specs that are run in its place; of most entries none."""
         return tuple(self.entry.facts.get("members", ()))
 
     def build(self) -> Any:
@@ -103,7 +103,7 @@ class ConfiguredEntry:
 class Catalog(Mapping[str, Any]):
     """The entries of one kind. As a mapping: names to the imported class or function."""
 
-    chains = False  # whether items may be chained by '+'
+    chains = False  # whether specs may be chained by '+'
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -178,14 +178,14 @@ class Catalog(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def resolve(self, item: str) -> tuple[ConfiguredEntry, ...]:
-        """Return the parts of an item with all their fields. EntryError says what is wrong with it.
+    def resolve(self, spec: str) -> tuple[ConfiguredEntry, ...]:
+        """Return the parts of a spec with all their fields. EntryError says what is wrong with it.
 
         Chains (`a+b`) are for defenses, and for attacks whose later parts are tools that act on a poison.
         """
-        named = parse(item)
+        named = parse(spec)
         if len(named) > 1 and not self.chains:
-            raise EntryError(f"{item!r}: only defenses and attacks can be chained by '+'")
+            raise EntryError(f"{spec!r}: only defenses and attacks can be chained by '+'")
         return tuple(map(self._part, named))
 
     def _part(self, named: Named) -> ConfiguredEntry:
@@ -206,14 +206,14 @@ class Catalog(Mapping[str, Any]):
         return ConfiguredEntry(entry, name, entry.hashed(fields), root)
 
     def parameters(self, entry: Entry) -> dict[str, Field]:
-        """Return what an item can give: the fields of an entry that are not hidden, and those of all entries of the kind."""
+        """Return what a spec can give: the fields of an entry that are not hidden, and those of all entries of the kind."""
         own = {field.name: field for field in entry.fields if not field.hidden}
         return own | {name: Field(name, "int", value) for name, value in COMMON.get(self.kind, {}).items()}
 
     # what kinds do in their own way
 
     def entry_name(self, named: Named) -> str:
-        """Return the name of the entry of a part that an item names."""
+        """Return the name of the entry of a part that a spec names."""
         return named.name
 
     def _stored_name(self, name: str) -> str:
@@ -229,7 +229,7 @@ class Catalog(Mapping[str, Any]):
             raise EntryError(f"{owner}: only a protocol can be scaled by '@'")
 
     def _settled(self, entry: Entry, key: str, value: Any) -> Any:
-        """Return a value that an item gives as the part has it. EntryError where it cannot be."""
+        """Return a value that a spec gives as the part has it. EntryError where it cannot be."""
         return value
 
     def _complete(self, owner: str, named: Named, fields: dict[str, Any]) -> None:
@@ -243,24 +243,24 @@ class _Defenses(Catalog):
 class _Attacks(Catalog):
     chains = True
 
-    def resolve(self, item: str) -> tuple[ConfiguredEntry, ...]:
-        parts = super().resolve(item)
-        self._check_chain(item, *parts)
+    def resolve(self, spec: str) -> tuple[ConfiguredEntry, ...]:
+        parts = super().resolve(spec)
+        self._check_chain(spec, *parts)
         return parts
 
-    def _check_chain(self, item: str, first: ConfiguredEntry, *rest: ConfiguredEntry) -> None:
+    def _check_chain(self, spec: str, first: ConfiguredEntry, *rest: ConfiguredEntry) -> None:
         """Refuse a tool without a poison at its left, another attack at its right, and `dataset=` that no tool uses."""
         if rest and first.entry.facts.get("chained"):
-            raise EntryError(f"{item!r}: {first.name} acts on the poison at its left, and there is none")
+            raise EntryError(f"{spec!r}: {first.name} acts on the poison at its left, and there is none")
         for part in rest:
             if not part.entry.facts.get("chained"):
                 tools = ", ".join(row.name for row in self.rows if row.facts.get("chained"))
-                raise EntryError(f"{item!r}: {part.name} makes a poison of its own; only tools may follow a '+' ({tools})")
+                raise EntryError(f"{spec!r}: {part.name} makes a poison of its own; only tools may follow a '+' ({tools})")
             if "dataset" in part.fields:
-                raise EntryError(f"{item!r}: dataset= belongs to the first part, {first.name}")
+                raise EntryError(f"{spec!r}: dataset= belongs to the first part, {first.name}")
         if "dataset" in first.fields and not any(part.entry.facts.get("onto") for part in rest):
             raise EntryError(
-                f"{item!r}: a poison of another dataset must be transferred to the dataset of the cell; write {item}+transfer"
+                f"{spec!r}: a poison of another dataset must be transferred to the dataset of the cell; write {spec}+transfer"
             )
 
     def parameters(self, entry: Entry) -> dict[str, Field]:
@@ -274,12 +274,12 @@ class _Attacks(Catalog):
             self._check_parent(f"{self.noun} {entry.name}", key, value, parents[key])
         return value
 
-    def _check_parent(self, owner: str, key: str, item: str, handed: tuple[str, ...]) -> None:
-        self.resolve(item)
-        given = parse(item)[0].given
+    def _check_parent(self, owner: str, key: str, spec: str, handed: tuple[str, ...]) -> None:
+        self.resolve(spec)
+        given = parse(spec)[0].given
         for name in handed:
             if name in given:
-                raise EntryError(f"{owner}: {name} does not go into {key}={item}; it is a parameter of {owner} itself")
+                raise EntryError(f"{owner}: {name} does not go into {key}={spec}; it is a parameter of {owner} itself")
 
 
 class _Datasets(Catalog):
@@ -310,18 +310,18 @@ class _Protocols(Catalog):
         contract.check_recipe(owner, fields)
 
 
-def resolve(kind: str, item: str) -> tuple[ConfiguredEntry, ...]:
-    """Return the parts of an item of `kind` (attacks, defenses, ...) with all their fields. EntryError, MissingDataError."""
-    return CATALOGS[kind].resolve(item)
+def resolve(kind: str, spec: str) -> tuple[ConfiguredEntry, ...]:
+    """Return the parts of a spec of `kind` (attacks, defenses, ...) with all their fields. EntryError, MissingDataError."""
+    return CATALOGS[kind].resolve(spec)
 
 
-def lacking(kind: str, item: str) -> list[tuple[str, str]]:
-    """Return what of an item is not there: (name, '') for an unknown entry, (name, field) for a field that one has not.
+def lacking(kind: str, spec: str) -> list[tuple[str, str]]:
+    """Return what of a spec is not there: (name, '') for an unknown entry, (name, field) for a field that one has not.
 
     EntryError for what cannot be read at all.
     """
     missing: list[tuple[str, str]] = []
-    for named in parse(item):
+    for named in parse(spec):
         missing += _lacking(CATALOGS[kind], named)
     return missing
 

@@ -1,6 +1,6 @@
 """Items, the way entries are written everywhere: `name`, `name(key=value,...)`, chained by `+`.
 
-Values are int, float, fraction (`8/255`), true, false, a bare word or an item with fields of its own; in keys `-` and `_`
+Values are int, float, fraction (`8/255`), true, false, a bare word or a spec with fields of its own; in keys `-` and `_`
 are the same. A protocol may carry a factor for its epochs (`quick@0.5`), and a folder of images is `folder:PATH(size=32)`.
 """
 
@@ -21,14 +21,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _INT = re.compile(r"[+-]?\d+\Z")
 _FRACTION = re.compile(r"([+-]?\d+(?:\.\d+)?)/(\d+)\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]+\Z")
-_NESTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\([A-Za-z0-9_.:,=/+() -]*\)\Z")  # an item with fields of its own
+_NESTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\([A-Za-z0-9_.:,=/+() -]*\)\Z")  # a spec with fields of its own
 SELFTRAINED = "selftrained"  # written `name-selftrained`: the value of `weights` that says they come from the set at hand
-_LONGEST = 64  # characters of a value; items are not counted
+_LONGEST = 64  # characters of a value; specs are not counted
 
 
 @dataclass(frozen=True)
 class Named:
-    """One part of an item as it was written: a name and the fields that were given."""
+    """One part of a spec as it was written: a name and the fields that were given."""
 
     name: str
     given: Mapping[str, Value] = field(default_factory=dict)
@@ -53,7 +53,7 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def parse(text: str) -> list[Named]:
-    """Read an item. EntryError says what cannot be read."""
+    """Read a spec. EntryError says what cannot be read."""
     text = text.strip()
     if text.startswith("folder:"):
         return [_folder(text)]
@@ -154,6 +154,6 @@ def write_value(value: Any) -> str:
 
 
 def write(name: str, fields: Mapping[str, Any]) -> str:
-    """Write one part of an item with the fields given."""
+    """Write one part of a spec with the fields given."""
     inner = ",".join(f"{key}={write_value(value)}" for key, value in fields.items())
     return f"{name}({inner})" if inner else name

@@ -1,6 +1,6 @@
-"""Cells of combinations of items, and why some cannot be made here.
+"""Cells of combinations of specs, and why some cannot be made here.
 
-These classes are given `resolve` and `lacking` of the registry: what an item stands for, and what of it is not installed.
+These classes are given `resolve` and `lacking` of the registry: what a spec stands for, and what of it is not installed.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ KIND_OF_AXIS = {
 NOUN_OF_AXIS = {"measure": "analysis"}  # of axes that are called by another word
 
 Resolve = Callable[[str, str], Sequence[Any]]
-"""(kind, item) -> its parts with all their fields."""
+"""(kind, spec) -> its parts with all their fields."""
 Lacking = Callable[[str, str], Sequence[tuple[str, str]]]
-"""(kind, item) -> what of the item is not there: (name, '') for an entry, (name, field) for a field of one."""
+"""(kind, spec) -> what of the spec is not there: (name, '') for an entry, (name, field) for a field of one."""
 
 
 class CellMaker:
-    """Makes cells of items, each item resolved once."""
+    """Makes cells of specs, each spec resolved once."""
 
     def __init__(self, resolve: Resolve) -> None:
         self.resolve = resolve
         self._parts = cache(self._find_parts)
         self._members = cache(self._find_members)
 
-    def parts(self, kind: str, item: str) -> tuple[Part, ...]:
-        """The parts of an item with all their fields."""
-        return self._parts(kind, item)
+    def parts(self, kind: str, spec: str) -> tuple[Part, ...]:
+        """The parts of a spec with all their fields."""
+        return self._parts(kind, spec)
 
-    def _find_parts(self, kind: str, item: str) -> tuple[Part, ...]:
-        return tuple(map(_plain, self.resolve(kind, item)))
+    def _find_parts(self, kind: str, spec: str) -> tuple[Part, ...]:
+        return tuple(map(_plain, self.resolve(kind, spec)))
 
-    def text(self, kind: str, item: str) -> str:
-        """An item as it is written without what can be left out."""
-        return "+".join(part.text for part in self.parts(kind, item))
+    def text(self, kind: str, spec: str) -> str:
+        """A spec as it is written without what can be left out."""
+        return "+".join(part.text for part in self.parts(kind, spec))
 
     def _find_members(self, defense: str) -> tuple[str, ...]:
         """The defenses that one stands for: itself, or every choice of members."""
@@ -146,20 +146,20 @@ class Expansion:
         return ""
 
     def _lacks(self, axis: str, fields: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-        """What is not there of the item of an axis."""
-        item = str(fields[axis])
-        if axis == "measure" and item == "accuracy":
+        """What is not there of the spec of an axis."""
+        spec = str(fields[axis])
+        if axis == "measure" and spec == "accuracy":
             return ()
         if axis == "architecture" and not self.maker.needs_victim(str(fields["measure"])):
             return ()  # whatever the paper calls what it is not trained with
-        return self._lacking(KIND_OF_AXIS[axis], item)
+        return self._lacking(KIND_OF_AXIS[axis], spec)
 
-    def _complaint(self, axis: str, item: str, name: str, field: str, table: TableFile) -> str:
+    def _complaint(self, axis: str, spec: str, name: str, field: str, table: TableFile) -> str:
         """Name a field that a paper's table asks for, or an entry that a shipped one does. Elsewhere they are mistakes."""
         noun = NOUN_OF_AXIS.get(axis, axis)
         if field and table.paper:
             return f"{noun} {name} has no field {field}"
         if not field and table.is_shipped:
             return f"{noun} {name}"
-        self.maker.resolve(KIND_OF_AXIS[axis], item)  # raises with the nearest name that there is
+        self.maker.resolve(KIND_OF_AXIS[axis], spec)  # raises with the nearest name that there is
         raise ValueError(f"unknown {noun} {name!r}")

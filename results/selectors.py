@@ -44,11 +44,11 @@ class Selector:
         value = place.fields[self.axis]
         if self.axis == "ratio":
             return bool(value == typed_value(self.axis, self.old))
-        item = str(value)
-        text = self._text(item)
+        spec = str(value)
+        text = self._text(spec)
         if self._is_spec and text == self._text(self.old):
             return True
-        names = [item, item.partition("(")[0], text, place.labels.get(self.axis, "")]
+        names = [spec, spec.partition("(")[0], text, place.labels.get(self.axis, "")]
         return any(fnmatch.fnmatchcase(name, self.old) for name in names)
 
     @property
@@ -57,14 +57,14 @@ class Selector:
         is_glob = bool(set(self.old) & set("*?["))
         return self.axis in KIND_OF_AXIS and not is_glob and bool(_SPEC.match(self.old))
 
-    def _text(self, item: str) -> str:
-        """An item without what can be left out; as it is where it cannot be resolved, like the name of a mean."""
+    def _text(self, spec: str) -> str:
+        """A spec without what can be left out; as it is where it cannot be resolved, like the name of a mean."""
         if self.axis not in KIND_OF_AXIS:
-            return item
+            return spec
         try:
-            return self.maker.text(KIND_OF_AXIS[self.axis], item)
+            return self.maker.text(KIND_OF_AXIS[self.axis], spec)
         except ValueError:
-            return item
+            return spec
 
     def hits(self, places: Sequence[Place]) -> list[int]:
         """The numbers of the places that match. FileError if there is none."""
@@ -103,10 +103,10 @@ def _split(wish: str) -> tuple[str, str, str]:
     return wish.strip(), "", ""
 
 
-def _check_name(axis: str, item: str, maker: CellMaker) -> None:
+def _check_name(axis: str, spec: str, maker: CellMaker) -> None:
     """Refuse a name that nobody has, whatever the table. ValueError."""
-    if axis in KIND_OF_AXIS and item != "accuracy":
-        maker.resolve(KIND_OF_AXIS[axis], item)
+    if axis in KIND_OF_AXIS and spec != "accuracy":
+        maker.resolve(KIND_OF_AXIS[axis], spec)
 
 
 def typed_value(axis: str, text: str) -> Any:

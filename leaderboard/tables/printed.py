@@ -19,7 +19,7 @@ from leaderboard.tables.score import TIMES, Score, best_member, numbers
 from leaderboard.tables.table import Table, slug_of
 from leaderboard.tables.verdict import pooled_spread, with_tolerance
 from results import Cell, Grid, Records, TableFile
-from results.cells import Lacking, Resolve, Wanted
+from results.cells import Lacking, PlaceCells, Resolve
 from results.reference import Key, source
 from results.table_file import Place
 from results.tidy import TIDY_COLUMNS, tidy_row
@@ -29,20 +29,20 @@ def printed_tables(
     grid: Grid, records: Records, resolve: Resolve, lacking: Lacking, lookup: Lookup | None = None
 ) -> list[Table]:
     """Return the printed tables of a grid. FileError for a table that names what nobody has."""
-    wanted = grid.wanted(resolve, lacking)
+    wanted = grid.cells_by_place(resolve, lacking)
     lookup = lookup or _lookup(records, wanted)
     places = group_by(grid.places, lambda place: place.table)
     to_run = group_by(wanted, lambda one: one.place.table)
     return [_table(grid.tables[name], of_table, to_run[name], lookup) for name, of_table in places.items()]
 
 
-def _lookup(records: Records, wanted: Sequence[Wanted]) -> Lookup:
+def _lookup(records: Records, wanted: Sequence[PlaceCells]) -> Lookup:
     """What is known of the cells of some places, none of which stands in for another."""
     cells = itertools.chain.from_iterable(one.cells for one in wanted)
     return Lookup(records, [cell.id for cell in cells])
 
 
-def _table(file: TableFile, places: Sequence[Place], wanted: Sequence[Wanted], lookup: Lookup) -> Table:
+def _table(file: TableFile, places: Sequence[Place], wanted: Sequence[PlaceCells], lookup: Lookup) -> Table:
     scores = _scores(places, {one.place.key: _measured(one, lookup) for one in wanted})
     spread = pooled_spread(scores.values())
     return Table(
@@ -80,7 +80,7 @@ def _columns(file: TableFile, places: Sequence[Place]) -> tuple[Labels, ...]:
 # What is measured
 
 
-def _measured(wanted: Wanted, lookup: Lookup) -> Score:
+def _measured(wanted: PlaceCells, lookup: Lookup) -> Score:
     place = wanted.place
     if wanted.reason:
         return Score(place, unavailable=wanted.reason)

@@ -21,6 +21,7 @@ def cell(**axes):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.slow
 def test_the_table_of_multiply_adds_is_what_torch_counts(name):
     """A network that changed, or one that nobody entered, would make the estimate of a grid wrong or unknown."""
     with torch.device("meta"):

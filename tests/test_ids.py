@@ -219,18 +219,21 @@ def answer(program: Path, cells: str) -> str:
     return in_process(TOLD, cells, site=program, PYTHONSAFEPATH="1")  # not of the working directory
 
 
+@pytest.mark.slow
 def test_a_field_that_came_later_renames_nothing(grown):
     """Thousands of records are published under their ids, and every poison under its key: a new option of a method must
     leave both as they were, and the texts, and what is written into records."""
     assert told(grown, PLAIN) == told(SOURCE, PLAIN)
 
 
+@pytest.mark.slow
 def test_a_later_field_with_another_value_gives_another_cell(grown):
     """The neutral value alone is left out: what is measured with the option must never pass for what was without."""
     plain, *rest = [row[0] for row in told(grown, [{}, *SPOKEN])]
     assert len({plain, *rest}) == len(SPOKEN) + 1
 
 
+@pytest.mark.slow
 def test_a_changed_default_gives_a_new_id_and_the_neutral_value_given_gives_the_old_one(moved):
     """What is published under an id is what was measured, whatever a name alone means today; and it can be asked for."""
     before, after = told(SOURCE, PLAIN), told(moved, [*PLAIN, NEUTRAL])
@@ -241,6 +244,7 @@ def test_a_changed_default_gives_a_new_id_and_the_neutral_value_given_gives_the_
     assert {axis: texts[axis] for axis in asked} == asked
 
 
+@pytest.mark.slow
 def test_a_record_without_a_later_field_is_read_as_it_was_measured(moved):
     """A cell that lacks the field was measured before there was one; running or judging it again must not take the default."""
     cell = told(SOURCE, [{"measure": "separability"}])[0][-1]
@@ -251,6 +255,7 @@ def test_a_record_without_a_later_field_is_read_as_it_was_measured(moved):
     assert found["same cell"] and not found["stale"]
 
 
+@pytest.mark.slow
 def test_a_record_of_before_is_accepted_by_a_program_with_more_fields(grown):
     """People send records that they measured with the release before; its protocol has fewer fields."""
     found = json.loads(in_process(READ, json.dumps(None), PUBLISHED.read_text(), site=grown, PYTHONSAFEPATH="1"))
@@ -262,6 +267,7 @@ def test_a_later_field_of_the_cell_has_its_neutral_value_as_its_default():
     assert {name: Cell.model_fields[name].default for name in Cell.later} == Cell.later
 
 
+@pytest.mark.slow
 def test_other_packages_say_which_of_their_fields_came_later(tmp_path):
     """Records of plug-ins are published too: class or function, read from its source or imported."""
     points = "[bench.attacks]\nplus = more:Plus\nfar = more:Far\n[bench.architectures]\nnet = more:net\n"

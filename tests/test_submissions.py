@@ -119,6 +119,7 @@ def kept(folder, content):
 # What passes
 
 
+@pytest.mark.slow
 def test_published_records_of_ours_pass_every_check_and_keep_their_bytes(tmp_path):
     """What the program measured and wrote must never be refused as somebody's forgery, whatever version of it wrote it."""
     source = Records(PUBLISHED)
@@ -829,6 +830,7 @@ def test_a_stranger_does_not_date_a_publication(tmp_path):
         assert chosen.date == one.accepted[:10] < tomorrow[:10]
 
 
+@pytest.mark.slow
 def test_what_is_published_says_whose_it_is_too(tmp_path):
     """A publication has the records with it: without the files beside them they would pass for the publisher's own."""
     kept(tmp_path / "results/records", packed(REAL))
@@ -837,6 +839,7 @@ def test_what_is_published_says_whose_it_is_too(tmp_path):
     assert SELF_REPORTED in (tmp_path / "public/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_texts_of_a_submitter_are_inert_on_every_page(tmp_path):
     """Name and note are theirs to choose."""
     records = Records(tmp_path)

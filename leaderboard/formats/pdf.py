@@ -201,9 +201,9 @@ def _draw_circle(canvas: Canvas, element: Element) -> None:
 
 
 def _draw_rectangle(canvas: Canvas, element: Element) -> None:
-    box = [element.number_of(name) for name in ("x", "y", "width", "height")]
+    x, y, width, height = (element.number_of(name) for name in ("x", "y", "width", "height"))
     is_filled = "tile" in element.classes and "none" not in element.classes
-    canvas.rect(*box, stroke=int(not is_filled), fill=int(is_filled))
+    canvas.rect(x, y, width, height, stroke=int(not is_filled), fill=int(is_filled))
 
 
 def _draw_path(canvas: Canvas, element: Element) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from leaderboard.tables import correlation
 from leaderboard.tables.groups import group_by
@@ -22,8 +22,7 @@ from results.reference import paper_tables
 LARGEST = 20  # deviations that are listed
 FELT = 5.0  # points: papers that differ by less have recipes that explain it
 FEWEST = 3  # attacks (or defenses) that have an order
-
-UNMEASURED, REDUCED, STAND_IN, EXACT = "not measured", "reduced", "with a stand-in", "exact"  # kinds of places
+Extent = Literal["none", "reduced", "stand-in", "exact"]  # how much of what a paper did was done here
 
 
 # What is compared
@@ -77,8 +76,8 @@ def comparable_scores(tables: Sequence[Table]) -> list[Score]:
 def counts(tables: Sequence[Table]) -> dict[str, Any]:
     """Counts of places. Points are of accuracies; scaled protocols count in `reduced` and nowhere else."""
     scores = comparable_scores(tables)
-    by_kind = group_by(scores, _kind)
-    full_size = by_kind[STAND_IN] + by_kind[EXACT]
+    by_extent = group_by(scores, _extent)
+    full_size = by_extent["stand-in"] + by_extent["exact"]
     accuracies = [score for score in full_size if score.metric_name == "test_acc"]
     beyond_doubt = [score for score in accuracies if score.points is not None]
     distances = [score.distance for score in beyond_doubt]
@@ -86,8 +85,8 @@ def counts(tables: Sequence[Table]) -> dict[str, Any]:
     return {
         "cells": len(scores),
         "measured": len(full_size),
-        "exact": len(by_kind[EXACT]),
-        "reduced": len(by_kind[REDUCED]),
+        "exact": len(by_extent["exact"]),
+        "reduced": len(by_extent["reduced"]),
         "accuracies": len(accuracies),
         **{f"within_{limit}": _within(distances, limit) for limit in (1, 2, 5)},
         "mean_abs_diff": _mean(distances),
@@ -97,11 +96,10 @@ def counts(tables: Sequence[Table]) -> dict[str, Any]:
     }
 
 
-def _kind(score: Score) -> str:
-    """Whether a place is measured, and on what."""
+def _extent(score: Score) -> Extent:
     if score.is_full_size:
-        return STAND_IN if score.marks else EXACT
-    return UNMEASURED if score.own is None else REDUCED
+        return "stand-in" if score.marks else "exact"
+    return "none" if score.own is None else "reduced"
 
 
 def _within(distances: Sequence[float], limit: float) -> int:

@@ -246,10 +246,10 @@ class Stranger:
     def _promises(self, budget: Budget, allowed: float) -> bool:
         """Whether a budget allows just so much, for images of some size where those of the cell are not here."""
         info = self._info
+        smallest: tuple[int, ...] = (0,)
+        largest: tuple[int, ...] = (3, LARGEST_SIDE, LARGEST_SIDE)
         if info is not None:
             smallest = largest = info.shape
-        else:
-            smallest, largest = (0,), (3, LARGEST_SIDE, LARGEST_SIDE)
         least, most = budget.allowed(smallest) or 0, budget.allowed(largest) or 0
         return least - 1e-9 <= allowed <= most + 1e-9
 

@@ -224,6 +224,7 @@ def _spans(columns: Sequence[Labels], level: int) -> list[dict[str, Any]]:
 
 
 def _cell(score: Score, links: Mapping[str, str], top: float) -> dict[str, Any]:
+    """Ours, and what is published beside it."""
     changes = (score.oracle, *score.marks) if score.oracle else score.marks
     return {
         "ours": value(score),
@@ -246,6 +247,7 @@ def _href(score: Score, links: Mapping[str, str]) -> str:
 
 
 def _published(printed: Printed | None) -> dict[str, Any]:
+    """What a paper prints; empty texts where it prints nothing."""
     if printed is None:
         return {"paper": "", "mark": "", "illegible": False, "why": ""}
     spread = f" ± {printed.std}" if printed.std else ""

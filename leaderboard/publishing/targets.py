@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
 from results import FileError
@@ -87,7 +86,8 @@ def place(text: str) -> Place:
     return Folder(expand_home(Path(text)).absolute())
 
 
-class Earlier(NamedTuple):
+@dataclass(frozen=True)
+class Earlier:
     """What an earlier publication says: see `Before`."""
 
     count: int

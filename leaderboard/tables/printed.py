@@ -81,6 +81,7 @@ def _columns(file: TableFile, places: Sequence[Place]) -> tuple[Labels, ...]:
 
 
 def _measured(wanted: PlaceCells, lookup: Lookup) -> Score:
+    """The score of a place; that of the best member, where its defense stands for several."""
     place = wanted.place
     if wanted.reason:
         return Score(place, unavailable=wanted.reason)

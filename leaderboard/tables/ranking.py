@@ -94,8 +94,7 @@ class League:
     @cached_property
     def playing(self) -> Flags:
         """The rows to which some of these columns apply."""
-        flags: Flags = self.applies[:, self.opponents].any(1)
-        return flags
+        return _any(self.applies[:, self.opponents], 1)
 
     @cached_property
     def compared(self) -> Flags:
@@ -116,8 +115,7 @@ class League:
     def _aside(self, axis: int, *, defenses: bool) -> Flags:
         """The rows or columns that are not compared: an oracle's choice among defenses, clean training among attacks."""
         aside = self._where(lambda score: bool(score.rest) if defenses else score.clean)
-        flags: Flags = aside.any(axis)
-        return flags
+        return _any(aside, axis)
 
     # who is ranked
 
@@ -170,6 +168,13 @@ class League:
         """The column that hurts the row most; () without numbers."""
         extreme = max if self.attacks else min
         return extreme(accuracies, key=lambda column: accuracies[column], default=())
+
+
+def _any(flags: Flags, axis: int) -> Flags:
+    """Whether any of them holds along an axis."""
+    import numpy as np
+
+    return np.asarray(flags.any(axis), bool)
 
 
 class _Ends(NamedTuple):

@@ -56,7 +56,7 @@ def _labelled_counts(comparison: Mapping[str, Any]) -> dict[str, Counts]:
 
 
 def _has_numbers(counts: Counts) -> bool:
-    return bool(counts["measured"] or counts["reduced"])
+    return bool(counts["measured"] + counts["reduced"])
 
 
 def _body(rows: Mapping[str, Counts], columns: Sequence[Column]) -> list[list[str]]:

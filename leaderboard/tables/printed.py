@@ -17,7 +17,7 @@ from leaderboard.tables.lookup import Lookup, Run, deviations, incomparable
 from leaderboard.tables.ranking import Labels
 from leaderboard.tables.score import TIMES, Score, best_member, numbers
 from leaderboard.tables.table import Table, slug_of
-from leaderboard.tables.verdict import pooled_spread, with_tolerance
+from leaderboard.tables.tolerance import pooled_spread, with_tolerance
 from results import Cell, Grid, Records, TableFile
 from results.cells import Lacking, PlaceCells, Resolve
 from results.reference import Key, source

@@ -299,6 +299,8 @@ class Attack(ABC):
     Its fields are its hyperparameters; the field `epsilon`, where there is one, is the radius in the norm of `budget`.
     """
 
+    display_name: ClassVar[str] = ""  # as pages write it: `Adversarial training`; its name where it has none
+    label: ClassVar[str] = ""  # short, with fields in braces: `AT {epsilon}`; the display name where it has none
     paper: ClassVar[Paper]
     version: ClassVar[int] = 1  # raise it when the poison changes: it is in the poison's key
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
@@ -361,6 +363,8 @@ class Defense:
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     small: ClassVar[Mapping[str, Any]] = {}
+    display_name: ClassVar[str] = ""  # as pages write it: `Adversarial training`; its name where it has none
+    label: ClassVar[str] = ""  # short, with fields in braces: `AT {epsilon}`; the display name where it has none
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
     brings: ClassVar[Mapping[str, str]] = {}  # a need -> the field that brings it along, unless it stands at its default
@@ -451,6 +455,8 @@ class Protocol:
         "judge_every": 1,
     }
     revisions: ClassVar[Mapping[str, int]] = {"shuffle=false": 2}  # corrections of some settings alone
+    display_name: ClassVar[str] = ""  # as pages write it: `Adversarial training`; its name where it has none
+    label: ClassVar[str] = ""  # short, with fields in braces: `AT {epsilon}`; the display name where it has none
     paper: ClassVar[Paper | None] = None
     adversarial: ClassVar[Mapping[str, Any]] = {}  # fields that differ under adversarial training
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # fields that differ on a dataset, by its name
@@ -562,6 +568,8 @@ class Analysis(ABC):
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     small: ClassVar[Mapping[str, Any]] = {}
+    display_name: ClassVar[str] = ""  # as pages write it: `Adversarial training`; its name where it has none
+    label: ClassVar[str] = ""  # short, with fields in braces: `AT {epsilon}`; the display name where it has none
     paper: ClassVar[Paper | None] = None
 
     @abstractmethod

@@ -29,6 +29,8 @@ class ClusterMeasure(Analysis):
     block: int = 0  # residual block whose output is embedded, flattened, from 1; 0: what enters the head
     layer: int = 2  # whose gradient is taken, from 1, the stem; 2 is the first block of a residual network
 
+    display_name = "Activation cluster measure"
+    label = "ACM"
     paper = STAGED_TRAINING
     needs: ClassVar[tuple[str, ...]] = ("purified", "epochs")
     small: ClassVar[dict[str, Any]] = {"per_class": 8}

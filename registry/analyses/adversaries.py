@@ -29,6 +29,8 @@ class Adversaries(Analysis):
 
     per_class: int = 30  # images of each class
 
+    display_name = "Likeness of adversarial perturbations"
+    label = "Adversaries"
     paper = STABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "epochs")
     small: ClassVar[dict[str, Any]] = {"per_class": 4}

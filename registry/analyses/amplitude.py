@@ -24,6 +24,8 @@ class Amplitude(Analysis):
 
     of: Literal["poison", "estimate"] = "poison"  # the poison's perturbations, or those that the defense d-vae finds
 
+    display_name = "Size of perturbations"
+    label = "Size"
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purify-log")
 

@@ -22,6 +22,8 @@ class ChannelMeans(Analysis):
 
     images: int = 1000  # of the clean test set, the first ones
 
+    display_name = "Mean output of channels"
+    label = "Channel means"
     paper = STAGED_TRAINING
     needs: ClassVar[tuple[str, ...]] = ("epochs",)
     small: ClassVar[dict[str, Any]] = {"images": 16}

@@ -31,6 +31,8 @@ class ClassDistance(Analysis):
 
     of: Literal["perturbation", "image", "purified"] = "perturbation"  # what is measured
 
+    display_name = "Class distance over spread"
+    label = "Class distance"
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified")
 

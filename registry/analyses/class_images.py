@@ -32,6 +32,8 @@ class ClassImages(Analysis):
 
     of: Literal["mean", "weights"] = "mean"  # what a picture shows
 
+    display_name = "Class images"
+    label = "Class images"
     paper = LEARN_FROM_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison")
 

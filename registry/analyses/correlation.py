@@ -37,6 +37,8 @@ class Correlation(Analysis):
     every: int = 500  # steps between two points
     batches: int = 500  # over which a term is averaged
 
+    display_name = "Correlation of protection and robustness"
+    label = "Correlation"
     paper = STABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "network")
     small: ClassVar[dict[str, Any]] = {"every": 1, "batches": 2}

@@ -27,6 +27,8 @@ class Delusiveness(Analysis):
     epsilon: float = 4 / 255  # rho_a: linf radius of what is added, pixel units
     steps: int = 10  # of a fifth of it each
 
+    display_name = "Delusiveness and its stability"
+    label = "Delusiveness"
     paper = STABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("poison", "purified", "epochs")
     small: ClassVar[dict[str, Any]] = {"steps": 2}

@@ -21,6 +21,8 @@ class Detection(Analysis):
     purifier that takes every image for poisoned has a recall of 1 and the poison's ratio as its precision.
     """
 
+    display_name = "Detection of poisoned images"
+    label = "Detection"
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified", "purify-log")
 

@@ -33,6 +33,8 @@ class Reweighting(Analysis):
     estimator: Literal["logistic", "lbfgs"] = "logistic"  # scikit-learn's, or that of the published code
     statistics: Literal["own", "clean"] = "own"  # of batch normalisation: the victim's, or those of the clean images
 
+    display_name = "Deep feature reweighting"
+    label = "DFR"
     later: ClassVar[Mapping[str, Any]] = {"estimator": "logistic", "statistics": "own"}
     paper = LEARN_FROM_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "epochs")
@@ -72,6 +74,8 @@ class RandomFeatures(Analysis):
     estimator: Literal["logistic", "lbfgs"] = "logistic"  # scikit-learn's, or that of the published code
     statistics: Literal["own", "clean"] = "own"  # of batch normalisation: the victim's, or those of the clean images
 
+    display_name = "Deep feature reweighting of a random network"
+    label = "DFR random"
     later: ClassVar[Mapping[str, Any]] = {"estimator": "logistic", "statistics": "own"}
     paper = LEARN_FROM_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "network")

@@ -23,6 +23,8 @@ class FewImages(Analysis):
 
     images: int = 20  # clean, of the test set
 
+    display_name = "Accuracy on a few images"
+    label = "Few images"
     paper = STAGED_TRAINING
     needs: ClassVar[tuple[str, ...]] = ("epochs",)
 

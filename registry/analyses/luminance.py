@@ -27,6 +27,8 @@ class Luminance(Analysis):
 
     edges: float = 0.2  # part of an image's positions that are its edges, 0..1
 
+    display_name = "Change of luminance"
+    label = "Luminance"
     paper = STABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison")
 

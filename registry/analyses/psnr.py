@@ -21,6 +21,8 @@ class Psnr(Analysis):
     nothing differs.
     """
 
+    display_name = "Peak signal-to-noise ratio"
+    label = "PSNR"
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified")
 

@@ -17,6 +17,8 @@ class Reevaluation(Analysis):
     `test_acc(poison)`; that on the clean test set is the accuracy of the same record.
     """
 
+    display_name = "Accuracy on the training images"
+    label = "Reevaluation"
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "epochs")
 

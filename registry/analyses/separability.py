@@ -30,6 +30,8 @@ class Separability(Analysis):
     of: Literal["perturbation", "image", "purified"] = "perturbation"  # what is classified: perturbations, or images
     steps: int = 500  # of L-BFGS, 20 iterations each
     lr: float = 0.5  # of L-BFGS
+    display_name = "Linear separability"
+    label = "Separability"
     hidden: int = 0  # units of a tanh layer; 0: none
 
     paper = LEARN_FROM_UNLEARNABLE

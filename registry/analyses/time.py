@@ -18,6 +18,8 @@ class DefenseTime(Analysis):
     the time that it took then.
     """
 
+    display_name = "Training time"
+    label = "Time"
     paper = D_VAE
     needs: ClassVar[tuple[str, ...]] = ("purify-log", "epochs")
 
@@ -39,6 +41,8 @@ class CraftTime(Analysis):
     took then.
     """
 
+    display_name = "Crafting time"
+    label = "Crafting time"
     paper = STABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("craft-log",)
 

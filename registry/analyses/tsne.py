@@ -22,6 +22,8 @@ class Embedding(Analysis):
     of: Literal["perturbation", "image", "purified"] = "perturbation"  # what is drawn: perturbations, or images
     per_class: int = 0  # images of each class; 0: 100, or 50 where there are more than ten classes
 
+    display_name = "t-SNE of perturbations"
+    label = "t-SNE"
     paper = TRANSFERABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean", "poison", "purified")
     small: ClassVar[dict[str, Any]] = {"per_class": 8}
@@ -58,6 +60,8 @@ class FeatureEmbedding(Analysis):
     block: int = 0  # residual block whose output is shown, from 1; 0: what enters the head
     pictures: Literal["last", "doubling"] = "last"  # after which epochs: the last, or 1, 2, 4, 8, ... and the last
 
+    display_name = "t-SNE of features"
+    label = "t-SNE features"
     paper = STAGED_TRAINING
     needs: ClassVar[tuple[str, ...]] = ("purified", "epochs")
     small: ClassVar[dict[str, Any]] = {"per_class": 8, "pictures": "doubling"}

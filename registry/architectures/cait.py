@@ -83,7 +83,7 @@ class CaiT(nn.Module):
         return self.head(self.features(x))  # type: ignore[no-any-return]
 
 
-@ARCHITECTURES.register("cait-apb")
+@ARCHITECTURES.register("cait-apb", display_name="CaiT (APBench)", label="CaiT")
 def cait_apb(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """CaiT of six blocks for patches and two for the class token, width 512, 8,488,522 parameters for ten classes.
 

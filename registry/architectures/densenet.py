@@ -35,7 +35,7 @@ def _network(net: Any) -> Network:
     return Network([stem, *body, GlobalPool()], net.classifier)
 
 
-@ARCHITECTURES.register("densenet121")
+@ARCHITECTURES.register("densenet121", display_name="DenseNet-121")
 def densenet121(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """DenseNet-121 with the CIFAR stem (3x3 convolution of stride 1 and nothing else), 6,956,298 parameters for ten classes.
 
@@ -53,7 +53,7 @@ def densenet121(num_classes: int, in_channels: int = 3, image_size: int = 32) ->
     return network
 
 
-@ARCHITECTURES.register("densenet121-imagenet")
+@ARCHITECTURES.register("densenet121-imagenet", display_name="DenseNet-121, ImageNet stem", label="DenseNet-121 (ImageNet)")
 def densenet121_imagenet(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """DenseNet-121 with the stock stem (7x7 convolution of stride 2, max-pool), 6,964,106 parameters for ten classes.
 

@@ -45,7 +45,7 @@ class _Inception(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
-@ARCHITECTURES.register("googlenet")
+@ARCHITECTURES.register("googlenet", display_name="GoogLeNet")
 def googlenet(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """GoogLeNet for CIFAR (3x3 stem of stride 1 with 192 channels, batch normalisation), 6,166,250 parameters for ten classes.
 

@@ -34,7 +34,7 @@ class _Inverted(nn.Module):
         return branch if self.shortcut is None else branch + self.shortcut(x)
 
 
-@ARCHITECTURES.register("mobilenetv2")
+@ARCHITECTURES.register("mobilenetv2", display_name="MobileNetV2")
 def mobilenetv2(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """MobileNet-V2 for CIFAR (stride 1 in the stem and the second stage), 2,296,922 parameters for ten classes.
 
@@ -52,7 +52,7 @@ def mobilenetv2(num_classes: int, in_channels: int = 3, image_size: int = 32) ->
     return Network([stem, *blocks, last, GlobalPool()], nn.Linear(1280, num_classes))
 
 
-@ARCHITECTURES.register("mobilenetv2-imagenet")
+@ARCHITECTURES.register("mobilenetv2-imagenet", display_name="MobileNetV2, ImageNet stem", label="MobileNetV2 (ImageNet)")
 def mobilenetv2_imagenet(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """MobileNet-V2 as for ImageNet (five strides of 2, dropout 0.2), 2,236,682 parameters for ten classes.
 

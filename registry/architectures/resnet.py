@@ -34,7 +34,7 @@ def _stock_stem(name: str, num_classes: int, in_channels: int) -> Network:
     return network
 
 
-@ARCHITECTURES.register("resnet18")
+@ARCHITECTURES.register("resnet18", display_name="ResNet-18")
 def resnet18(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """ResNet-18 with the CIFAR stem (3x3 convolution of stride 1, no pooling), 11,173,962 parameters for ten classes.
 
@@ -47,7 +47,7 @@ def resnet18(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     return _small_stem("resnet18", num_classes, in_channels)
 
 
-@ARCHITECTURES.register("resnet50")
+@ARCHITECTURES.register("resnet50", display_name="ResNet-50")
 def resnet50(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """ResNet-50 with the CIFAR stem (3x3 convolution of stride 1, no pooling), 23,520,842 parameters for ten classes.
 
@@ -57,7 +57,7 @@ def resnet50(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     return _small_stem("resnet50", num_classes, in_channels)
 
 
-@ARCHITECTURES.register("resnet18-imagenet")
+@ARCHITECTURES.register("resnet18-imagenet", display_name="ResNet-18, ImageNet stem", label="ResNet-18 (ImageNet)")
 def resnet18_imagenet(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """ResNet-18 with the stock stem (7x7 convolution of stride 2, max-pool), 11,181,642 parameters for ten classes.
 
@@ -68,7 +68,7 @@ def resnet18_imagenet(num_classes: int, in_channels: int = 3, image_size: int = 
     return _stock_stem("resnet18", num_classes, in_channels)
 
 
-@ARCHITECTURES.register("resnet50-imagenet")
+@ARCHITECTURES.register("resnet50-imagenet", display_name="ResNet-50, ImageNet stem", label="ResNet-50 (ImageNet)")
 def resnet50_imagenet(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """ResNet-50 with the stock stem (7x7 convolution of stride 2, max-pool), 23,528,522 parameters for ten classes.
 

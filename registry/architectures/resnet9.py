@@ -97,7 +97,7 @@ class ResNet9(Network):
         first.fit(images)
 
 
-@ARCHITECTURES.register("resnet9")
+@ARCHITECTURES.register("resnet9", display_name="ResNet-9")
 def resnet9(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Whitened 2x2 patches, stages of two, two and three 3x3 convolutions of 32, 96 and 128 channels, a linear layer.
 

@@ -6,7 +6,7 @@ from registry import ARCHITECTURES
 from registry.architectures._network import GlobalPool, Network, PreActivation, normalised
 
 
-@ARCHITECTURES.register("senet18")
+@ARCHITECTURES.register("senet18", display_name="SENet-18")
 def senet18(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """SENet-18 for CIFAR, pre-activation blocks with squeeze and excitation, 11,260,354 parameters for ten classes.
 

@@ -28,7 +28,7 @@ class SmallCNN(nn.Module):
         return self.head(self.features(x))  # type: ignore[no-any-return]
 
 
-@ARCHITECTURES.register("small-cnn")
+@ARCHITECTURES.register("small-cnn", display_name="Small CNN")
 def small_cnn(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Three strided convolutions of 16, 32 and 64 channels, 24,346 parameters for ten classes.
 

@@ -20,7 +20,7 @@ def _body(stages: tuple[tuple[int, ...], ...], in_channels: int) -> list[nn.Modu
     return [*parts, GlobalPool()]
 
 
-@ARCHITECTURES.register("vgg16")
+@ARCHITECTURES.register("vgg16", display_name="VGG-16")
 def vgg16(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """VGG-16 with batch normalisation and one linear layer as its head, 14,728,266 parameters for ten classes.
 
@@ -32,7 +32,7 @@ def vgg16(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Mo
     return Network(_body(SIXTEEN, in_channels), nn.Linear(512, num_classes))
 
 
-@ARCHITECTURES.register("vgg16-mlp")
+@ARCHITECTURES.register("vgg16-mlp", display_name="VGG-16 with a three-layer head", label="VGG-16 (MLP)")
 def vgg16_mlp(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """VGG-16 with batch normalisation and a head of three linear layers with dropout, 15,253,578 parameters for ten classes.
 
@@ -48,7 +48,7 @@ def vgg16_mlp(num_classes: int, in_channels: int = 3, image_size: int = 32) -> n
     return net
 
 
-@ARCHITECTURES.register("vgg11")
+@ARCHITECTURES.register("vgg11", display_name="VGG-11")
 def vgg11(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """VGG-11 with batch normalisation and one linear layer as its head, 9,231,114 parameters for ten classes.
 

@@ -62,7 +62,7 @@ class _First(nn.Module):
         return x[:, 0]  # (B, width)
 
 
-@ARCHITECTURES.register("vit-lfu")
+@ARCHITECTURES.register("vit-lfu", display_name="Vision transformer (LfU)", label="ViT (LfU)")
 def vit_lfu(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Vision transformer of seven blocks of width 384 with a hidden layer in its head, 6,408,586 parameters for ten classes.
 
@@ -78,7 +78,7 @@ def vit_lfu(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.
     return Network([embedding, *blocks, last], nn.Linear(width, num_classes))
 
 
-@ARCHITECTURES.register("vit-iss")
+@ARCHITECTURES.register("vit-iss", display_name="Vision transformer (ISS)", label="ViT (ISS)")
 def vit_iss(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Vision transformer of six blocks of width 512 with dropout 0.1, 9,523,722 parameters for ten classes.
 
@@ -92,7 +92,7 @@ def vit_iss(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.
     return Network([embedding, *blocks, nn.Sequential(_First(), nn.LayerNorm(width))], nn.Linear(width, num_classes))
 
 
-@ARCHITECTURES.register("vit-apb")
+@ARCHITECTURES.register("vit-apb", display_name="Vision transformer (APBench)", label="ViT (APBench)")
 def vit_apb(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Vision transformer for small datasets, six blocks of width 512 with dropout 0.1, 9,622,512 parameters for ten classes.
 

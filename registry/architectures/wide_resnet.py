@@ -43,7 +43,7 @@ def _pre(depth: int, widen: int, num_classes: int, in_channels: int) -> Network:
     return Network([stem, *_blocks(PreActivation, depth, widen), last, GlobalPool()], nn.Linear(64 * widen, num_classes))
 
 
-@ARCHITECTURES.register("wrn28-10")
+@ARCHITECTURES.register("wrn28-10", display_name="Wide ResNet 28-10", label="WRN-28-10")
 def wrn28_10(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Wide ResNet 28-10 with activation after the sum, 36,481,434 parameters for ten classes.
 
@@ -54,7 +54,7 @@ def wrn28_10(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     return _post(28, 10, num_classes, in_channels)
 
 
-@ARCHITECTURES.register("wrn28-10-preact")
+@ARCHITECTURES.register("wrn28-10-preact", display_name="Wide ResNet 28-10, pre-activation", label="WRN-28-10 (pre-act.)")
 def wrn28_10_preact(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Wide ResNet 28-10 with activation before the convolutions, 36,479,194 parameters for ten classes.
 
@@ -64,7 +64,7 @@ def wrn28_10_preact(num_classes: int, in_channels: int = 3, image_size: int = 32
     return _pre(28, 10, num_classes, in_channels)
 
 
-@ARCHITECTURES.register("wrn34-10")
+@ARCHITECTURES.register("wrn34-10", display_name="Wide ResNet 34-10", label="WRN-34-10")
 def wrn34_10(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Wide ResNet 34-10 with activation after the sum, 46,162,714 parameters for ten classes.
 
@@ -75,7 +75,7 @@ def wrn34_10(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     return _post(34, 10, num_classes, in_channels)
 
 
-@ARCHITECTURES.register("wrn34-10-preact")
+@ARCHITECTURES.register("wrn34-10-preact", display_name="Wide ResNet 34-10, pre-activation", label="WRN-34-10 (pre-act.)")
 def wrn34_10_preact(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """Wide ResNet 34-10 with activation before the convolutions, 46,160,474 parameters for ten classes.
 

@@ -39,6 +39,8 @@ class Autoregressive(Attack):
     norm: Literal["l2", "linf"] = "l2"  # l2: the length of every perturbation; linf: its largest value
     response: float = 0.0  # smallest response of the other filters; 0: 10 for up to ten classes, 3 for a hundred
 
+    display_name = "Autoregressive perturbations"
+    label = "AR"
     paper = Paper(
         "Autoregressive Perturbations for Data Poisoning",
         venue="NeurIPS 2022",

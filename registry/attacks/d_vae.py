@@ -46,6 +46,8 @@ class DisentanglingVae(Attack):
     width: int = 64  # channels of the first layers; latents have four times as many
 
     # weight of low rates, epochs without a penalty, decoder of shrink=8, each at the values that papers have
+    display_name = "D-VAE perturbations"
+    label = "D-VAE {mode}"
     revisions: ClassVar[Mapping[str, int]] = {"kld1=0.5": 2, "epochs=20": 2, "shrink=8": 2}
     chained: ClassVar[bool] = True
     onto: ClassVar[bool] = True

@@ -45,6 +45,8 @@ class DeepConfuse(Attack):
     painter_lr: float = 1e-4  # of Adam
     width: int = 64  # channels of the painter at full size; doubled at every halving, three times
 
+    display_name = "DeepConfuse"
+    label = "DeepConfuse"
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "trials": 1, "epochs": 2, "batch": 16, "width": 4}
     paper = Paper(
         "Learning to Confuse: Generating Training Time Adversarial Data with Auto-Encoder",

@@ -64,6 +64,8 @@ class ErrorMinimizing(Attack):
     max_rounds: int = 50  # not for rem
     train_steps: int = 5000  # of rem alone
 
+    display_name = "Error-minimizing noise"
+    label = "EM"
     version: ClassVar[int] = 2
     # staged: layers of stages are convolutions, not blocks; rem: the start is cut to valid pixels
     revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2, "variant=rem": 2}

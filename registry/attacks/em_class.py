@@ -49,6 +49,8 @@ class ClassWise(Attack):
     stop_error: float = 0.01  # fraction of that part
     max_rounds: int = 50  # an end where the error stays
 
+    display_name = "Class-wise error-minimizing noise"
+    label = "EM class-wise"
     revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2}  # layers of stages are convolutions, not blocks
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "batch": 32, "part": 1.0, "max_rounds": 5}
     paper = EM

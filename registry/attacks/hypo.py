@@ -48,6 +48,8 @@ class Hypocritical(Attack):
     steps: int = 100  # signed steps of the noise; not for p5
     step_size: float = 0.0  # pixel units; 0: epsilon / 10, p2 in l2 epsilon / 5
 
+    display_name = "Hypocritical perturbations"
+    label = "HYPO"
     revisions: ClassVar[Mapping[str, int]] = {"variant=paper": 2}
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",

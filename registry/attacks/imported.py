@@ -29,6 +29,8 @@ class Imported(Attack):
     epsilon: float = 0.0  # radius in the norm, pixel units
 
     seedless: ClassVar[bool] = True
+    display_name = "Imported poison"
+    label = "{name}"
     paper = Paper("A poison published as a file", venue="this repository", url="")
 
     @property

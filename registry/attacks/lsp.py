@@ -35,6 +35,8 @@ class LSP(Attack):
     norm: Literal["l2", "linf"] = "l2"  # l2: the length of every perturbation; linf: its largest value
     patch: int = 8  # side of one tile of the mosaic, pixels
 
+    display_name = "Linearly separable perturbations"
+    label = "LSP"
     paper = Paper(
         "Availability Attacks Create Shortcuts",
         venue="KDD 2022",

@@ -14,6 +14,8 @@ from registry import ATTACKS, Attack, Budget, ImageSet, Job, Paper
 class Nothing(Attack):
     """No attack: the clean images."""
 
+    display_name = "Clean images"
+    label = "Clean"
     identity: ClassVar[bool] = True
     paper = Paper("Clean training", venue="this repository", url="")
 

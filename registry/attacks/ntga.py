@@ -47,6 +47,8 @@ class NeuralTangentGeneralization(Attack):
     judges: int = 10000  # images on which the loss is raised, a fifth of the set at most; victims do not train on them
     steps: int = 10  # of paper alone
 
+    display_name = "Neural tangent generalization attack"
+    label = "NTGA"
     version: ClassVar[int] = 2
     small: ClassVar[dict[str, Any]] = {"block": 16, "judges": 16, "steps": 2}
     paper = Paper(

@@ -32,6 +32,8 @@ class OnePixelShortcut(Attack):
 
     epsilon: int = 1  # changed pixels per image (the papers' sparsity)
 
+    display_name = "One-pixel shortcut"
+    label = "OPS"
     paper = OPS
 
     def __post_init__(self) -> None:

@@ -31,6 +31,8 @@ class OnePixelAndNoise(Attack):
     pixels: int = 1  # set pixels per image
 
     parents: ClassVar[dict[str, tuple[str, ...]]] = {"noise": ("epsilon",)}
+    display_name = "One-pixel shortcut with error-minimizing noise"
+    label = "EM + OPS"
     small: ClassVar[dict[str, Any]] = {"noise": "random-noise"}
     paper = OPS
 

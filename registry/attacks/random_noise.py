@@ -24,6 +24,8 @@ class RandomNoise(Attack):
     dist: Literal["sign", "uniform"] = "sign"  # -epsilon or epsilon; or anything between
     epsilon: float = 8 / 255  # linf radius, pixel units
 
+    display_name = "Random noise"
+    label = "Random {kind}-wise"
     paper = LEARN_FROM_UNLEARNABLE
 
     @property

@@ -30,6 +30,8 @@ class Regions(Attack):
     norm: Literal["linf", "l2"] = "linf"  # linf: every value is -epsilon or epsilon; l2: the length of the whole pattern
     regions: int = 4  # patches, a square number
 
+    display_name = "Regions"
+    label = "Regions-{regions}"
     paper = LEARN_FROM_UNLEARNABLE
 
     def __post_init__(self) -> None:

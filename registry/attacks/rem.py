@@ -65,6 +65,8 @@ class RobustErrorMinimizing(Attack):
     max_rounds: int = 50  # of apb alone
 
     # staged: layers of stages are convolutions, not blocks; apb: weights are drawn as torch draws them
+    display_name = "Robust error-minimizing noise"
+    label = "REM"
     revisions: ClassVar[Mapping[str, int]] = {"staged=true": 2, "variant=apb": 2}
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",

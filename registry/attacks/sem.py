@@ -49,6 +49,8 @@ class StableErrorMinimizing(Attack):
     lr: float = 0.1  # a tenth of it after 0.4 and 0.8 of training
     weight_decay: float = 5e-4  # of the surrogate's descent
 
+    display_name = "Stable error-minimizing noise"
+    label = "SEM"
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",
         "train_steps": 2,

@@ -49,6 +49,8 @@ class SelfEnsembleProtection(Attack):
     step_size: float = 1 / 255  # pixel units
     inner_steps: int = 0  # of the walk of fa-vr; 0: as many as checkpoints
 
+    display_name = "Self-ensemble protection"
+    label = "SEP"
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "epochs": 3, "batch": 16, "checkpoints": 2, "steps": 2}
     paper = Paper(
         "Self-Ensemble Protection: Training Checkpoints Are Good Data Protectors",

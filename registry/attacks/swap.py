@@ -30,6 +30,8 @@ class Swap(Attack):
     mode: Literal["intra", "inter", "shuffle"] = "intra"  # to images of the same class, of another, or of any
 
     chained: ClassVar[bool] = True
+    display_name = "Swapped perturbations"
+    label = "Swap {mode}-class"
     small: ClassVar[dict[str, Any]] = {"mode": "inter"}
     paper = TRANSFERABLE_UNLEARNABLE
 

@@ -49,6 +49,8 @@ class TargetedAdversarialPoisoning(Attack):
     step_size: float = 0.0  # pixel units; 0: epsilon / 20, rem epsilon / 125
     restarts: int = 0  # 0: 8, rem 1
 
+    display_name = "Targeted adversarial poisoning"
+    label = "TAP"
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "epochs": 2, "batch": 16, "steps": 5, "restarts": 2}
     paper = Paper(
         "Adversarial Examples Make Strong Poisons",

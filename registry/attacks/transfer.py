@@ -35,6 +35,8 @@ class Transfer(Attack):
 
     chained: ClassVar[bool] = True
     onto: ClassVar[bool] = True
+    display_name = "Transferred perturbations"
+    label = "Transfer"
     paper = TRANSFERABLE_UNLEARNABLE
 
     def __post_init__(self) -> None:

@@ -56,6 +56,8 @@ class Transferable(Attack):
     lr: float = 0.0  # of the encoder; 0: 0.001 (Adam), moco 0.3, simsiam 0.06
     area: float = 0.08  # smallest part of an image's area that a view shows, 0..1
 
+    display_name = "Transferable unlearnable examples"
+    label = "TUE"
     version: ClassVar[int] = 2
     small: ClassVar[dict[str, Any]] = {"surrogate": "small-cnn", "epochs": 2, "noise_steps": 2, "batch": 16}
     paper = TRANSFERABLE_UNLEARNABLE

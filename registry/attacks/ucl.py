@@ -52,6 +52,8 @@ class UnlearnableContrastive(Attack):
     lr: float = 0.0  # of the encoder; 0: cp simclr 0.5, moco 0.3; tue simclr 0.001 (Adam), moco 0.3, simsiam 0.06
     area: float = 0.0  # smallest part of an image's area that a view shows, 0..1; 0: cp 0.2, tue 0.08
 
+    display_name = "Contrastive poisoning"
+    label = "UCL"
     version: ClassVar[int] = 2
     small: ClassVar[dict[str, Any]] = {
         "surrogate": "small-cnn",

@@ -33,7 +33,7 @@ def _archives_cifar100() -> list[Archive]:
     return [Archive(CIFAR100.filename, CIFAR100.tgz_md5, size=169_001_437)]
 
 
-@DATASETS.register("cifar10", folder="cifar10", download=_download_cifar10, archives=_archives_cifar10)
+@DATASETS.register("cifar10", display_name="CIFAR-10", folder="cifar10", download=_download_cifar10, archives=_archives_cifar10)
 def cifar10(root: Path) -> tuple[ImageSet, ImageSet]:
     """CIFAR-10 (Krizhevsky 2009), as published.
 
@@ -45,7 +45,9 @@ def cifar10(root: Path) -> tuple[ImageSet, ImageSet]:
     return _both("cifar10", CIFAR10, root)
 
 
-@DATASETS.register("cifar100", folder="cifar100", download=_download_cifar100, archives=_archives_cifar100)
+@DATASETS.register(
+    "cifar100", display_name="CIFAR-100", folder="cifar100", download=_download_cifar100, archives=_archives_cifar100
+)
 def cifar100(root: Path) -> tuple[ImageSet, ImageSet]:
     """CIFAR-100 (Krizhevsky 2009), as published, fine labels.
 

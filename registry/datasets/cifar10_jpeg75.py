@@ -17,6 +17,8 @@ def _download(root: Path) -> None:
 
 @DATASETS.register(
     "cifar10-jpeg75",
+    display_name="CIFAR-10 re-encoded as JPEG 75",
+    label="CIFAR-10 JPEG 75",
     folder="cifar10-jpeg75",
     stands_in_for="cifar10",
     incomparable=("jpeg", "psnr"),  # of images that are JPEGs already, whatever was done with them

@@ -12,7 +12,7 @@ TEST_PER_CLASS = 45
 SEED = 3  # of colours and split; which digits are tested moves the clean accuracy by two points
 
 
-@DATASETS.register("digits")
+@DATASETS.register("digits", display_name="Handwritten digits", label="Digits")
 def digits(root: Path) -> tuple[ImageSet, ImageSet]:
     """Handwritten digits of scikit-learn in random colours, the embedded default.
 

@@ -20,7 +20,7 @@ def _download(root: Path) -> None:
     )
 
 
-@DATASETS.register("facescrub", folder="facescrub", download=_download)
+@DATASETS.register("facescrub", display_name="FaceScrub, ten people", label="FaceScrub", folder="facescrub", download=_download)
 def facescrub(
     root: Path,
     size: int = 112,  # side of the square images, pixels

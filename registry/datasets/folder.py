@@ -5,7 +5,7 @@ from pathlib import Path
 from registry import DATASETS, ImageSet, _images
 
 
-@DATASETS.register("folder", small={"size": 32})
+@DATASETS.register("folder", display_name="Images of a folder", label="Folder", small={"size": 32})
 def folder(
     root: Path,
     size: int = 32,  # side of the square images, pixels

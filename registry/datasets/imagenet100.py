@@ -17,7 +17,9 @@ def _download(root: Path) -> None:
     )
 
 
-@DATASETS.register("imagenet100", folder="imagenet100", download=_download)
+@DATASETS.register(
+    "imagenet100", display_name="ImageNet, first 100 classes", label="ImageNet-100", folder="imagenet100", download=_download
+)
 def imagenet100(
     root: Path,
     size: int = 224,  # side of the square images, pixels

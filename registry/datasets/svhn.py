@@ -23,7 +23,7 @@ def _archives() -> list[Archive]:
     return [Archive(SVHN.split_list[split][1], SVHN.split_list[split][2], size) for split, size in SIZES.items()]
 
 
-@DATASETS.register("svhn", folder="svhn", download=_download, archives=_archives)
+@DATASETS.register("svhn", display_name="SVHN", folder="svhn", download=_download, archives=_archives)
 def svhn(root: Path) -> tuple[ImageSet, ImageSet]:
     """Street View House Numbers, cropped digits (Netzer et al. 2011), as published, without the extra part.
 

@@ -13,7 +13,14 @@ PER_CLASS = 5000
 SEED = 0
 
 
-@DATASETS.register("svhn-small", folder="svhn", download=_download, archives=_archives)
+@DATASETS.register(
+    "svhn-small",
+    display_name="SVHN, 5,000 images of each class",
+    label="SVHN small",
+    folder="svhn",
+    download=_download,
+    archives=_archives,
+)
 def svhn_small(root: Path) -> tuple[ImageSet, ImageSet]:
     """SVHN (Netzer et al. 2011) with at most 5,000 training images of each class, as the paper on transferable poisons has it.
 

@@ -29,6 +29,8 @@ class AdversarialTraining(Defense):
     norm: str = "linf"  # linf or l2
     begin: str = "uniform"  # uniform, gaussian or none
 
+    display_name = "Adversarial training"
+    label = "AT {epsilon}"
     paper = Paper(
         "Towards Deep Learning Models Resistant to Adversarial Attacks",
         venue="ICLR 2018",

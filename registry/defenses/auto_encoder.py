@@ -37,6 +37,8 @@ class PlainAutoEncoder(Defense):
     batch: int = 128  # images
     lr: float = 0.005  # of Adam, cosine to 0
 
+    display_name = "Auto-encoder purification"
+    label = "Auto-encoder"
     paper = D_VAE
     small: ClassVar[dict[str, Any]] = {"width": 8, "epochs": 4, "batch": 16}
 

@@ -16,6 +16,8 @@ class AutoAugment(Defense):
     the paper puts it between the two and cutout; the operations move whole pixels and fill with black.
     """
 
+    display_name = "AutoAugment"
+    label = "AutoAugment"
     paper = Paper(
         "AutoAugment: Learning Augmentation Policies from Data",
         venue="CVPR 2019",

@@ -39,6 +39,8 @@ class Avatar(Defense):
     epochs: int = 20  # of a network of one's own
     width: int = 32  # channels of a network of one's own
 
+    display_name = "AVATAR diffusion purification"
+    label = "AVATAR"
     version: ClassVar[int] = 2  # steps of the continuous SDE
     needs: ClassVar[tuple[str, ...]] = ("weights",)
     brings: ClassVar[Mapping[str, str]] = {"weights": "weights"}

@@ -19,6 +19,8 @@ class BitDepthReduction(Defense):
 
     bits: int = 2  # 1..8
 
+    display_name = "Bit-depth reduction"
+    label = "BDR {bits} bits"
     per_image: ClassVar[bool] = True
     paper = ISS
 

@@ -18,6 +18,8 @@ class Brightness(Defense):
 
     strength: float = 0.4  # largest change of the factor, 0..1; not stated
 
+    display_name = "Random brightness"
+    label = "Brightness"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

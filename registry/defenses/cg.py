@@ -22,6 +22,8 @@ class ColorsAndGray(Defense):
     strength: float = 0.4  # largest change of the factors of brightness, contrast and saturation, 0..1; not stated
     hue: float = 0.1  # largest turn, parts of the circle, 0..0.5; not stated
 
+    display_name = "Color jitter and random grayscale"
+    label = "Color + gray"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ class ClassMean(Defense):
     augmentation.
     """
 
+    display_name = "Projection away from class means"
+    label = "Class means"
     paper = LEARN_FROM_UNLEARNABLE
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:

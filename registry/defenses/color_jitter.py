@@ -23,6 +23,8 @@ class ColorJitter(Defense):
     hue: float = 0.1  # largest turn, parts of the circle, 0..0.5; not stated
     probability: float = 0.8  # 0..1
 
+    display_name = "Color jitter"
+    label = "Color jitter"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

@@ -24,6 +24,8 @@ class Cutmix(Defense):
     probability: float = 1.0  # that an image is mixed, 0..1
     mixes: int = 1  # times, one after another
 
+    display_name = "CutMix"
+    label = "CutMix"
     soft: ClassVar[bool] = True
     version: ClassVar[int] = 2  # an odd side is a pixel shorter
     paper = Paper(

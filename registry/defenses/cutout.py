@@ -18,6 +18,8 @@ class Cutout(Defense):
 
     size: int = 16  # side of the square, pixels
 
+    display_name = "Cutout"
+    label = "Cutout"
     paper = Paper(
         "Improved Regularization of Convolutional Neural Networks with Cutout",
         venue="arXiv 2017",

@@ -63,6 +63,8 @@ class DisentanglingVae(Defense):
     detector: str = "resnet18"  # network that decides what is poisoned
     detector_epochs: int = 60  # of the detector
 
+    display_name = "D-VAE purification"
+    label = "D-VAE"
     version: ClassVar[int] = 2  # weight of low rates, epochs without a penalty, decoder of shrink=8
     paper = D_VAE
     small: ClassVar[dict[str, Any]] = {"epochs": 2, "width": 8, "batch": 32, "detector": "small-cnn", "detector_epochs": 2}

@@ -31,6 +31,8 @@ class Dropout(Defense):
 
     probability: float = 0.5  # 0 to below 1
 
+    display_name = "Dropout"
+    label = "Dropout"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

@@ -27,6 +27,8 @@ class EarlyStop(Defense):
     part: float = 0.1  # of the training set that is held out, 0..1
     clean: float = 0.0  # of the part held out that is clean, 0..1; the paper: 0 to 0.7
 
+    display_name = "Early stopping"
+    label = "Early stop"
     paper = STABLE_UNLEARNABLE
     needs: ClassVar[tuple[str, ...]] = ("clean-data",)
     brings: ClassVar[Mapping[str, str]] = {"clean-data": "clean"}

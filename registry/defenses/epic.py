@@ -27,6 +27,8 @@ class Epic(Defense):
     every: float = 0.05  # part of training between selections, 0..1
     until: float = 0.75  # part of training after which nothing is dropped any more, 0..1
 
+    display_name = "EPIC"
+    label = "EPIC"
     version: ClassVar[int] = 2  # clusters the whole set, by the similarity of the published code
     paper = Paper(
         "Not All Poisons are Created Equal: Robust Training against Data Poisoning",

@@ -31,6 +31,8 @@ class FriendlyNoise(Defense):
     step_size: float = 100.0  # learning rate; the code makes a schedule of it that it never steps
     size_weight: float = 1.0  # of the noise's mean square against the divergence
 
+    display_name = "Friendly noise"
+    label = "Friendly noise"
     version: ClassVar[int] = 2  # weighs the clamped noise, steps of one size
     paper = Paper(
         "Friendly Noise against Adversarial Noise: A Powerful Defense against Data Poisoning Attacks",

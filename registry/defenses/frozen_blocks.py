@@ -29,6 +29,8 @@ class FrozenBlocks(Defense):
     blocks: int = 2  # residual blocks that are held still
     edge: bool = False  # the stem too, with the first blocks, or the head, with the last; not stated
 
+    display_name = "Frozen clean blocks"
+    label = "Frozen {which} {blocks}"
     paper = STAGED_TRAINING
     needs: ClassVar[tuple[str, ...]] = ("clean-data",)
 

@@ -19,6 +19,8 @@ class Gamma(Defense):
     low: float = 0.5  # exponent; not stated
     high: float = 1.5  # exponent; not stated
 
+    display_name = "Random gamma"
+    label = "Gamma"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

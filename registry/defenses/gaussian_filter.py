@@ -21,6 +21,8 @@ class GaussianFilter(Defense):
 
     sigma: float = 0.0  # deviation of the kernel, pixels; 0: (1/4, 1/2, 1/4)
 
+    display_name = "Gaussian filter"
+    label = "Gaussian"
     per_image: ClassVar[bool] = True
     paper = STABLE_UNLEARNABLE
 

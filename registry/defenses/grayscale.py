@@ -18,6 +18,8 @@ class Grayscale(Defense):
     Image shortcut squeezing with grayscale. The integer arithmetic gives the same bytes as Pillow's conversion.
     """
 
+    display_name = "Grayscale"
+    label = "Grayscale"
     per_image: ClassVar[bool] = True
     paper = ISS
 

@@ -19,6 +19,8 @@ class Hue(Defense):
 
     strength: float = 0.1  # largest turn, parts of the circle, 0..0.5; not stated
 
+    display_name = "Random hue"
+    label = "Hue"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

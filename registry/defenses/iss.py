@@ -18,4 +18,6 @@ class ImageShortcutSqueezing(Defense):
     """
 
     members: ClassVar[tuple[str, ...]] = ("bdr(bits=2)", "grayscale", "jpeg(quality=10)")
+    display_name = "Image shortcut squeezing, best of three"
+    label = "ISS"
     paper = ISS

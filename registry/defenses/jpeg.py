@@ -23,6 +23,8 @@ class Jpeg(Defense):
 
     quality: int = 10  # 1..95, of libjpeg
 
+    display_name = "JPEG compression"
+    label = "JPEG {quality}"
     per_image: ClassVar[bool] = True
     paper = ISS
 

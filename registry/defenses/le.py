@@ -44,6 +44,8 @@ class LearnableExamples(Defense):
     epochs: int = 20  # of a network of one's own
     width: int = 32  # channels of a network of one's own
 
+    display_name = "Joint-conditional diffusion purification"
+    label = "JCDP"
     needs: ClassVar[tuple[str, ...]] = ("weights",)
     brings: ClassVar[Mapping[str, str]] = {"weights": "weights"}
     small: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 8, "steps": 2, "rounds": 1}

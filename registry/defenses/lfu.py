@@ -31,6 +31,8 @@ class LearnFromUnlearnable(Defense):
     cutmix: float = 0.5  # probability, 0..1
     recipe: Literal["protocol", "released"] = "protocol"  # length, schedule and weight decay of the training, see above
 
+    display_name = "Orthogonal projection with augmentation"
+    label = "LfU"
     later: ClassVar[Mapping[str, Any]] = {"recipe": "protocol"}
     soft: ClassVar[bool] = True
     version: ClassVar[int] = 2  # an odd side of a CutMix rectangle is a pixel shorter

@@ -17,6 +17,8 @@ class MeanFilter(Defense):
     The image is mirrored beyond its border, as in the library that the authors use. Nothing else was changed.
     """
 
+    display_name = "Mean filter"
+    label = "Mean filter"
     per_image: ClassVar[bool] = True
     paper = STABLE_UNLEARNABLE
 

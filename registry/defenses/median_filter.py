@@ -16,6 +16,8 @@ class MedianFilter(Defense):
     The edge is repeated beyond the border, as in the library that the authors use. Nothing else was changed.
     """
 
+    display_name = "Median filter"
+    label = "Median filter"
     per_image: ClassVar[bool] = True
     paper = STABLE_UNLEARNABLE
 

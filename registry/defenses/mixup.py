@@ -22,6 +22,8 @@ class Mixup(Defense):
     probability: float = 1.0  # that an image is mixed, 0..1
     mixes: int = 1  # times, one after another
 
+    display_name = "Mixup"
+    label = "Mixup"
     soft: ClassVar[bool] = True
     paper = Paper(
         "mixup: Beyond Empirical Risk Minimization",

@@ -9,3 +9,6 @@ from registry import DEFENSES, Defense
 @dataclass(frozen=True)
 class Nothing(Defense):
     """No defense: plain training, the reference column."""
+
+    display_name = "No defense"
+    label = "None"

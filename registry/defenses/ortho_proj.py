@@ -29,6 +29,8 @@ class OrthogonalProjection(Defense):
     drops: bool = True  # divide the learning rate by ten at half and at three quarters of the epochs
     center: bool = False  # fit and project around the mean image; not in the paper
 
+    display_name = "Orthogonal projection"
+    label = "Ortho. projection"
     paper = LEARN_FROM_UNLEARNABLE
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:

@@ -19,6 +19,8 @@ class RandAugment(Defense):
     operations: int = 2  # per image
     magnitude: int = 9  # 0..30, part of each operation's range
 
+    display_name = "RandAugment"
+    label = "RandAugment"
     paper = Paper(
         "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
         venue="NeurIPS 2020",

@@ -20,6 +20,8 @@ class Solarize(Defense):
     threshold: float = 128 / 255  # pixel units; not stated; above 1: nothing happens
     probability: float = 0.5  # 0..1; not stated
 
+    display_name = "Random solarization"
+    label = "Solarize"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

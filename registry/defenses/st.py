@@ -27,6 +27,8 @@ class StagedTraining(Defense):
     stages: int = 2  # 1 / beta
     per_class: int = 0  # images of each class that are watched; 0: 100, with more than ten classes 50
 
+    display_name = "Progressive staged training"
+    label = "ST"
     version: ClassVar[int] = 2  # layers are convolutions, not blocks
     paper = STAGED_TRAINING
     small: ClassVar[dict[str, Any]] = {"per_class": 12}

@@ -30,6 +30,8 @@ class FullStagedTraining(Defense):
     strength: float = 0.4  # largest change of the factors of brightness, contrast and saturation; not stated
     hue: float = 0.1  # largest turn, parts of the circle; not stated
 
+    display_name = "Progressive staged training with color changes and tuning"
+    label = "ST-Full"
     version: ClassVar[int] = 2  # layers are convolutions, not blocks
     paper = STAGED_TRAINING
     small: ClassVar[dict[str, Any]] = {"per_class": 12}

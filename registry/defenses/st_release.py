@@ -23,6 +23,8 @@ class ReleasedStagedTraining(Defense):
     per_class: int = 0  # images of each class that are watched; 0: 100, with more than ten classes 50
     wait: int = 0  # epochs of staged training after the first that is taken back
 
+    display_name = "Progressive staged training, released code"
+    label = "ST released"
     version: ClassVar[int] = 2  # layers are convolutions, not blocks
     paper = STAGED_TRAINING
     small: ClassVar[dict[str, Any]] = {"per_class": 12}

@@ -37,6 +37,8 @@ class UEraser(Defense):
     lr: float = 0.0  # 0: the protocol's
     schedule: str = ""  # "": the protocol's
 
+    display_name = "UEraser"
+    label = "UEraser {mode}"
     version: ClassVar[int] = 3  # operations of kornia, one draw per copy
     paper = Paper(
         "Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable Example Attacks",

@@ -16,6 +16,8 @@ class WeightDecay(Defense):
 
     value: float = 1e-2  # of the optimizer
 
+    display_name = "Weight decay"
+    label = "Weight decay {value}"
     paper = STAGED_TRAINING
 
     def __post_init__(self) -> None:

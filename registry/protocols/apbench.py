@@ -36,6 +36,8 @@ class ApBench(Protocol):
     gamma: float = 0.5
     augmentation: tuple[str, ...] = ("crop", "flip")
 
+    display_name = "Recipe of APBench"
+    label = "APBench"
     paper: ClassVar[Paper | None] = APBENCH
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "svhn": {"augmentation": ()},

@@ -26,6 +26,8 @@ class DVae(Protocol):
     clip: float = 5.0
     augmentation: tuple[str, ...] = ("crop", "flip")
 
+    display_name = "Recipe of D-VAE"
+    label = "D-VAE"
     paper: ClassVar[Paper | None] = D_VAE
     adversarial: ClassVar[Mapping[str, Any]] = {"epochs": 100, "schedule": "milestones", "milestones": (0.75, 0.9)}
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {

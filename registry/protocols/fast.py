@@ -21,6 +21,9 @@ class Fast(Protocol):
     Adversarial training has hard labels, as in the papers, and half the learning rate.
     """
 
+    display_name = "Fast recipe, eight epochs"
+    label = "Fast"
+
     epochs: int = 8
     batch: int = 512
     drop_last: bool = True

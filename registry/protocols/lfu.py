@@ -32,6 +32,8 @@ class Lfu(Protocol):
     mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, ...] = (0.2023, 0.1994, 0.2010)
 
+    display_name = "Recipe of LfU"
+    label = "LfU"
     paper: ClassVar[Paper | None] = LEARN_FROM_UNLEARNABLE
     adversarial: ClassVar[Mapping[str, Any]] = {"epochs": 100, "schedule": "milestones", "milestones": (0.75, 0.9)}
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -38,6 +38,8 @@ class MoCo(Contrastive):
     probe_lr: float = 30.0
     probe_schedule: str = "cosine-epoch"
 
+    display_name = "MoCo"
+    label = "MoCo"
     version: ClassVar[int] = 2  # running statistics move once a step
     paper: ClassVar[Paper | None] = Paper(
         "Momentum Contrast for Unsupervised Visual Representation Learning",

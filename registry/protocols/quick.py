@@ -15,6 +15,9 @@ class Quick(Protocol):
     From no paper: made so that the contrasts of the published tables show in seconds. Not comparable with any of them.
     """
 
+    display_name = "Quick recipe for digits"
+    label = "Quick"
+
     epochs: int = 10
     batch: int = 64
     drop_last: bool = True

@@ -31,6 +31,8 @@ class Sem(Protocol):
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
+    display_name = "Recipe of SEM"
+    label = "SEM"
     paper: ClassVar[Paper | None] = STABLE_UNLEARNABLE
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "imagenet100": {"augmentation": ("resized-crop", "flip"), "input_size": 224},

@@ -36,6 +36,8 @@ class SimClr(Contrastive):
     schedule: str = "constant"
     temperature: float = 0.5  # by which similarities are divided
 
+    display_name = "SimCLR"
+    label = "SimCLR"
     paper: ClassVar[Paper | None] = Paper(
         "A Simple Framework for Contrastive Learning of Visual Representations",
         venue="ICML 2020",

@@ -30,6 +30,8 @@ class SimSiam(Contrastive):
     probe_lr: float = 30.0
     probe_schedule: str = "cosine-epoch"
 
+    display_name = "SimSiam"
+    label = "SimSiam"
     paper: ClassVar[Paper | None] = Paper(
         "Exploring Simple Siamese Representation Learning",
         venue="CVPR 2021",

@@ -26,5 +26,7 @@ class St(Protocol):
     weight_decay: float = 1e-4
     augmentation: tuple[str, ...] = ("crop", "flip")
 
+    display_name = "Recipe of staged training"
+    label = "ST"
     paper: ClassVar[Paper | None] = STAGED_TRAINING
     per_dataset: ClassVar[Mapping[str, Mapping[str, Any]]] = {"imagenet100": {"input_size": 224}}

@@ -16,6 +16,9 @@ class Toy(Protocol):
     it misses the last. The cosine goes step by step. Adversarial training is trained as plain.
     """
 
+    display_name = "Toy recipe"
+    label = "Toy"
+
     epochs: int = 16
     batch: int = 64
     threads: int = 1

@@ -23,4 +23,6 @@ class Tue(Protocol):
     schedule: str = "cosine-epoch"
     augmentation: tuple[str, ...] = ("crop", "flip")
 
+    display_name = "Recipe of TUE"
+    label = "TUE"
     paper: ClassVar[Paper | None] = TRANSFERABLE_UNLEARNABLE

@@ -306,6 +306,7 @@ class Attack(ABC):
     later: ClassVar[Mapping[str, Any]] = {}  # fields added after records were published -> their neutral value, for ever
     revisions: ClassVar[Mapping[str, int]] = {}  # corrections of some settings alone: `variant=rem` -> 2, then 3
     small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
+    budget_norm: ClassVar[str] = "linf"  # the norm of its budget, where it has no field `norm`
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
     parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
     chained: ClassVar[bool] = False  # True: a tool, acts on the poison at its left in a chain `a+b`

@@ -19,6 +19,7 @@ from registry.spec import parse
 FACTS = (
     *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
     *("parents", "chained", "onto", "seedless", "members", "later", "revisions", "incomparable", "display_name", "label"),
+    "budget_norm",
 )
 """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
 

@@ -48,6 +48,7 @@ class DisentanglingVae(Attack):
     # weight of low rates, epochs without a penalty, decoder of shrink=8, each at the values that papers have
     display_name = "D-VAE perturbations"
     label = "D-VAE {mode}"
+    budget_norm = "none"
     revisions: ClassVar[Mapping[str, int]] = {"kld1=0.5": 2, "epochs=20": 2, "shrink=8": 2}
     chained: ClassVar[bool] = True
     onto: ClassVar[bool] = True

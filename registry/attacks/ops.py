@@ -34,6 +34,7 @@ class OnePixelShortcut(Attack):
 
     display_name = "One-pixel shortcut"
     label = "OPS"
+    budget_norm = "l0"
     paper = OPS
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ class OnePixelAndNoise(Attack):
     parents: ClassVar[dict[str, tuple[str, ...]]] = {"noise": ("epsilon",)}
     display_name = "One-pixel shortcut with error-minimizing noise"
     label = "EM + OPS"
+    budget_norm = "none"
     small: ClassVar[dict[str, Any]] = {"noise": "random-noise"}
     paper = OPS
 

@@ -31,3 +31,9 @@ class Spread:
         from scipy.special import stdtrit
 
         return float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * self.deviation * math.sqrt(1 + 1 / seeds)
+
+    def half_width(self, seeds: int) -> float:
+        """Half the interval in which the mean over so many seeds has the true one, in 95 % of cases: Student's t, two-sided."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * self.deviation / math.sqrt(seeds)

@@ -250,6 +250,9 @@ class TableFile(_Strict):
     rows: Annotated[list[Axis], BeforeValidator(_as_list)] = ["attack"]
     columns: Annotated[list[Axis], BeforeValidator(_as_list)] = ["defense"]
     cell: list[Change] = []
+    ranked: dict[
+        Literal["attack", "defense"], list[str]
+    ] = {}  # values of an axis over which the other one is ranked by worst case
     least_drop: float = Field(0.0, ge=0, le=1)  # fraction; attacks that undefended cost less have no rank
     block: list[Block] = []  # which cells run first, of a table without printed labels
     marks: dict[str, Mark] = {}

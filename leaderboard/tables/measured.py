@@ -90,7 +90,9 @@ def grid_table(grid: Grid, records: Records, name: str, resolve: Resolve) -> Tab
     missing = f"not run yet: `bench run --grid {shlex.quote(name)}`"
     scores = [_score(point, members, lookup, missing) for point, members in _combinations(grid, resolve).items()]
     table = _arranged(_with_references(scores, lookup), file.rows, file.columns)
-    return replace(table, title=file.title, note=file.note, slug=slug_of(name), name=name, least_drop=file.least_drop)
+    return replace(
+        table, title=file.title, note=file.note, slug=slug_of(name), name=name, least_drop=file.least_drop, ranked=file.ranked
+    )
 
 
 Members = Mapping[str, Mapping[str, Cell]]

@@ -62,6 +62,11 @@ class Method:
     paper: Paper | None = None
 
     @property
+    def budget_text(self) -> str:
+        """The budget of an attack, as pages write it; '' for defenses."""
+        return self.budget.text if self.budget else ""
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is clean training, or no defense."""
         return self.name == "none"

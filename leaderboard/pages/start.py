@@ -1,0 +1,289 @@
+"""The start page: do unlearnable examples hold against defenses? One page per dataset and network that papers print much of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from leaderboard.tables.methods import Axis, Method
+from leaderboard.tables.table import Table, slugged
+from leaderboard.tables.worst_case import (
+    OTHER,
+    Entry,
+    Result,
+    Row,
+    Standing,
+    is_accuracy_of_training,
+    is_rival,
+    measured,
+    published,
+    ranked_columns,
+)
+from registry import resolve
+from registry.labels import label
+
+HOME = ("cifar10", "resnet18")
+LEAST = 30  # published results of a dataset and network that are shown on a page of their own
+NEAR = 10.0  # points below clean training: a defense that lets a victim come as near has undone the attack
+HEADINGS: Mapping[Axis, str] = {"attack": "Attacks", "defense": "Defenses"}
+SHOWN = 5  # of the results that papers contest most
+
+
+@dataclass(frozen=True)
+class Number:
+    """An entry as a cell of the table shows it: texts, and the value that sorts it."""
+
+    value: float
+    text: str
+    range: str  # of several papers, or what seeds leave open; empty for one number alone
+    tint: int  # 0..10
+    who: tuple[tuple[str, str, str], ...]  # what each source has: its name, the number, the page
+    contested: bool
+
+    @classmethod
+    def of(cls, entry: Entry, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
+        reach = (entry.high - entry.low) / 2
+        seeds = any(result.has_interval for result in entry.results)
+        papers = f"{entry.low:.1f}–{entry.high:.1f}" if len(entry.by_source) > 1 else ""  # noqa: RUF001  (a range)
+        who = sorted({(*names(result), f"{result.value:.1f}") for result in entry.results})
+        return cls(
+            entry.value,
+            f"{entry.value:.1f}",
+            f"± {reach:.1f}" if seeds else papers,
+            min(10, round(10 * entry.value / top)),
+            tuple((name, value, page) for name, page, value in who),
+            entry.is_contested,
+        )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One column of the strip: a method of the other axis."""
+
+    label: str
+    value: float
+    text: str
+    tint: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one source says of a method: papers, or we."""
+
+    rank: int | None
+    plain: Number | None
+    ranked: Number | None  # the worst case over the ranked columns
+    ranked_against: str  # label of the method that it is of
+    worst: Number | None  # over all that is known
+    against: str
+    missing: str  # the ranked columns that it lacks
+    bars: tuple[Bar | None, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table."""
+
+    method: Method
+    href: str
+    venue: str
+    published: Side | None
+    ours: Side | None
+
+
+@dataclass(frozen=True)
+class View:
+    """One tab: the rows of an axis, the methods of the other axis that strips show, in order."""
+
+    axis: Axis
+    heading: str
+    lines: tuple[Line, ...]
+    others: tuple[str, ...]
+    ranked: tuple[str, ...]  # labels of the methods over which rows are ranked
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything that the start page of one dataset and network is made from. `ours` is the table of the fast recipe."""
+
+    dataset: str
+    network: str
+    published: Sequence[Result]
+    ours: Sequence[Result]
+    pages: Mapping[str, tuple[str, str]]  # of tables: the short name of their paper, and their page
+    columns: Mapping[Axis, Sequence[Method]]  # of the other axis, over which the rows of an axis are ranked
+
+    @classmethod
+    def of(cls, setting: tuple[str, str], tables: Sequence[Table], fast: Table | None) -> Start:
+        """Gather what is published of a dataset and network, and what the fast recipe measured on that dataset."""
+        pages = {table.name: (table.source.short, f"{table.slug}.html") for table in tables if table.source}
+        mine = measured(fast) if fast is not None and fast.fixed.get("dataset") == setting[0] else []
+        if fast is not None:
+            pages[fast.slug] = ("measured here", f"{fast.slug}.html")
+        columns = ranked_columns(fast) if fast is not None else {"attack": (), "defense": ()}
+        return cls(*setting, published(tables, *setting), mine, pages, columns)
+
+    @property
+    def name(self) -> str:
+        """The dataset and the network as readers call them: `CIFAR-10 with ResNet-18`."""
+        return f"{self.dataset_label} with {self.network_label}"
+
+    @property
+    def dataset_label(self) -> str:
+        return label(resolve("datasets", self.dataset))
+
+    @property
+    def network_label(self) -> str:
+        return label(resolve("architectures", self.network))
+
+    @property
+    def file(self) -> str:
+        """The page; the first setting is the start page itself."""
+        return (
+            "index.html" if (self.dataset, self.network) == HOME else f"start.{slugged(f'{self.dataset}.{self.network}')}.html"
+        )
+
+    def view(self, axis: Axis) -> View:
+        """Return the tab of an axis."""
+        theirs = {row.method: row for row in Standing.of(axis, self.published, self.columns[axis]).rows}
+        mine = {row.method: row for row in Standing.of(axis, self.ours, self.columns[axis]).rows}
+        others = self._others(OTHER[axis])
+        top = self._clean
+        lines = [
+            Line(
+                method,
+                f"{axis}.{slugged(method.name)}.html",
+                method.paper.venue if method.paper else "",
+                self._side(theirs.get(method), others, top),
+                self._side(mine.get(method), others, top),
+            )
+            for method in dict.fromkeys([*theirs, *mine])
+        ]
+        return View(
+            axis,
+            HEADINGS[axis],
+            tuple(lines),
+            tuple(method.label for method in others),
+            tuple(method.label for method in self.columns[axis]),
+        )
+
+    def _others(self, axis: Axis) -> list[Method]:
+        """The methods of an axis, those with most results first; the plain one leads."""
+        counts = Counter(result.method(axis) for result in (*self.published, *self.ours))
+        return sorted(counts, key=lambda method: (not method.is_plain, -counts[method], method.label))
+
+    def _side(self, row: Row | None, others: Sequence[Method], top: float) -> Side | None:
+        if row is None:
+            return None
+        counts = Standing([], self.columns[row.method.axis]).counts
+        ranked = None if row.missing else row.worst(counts)
+        worst = row.worst(is_rival)
+        return Side(
+            row.rank,
+            self._number(row.plain, top),
+            self._number(ranked[1], top) if ranked else None,
+            ranked[0].label if ranked else "",
+            self._number(worst[1], top) if worst else None,
+            worst[0].label if worst else "",
+            ", ".join(row.missing),
+            tuple(_bar(other, row.entries.get(other), top) for other in others),
+        )
+
+    def _number(self, entry: Entry | None, top: float) -> Number | None:
+        return Number.of(entry, top, lambda result: self.pages[result.table]) if entry else None
+
+    @property
+    def answer(self) -> str:
+        """The computed sentence."""
+        rows = Standing.of("attack", self.published).rows
+        held = [(row, worst) for row in rows if (worst := row.worst(is_rival)) is not None]
+        held.sort(key=lambda one: one[1][1].value)
+        if not held:
+            return "Nothing is published here yet."
+        best, (defense, entry) = held[0]
+        undone = sum(worst[1].value >= self._clean - NEAR for _, worst in held)
+        return (
+            f"On {self.name}, {undone} of {len(held)} published attacks are undone by some defense: "
+            f"it brings test accuracy back to within {NEAR:g} points of clean training. "
+            f"{best.method.label} ({best.method.budget_text}) holds best, at {entry.value:.1f} % under {defense.label}."
+        )
+
+    @property
+    def _clean(self) -> float:
+        """The accuracy of clean training without defense, percent: the median of what is published, else the highest result."""
+        plain = [result.value for result in self.published if result.attack.is_plain and result.defense.is_plain]
+        return median(plain) if plain else max(result.value for result in self.published)
+
+    @property
+    def counts(self) -> str:
+        """What there is, in a line."""
+        attacks, defenses = (
+            {result.method(axis) for result in (*self.published, *self.ours)} for axis in ("attack", "defense")
+        )
+        papers = {result.source for result in self.published}
+        contested = sum(entry.is_contested for _, _, entry in self._entries)
+        return (
+            f"{_plain_left_out(attacks)} attacks × {_plain_left_out(defenses)} defenses · "  # noqa: RUF001
+            f"{len(self.published)} published results of {_counted(len(papers), 'paper')} · {len(self.ours)} measured here · "
+            f"{contested} on which papers lie more than five points apart"
+        )
+
+    @property
+    def _entries(self) -> list[tuple[Method, Method, Entry]]:
+        rows = Standing.of("attack", self.published).rows
+        return [(row.method, defense, entry) for row in rows for defense, entry in row.entries.items()]
+
+    @property
+    def disputes(self) -> list[tuple[str, str, Number]]:
+        """What papers contest most: attack, defense, and what each prints."""
+        found = [one for one in self._entries if one[2].is_contested]
+        found.sort(key=lambda one: one[2].low - one[2].high)
+        return [(a.label, d.label, Number.of(e, 100.0, lambda result: self.pages[result.table])) for a, d, e in found[:SHOWN]]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A link to another dataset or network."""
+
+    text: str
+    href: str
+    here: bool
+
+
+def chips(here: Start, pages: Sequence[Start]) -> dict[str, list[Chip]]:
+    """Return the links to other datasets, each with the network of `here` where it has it, and to networks of this dataset."""
+    datasets: dict[str, Start] = {}
+    for page in pages:
+        if page.dataset not in datasets or page.network == here.network:
+            datasets[page.dataset] = page
+    networks = [page for page in pages if page.dataset == here.dataset]
+    return {
+        "Dataset": [Chip(page.dataset_label, page.file, page.dataset == here.dataset) for page in datasets.values()],
+        "Network": [Chip(page.network_label, page.file, page is here) for page in networks],
+    }
+
+
+def settings(tables: Sequence[Table]) -> list[tuple[str, str]]:
+    """Return the datasets and networks that papers print much of: the start page's first, then those with most results."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for table in tables:
+        for score in filter(is_accuracy_of_training, table.direct) if table.source else ():
+            counts[str(score.place.fields["dataset"]), str(score.place.fields["architecture"])] += 1
+    chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
+    return sorted(chosen, key=lambda setting: setting != HOME)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _plain_left_out(methods: set[Method]) -> int:
+    return sum(not method.is_plain for method in methods)
+
+
+def _bar(other: Method, entry: Entry | None, top: float) -> Bar | None:
+    if entry is None:
+        return None
+    return Bar(other.label, entry.value, f"{entry.value:.1f}", min(10, round(10 * entry.value / top)))

@@ -1,0 +1,218 @@
+"""How every attack stands against its best defense, and every defense against its strongest attack: the start page's question.
+
+Published results come from the papers' tables, ours from the table of the fast recipe. The two are never in one ranking. A
+result is an interval: of papers, from the lowest to the highest that one prints; of ours, the mean and what seeds leave open.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
+
+from leaderboard.tables.methods import Axis, Budget, Method, method_of
+from leaderboard.tables.pairing import RECIPES
+from leaderboard.tables.score import Score
+from leaderboard.tables.table import Table
+from registry import resolve
+from results.cells import CellMaker
+from results.spread import Spread
+
+FIRST_CLASS = Budget("linf", 8 / 255).group
+OTHER: Mapping[Axis, Axis] = {"attack": "defense", "defense": "attack"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """The accuracy of a victim, in percent, and who says so: a paper, or `ours`."""
+
+    attack: Method
+    defense: Method
+    source: str  # the paper's folder; '' for ours
+    table: str  # that has it
+    value: float
+    low: float
+    high: float
+    spec: str  # of the attack, as the table ran it
+    has_interval: bool = False  # whether seeds say how far it may be off
+
+    def method(self, axis: Axis) -> Method:
+        """Return the method on one of its two axes."""
+        return self.attack if axis == "attack" else self.defense
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All results of one attack under one defense. Percent."""
+
+    results: tuple[Result, ...]
+
+    @cached_property
+    def by_source(self) -> dict[str, float]:
+        """The median of each source: a paper that prints a value in several tables counts once."""
+        values = defaultdict(set)
+        for result in self.results:
+            values[result.source].add(result.value)
+        return {source: median(several) for source, several in values.items()}
+
+    @property
+    def value(self) -> float:
+        return median(self.by_source.values())
+
+    @property
+    def low(self) -> float:
+        return min(result.low for result in self.results)
+
+    @property
+    def high(self) -> float:
+        return max(result.high for result in self.results)
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether the sources lie more than five points apart."""
+        return self.high - self.low > 5 and len(self.by_source) > 1
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether it can be ranked: one paper alone gives a value and no interval."""
+        return len(self.by_source) > 1 or any(result.has_interval for result in self.results)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An attack against all defenses, or a defense against all attacks."""
+
+    method: Method
+    entries: Mapping[Method, Entry]  # by the method of the other axis
+    rank: int | None = None
+    missing: tuple[str, ...] = ()  # labels of the ranked columns that it lacks
+
+    @property
+    def plain(self) -> Entry | None:
+        """Without defense, or on clean images."""
+        return next((entry for method, entry in self.entries.items() if method.is_plain), None)
+
+    def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, Entry] | None:
+        """Return what hurts most of the methods that count: an attack's best defense, a defense's strongest attack."""
+        rivals = [(method, entry) for method, entry in self.entries.items() if counts(method)]
+        highest = self.method.axis == "attack"
+        rivals.sort(key=lambda rival: (-rival[1].value if highest else rival[1].value, rival[0].label))
+        return rivals[0] if rivals else None
+
+
+def is_rival(method: Method) -> bool:
+    """Whether a method can be a worst case: not plain, no oracle, and nothing needed besides the poison."""
+    return not (method.is_plain or method.is_oracle or method.needs)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The rows of one axis. `columns` are the methods of the other axis over which rows are ranked; none: all."""
+
+    rows: Sequence[Row]
+    columns: Collection[Method] = ()
+
+    @classmethod
+    def of(cls, axis: Axis, results: Iterable[Result], columns: Collection[Method] = ()) -> Standing:
+        """Arrange results by the methods of an axis, and rank them; the ranked first, then by worst case."""
+        grouped: dict[Method, dict[Method, list[Result]]] = defaultdict(lambda: defaultdict(list))
+        for result in results:
+            grouped[result.method(axis)][result.method(OTHER[axis])].append(result)
+        rows = [
+            Row(method, {other: Entry(tuple(several)) for other, several in cells.items()}) for method, cells in grouped.items()
+        ]
+        return cls(rows, columns)._ranked()
+
+    def _ranked(self) -> Standing:
+        rows = [replace(row, missing=self._missing(row)) for row in self.rows if not row.method.is_plain]
+        contenders = [row for row in rows if self._contends(row)]
+        ranked = [replace(row, rank=self._rank(row, contenders)) if row in contenders else row for row in rows]
+        return Standing(sorted(ranked, key=self._order), self.columns)
+
+    def counts(self, method: Method) -> bool:
+        """Whether a method of the other axis counts in worst cases: one of the ranked columns, where there are any."""
+        return is_rival(method) and (not self.columns or method in self.columns)
+
+    def _missing(self, row: Row) -> tuple[str, ...]:
+        return tuple(method.label for method in self.columns if method not in row.entries)
+
+    def _contends(self, row: Row) -> bool:
+        worst = row.worst(self.counts)
+        return not row.missing and worst is not None and worst[1].has_interval
+
+    def _rank(self, row: Row, contenders: Sequence[Row]) -> int:
+        """One, and the number of rivals of its class whose interval lies wholly on the better side."""
+        rivals = [other for other in contenders if _class(other.method) == _class(row.method)]
+        return 1 + sum(self._is_better(other, row) for other in rivals)
+
+    def _is_better(self, one: Row, other: Row) -> bool:
+        ours, theirs = one.worst(self.counts), other.worst(self.counts)
+        assert ours is not None and theirs is not None
+        if one.method.axis == "attack":
+            return ours[1].high < theirs[1].low
+        return ours[1].low > theirs[1].high
+
+    def _order(self, row: Row) -> tuple[bool, bool, str, int, bool, float, str]:
+        """The ranked first, class by class; then the rest by what is worst of all that is known."""
+        worst = row.worst(self.counts if row.rank else is_rival)
+        value = worst[1].value if worst else float("inf")
+        grouped = (_class(row.method) != FIRST_CLASS, _class(row.method), row.rank) if row.rank else (False, "", 0)
+        return row.rank is None, *grouped, worst is None, value if row.method.axis == "attack" else -value, row.method.label
+
+
+def _class(method: Method) -> str:
+    return method.budget.group if method.budget else ""
+
+
+def ranked_columns(table: Table) -> dict[Axis, list[Method]]:
+    """Return the methods over which the rows of each axis are ranked, as the file of a table of our own names them."""
+    return {
+        axis: [method for spec in table.ranked.get(OTHER[axis], ()) if (method := _of_spec(OTHER[axis], spec))]
+        for axis in OTHER
+    }
+
+
+def _of_spec(axis: Axis, spec: str) -> Method | None:
+    return method_of(axis, CellMaker(resolve).parts(f"{axis}s", spec))
+
+
+def published(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
+    """Return what papers print of test accuracies after training with labels on a whole poisoned dataset."""
+    results = []
+    for table in tables:
+        for score in filter(is_accuracy_of_training, table.direct) if table.source else ():
+            fields = score.place.fields
+            if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
+                value = 100 * (score.published or 0.0) / score.place.unit
+                results += _result(score, table.file.paper if table.file else "", table.name, value)
+    return results
+
+
+def is_accuracy_of_training(score: Score) -> bool:
+    fields = score.place.fields
+    recipe = fields["protocol"] in RECIPES and fields["part"] == "all" and fields["measure"] == "accuracy"
+    return recipe and score.place.metric == "test_acc" and score.undoubted is not None and bool(score.runs)
+
+
+def measured(table: Table) -> list[Result]:
+    """Return what was measured here of a table of attacks and defenses under one recipe, with what seeds leave open."""
+    scores = [score for score in table.in_order if score.own is not None and score.runs and not score.reduced]
+    spread = Spread.of([score.accuracies for score in scores])
+    results = []
+    for score in scores:
+        half_width = spread.half_width(score.n) if spread else None
+        results += _result(score, "", table.slug, 100 * (score.own or 0.0), half_width)
+    return results
+
+
+def _result(score: Score, source: str, table: str, value: float, half_width: float | None = None) -> list[Result]:
+    """Return the result of a score, percent; none where its attack or defense is an ablation."""
+    cell = score.runs[0].cell
+    attack, defense = method_of("attack", cell.attack), method_of("defense", cell.defense)
+    if attack is None or defense is None:
+        return []
+    reach = 100 * half_width if half_width is not None else 0.0
+    bounds = value - reach, value + reach
+    return [Result(attack, defense, source, table, value, *bounds, score.point["attack"], half_width is not None)]

@@ -1,0 +1,135 @@
+"""The start page's question: which results are of one method, what is a worst case, and who has a rank."""
+
+import pytest
+
+from leaderboard.pages.start import NEAR, Chip, Start, chips
+from leaderboard.tables.methods import Budget, budget_of, method_of
+from leaderboard.tables.worst_case import Result, Standing, is_rival
+from registry import ATTACKS, resolve
+from results.cells import CellMaker
+
+MAKER = CellMaker(resolve)
+
+
+def attack(spec):
+    return method_of("attack", MAKER.parts("attacks", spec))
+
+
+def defense(spec):
+    return method_of("defense", MAKER.parts("defenses", spec))
+
+
+def result(one, other, value, source="paper-a", half_width=None):
+    reach = half_width or 0.0
+    bounds = value - reach, value + reach
+    return Result(attack(one), defense(other), source, f"{source}/table-1", value, *bounds, one, half_width is not None)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not ATTACKS.entry(name).facts.get("chained")])
+def test_the_budget_is_known_without_importing_the_attack(name):
+    """The site is rendered where torch is not installed."""
+    (part,) = resolve("attacks", name)
+    promised = part.build().budget
+    known = budget_of(part)
+    assert known.norm == promised.norm
+    assert promised.norm == "none" or known.epsilon == promised.epsilon
+
+
+def test_budgets_are_written_as_the_field_writes_them():
+    """`8/255` of l2 is no bound on pixels."""
+    assert attack("em").budget.text == "ℓ∞ 8/255"
+    assert attack("lsp").budget.text == "ℓ2 1.30"
+    assert attack("ops").budget.text == "ℓ0 1 pixel"
+    assert attack("ops-em").budget.text == "unbounded"
+    assert Budget("l0", 3).text == "ℓ0 3 pixels"
+
+
+def test_code_and_effort_make_no_other_method_and_ablations_are_none():
+    """A reader asks how EM stands, whoever's code ran and however many steps were affordable."""
+    assert attack("em(variant=apb,surrogate=resnet9,max_rounds=18,seed=0)") == attack("em")
+    assert attack("em(epsilon=16/255)") != attack("em")
+    assert attack("em(augment=cg)") is None
+    assert attack("lsp+swap") is None
+    assert defense("at(epsilon=8/255,step_size=2/255)") == defense("at")
+    assert defense("at(epsilon=4/255)") != defense("at")
+    assert defense("jpeg+grayscale") is None
+
+
+def test_the_worst_case_is_the_median_over_papers_of_the_best_defense():
+    """A paper that prints a value in two tables counts once."""
+    printed = [
+        result("em", "none", 20.0),
+        result("em", "jpeg", 80.0),
+        result("em", "jpeg", 80.0),
+        result("em", "jpeg", 90.0, "paper-b"),
+        result("em", "grayscale", 84.0),
+    ]
+    (row,) = Standing.of("attack", printed).rows
+    method, entry = row.worst(is_rival)
+    assert (method.label, entry.value, entry.low, entry.high) == ("JPEG 10", 85.0, 80.0, 90.0)
+    assert row.plain.value == 20.0 and entry.is_contested
+
+
+def test_oracles_and_defenses_with_needs_are_nobodys_worst_case():
+    """A victim who has clean data, or who may choose by the test set, is no measure of an attack."""
+    printed = [result("em", "jpeg", 50.0), result("em", "iss", 95.0), result("em", "le", 96.0)]
+    (row,) = Standing.of("attack", printed).rows
+    assert row.worst(is_rival)[0].label == "JPEG 10"
+
+
+def test_a_rank_is_one_more_than_the_rivals_that_lie_wholly_on_the_better_side():
+    """Within one class of budgets; one paper gives a value and no rank; a missing column leaves a row unranked."""
+    columns = [defense("jpeg"), defense("bdr")]
+    printed = []
+    for spec, low, high in (("em", 80, 84), ("rem", 83, 86), ("tap", 85, 90), ("lsp", 10, 12)):
+        for value, source in ((low, "paper-a"), (high, "paper-b")):
+            printed += [result(spec, "jpeg", value, source), result(spec, "bdr", 20.0, source)]
+    printed += [result("sem", "jpeg", 30.0), result("sem", "bdr", 31.0)]  # one paper
+    printed += [result("hypo", "jpeg", 30.0), result("hypo", "jpeg", 35.0, "paper-b")]  # lacks a column
+    rows = {row.method.label: row for row in Standing.of("attack", printed, columns).rows}
+    assert {name: row.rank for name, row in rows.items()} == {
+        **{"EM": 1, "REM": 1, "TAP": 2, "LSP": 1},
+        **{"SEM": None, "HYPO": None},
+    }
+    assert rows["HYPO"].missing == ("BDR 2 bits",)
+    assert list(rows)[-2:] == ["SEM", "HYPO"], "the unranked stand below, the strongest first"
+
+
+def test_ours_are_ranked_by_what_seeds_leave_open_and_never_with_papers():
+    """A defense is better with a higher worst case."""
+    ours = [
+        result(spec, name, value, "", half_width=1.0)
+        for name, values in {"jpeg": (80, 70), "grayscale": (71.5, 90), "bdr": (60, 50)}.items()
+        for spec, value in zip(("em", "lsp"), values, strict=True)
+    ]
+    rows = {row.method.label: row.rank for row in Standing.of("defense", ours).rows}
+    assert rows == {"Grayscale": 1, "JPEG 10": 1, "BDR 2 bits": 3}
+    without = [result(spec, "jpeg", 80.0, "") for spec in ("em", "lsp")]
+    assert [row.rank for row in Standing.of("defense", without).rows] == [None]
+
+
+def start(network, printed):
+    pages = {"paper-a/table-1": ("A", "a.html"), "paper-b/table-1": ("B", "b.html")}
+    return Start("cifar10", network, printed, [], pages, {"attack": (), "defense": ()})
+
+
+def test_the_answer_counts_the_attacks_that_some_defense_undoes():
+    """The first sentence of the site is computed."""
+    printed = [
+        result("none", "none", 94.0),
+        result("em", "jpeg", 94.0 - NEAR),
+        result("sem", "jpeg", 30.0),
+        result("sem", "at", 40.0),
+    ]
+    page = start("resnet18", printed)
+    assert page.answer.startswith("On CIFAR-10 with ResNet-18, 1 of 2 published attacks are undone by some defense")
+    assert page.answer.endswith("holds best, at 40.0 % under AT 8/255.")
+    assert "2 attacks × 2 defenses · 4 published results of 1 paper" in page.counts  # noqa: RUF001
+
+
+def test_chips_keep_the_other_choice_where_it_is_there():
+    """A reader who goes to another network stays on the dataset."""
+    first, second = start("resnet18", []), start("resnet50", [])
+    made = chips(first, [first, second])
+    assert made["Network"] == [Chip("ResNet-18", "index.html", True), Chip("ResNet-50", second.file, False)]
+    assert [chip.text for chip in made["Dataset"]] == ["CIFAR-10"]

@@ -39,9 +39,8 @@ def _label(part: Part) -> str:
 
 def _difference(chain: Chain, others: Iterable[Chain]) -> str:
     """The parameters of a chain that differ among those of its label, in brackets; '' where it is alone."""
-    told = []
-    for place, part in enumerate(chain):
-        rivals = [other[place] for other in others if other[place].entry == part.entry]
+    told: list[str] = []
+    for part, *rivals in zip(chain, *others, strict=False):
         told += [f"{name} {write_value(value)}" for name, value in part.values.items() if _varies(name, rivals)]
     return f" ({', '.join(told)})" if told else ""
 

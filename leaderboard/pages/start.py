@@ -15,7 +15,7 @@ from leaderboard.tables.worst_case import (
     Result,
     Row,
     Standing,
-    is_accuracy_of_training,
+    accuracies,
     is_rival,
     measured,
     published,
@@ -268,9 +268,8 @@ def chips(here: Start, pages: Sequence[Start]) -> dict[str, list[Chip]]:
 def settings(tables: Sequence[Table]) -> list[tuple[str, str]]:
     """Return the datasets and networks that papers print much of: the start page's first, then those with most results."""
     counts: Counter[tuple[str, str]] = Counter()
-    for table in tables:
-        for score in filter(is_accuracy_of_training, table.direct) if table.source else ():
-            counts[str(score.place.fields["dataset"]), str(score.place.fields["architecture"])] += 1
+    for _, score in accuracies(tables):
+        counts[str(score.place.fields["dataset"]), str(score.place.fields["architecture"])] += 1
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
     return sorted(chosen, key=lambda setting: setting != HOME)
 

@@ -89,6 +89,14 @@ class Row:
     rank: int | None = None
     missing: tuple[str, ...] = ()  # labels of the ranked columns that it lacks
 
+    @classmethod
+    def of(cls, method: Method, results: Iterable[Result]) -> Row:
+        """Gather the results of a method by those of the other axis."""
+        grouped = defaultdict(list)
+        for result in results:
+            grouped[result.method(OTHER[method.axis])].append(result)
+        return cls(method, {other: Entry(tuple(several)) for other, several in grouped.items()})
+
     @property
     def plain(self) -> Entry | None:
         """Without defense, or on clean images."""
@@ -96,10 +104,12 @@ class Row:
 
     def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, Entry] | None:
         """Return what hurts most of the methods that count: an attack's best defense, a defense's strongest attack."""
-        rivals = [(method, entry) for method, entry in self.entries.items() if counts(method)]
-        highest = self.method.axis == "attack"
-        rivals.sort(key=lambda rival: (-rival[1].value if highest else rival[1].value, rival[0].label))
-        return rivals[0] if rivals else None
+        rivals = sorted((method for method in self.entries if counts(method)), key=lambda method: method.label)
+        if not rivals:
+            return None
+        hurts_most = max if self.method.axis == "attack" else min
+        chosen = hurts_most(rivals, key=lambda method: self.entries[method].value)
+        return chosen, self.entries[chosen]
 
 
 def is_rival(method: Method) -> bool:
@@ -117,19 +127,18 @@ class Standing:
     @classmethod
     def of(cls, axis: Axis, results: Iterable[Result], columns: Collection[Method] = ()) -> Standing:
         """Arrange results by the methods of an axis, and rank them; the ranked first, then by worst case."""
-        grouped: dict[Method, dict[Method, list[Result]]] = defaultdict(lambda: defaultdict(list))
+        grouped: dict[Method, list[Result]] = defaultdict(list)
         for result in results:
-            grouped[result.method(axis)][result.method(OTHER[axis])].append(result)
-        rows = [
-            Row(method, {other: Entry(tuple(several)) for other, several in cells.items()}) for method, cells in grouped.items()
-        ]
+            grouped[result.method(axis)].append(result)
+        rows = [Row.of(method, several) for method, several in grouped.items() if not method.is_plain]
         return cls(rows, columns)._ranked()
 
     def _ranked(self) -> Standing:
-        rows = [replace(row, missing=self._missing(row)) for row in self.rows if not row.method.is_plain]
+        rows = [replace(row, missing=self._missing(row)) for row in self.rows]
         contenders = [row for row in rows if self._contends(row)]
-        ranked = [replace(row, rank=self._rank(row, contenders)) if row in contenders else row for row in rows]
-        return Standing(sorted(ranked, key=self._order), self.columns)
+        ranked = [replace(row, rank=self._rank(row, contenders)) for row in contenders]
+        unranked = [row for row in rows if row not in contenders]
+        return Standing(sorted([*ranked, *unranked], key=self._order), self.columns)
 
     def counts(self, method: Method) -> bool:
         """Whether a method of the other axis counts in worst cases: one of the ranked columns, where there are any."""
@@ -154,12 +163,19 @@ class Standing:
             return ours[1].high < theirs[1].low
         return ours[1].low > theirs[1].high
 
-    def _order(self, row: Row) -> tuple[bool, bool, str, int, bool, float, str]:
+    def _order(self, row: Row) -> tuple[bool, bool, str, int, float, str]:
         """The ranked first, class by class; then the rest by what is worst of all that is known."""
-        worst = row.worst(self.counts if row.rank else is_rival)
-        value = worst[1].value if worst else float("inf")
-        grouped = (_class(row.method) != FIRST_CLASS, _class(row.method), row.rank) if row.rank else (False, "", 0)
-        return row.rank is None, *grouped, worst is None, value if row.method.axis == "attack" else -value, row.method.label
+        if row.rank is None:
+            return True, False, "", 0, self._strength(row, is_rival), row.method.label
+        group = _class(row.method)
+        return False, group != FIRST_CLASS, group, row.rank, self._strength(row, self.counts), row.method.label
+
+    def _strength(self, row: Row, counts: Callable[[Method], bool]) -> float:
+        """What rows are sorted by, the strongest lowest."""
+        worst = row.worst(counts)
+        if worst is None:
+            return float("inf")
+        return worst[1].value if row.method.axis == "attack" else -worst[1].value
 
 
 def _class(method: Method) -> str:
@@ -168,26 +184,31 @@ def _class(method: Method) -> str:
 
 def ranked_columns(table: Table) -> dict[Axis, list[Method]]:
     """Return the methods over which the rows of each axis are ranked, as the file of a table of our own names them."""
-    return {
-        axis: [method for spec in table.ranked.get(OTHER[axis], ()) if (method := _of_spec(OTHER[axis], spec))]
-        for axis in OTHER
-    }
+    return {axis: _of_specs(other, table.ranked.get(other, ())) for axis, other in OTHER.items()}
 
 
-def _of_spec(axis: Axis, spec: str) -> Method | None:
-    return method_of(axis, CellMaker(resolve).parts(f"{axis}s", spec))
+def _of_specs(axis: Axis, specs: Iterable[str]) -> list[Method]:
+    maker = CellMaker(resolve)
+    methods = [method_of(axis, maker.parts(f"{axis}s", spec)) for spec in specs]
+    return list(filter(None, methods))
 
 
 def published(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
     """Return what papers print of test accuracies after training with labels on a whole poisoned dataset."""
     results = []
-    for table in tables:
-        for score in filter(is_accuracy_of_training, table.direct) if table.source else ():
-            fields = score.place.fields
-            if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
-                value = 100 * (score.published or 0.0) / score.place.unit
-                results += _result(score, table.file.paper if table.file else "", table.name, value)
+    for table, score in accuracies(tables):
+        fields = score.place.fields
+        if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
+            results += _result(
+                score, table.name.partition("/")[0], table.name, 100 * (score.published or 0.0) / score.place.unit
+            )
     return results
+
+
+def accuracies(tables: Iterable[Table]) -> list[tuple[Table, Score]]:
+    """Return the scores of papers' tables whose published value is a test accuracy after training with labels."""
+    own = [table for table in tables if table.source]
+    return [(table, score) for table in own for score in table.direct if is_accuracy_of_training(score)]
 
 
 def is_accuracy_of_training(score: Score) -> bool:

@@ -3,8 +3,9 @@
 import pytest
 
 from leaderboard.pages.start import NEAR, Chip, Start, chips
+from leaderboard.tables.evidence import Result
 from leaderboard.tables.methods import Budget, budget_of, method_of
-from leaderboard.tables.worst_case import Result, Standing, is_rival
+from leaderboard.tables.worst_case import Standing, is_rival
 from registry import ATTACKS, resolve
 from results.cells import CellMaker
 

@@ -7,20 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published, ranked_columns
 from leaderboard.tables.methods import Axis, Method
 from leaderboard.tables.table import Table, slugged
-from leaderboard.tables.worst_case import (
-    OTHER,
-    Entry,
-    Result,
-    Row,
-    Standing,
-    accuracies,
-    is_rival,
-    measured,
-    published,
-    ranked_columns,
-)
+from leaderboard.tables.worst_case import Entry, Row, Standing, is_rival
 from registry import resolve
 from registry.labels import label
 

@@ -12,35 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
-from leaderboard.tables.methods import Axis, Budget, Method, method_of
-from leaderboard.tables.pairing import RECIPES
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from registry import resolve
-from results.cells import CellMaker
-from results.spread import Spread
+from leaderboard.tables.evidence import OTHER, Result
+from leaderboard.tables.methods import Axis, Budget, Method
 
 FIRST_CLASS = Budget("linf", 8 / 255).group
-OTHER: Mapping[Axis, Axis] = {"attack": "defense", "defense": "attack"}
-
-
-@dataclass(frozen=True)
-class Result:
-    """The accuracy of a victim, in percent, and who says so: a paper, or `ours`."""
-
-    attack: Method
-    defense: Method
-    source: str  # the paper's folder; '' for ours
-    table: str  # that has it
-    value: float
-    low: float
-    high: float
-    spec: str  # of the attack, as the table ran it
-    has_interval: bool = False  # whether seeds say how far it may be off
-
-    def method(self, axis: Axis) -> Method:
-        """Return the method on one of its two axes."""
-        return self.attack if axis == "attack" else self.defense
 
 
 @dataclass(frozen=True)
@@ -180,60 +155,3 @@ class Standing:
 
 def _class(method: Method) -> str:
     return method.budget.group if method.budget else ""
-
-
-def ranked_columns(table: Table) -> dict[Axis, list[Method]]:
-    """Return the methods over which the rows of each axis are ranked, as the file of a table of our own names them."""
-    return {axis: _of_specs(other, table.ranked.get(other, ())) for axis, other in OTHER.items()}
-
-
-def _of_specs(axis: Axis, specs: Iterable[str]) -> list[Method]:
-    maker = CellMaker(resolve)
-    methods = [method_of(axis, maker.parts(f"{axis}s", spec)) for spec in specs]
-    return list(filter(None, methods))
-
-
-def published(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
-    """Return what papers print of test accuracies after training with labels on a whole poisoned dataset."""
-    results = []
-    for table, score in accuracies(tables):
-        fields = score.place.fields
-        if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
-            results += _result(
-                score, table.name.partition("/")[0], table.name, 100 * (score.published or 0.0) / score.place.unit
-            )
-    return results
-
-
-def accuracies(tables: Iterable[Table]) -> list[tuple[Table, Score]]:
-    """Return the scores of papers' tables whose published value is a test accuracy after training with labels."""
-    own = [table for table in tables if table.source]
-    return [(table, score) for table in own for score in table.direct if is_accuracy_of_training(score)]
-
-
-def is_accuracy_of_training(score: Score) -> bool:
-    fields = score.place.fields
-    recipe = fields["protocol"] in RECIPES and fields["part"] == "all" and fields["measure"] == "accuracy"
-    return recipe and score.place.metric == "test_acc" and score.undoubted is not None and bool(score.runs)
-
-
-def measured(table: Table) -> list[Result]:
-    """Return what was measured here of a table of attacks and defenses under one recipe, with what seeds leave open."""
-    scores = [score for score in table.in_order if score.own is not None and score.runs and not score.reduced]
-    spread = Spread.of([score.accuracies for score in scores])
-    results = []
-    for score in scores:
-        half_width = spread.half_width(score.n) if spread else None
-        results += _result(score, "", table.slug, 100 * (score.own or 0.0), half_width)
-    return results
-
-
-def _result(score: Score, source: str, table: str, value: float, half_width: float | None = None) -> list[Result]:
-    """Return the result of a score, percent; none where its attack or defense is an ablation."""
-    cell = score.runs[0].cell
-    attack, defense = method_of("attack", cell.attack), method_of("defense", cell.defense)
-    if attack is None or defense is None:
-        return []
-    reach = 100 * half_width if half_width is not None else 0.0
-    bounds = value - reach, value + reach
-    return [Result(attack, defense, source, table, value, *bounds, score.point["attack"], half_width is not None)]

@@ -66,9 +66,9 @@ def test_the_worst_case_is_the_median_over_papers_of_the_best_defense():
         result("em", "grayscale", 84.0),
     ]
     (row,) = Standing.of("attack", printed).rows
-    method, entry = row.worst(is_rival)
-    assert (method.label, entry.value, entry.low, entry.high) == ("JPEG 10", 85.0, 80.0, 90.0)
-    assert row.plain.value == 20.0 and entry.is_contested
+    method, outcome = row.worst(is_rival)
+    assert (method.label, outcome.value, outcome.low, outcome.high) == ("JPEG 10", 85.0, 80.0, 90.0)
+    assert row.plain.value == 20.0 and outcome.is_contested
 
 
 def test_oracles_and_defenses_with_needs_are_nobodys_worst_case():

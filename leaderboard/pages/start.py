@@ -10,7 +10,7 @@ from statistics import median
 from leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published, ranked_columns
 from leaderboard.tables.methods import Axis, Method
 from leaderboard.tables.table import Table, slugged
-from leaderboard.tables.worst_case import Entry, Row, Standing, is_rival
+from leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
 from registry import resolve
 from registry.labels import label
 
@@ -23,7 +23,7 @@ SHOWN = 5  # of the results that papers contest most
 
 @dataclass(frozen=True)
 class Number:
-    """An entry as a cell of the table shows it: texts, and the value that sorts it."""
+    """An outcome as a cell of the table shows it: texts, and the value that sorts it."""
 
     value: float
     text: str
@@ -33,18 +33,18 @@ class Number:
     contested: bool
 
     @classmethod
-    def of(cls, entry: Entry, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
-        reach = (entry.high - entry.low) / 2
-        seeds = any(result.has_interval for result in entry.results)
-        papers = f"{entry.low:.1f}–{entry.high:.1f}" if len(entry.by_source) > 1 else ""  # noqa: RUF001  (a range)
-        who = sorted({(*names(result), f"{result.value:.1f}") for result in entry.results})
+    def of(cls, outcome: Outcome, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
+        reach = (outcome.high - outcome.low) / 2
+        seeds = any(result.has_interval for result in outcome.results)
+        papers = f"{outcome.low:.1f}–{outcome.high:.1f}" if len(outcome.by_source) > 1 else ""  # noqa: RUF001  (a range)
+        who = sorted({(*names(result), f"{result.value:.1f}") for result in outcome.results})
         return cls(
-            entry.value,
-            f"{entry.value:.1f}",
+            outcome.value,
+            f"{outcome.value:.1f}",
             f"± {reach:.1f}" if seeds else papers,
-            min(10, round(10 * entry.value / top)),
+            min(10, round(10 * outcome.value / top)),
             tuple((name, value, page) for name, page, value in who),
-            entry.is_contested,
+            outcome.is_contested,
         )
 
 
@@ -178,11 +178,11 @@ class Start:
             self._number(worst[1], top) if worst else None,
             worst[0].label if worst else "",
             ", ".join(row.missing),
-            tuple(_bar(other, row.entries.get(other), top) for other in others),
+            tuple(_bar(other, row.outcomes.get(other), top) for other in others),
         )
 
-    def _number(self, entry: Entry | None, top: float) -> Number | None:
-        return Number.of(entry, top, lambda result: self.pages[result.table]) if entry else None
+    def _number(self, outcome: Outcome | None, top: float) -> Number | None:
+        return Number.of(outcome, top, lambda result: self.pages[result.table]) if outcome else None
 
     @property
     def answer(self) -> str:
@@ -192,12 +192,12 @@ class Start:
         held.sort(key=lambda one: one[1][1].value)
         if not held:
             return "Nothing is published here yet."
-        best, (defense, entry) = held[0]
+        best, (defense, outcome) = held[0]
         undone = sum(worst[1].value >= self._clean - NEAR for _, worst in held)
         return (
             f"On {self.name}, {undone} of {len(held)} published attacks are undone by some defense: "
             f"it brings test accuracy back to within {NEAR:g} points of clean training. "
-            f"{best.method.label} ({best.method.budget_text}) holds best, at {entry.value:.1f} % under {defense.label}."
+            f"{best.method.label} ({best.method.budget_text}) holds best, at {outcome.value:.1f} % under {defense.label}."
         )
 
     @property
@@ -213,7 +213,7 @@ class Start:
             {result.method(axis) for result in (*self.published, *self.ours)} for axis in ("attack", "defense")
         )
         papers = {result.source for result in self.published}
-        contested = sum(entry.is_contested for _, _, entry in self._entries)
+        contested = sum(outcome.is_contested for _, _, outcome in self._outcomes)
         return (
             f"{_plain_left_out(attacks)} attacks × {_plain_left_out(defenses)} defenses · "  # noqa: RUF001
             f"{len(self.published)} published results of {_counted(len(papers), 'paper')} · {len(self.ours)} measured here · "
@@ -221,14 +221,14 @@ class Start:
         )
 
     @property
-    def _entries(self) -> list[tuple[Method, Method, Entry]]:
+    def _outcomes(self) -> list[tuple[Method, Method, Outcome]]:
         rows = Standing.of("attack", self.published).rows
-        return [(row.method, defense, entry) for row in rows for defense, entry in row.entries.items()]
+        return [(row.method, defense, outcome) for row in rows for defense, outcome in row.outcomes.items()]
 
     @property
     def disputes(self) -> list[tuple[str, str, Number]]:
         """What papers contest most: attack, defense, and what each prints."""
-        found = [one for one in self._entries if one[2].is_contested]
+        found = [one for one in self._outcomes if one[2].is_contested]
         found.sort(key=lambda one: one[2].low - one[2].high)
         return [(a.label, d.label, Number.of(e, 100.0, lambda result: self.pages[result.table])) for a, d, e in found[:SHOWN]]
 
@@ -272,7 +272,7 @@ def _plain_left_out(methods: set[Method]) -> int:
     return sum(not method.is_plain for method in methods)
 
 
-def _bar(other: Method, entry: Entry | None, top: float) -> Bar | None:
-    if entry is None:
+def _bar(other: Method, outcome: Outcome | None, top: float) -> Bar | None:
+    if outcome is None:
         return None
-    return Bar(other.label, entry.value, f"{entry.value:.1f}", min(10, round(10 * entry.value / top)))
+    return Bar(other.label, outcome.value, f"{outcome.value:.1f}", min(10, round(10 * outcome.value / top)))

@@ -19,7 +19,7 @@ FIRST_CLASS = Budget("linf", 8 / 255).group
 
 
 @dataclass(frozen=True)
-class Entry:
+class Outcome:
     """All results of one attack under one defense. Percent."""
 
     results: tuple[Result, ...]
@@ -60,7 +60,7 @@ class Row:
     """An attack against all defenses, or a defense against all attacks."""
 
     method: Method
-    entries: Mapping[Method, Entry]  # by the method of the other axis
+    outcomes: Mapping[Method, Outcome]  # by the method of the other axis
     rank: int | None = None
     missing: tuple[str, ...] = ()  # labels of the ranked columns that it lacks
 
@@ -70,21 +70,21 @@ class Row:
         grouped = defaultdict(list)
         for result in results:
             grouped[result.method(OTHER[method.axis])].append(result)
-        return cls(method, {other: Entry(tuple(several)) for other, several in grouped.items()})
+        return cls(method, {other: Outcome(tuple(several)) for other, several in grouped.items()})
 
     @property
-    def plain(self) -> Entry | None:
+    def plain(self) -> Outcome | None:
         """Without defense, or on clean images."""
-        return next((entry for method, entry in self.entries.items() if method.is_plain), None)
+        return next((outcome for method, outcome in self.outcomes.items() if method.is_plain), None)
 
-    def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, Entry] | None:
+    def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, Outcome] | None:
         """Return what hurts most of the methods that count: an attack's best defense, a defense's strongest attack."""
-        rivals = sorted((method for method in self.entries if counts(method)), key=lambda method: method.label)
+        rivals = sorted((method for method in self.outcomes if counts(method)), key=lambda method: method.label)
         if not rivals:
             return None
         hurts_most = max if self.method.axis == "attack" else min
-        chosen = hurts_most(rivals, key=lambda method: self.entries[method].value)
-        return chosen, self.entries[chosen]
+        chosen = hurts_most(rivals, key=lambda method: self.outcomes[method].value)
+        return chosen, self.outcomes[chosen]
 
 
 def is_rival(method: Method) -> bool:
@@ -120,7 +120,7 @@ class Standing:
         return is_rival(method) and (not self.columns or method in self.columns)
 
     def _missing(self, row: Row) -> tuple[str, ...]:
-        return tuple(method.label for method in self.columns if method not in row.entries)
+        return tuple(method.label for method in self.columns if method not in row.outcomes)
 
     def _contends(self, row: Row) -> bool:
         worst = row.worst(self.counts)

@@ -21,6 +21,7 @@ NAVIGATION = {
     "changes": "Changes",
 }
 SCRIPTED = {  # templates of tables that can be sorted
+    "start.html",
     "table.html",
     "entries.html",
     "entry.html",

@@ -29,6 +29,7 @@ from leaderboard.pages.overview import with_layout, without_layout
 from leaderboard.pages.prediction import Prediction
 from leaderboard.pages.provenance import data
 from leaderboard.pages.sources_page import sources
+from leaderboard.pages.start import Start, chips, starts
 from leaderboard.tables.table import Table
 from registry import CATALOGS
 from registry.entry import Entry
@@ -67,11 +68,13 @@ class Site:
         self.index = CellIndex(self.measured_tables)
         self.frame = Frame(self._citation(), self.history is not None)
         self.noises = _noises(self.samples)
+        self.starts = starts(self.printed_tables, self._fast)
 
     def files(self) -> Files:
         """Return every file by name, index.html first."""
         made = [TableFiles(self, table) for table in self.measured_tables]
         files: Files = {"index.html": self._home(made)}
+        files |= {start.file: self._start(start) for start in self.starts[1:]}
         for table_files in made:
             files |= table_files.all()
         files |= self._sources() | self._printed()
@@ -98,11 +101,15 @@ class Site:
     @cached_property
     def prediction(self) -> Prediction:
         """What the table of the fast recipe tells of the papers' tables; empty where one of the two is not shown."""
-        fast = [table for table in self.measured_tables if table.slug == prediction.GRID]
-        if not fast:
+        if self._fast is None:
             return Prediction(())
         scores = [score for table in overview.of_papers(self.printed_tables) for score in table.scores.values()]
-        return Prediction.of(fast[0], [score.place for score in scores])
+        return Prediction.of(self._fast, [score.place for score in scores])
+
+    @property
+    def _fast(self) -> Table | None:
+        """The table of the fast recipe, where it is shown."""
+        return next((table for table in self.measured_tables if table.slug == prediction.GRID), None)
 
     @property
     def links(self) -> dict[str, str]:
@@ -118,12 +125,26 @@ class Site:
     # groups of files
 
     def _home(self, made: Iterable[TableFiles]) -> str:
-        """The first page: the first table of a grid with numbers, else the table with most."""
+        """The first page: what is published; of a site without papers the first table of a grid with numbers, or with most."""
+        if self.starts:
+            return self._start(self.starts[0])
         first = _first(self.measured_tables)
         for table_files in made:
             if table_files.table is first:
                 return table_files.page(home=True)
         return self.frame.page("page.html", "", TITLE)
+
+    def _start(self, start: Start) -> str:
+        """What is published of a dataset and network, and what the fast recipe says beside it."""
+        return self.frame.page(
+            "start.html",
+            "index",
+            TITLE if start is self.starts[0] else f"{TITLE}: {start.name}",
+            start=start,
+            views=[start.view("attack"), start.view("defense")],
+            chips=chips(start, self.starts),
+            whole=overview.whole(self.tables),
+        )
 
     def _sources(self) -> Files:
         files: Files = {}

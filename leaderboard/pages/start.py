@@ -255,13 +255,15 @@ def chips(here: Start, pages: Sequence[Start]) -> dict[str, list[Chip]]:
     }
 
 
-def settings(tables: Sequence[Table]) -> list[tuple[str, str]]:
-    """Return the datasets and networks that papers print much of: the start page's first, then those with most results."""
+def starts(tables: Sequence[Table], fast: Table | None) -> list[Start]:
+    """Return a page for each dataset and network that papers print much of, the start page first; none of a smaller site."""
     counts: Counter[tuple[str, str]] = Counter()
     for _, score in accuracies(tables):
         counts[str(score.place.fields["dataset"]), str(score.place.fields["architecture"])] += 1
+    if counts[HOME] < LEAST:
+        return []
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
-    return sorted(chosen, key=lambda setting: setting != HOME)
+    return [Start.of(setting, tables, fast) for setting in sorted(chosen, key=lambda setting: setting != HOME)]
 
 
 def _counted(count: int, noun: str) -> str:

@@ -324,12 +324,39 @@ def test_italics_are_for_what_papers_print(browser):
 
 def test_in_print_the_table_begins_on_the_first_page(browser):
     """A4 across has 703 pixels between its margins."""
-    browser.open("index.html", width=1032)
-    browser.cdp("Emulation.setEmulatedMedia", media="print")
-    third = browser.run("return document.querySelectorAll('#board tbody tr')[2].getBoundingClientRect().bottom")
-    listed = browser.run("return document.querySelector('.whole').checkVisibility()")
-    browser.cdp("Emulation.setEmulatedMedia", media="")
-    assert third < 703 and not listed
+    for page, table in (("quick.html", "#board"), ("index.html", ".standing")):
+        browser.open(page, width=1032)
+        browser.cdp("Emulation.setEmulatedMedia", media="print")
+        third = browser.run(
+            "return document.querySelectorAll(`${arguments[0]} tbody tr`)[2].getBoundingClientRect().bottom", table
+        )
+        browser.cdp("Emulation.setEmulatedMedia", media="")
+        assert third < 703, page
+
+
+def test_the_start_page_answers_the_question_before_the_fold(browser):
+    """A reader of the field wants one sentence and the table that it rests on; tabs and chips are links, script or not."""
+    for script in (True, False):
+        browser.open("index.html", script=script)
+        browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
+        assert "attacks are undone by some defense" in browser.texts(".lead")[0]
+        first = browser.run("return document.querySelector('.standing tbody tr').getBoundingClientRect().top")
+        assert first < 900
+        links = {
+            anchor: browser.run("return document.querySelector(arguments[0]) !== null", anchor)
+            for anchor in ("#attacks", "#defenses")
+        }
+        assert all(links.values())
+    browser.picture("start")
+
+
+def test_rows_of_the_start_page_are_sorted_by_any_column(browser):
+    """By what papers print undefended, the strongest first; ranks are in no way touched."""
+    browser.open("index.html")
+    undefended = "#attacks .standing thead th:nth-child(4) .sort"
+    browser.click(undefended)
+    values = [float(text.split()[0]) for text in browser.texts("#attacks tbody tr td:nth-child(4)") if text != "–"]
+    assert len(values) > 5 and values == sorted(values)
 
 
 def test_a_second_link_skips_to_the_table(browser):

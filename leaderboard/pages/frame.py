@@ -8,18 +8,27 @@ from typing import Any
 from leaderboard.formats.escaping import environment
 
 TITLE = "Unlearnable Bench"
-NAVIGATION = {
+MENU = {
     "index": "Leaderboard",
-    "papers": "Tables of papers",
+    "papers": "Papers",
+    "methods": "Methods",
+    "reproduction": "Reproduction",
+    "data": "Data",
+    "submit": "Submit",
+}
+METHODS = {"attacks": "Attacks", "defenses": "Defenses", "architectures": "Architectures"}
+REPRODUCTION = {
     "agreement": "Agreement",
     "prediction": "Prediction",
-    "attacks": "Attacks",
-    "defenses": "Defenses",
-    "architectures": "Architectures",
     "coverage": "Coverage and cost",
     "protocols": "Protocols",
-    "changes": "Changes",
 }
+NAVIGATION = {**MENU, **METHODS, **REPRODUCTION, "changes": "Changes"}
+"""The pages that every site has, by the names of their files."""
+
+UNDER = dict.fromkeys(METHODS, "methods") | dict.fromkeys(REPRODUCTION, "reproduction") | {"changes": "data"}
+"""Pages that are no item of the menu, and the item that leads to them."""
+
 SCRIPTED = {  # templates of tables that can be sorted
     "start.html",
     "table.html",
@@ -39,10 +48,10 @@ class Frame:
     published: bool
 
     def context(self, here: str) -> dict[str, Any]:
-        """What every template gets; `here` is the page of the navigation that it belongs to."""
+        """What every template gets; `here` is the page that it is, or belongs to."""
         return {
-            "navigation": NAVIGATION,
-            "here": here,
+            "navigation": MENU,
+            "here": UNDER.get(here, here),
             "home": False,
             "published": self.published,
             "citation": self.citation,

@@ -22,7 +22,7 @@ from leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
 from leaderboard.pages.changelog import blocks
 from leaderboard.pages.coverage import coverage
 from leaderboard.pages.entry_pages import CellRow, EntryRow, Plot, plots
-from leaderboard.pages.frame import TITLE, Frame
+from leaderboard.pages.frame import METHODS, REPRODUCTION, TITLE, Frame
 from leaderboard.pages.gallery import Sample
 from leaderboard.pages.methods import idea_of
 from leaderboard.pages.overview import with_layout, without_layout
@@ -158,7 +158,7 @@ class Site:
     def _printed(self) -> Files:
         files: Files = {"papers.html": printed.index(self.printed_tables, self.frame.context("papers"))}
         for table in self.printed_tables:
-            here = "papers" if table.source else "index"
+            here = "papers" if table.source else "reproduction"
             files |= printed.site(table, self.frame.context(here), self.links)
         return files
 
@@ -186,6 +186,10 @@ class Site:
             "agreement": overview.agreement(self.printed_tables),
             "coverage": coverage(self.measured_tables, self.printed_tables),
             "protocols": {"protocols": _installed("protocols"), "datasets": _installed("datasets")},
+            "methods": {"kinds": {kind: self._known_entries(kind) for kind in KINDS}, "titles": METHODS, "file_of": file_of},
+            "reproduction": {"pages": REPRODUCTION, "whole": overview.whole(self.tables)},
+            "data": {"tables": [table for table in self.measured_tables if table.measured], "formats": formats.ENDINGS},
+            "submit": {},
         }
         files: Files = {}
         for name, context in contexts.items():
@@ -298,7 +302,8 @@ class TableFiles:
             "files": self._file_names(),
             "data": self.data,
         }
-        return self.site.frame.page("table.html", "index", title, **(context | links))
+        here = "index" if context["home"] else "reproduction"
+        return self.site.frame.page("table.html", here, title, **(context | links))
 
     def _file_names(self) -> dict[str, str]:
         """What the files beside the page are."""

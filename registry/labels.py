@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from registry.catalog import Part
-from registry.item import write_value
+from registry.spec import write_value
 
 Chain: TypeAlias = tuple[Part, ...]
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from registry.catalog import Part
+from registry.catalog import ConfiguredEntry
 from registry.spec import write_value
 
-Chain: TypeAlias = tuple[Part, ...]
+Chain: TypeAlias = tuple[ConfiguredEntry, ...]
 
 
 def display_name(chain: Chain) -> str:
@@ -31,7 +31,7 @@ def labels(chains: Sequence[Chain]) -> list[str]:
     return [name + _difference(chain, alike[name]) for name, chain in zip(named, chains, strict=True)]
 
 
-def _label(part: Part) -> str:
+def _label(part: ConfiguredEntry) -> str:
     facts = part.entry.facts
     template = facts.get("label") or facts.get("display_name") or part.name
     return str(template).format_map({name: write_value(value) for name, value in part.values.items()})
@@ -45,5 +45,5 @@ def _difference(chain: Chain, others: Iterable[Chain]) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
-def _varies(name: str, parts: Sequence[Part]) -> bool:
+def _varies(name: str, parts: Sequence[ConfiguredEntry]) -> bool:
     return len({repr(part.values.get(name)) for part in parts}) > 1

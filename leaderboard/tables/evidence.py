@@ -76,17 +76,16 @@ def measured(table: Table) -> list[Result]:
     spread = Spread.of([score.accuracies for score in scores])
     results = []
     for score in scores:
-        half_width = spread.half_width(score.n) if spread else None
-        results += _result(score, "", table.slug, 100 * (score.own or 0.0), half_width)
+        results += _result(score, "", table.slug, 100 * (score.own or 0.0), spread)
     return results
 
 
-def _result(score: Score, source: str, table: str, value: float, half_width: float | None = None) -> list[Result]:
+def _result(score: Score, source: str, table: str, value: float, spread: Spread | None = None) -> list[Result]:
     """Return the result of a score, percent; none where its attack or defense is an ablation."""
     cell = score.runs[0].cell
     attack, defense = method_of("attack", cell.attack), method_of("defense", cell.defense)
     if attack is None or defense is None:
         return []
-    reach = 100 * half_width if half_width is not None else 0.0
+    reach = 100 * spread.half_width(score.n) if spread else 0.0
     bounds = value - reach, value + reach
-    return [Result(attack, defense, source, table, value, *bounds, score.point["attack"], half_width is not None)]
+    return [Result(attack, defense, source, table, value, *bounds, score.point["attack"], spread is not None)]

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from leaderboard.tables.pairing import EFFORT, TRAINING
 from registry import CATALOGS, EntryError, Paper
-from registry.catalog import Part as Installed
+from registry.catalog import ConfiguredEntry
 from registry.labels import display_name, label
 from results import Part
 
@@ -94,13 +94,13 @@ def method_of(axis: Axis, chain: Sequence[Part]) -> Method | None:
     )
 
 
-def budget_of(attack: Installed) -> Budget:
+def budget_of(attack: ConfiguredEntry) -> Budget:
     """Return the budget of an attack without importing it."""
     norm = str(attack.values.get("norm", attack.entry.facts.get("budget_norm", "linf")))
     return Budget(norm, float(attack.values.get("epsilon", 0.0)))
 
 
-def _is_ablation(axis: Axis, part: Installed) -> bool:
+def _is_ablation(axis: Axis, part: ConfiguredEntry) -> bool:
     free = {*CODE, *EFFORT, *BUDGET} if axis == "attack" else {*TRAINING.get(part.name, ()), *EFFORT}
     shown = {name for _, name, _, _ in string.Formatter().parse(str(part.entry.facts.get("label", ""))) if name}
     fields = part.entry.by_name

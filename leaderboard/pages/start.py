@@ -112,7 +112,7 @@ class Start:
         mine = measured(fast) if fast is not None and fast.fixed.get("dataset") == setting[0] else []
         if fast is not None:
             pages[fast.slug] = ("measured here", f"{fast.slug}.html")
-        columns = ranked_columns(fast) if fast is not None else {"attack": (), "defense": ()}
+        columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
         return cls(*setting, published(tables, *setting), mine, pages, columns)
 
     @property

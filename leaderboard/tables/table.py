@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 from leaderboard.tables.groups import group_by
 from leaderboard.tables.lookup import Run

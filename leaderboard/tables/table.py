@@ -44,9 +44,7 @@ class Table:
     name: str = ""  # what `bench run --grid` takes; empty where no grid runs it
     fixed: Mapping[str, str] = field(default_factory=dict)  # the axes that are the same for all scores
     settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # axis -> text -> what it means
-    ranked: Mapping[Literal[attack, defense], Sequence[str]] = field(
-        default_factory=dict
-    )  # axis -> specs over which the other axis is ranked
+    ranked: Mapping[Literal["attack", "defense"], Sequence[str]] = field(default_factory=dict)  # over which the other is ranked
     least_drop: float = 0.0  # fraction; attacks that undefended cost less have no rank
     file: TableFile | None = None  # that says how it is printed; None for attack x defense as measured
     source: Source | None = None  # the paper whose numbers stand beside

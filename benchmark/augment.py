@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._views import jitter_gray, part_resized
+from unlearnable_bench.registry._views import jitter_gray, part_resized
 
 
 @dataclass(frozen=True)

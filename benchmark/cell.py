@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from benchmark import provenance
-from benchmark.contrastive import pretrain_and_probe
-from benchmark.measure import Measurement
-from benchmark.task import Task
-from benchmark.train import Checkpoint, EpochFigures, Report, Training
-from poisons.numerics import Numerics, seeded
-from poisons.store import Kept, Progress, Store
-from registry import Contrastive, Defense, ImageSet, Protocol, data
-from registry._spent import Spent
-from registry.data import Data
-from results import Record, record
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.contrastive import pretrain_and_probe
+from unlearnable_bench.benchmark.measure import Measurement
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.benchmark.train import Checkpoint, EpochFigures, Report, Training
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.store import Kept, Progress, Store
+from unlearnable_bench.registry import Contrastive, Defense, ImageSet, Protocol, data
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.data import Data
+from unlearnable_bench.results import Record, record
 
 _LOADED: dict[str, Data] = {}
 

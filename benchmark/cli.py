@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from benchmark.commands import data, inspecting, poisons, reporting, running, submissions
-from benchmark.commands.common import command
+from unlearnable_bench.benchmark.commands import data, inspecting, poisons, reporting, running, submissions
+from unlearnable_bench.benchmark.commands.common import command
 
 VERBOSE = ("-v", "--verbose")
 WRONG_USE: Any = typer.BadParameter.__base__  # UsageError of click, which newer typers bring along themselves
@@ -132,7 +132,7 @@ def _exit_code(error: Exception) -> int | None:
 
 def _stop(sentence: str, code: int) -> NoReturn:
     """End with a sentence on one line; names in it may be a stranger's, and must not steer a terminal."""
-    from results.submission import one_line
+    from unlearnable_bench.results.submission import one_line
 
     print(f"bench: {one_line(sentence)}", file=sys.stderr)
     sys.exit(code)

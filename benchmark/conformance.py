@@ -13,18 +13,29 @@ from typing import Any
 
 import torch
 
-from benchmark.contrastive import pretrain_and_probe
-from benchmark.measure import Looked
-from benchmark.train import Training, evaluate, train
-from poisons.numerics import Numerics, seeded
-from poisons.recipe import PoisonRecipe
-from poisons.store import Kept, Store
-from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Context, Contrastive, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import ConfiguredEntry
-from registry.contract import NEEDS
-from registry.data import Data, fingerprint
-from registry.entry import Entry, check_history, singular
-from results import record
+from unlearnable_bench.benchmark.contrastive import pretrain_and_probe
+from unlearnable_bench.benchmark.measure import Looked
+from unlearnable_bench.benchmark.train import Training, evaluate, train
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.poisons.store import Kept, Store
+from unlearnable_bench.registry import (
+    ARCHITECTURES,
+    ATTACKS,
+    DATASETS,
+    DEFENSES,
+    Context,
+    Contrastive,
+    ImageSet,
+    Job,
+    NotApplicable,
+    Protocol,
+)
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.contract import NEEDS
+from unlearnable_bench.registry.data import Data, fingerprint
+from unlearnable_bench.registry.entry import Entry, check_history, singular
+from unlearnable_bench.results import record
 
 SECONDS = 5.0  # that an entry may take with its `small` fields
 
@@ -210,7 +221,7 @@ def _network(entry: Entry) -> str:
 
 
 def _loads(entry: Entry) -> str:
-    from registry import data
+    from unlearnable_bench.registry import data
 
     if entry.name == "folder":
         return "reads what you name; nothing to load here"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.augment import fit
-from benchmark.train import EVALUATED, Checkpoint, EpochFigures, Report, Training
-from poisons.numerics import Numerics
-from registry import Contrastive, Defense, ImageSet, Protocol
-from registry._views import contrasted
+from unlearnable_bench.benchmark.augment import fit
+from unlearnable_bench.benchmark.train import EVALUATED, Checkpoint, EpochFigures, Report, Training
+from unlearnable_bench.poisons.numerics import Numerics
+from unlearnable_bench.registry import Contrastive, Defense, ImageSet, Protocol
+from unlearnable_bench.registry._views import contrasted
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from poisons.recipe import PoisonRecipe, PurifiedRecipe
-from registry import DEFENSES, PROTOCOLS, EntryError
-from results import Cell, Record
-from results.cell import NONE
+from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
+from unlearnable_bench.registry import DEFENSES, PROTOCOLS, EntryError
+from unlearnable_bench.results import Cell, Record
+from unlearnable_bench.results.cell import NONE
 
 FORWARD_PASSES = 3  # a training step is worth so many forward passes
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import provenance
-from registry import CATALOGS, child, data
-from registry._paths import data_root
-from registry.catalog import all_entries
-from registry.entry import Entry, singular
-from results import Records, Workspace
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.registry import CATALOGS, child, data
+from unlearnable_bench.registry._paths import data_root
+from unlearnable_bench.registry.catalog import all_entries
+from unlearnable_bench.registry.entry import Entry, singular
+from unlearnable_bench.results import Records, Workspace
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _library(name: str) -> Finding:
 
 
 def _devices() -> str:
-    from benchmark import schedule
+    from unlearnable_bench.benchmark import schedule
 
     gpus = schedule.gpu_count()
     names = [provenance.device_name(f"cuda:{n}") for n in range(gpus)]
@@ -96,7 +96,7 @@ def _records(records: Records) -> Finding:
 
 def cluster_findings(space: Workspace, profile: Path | None) -> list[Finding]:
     """Look at the SLURM cluster that this machine belongs to. FileError for a wrong profile."""
-    from benchmark import slurm
+    from unlearnable_bench.benchmark import slurm
 
     read = slurm.read_profile(profile) if profile else None
     space.writable()

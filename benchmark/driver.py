@@ -14,18 +14,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from benchmark import grid as grids
-from benchmark import runs, schedule, slurm, snapshot, watch
-from benchmark.display import PROGRESS, Display, duration
-from benchmark.failures import FAILURE_RULES
-from benchmark.plan import Plan, Policy, plan_cells
-from benchmark.schedule import Submission
-from benchmark.slurm import Profile
-from benchmark.watch import Survey
-from poisons.lease import Lease, holder, leased, waiting
-from registry import EntryError, child
-from results import Cell, Grid, Record, Records, Workspace, read_grid
-from results.record import read_record
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.benchmark import runs, schedule, slurm, snapshot, watch
+from unlearnable_bench.benchmark.display import PROGRESS, Display, duration
+from unlearnable_bench.benchmark.failures import FAILURE_RULES
+from unlearnable_bench.benchmark.plan import Plan, Policy, plan_cells
+from unlearnable_bench.benchmark.schedule import Submission
+from unlearnable_bench.benchmark.slurm import Profile
+from unlearnable_bench.benchmark.watch import Survey
+from unlearnable_bench.poisons.lease import Lease, holder, leased, waiting
+from unlearnable_bench.registry import EntryError, child
+from unlearnable_bench.results import Cell, Grid, Record, Records, Workspace, read_grid
+from unlearnable_bench.results.record import read_record
 
 SELECTION = "selection"  # the name of cells that flags alone choose
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.recipe import PoisonRecipe
-from poisons.store import Store
-from registry import ATTACKS, DATASETS, EntryError, MissingDataError, child, data
-from registry.attacks.tue import csd
-from results import Workspace
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import ATTACKS, DATASETS, EntryError, MissingDataError, child, data
+from unlearnable_bench.registry.attacks.tue import csd
+from unlearnable_bench.results import Workspace
 
 DIRECTIONS = 50  # of the largest variance, to which noises are reduced first
 NEIGHBOURS = 30.0  # perplexity

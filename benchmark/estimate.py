@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmark.cost import Arithmetic, plain_trainings
-from benchmark.task import Task, poisons, recipes
-from poisons.recipe import PoisonRecipe
-from results import Cell
-from results.record import RecordSummary
+from unlearnable_bench.benchmark.cost import Arithmetic, plain_trainings
+from unlearnable_bench.benchmark.task import Task, poisons, recipes
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.results import Cell
+from unlearnable_bench.results.record import RecordSummary
 
 FROM_RECORDS = "records of like cells"
 FROM_FLOPS = "FLOPs"

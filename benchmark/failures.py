@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from results.record import Failure
+from unlearnable_bench.results.record import Failure
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from registry import EntryError
-from registry import catalog as entries
-from results import Cell, Grid, TableFile
-from results.selectors import typed_value
+from unlearnable_bench.registry import EntryError
+from unlearnable_bench.registry import catalog as entries
+from unlearnable_bench.results import Cell, Grid, TableFile
+from unlearnable_bench.results.selectors import typed_value
 
 
 def expand(grid: Grid) -> tuple[list[Cell], dict[str, str]]:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmark import grid as grids
-from benchmark.cost import Cost
-from registry import CATALOGS, EntryError, child
-from registry.catalog import all_entries
-from registry.entry import COMMON, Entry, Field, plural, singular, unknown
-from registry.spec import write_value
-from results import Records, read_grid
-from results.grid import grid_names
-from results.reference import source
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.benchmark.cost import Cost
+from unlearnable_bench.registry import CATALOGS, EntryError, child
+from unlearnable_bench.registry.catalog import all_entries
+from unlearnable_bench.registry.entry import COMMON, Entry, Field, plural, singular, unknown
+from unlearnable_bench.registry.spec import write_value
+from unlearnable_bench.results import Records, read_grid
+from unlearnable_bench.results.grid import grid_names
+from unlearnable_bench.results.reference import source
 
 SHOWN_HOOKS = {"purify", "augment", "loss", "configure", "model", "start", "applies", "measure", "after_epoch"}
 COMMON_COMMENTS = {

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.augment import fit
-from benchmark.task import Task
-from benchmark.train import EVALUATED, Training
-from poisons.numerics import Numerics, seeded
-from poisons.store import Kept, Store, chosen_images
-from registry import Analysis, Context, Defense, Hooks, ImageSet, Job, TrainingRun
-from registry._spent import Spent
-from registry._steps import still
-from registry.data import Data, load
+from unlearnable_bench.benchmark.augment import fit
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.benchmark.train import EVALUATED, Training
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.store import Kept, Store, chosen_images
+from unlearnable_bench.registry import Analysis, Context, Defense, Hooks, ImageSet, Job, TrainingRun
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry.data import Data, load
 
 ADAPTED = 1024  # images of a batch whose statistics are taken
 

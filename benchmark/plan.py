@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from benchmark.estimate import Estimate, estimate_run
-from benchmark.failures import is_tried_again
-from benchmark.task import Finder, Task, poisons, recipes
-from registry import MissingDataError, child, data, outdated
-from registry.catalog import ConfiguredEntry
-from results import Cell, Records
-from results.record import Failure, RecordSummary
+from unlearnable_bench.benchmark.estimate import Estimate, estimate_run
+from unlearnable_bench.benchmark.failures import is_tried_again
+from unlearnable_bench.benchmark.task import Finder, Task, poisons, recipes
+from unlearnable_bench.registry import MissingDataError, child, data, outdated
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.results import Cell, Records
+from unlearnable_bench.results.record import Failure, RecordSummary
 
 DURING_TRAINING = {"augment", "loss", "model", "start", "configure"}  # hooks of defenses that contrastive protocols lack
 ANSWERING = {"applies", "__post_init__"}  # hooks that say whether an entry applies; the latter refuses wrong values

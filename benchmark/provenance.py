@@ -15,17 +15,17 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypedDict
 
-from results import FileError, Record
+from unlearnable_bench.results import FileError, Record
 
 if TYPE_CHECKING:
-    from benchmark.task import Task
+    from unlearnable_bench.benchmark.task import Task
 
 PACKAGES = ("benchmark", "leaderboard", "poisons", "registry", "results")
 HASHED_ENDINGS = {".py", ".toml", ".csv", ".html", ".md", ".tex", ".css", ".js"}
 DATA_FOLDERS = {"cache", "records", "site", "__pycache__"}  # folders of data inside the packages
 SUBMITTED = "commit.json"  # in a copy of the code made for cluster jobs, instead of .git
 MOST_COMMITS = 1000  # of a history, that are searched for one with a given tree
-ROOT = Path(__file__).parent.parent  # of the checkout, where there is one
+ROOT = Path(__file__).parent.parent  # where the five folders lie: the root of a checkout, or the installed package
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 

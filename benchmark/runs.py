@@ -32,11 +32,11 @@ from typing import Any
 
 import psutil
 
-from benchmark.plan import Plan
-from benchmark.task import Finder, Task
-from poisons.lease import Lease, birth, clock, holder, leased, remove
-from results import Cell, FileError, Records, Workspace
-from results.record import Failure, write_file, write_json
+from unlearnable_bench.benchmark.plan import Plan
+from unlearnable_bench.benchmark.task import Finder, Task
+from unlearnable_bench.poisons.lease import Lease, birth, clock, holder, leased, remove
+from unlearnable_bench.results import Cell, FileError, Records, Workspace
+from unlearnable_bench.results.record import Failure, write_file, write_json
 
 KEPT_RUNS = 20  # folders of runs that are over which stay, for their logs
 

@@ -24,16 +24,16 @@ from typing import Any
 
 import psutil
 
-from benchmark import provenance, slurm
-from benchmark.plan import Plan
-from benchmark.runs import Piece, Run
-from benchmark.slurm import Array, Profile, SlurmError
-from benchmark.task import Task
-from benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
-from poisons.recipe import Recipe
-from registry import EntryError
-from registry._paths import CELLS_PER_GPU, data_root
-from results import Records, Workspace
+from unlearnable_bench.benchmark import provenance, slurm
+from unlearnable_bench.benchmark.plan import Plan
+from unlearnable_bench.benchmark.runs import Piece, Run
+from unlearnable_bench.benchmark.slurm import Array, Profile, SlurmError
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
+from unlearnable_bench.poisons.recipe import Recipe
+from unlearnable_bench.registry import EntryError
+from unlearnable_bench.registry._paths import CELLS_PER_GPU, data_root
+from unlearnable_bench.results import Records, Workspace
 
 ROUNDS = 3  # how often in a row all workers may end before one of them got through with a cell
 SECONDS_TO_STOP = 5.0  # that workers have after an interrupt before they are killed

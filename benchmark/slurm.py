@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from benchmark.failures import growth
-from benchmark.runs import Piece
-from benchmark.task import Task, recipes
-from poisons.recipe import Recipe
-from results import FileError
-from results.record import Failure, write_json
+from unlearnable_bench.benchmark.failures import growth
+from unlearnable_bench.benchmark.runs import Piece
+from unlearnable_bench.benchmark.task import Task, recipes
+from unlearnable_bench.poisons.recipe import Recipe
+from unlearnable_bench.results import FileError
+from unlearnable_bench.results.record import Failure, write_json
 
 MINUTES_OF_UNIT = {"s": 1 / 60, "min": 1, "h": 60, "d": 24 * 60}
 MEGABYTES_OF_UNIT = {"M": 1, "G": 1024, "T": 1024 * 1024}

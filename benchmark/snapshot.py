@@ -13,14 +13,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import provenance
-from benchmark.task import Task
-from registry._paths import put_in_place
+import unlearnable_bench
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.registry._paths import put_in_place
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A folder with the five packages, and with the plug-ins that are not installed for good."""
+    """A folder with `unlearnable_bench`, and with the plug-ins that are not installed for good."""
 
     folder: Path
     tree: str  # of the five packages, as in records
@@ -33,9 +34,9 @@ class Snapshot:
 
     def complaint(self) -> str:
         """Say in a sentence that the copy is not what was submitted, or return ''. Ask in the job."""
-        if provenance.tree() != self.tree:
-            here = Path(provenance.__file__).parent.parent
-            return f"the code in {here} has the hash {provenance.tree()[:12]}, submitted was {self.tree[:12]}; submit again"
+        here = provenance.tree()
+        if here != self.tree:
+            return f"the code in {provenance.ROOT} has the hash {here[:12]}, submitted was {self.tree[:12]}; submit again"
         if self.plugins and _hash(self.folder / "plugins") != self.plugins:
             return f"the plug-ins in {self.folder / 'plugins'} were changed since they were submitted; submit again"
         return ""
@@ -53,10 +54,11 @@ def take_snapshot(folder: Path, tasks: Iterable[Task]) -> Snapshot:
         plugins = _copy_plugins(tasks, scratch / "plugins")
         target = folder / f"{tree[:16]}-{plugins[:16]}".removesuffix("-")
         if not target.exists():
-            root = Path(provenance.__file__).parent.parent
+            installed = scratch / "unlearnable_bench"  # as a wheel lays it out
+            _copy(Path(unlearnable_bench.__file__), installed / "__init__.py")
             for package in provenance.PACKAGES:
-                _copy(root / package, scratch / package)
-            (scratch / provenance.SUBMITTED).write_text(json.dumps(provenance.commit()))
+                _copy(provenance.ROOT / package, installed / package)
+            (installed / provenance.SUBMITTED).write_text(json.dumps(provenance.commit()))
             put_in_place(scratch, target)  # or another submission was faster; its copy is the same
         return Snapshot(target, tree, plugins)
     finally:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import CATALOGS, EntryError, editions
-from registry.catalog import ConfiguredEntry
-from registry.entry import Entry
-from results import Cell
-from results import cell as cells_
-from results.cell import NONE
+from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
+from unlearnable_bench.registry import CATALOGS, EntryError, editions
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.entry import Entry
+from unlearnable_bench.results import Cell
+from unlearnable_bench.results import cell as cells_
+from unlearnable_bench.results.cell import NONE
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 NOBODY = ConfiguredEntry(

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.augment import AUGMENTATIONS, Batch, fit, floats
-from poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
-from registry import Defense, EntryError, Hooks, ImageSet, Protocol
-from registry._blocks import weights_by_layer
-from registry._paths import CELLS_PER_GPU
-from registry._spent import Spent
-from registry.architectures._network import begin
+from unlearnable_bench.benchmark.augment import AUGMENTATIONS, Batch, fit, floats
+from unlearnable_bench.poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
+from unlearnable_bench.registry import Defense, EntryError, Hooks, ImageSet, Protocol
+from unlearnable_bench.registry._blocks import weights_by_layer
+from unlearnable_bench.registry._paths import CELLS_PER_GPU
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.architectures._network import begin
 
 LOOKED = 50  # steps after which a GPU is asked for the loss: asking makes it wait
 EVALUATED = 250  # test images judged at once

@@ -11,12 +11,12 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from benchmark import runs, slurm
-from benchmark.failures import FAILURE_RULES
-from benchmark.plan import UNFINISHED
-from benchmark.runs import Run
-from poisons.lease import clock, holder
-from results import Records, Workspace
+from unlearnable_bench.benchmark import runs, slurm
+from unlearnable_bench.benchmark.failures import FAILURE_RULES
+from unlearnable_bench.benchmark.plan import UNFINISHED
+from unlearnable_bench.benchmark.runs import Run
+from unlearnable_bench.poisons.lease import clock, holder
+from unlearnable_bench.results import Records, Workspace
 
 PAUSES = (2.0, 30.0)  # seconds between looks at a run that is waited for: at first, and at most
 REMEMBERED = 30 * 86400  # seconds before a run began from which SLURM is asked what became of its jobs

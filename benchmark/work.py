@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from benchmark import provenance
-from benchmark.failures import FAILURE_RULES
-from benchmark.runs import Run
-from benchmark.snapshot import Snapshot
-from benchmark.task import Task
-from poisons.lease import BusyError, Lease
-from poisons.recipe import PoisonRecipe, Recipe
-from registry import NotApplicable, outdated
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.failures import FAILURE_RULES
+from unlearnable_bench.benchmark.runs import Run
+from unlearnable_bench.benchmark.snapshot import Snapshot
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.poisons.lease import BusyError, Lease
+from unlearnable_bench.poisons.recipe import PoisonRecipe, Recipe
+from unlearnable_bench.registry import NotApplicable, outdated
 
 if TYPE_CHECKING:
-    from benchmark.train import TrainingProgress
-    from poisons.store import Store
-    from results import Record
+    from unlearnable_bench.benchmark.train import TrainingProgress
+    from unlearnable_bench.poisons.store import Store
+    from unlearnable_bench.results import Record
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -94,7 +94,7 @@ def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, a
     becomes the failure of the cell it was busy with.
     LostDeviceError when the failure of a cell is written down, but the process is of no use to the next.
     """
-    from benchmark import cell
+    from unlearnable_bench.benchmark import cell
 
     worker = _Worker(run, emit, alive, name)
     worker.store = cell.open_store(Path(run.content["poisons"]), device, worker.progress)
@@ -188,7 +188,7 @@ class _Worker:
         return None
 
     def _make_set(self, recipe: Recipe, task: Task, tasks: list[Task]) -> bool:
-        from benchmark import cell
+        from unlearnable_bench.benchmark import cell
 
         if isinstance(recipe, PoisonRecipe):
             return self._make("craft", recipe, cell.craft, task, tasks)
@@ -235,7 +235,7 @@ class _Worker:
         self.doing = {}
 
     def _train(self, task: Task, lease: Lease) -> None:
-        from benchmark import cell
+        from unlearnable_bench.benchmark import cell
 
         self._begin("train" if task.trains else "measure", task, task.cell.label, lease.path)
         start = time.perf_counter()
@@ -286,7 +286,7 @@ class _Worker:
 
 def _leave_lost_device(error: Exception) -> None:
     """Raise LostDeviceError if nothing can be computed on the GPU any more."""
-    from poisons.store import first_line
+    from unlearnable_bench.poisons.store import first_line
 
     if failure_kind(error) == "gpu-error":
         raise LostDeviceError(f"the GPU reported an error: {first_line(error)}") from error
@@ -306,8 +306,8 @@ def failure_kind(error: Exception) -> str:
     """Name the end of a cell: out-of-memory, gpu-memory, gpu-error, disk, diverged, budget, or plug-in for all else."""
     import torch
 
-    from benchmark.train import DivergedError
-    from poisons.store import BudgetError
+    from unlearnable_bench.benchmark.train import DivergedError
+    from unlearnable_bench.poisons.store import BudgetError
 
     if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in GPU_FULL):
         return "gpu-memory"

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from writers import fast, program, reproduction, toy
 
-from benchmark.cost import Cost
-from leaderboard.formats import text as formats
-from leaderboard.pages import prediction
-from leaderboard.tables.measured import grid_table
-from registry import CATALOGS, resolve
-from registry.entry import plural
-from results import Records, read_grid, read_table
+from unlearnable_bench.benchmark.cost import Cost
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.pages import prediction
+from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.registry import CATALOGS, resolve
+from unlearnable_bench.registry.entry import plural
+from unlearnable_bench.results import Records, read_grid, read_table
 
 ROOT = Path(__file__).parent.parent
 # tables that a document shows in a form of its own

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.store import first_line
-from registry import EntryError
+from unlearnable_bench.poisons.store import first_line
+from unlearnable_bench.registry import EntryError
 
 NAMES = ("images", "x", "data", "poison", "perturbation", "delta", "noise", "arr_0")  # of arrays, in archives and dictionaries
 LABELS = ("labels", "label", "y", "targets")

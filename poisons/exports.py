@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from poisons.store import Kept
-from registry import EntryError, ImageSet
+from unlearnable_bench.poisons.store import Kept
+from unlearnable_bench.registry import EntryError, ImageSet
 
 FORMATS = ("png", "npz")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from poisons.arrays import Contents, read_npy, read_npz, read_parts
-from poisons.pictures import largest_picture, members, numbered, read_png
-from poisons.store import first_line
-from poisons.torch_files import read_torch
-from registry import EntryError, ImageSet
+from unlearnable_bench.poisons.arrays import Contents, read_npy, read_npz, read_parts
+from unlearnable_bench.poisons.pictures import largest_picture, members, numbered, read_png
+from unlearnable_bench.poisons.store import first_line
+from unlearnable_bench.poisons.torch_files import read_torch
+from unlearnable_bench.registry import EntryError, ImageSet
 
 
 def read_poison(path: Path, clean: ImageSet) -> Contents:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.options import Options
-from registry import ATTACKS, EntryError, ImageSet, Job
+from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.registry import ATTACKS, EntryError, ImageSet, Job
 
 PAINTED = {f"dconv_down{n + 1}": f"down.{n}" for n in range(4)} | {f"dconv_up{3 - n}": f"up.{n}" for n in range(3)}
 PAINTED |= {"conv_last": "last"}  # blocks of DeepConfuse's generator -> ours
@@ -55,7 +55,7 @@ def _renamed(key: str, value: Tensor) -> tuple[str, Tensor]:
 
 
 def _paint(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: Options) -> None:
-    from registry.attacks.deepconfuse import Painter
+    from unlearnable_bench.registry.attacks.deepconfuse import Painter
 
     width = weights["down.0.0.weight"].shape[0]
     with torch.device("meta"):  # takes no memory, whatever width the file claims

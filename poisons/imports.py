@@ -18,20 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.arrays import Contents, Values, read_npy
-from poisons.formats import is_plain, limit, read_poison
-from poisons.generators import from_coefficients, from_generator
-from poisons.matching import rows_of
-from poisons.options import Options
-from poisons.recipe import PoisonRecipe
-from poisons.store import Kept, Store, checksum
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._paths import reserve
-from registry._surrogates import statistics
-from registry.catalog import ConfiguredEntry
-from registry.contract import blocks
-from registry.data import Data
-from registry.spec import write
+from unlearnable_bench.poisons.arrays import Contents, Values, read_npy
+from unlearnable_bench.poisons.formats import is_plain, limit, read_poison
+from unlearnable_bench.poisons.generators import from_coefficients, from_generator
+from unlearnable_bench.poisons.matching import rows_of
+from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.poisons.store import Kept, Store, checksum
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from unlearnable_bench.registry._paths import reserve
+from unlearnable_bench.registry._surrogates import statistics
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.contract import blocks
+from unlearnable_bench.registry.data import Data
+from unlearnable_bench.registry.spec import write
 
 SMALLEST = 0.2  # pixel units: float noise beyond it may be in other units
 

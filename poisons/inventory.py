@@ -7,10 +7,10 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from poisons.store import DamagedError, Store, read_manifest, verify
-from registry import ATTACKS, DATASETS, DEFENSES, EntryError
-from registry.catalog import Catalog
-from registry.versions import edition
+from unlearnable_bench.poisons.store import DamagedError, Store, read_manifest, verify
+from unlearnable_bench.registry import ATTACKS, DATASETS, DEFENSES, EntryError
+from unlearnable_bench.registry.catalog import Catalog
+from unlearnable_bench.registry.versions import edition
 
 
 def list_sets(root: Path) -> list[dict[str, Any]]:

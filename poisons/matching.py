@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from poisons.arrays import Contents, Values
-from poisons.options import Options
-from registry import EntryError, ImageSet
-from registry.contract import blocks
+from unlearnable_bench.poisons.arrays import Contents, Values
+from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.registry import EntryError, ImageSet
+from unlearnable_bench.registry.contract import blocks
 
 ALIGNED = 0.9  # share of the images that must be most like the clean image of their own place
 SAMPLE = 500  # images on which this is tried

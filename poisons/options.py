@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from registry import Budget, EntryError
+from unlearnable_bench.registry import Budget, EntryError
 
 UNITS = ("auto", "images", "pixels", "levels", "radius", "normalised")
 ORDERS = ("index", "class", "match")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from poisons.arrays import Contents
-from registry import EntryError, ImageSet
+from unlearnable_bench.poisons.arrays import Contents
+from unlearnable_bench.registry import EntryError, ImageSet
 
 Files = Sequence[tuple[str, Callable[[], bytes]]]  # names, without folders, and what reads each
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from registry import ARCHITECTURES, DATASETS, EntryError
-from registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry import ARCHITECTURES, DATASETS, EntryError
+from unlearnable_bench.registry.catalog import ConfiguredEntry
 
 
 def _plain(part: ConfiguredEntry) -> dict[str, Any]:

@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.lease import BusyError, Lease, clear, leased
-from poisons.numerics import Numerics, seeded
-from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _paths
-from registry._paths import empty_array, put_in_place, reserve
-from registry._spent import Spent
-from registry.contract import LEFT_OUT, SLACK, blocks
-from registry.data import Data, load, open_array
+from unlearnable_bench.poisons.lease import BusyError, Lease, clear, leased
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
+from unlearnable_bench.registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _paths
+from unlearnable_bench.registry._paths import empty_array, put_in_place, reserve
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.contract import LEFT_OUT, SLACK, blocks
+from unlearnable_bench.registry.data import Data, load, open_array
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poisons.arrays import Contents, check_archive, pick_arrays
-from registry import EntryError
+from unlearnable_bench.poisons.arrays import Contents, check_archive, pick_arrays
+from unlearnable_bench.registry import EntryError
 
 DEEPCONFUSE_LAYER = ("dconv_down1.0.weight", "module.dconv_down1.0.weight")  # a tensor that only generators of DeepConfuse have
 

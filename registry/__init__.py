@@ -5,7 +5,7 @@ entries by name, ours and other packages'.
 Importing this package never imports torch: planning and reporting stay light.
 """
 
-from registry.catalog import (
+from unlearnable_bench.registry.catalog import (
     ANALYSES,
     ARCHITECTURES,
     ATTACKS,
@@ -16,7 +16,7 @@ from registry.catalog import (
     lacking,
     resolve,
 )
-from registry.contract import (
+from unlearnable_bench.registry.contract import (
     Analysis,
     Attack,
     Budget,
@@ -34,8 +34,8 @@ from registry.contract import (
     Parent,
     Protocol,
 )
-from registry.training import TrainedVictim, TrainingRun
-from registry.versions import editions, outdated
+from unlearnable_bench.registry.training import TrainedVictim, TrainingRun
+from unlearnable_bench.registry.versions import editions, outdated
 
 __all__ = [
     "ANALYSES",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._steps import into_box, sign_of_gradient
+from unlearnable_bench.registry._steps import into_box, sign_of_gradient
 
 Network = Callable[[Tensor], Tensor]
 KINDS = ("none", "uniform", "pgd", "fgsm", "tpgd", "apgd")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from registry.contract import EntryError
+from unlearnable_bench.registry.contract import EntryError
 
 if TYPE_CHECKING:
-    from registry.catalog import ConfiguredEntry
+    from unlearnable_bench.registry.catalog import ConfiguredEntry
 
 BLOCK = 1 << 20  # bytes read at once
 
@@ -95,7 +95,7 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
 
 def _owner(part: ConfiguredEntry, md5: str) -> str:
     """Return the name of another dataset that has an archive with this checksum, or ''."""
-    from registry import DATASETS
+    from unlearnable_bench.registry import DATASETS
 
     for entry in DATASETS.rows:
         if entry.error or entry.source != part.entry.source:

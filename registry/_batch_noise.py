@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry._adversaries import Adversary
-from registry._crafting import Crafting, mixed
-from registry._steps import still
-from registry._surrogates import Watched, descent_of, snapshot, through, train_step
-from registry._views import View, crop_flip, identity, jitter_gray
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._crafting import Crafting, mixed
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import Watched, descent_of, snapshot, through, train_step
+from unlearnable_bench.registry._views import View, crop_flip, identity, jitter_gray
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from registry.contract import ImageSet, NotApplicable
-from registry.training import TrainedVictim
+from unlearnable_bench.registry.contract import ImageSet, NotApplicable
+from unlearnable_bench.registry.training import TrainedVictim
 
 
 def weights_by_layer(parts: Sequence[nn.Module]) -> list[list[nn.Parameter]]:

@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from registry import _vision, data
-from registry._from_import import imported
-from registry.catalog import CATALOGS, ConfiguredEntry
-from registry.contract import DataInfo, EntryError, NotApplicable
-from registry.entry import Entry, error_text
+from unlearnable_bench.registry import _vision, data
+from unlearnable_bench.registry._from_import import imported
+from unlearnable_bench.registry.catalog import CATALOGS, ConfiguredEntry
+from unlearnable_bench.registry.contract import DataInfo, EntryError, NotApplicable
+from unlearnable_bench.registry.entry import Entry, error_text
 
 NOW, DONE, ERROR = "now", "done", "error"  # keys of an answer beside those of entries: what is imported; nothing is left to do
 IMPORTING = "BENCH_IMPORTING"  # set in children that import entries

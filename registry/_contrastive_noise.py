@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import EntryError
-from registry._contrastive import MoCo, SimClr, SimSiam, plain_projection
-from registry._crafting import Crafting, batches_of, mixed
-from registry._noise import zero_noise
-from registry._steps import still
-from registry._surrogates import statistics, surrogate
-from registry._views import contrast
+from unlearnable_bench.registry import EntryError
+from unlearnable_bench.registry._contrastive import MoCo, SimClr, SimSiam, plain_projection
+from unlearnable_bench.registry._crafting import Crafting, batches_of, mixed
+from unlearnable_bench.registry._noise import zero_noise
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import statistics, surrogate
+from unlearnable_bench.registry._views import contrast
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """`term(delta, y)`: what noise (B, C, H, W) of classes y (B,) is to lower beside the contrastive loss; a scalar."""

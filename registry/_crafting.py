@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from registry import ImageSet, Job
+from unlearnable_bench.registry import ImageSet, Job
 
 EVERY = 60.0  # seconds between two checkpoints, or longer where they take long
 SPENT_SAVING = 0.05  # largest part of the time that goes into checkpoints

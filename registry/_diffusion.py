@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import _vision
-from registry._crafting import Crafting
-from registry._paths import data_root
-from registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
-from registry.spec import SELFTRAINED
+from unlearnable_bench.registry import _vision
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._paths import data_root
+from unlearnable_bench.registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry.spec import SELFTRAINED
 
 LEVELS = 1000
 BETAS = (0.1, 20.0)  # of the continuous SDE at its ends, per unit of time

@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from registry._from_source import describe, registered
-from registry._literals import UnreadableError
-from registry.contract import EntryError
-from registry.entry import Entry, error_text
+from unlearnable_bench.registry._from_source import describe, registered
+from unlearnable_bench.registry._literals import UnreadableError
+from unlearnable_bench.registry.contract import EntryError
+from unlearnable_bench.registry.entry import Entry, error_text
 
 
 def built_in(kind: str) -> Iterator[Entry]:
     """Yield the entries of this package, read from their files."""
     for path in sorted((Path(__file__).parent / kind).glob("[!_]*.py")):
         for name, attribute in registered(path.read_text(encoding="utf-8")):
-            yield describe(kind, name, "built-in", f"registry.{kind}.{path.stem}", attribute, path)
+            yield describe(kind, name, "built-in", f"unlearnable_bench.registry.{kind}.{path.stem}", attribute, path)
 
 
 def plugged_in(kind: str) -> list[Entry]:
@@ -40,7 +40,7 @@ def plugged_in(kind: str) -> list[Entry]:
         except Exception as error:  # a plug-in of somebody else may do anything
             entries.append(dataclasses.replace(entry, path=None, error=error_text(error)))
     if unread:
-        from registry import child  # which needs the catalog, and that needs this module
+        from unlearnable_bench.registry import child  # which needs the catalog, and that needs this module
 
         entries += child.described(unread)
     return entries

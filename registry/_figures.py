@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry.contract import ImageSet
+from unlearnable_bench.registry.contract import ImageSet
 
 LBFGS_EPOCHS, LBFGS_BATCH, LBFGS_RATE = 15, 1024, 0.5  # of the published deep feature reweighting
 

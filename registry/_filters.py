@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry.contract import DataInfo, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry.contract import DataInfo, ImageSet, Job, NotApplicable
 
 TOGETHER = 128  # images: what one step works on stays in a core's cache
 

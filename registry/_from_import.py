@@ -8,9 +8,9 @@ import inspect
 from functools import cache
 from typing import Any
 
-from registry import contract
-from registry.contract import EntryError
-from registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field
+from unlearnable_bench.registry import contract
+from unlearnable_bench.registry.contract import EntryError
+from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field
 
 
 def imported(entry: Entry) -> Entry:
@@ -49,7 +49,7 @@ def comment_of(line: str) -> str:
 def _class(entry: Entry, loaded: Any) -> Entry:
     base = getattr(contract, BASES[entry.kind])
     if not _derives(loaded, base):
-        raise EntryError(f"{entry.module}:{entry.attribute} is not a dataclass derived from registry.{base.__name__}")
+        raise EntryError(f"{entry.module}:{entry.attribute} is not a dataclass derived from unlearnable_bench.{base.__name__}")
     hooks = [name for name, method in inspect.getmembers(base, callable) if getattr(loaded, name) is not method]
     return dataclasses.replace(
         entry,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from registry import _papers, contract
-from registry._from_import import comment_of, dataclass_fields, merged
-from registry._literals import UnreadableError, constants_of, value_of
-from registry.contract import EntryError, Paper
-from registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field, check_history
+from unlearnable_bench.registry import _old_names, _papers, contract
+from unlearnable_bench.registry._from_import import comment_of, dataclass_fields, merged
+from unlearnable_bench.registry._literals import UnreadableError, constants_of, value_of
+from unlearnable_bench.registry.contract import EntryError, Paper
+from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field, check_history
 
 Definition = ast.ClassDef | ast.FunctionDef
 
@@ -31,6 +31,7 @@ def describe(kind: str, name: str, source: str, module: str, attribute: str, pat
         tree = ast.parse(text)
     except SyntaxError as error:
         raise EntryError(f"SyntaxError in {path.name}, line {error.lineno}: {error.msg}") from None
+    _old_names.refuse(tree)
     entry = _read(Entry(kind, name, source, module, attribute, path=path), _Module(tree, text.splitlines()))
     check_history(entry)
     return entry

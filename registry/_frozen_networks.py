@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry._crafting import Crafting, mixed
-from registry._steps import still
-from registry._surrogates import draw_view
-from registry._views import View
+from unlearnable_bench.registry._crafting import Crafting, mixed
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import draw_view
+from unlearnable_bench.registry._views import View
 
 Pull = Callable[[Tensor, View], tuple[Tensor, Tensor]]
 """`pull(z, view)`: the gradient of what is to fall with respect to z, and that loss of every image (B,)."""

@@ -10,14 +10,14 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry import _paths
-from registry._paths import cache_root, data_root
-from registry.contract import EntryError, MissingDataError
+from unlearnable_bench.registry import _paths
+from unlearnable_bench.registry._paths import cache_root, data_root
+from unlearnable_bench.registry.contract import EntryError, MissingDataError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from registry.contract import ImageSet
+    from unlearnable_bench.registry.contract import ImageSet
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -82,7 +82,7 @@ def decode_images(found: dict[str, dict[str, list[Path]]], size: int) -> tuple[I
     """
     import torch
 
-    from registry.contract import ImageSet
+    from unlearnable_bench.registry.contract import ImageSet
 
     if size < 1:
         raise EntryError(f"size={size} is not the side of an image in pixels; expected 1 or more")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from registry import ImageSet
+from unlearnable_bench.registry import ImageSet
 
 LARGE = 1 << 28  # values of noise from which half precision keeps them; its error is 0.01 of a level
 DIGITS = 1e-5  # 8-bit levels, of float32, before values are cut to whole levels

@@ -1,6 +1,6 @@
 """Papers that several entries cite."""
 
-from registry.contract import Paper
+from unlearnable_bench.registry.contract import Paper
 
 ISS = Paper(
     "Image Shortcut Squeezing: Countering Perturbative Availability Poisons with Compression",

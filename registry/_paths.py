@@ -82,7 +82,7 @@ def expand_home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        from registry.contract import EntryError  # which needs this module
+        from unlearnable_bench.registry.contract import EntryError  # which needs this module
 
         raise EntryError(f"{path}: there is no home of this user; write the path out") from None
 

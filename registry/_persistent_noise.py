@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ImageSet
-from registry._adversaries import Adversary
-from registry._crafting import Crafting, batches_of
-from registry._noise import zero_noise
-from registry._steps import sign_of_gradient, still
-from registry._surrogates import Watched, descent_of, draw_view, snapshot, through, train_step
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._crafting import Crafting, batches_of
+from unlearnable_bench.registry._noise import zero_noise
+from unlearnable_bench.registry._steps import sign_of_gradient, still
+from unlearnable_bench.registry._surrogates import Watched, descent_of, draw_view, snapshot, through, train_step
 
 
 @dataclass(frozen=True)

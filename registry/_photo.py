@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._steps import full_precision
+from unlearnable_bench.registry._steps import full_precision
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 

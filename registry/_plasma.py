@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._photo import each, uniform
+from unlearnable_bench.registry._photo import each, uniform
 
 
 def maps(x: Tensor, roughness: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from registry import _photo
-from registry._vision import prepare
+from unlearnable_bench.registry import _photo
+from unlearnable_bench.registry._vision import prepare
 
 BINS = 10  # magnitudes of AutoAugment
 

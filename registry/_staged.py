@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from registry.contract import Hooks, ImageSet, Protocol
-from registry.training import StagedRun, TrainingRun
+from unlearnable_bench.registry.contract import Hooks, ImageSet, Protocol
+from unlearnable_bench.registry.training import StagedRun, TrainingRun
 
 GAMMA = 2.6e-4  # of the activation cluster measure, in units of 1 / length of the embedding; the paper's for all datasets
 POINTS = 1000  # of an embedding below which any network is beyond GAMMA, a random one on shuffled labels too; not in the paper

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, ImageSet
-from registry._adversaries import Adversary
-from registry._blocks import weights_by_layer
-from registry._crafting import Crafting, mixed
-from registry._staged import GAMMA, Stages
-from registry._steps import still
-from registry._views import View, crop_flip, identity, jitter_gray, shift_flip
-from registry.architectures._network import begin, draw_as_he
+from unlearnable_bench.registry import ARCHITECTURES, ImageSet
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._blocks import weights_by_layer
+from unlearnable_bench.registry._crafting import Crafting, mixed
+from unlearnable_bench.registry._staged import GAMMA, Stages
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._views import View, crop_flip, identity, jitter_gray, shift_flip
+from unlearnable_bench.registry.architectures._network import begin, draw_as_he
 
 
 class Normalised(nn.Module):

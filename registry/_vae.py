@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry._crafting import Crafting
-from registry.contract import ImageSet, Job
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry.contract import ImageSet, Job
 
 RATE_WEIGHT, LOW_RATE_WEIGHT = 0.01, 0.5  # of the rate in the loss; the second where the rate is held at LOW_RATE or less
 LOW_RATE = 0.99  # nats per latent position

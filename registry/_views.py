@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry._steps import full_precision
+from unlearnable_bench.registry._steps import full_precision
 
 View = Callable[[Tensor], Tensor]
 """Maps x, float32 (B, C, H, W) in [0, 1] units, to an image of the same shape; differentiable."""

@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from registry import _discovery, _images, contract
-from registry._paths import expand_home
-from registry.contract import EntryError
-from registry.entry import COMMON, Entry, Field, singular, unknown
-from registry.spec import SELFTRAINED, Named, parse, write
+from unlearnable_bench.registry import _discovery, _images, contract
+from unlearnable_bench.registry._paths import expand_home
+from unlearnable_bench.registry.contract import EntryError
+from unlearnable_bench.registry.entry import COMMON, Entry, Field, singular, unknown
+from unlearnable_bench.registry.spec import SELFTRAINED, Named, parse, write
 
 T = TypeVar("T")
 _ABSENT = object()  # differs from every value

@@ -21,12 +21,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from registry import data
-from registry._child_main import DESCRIBED, DONE, ERROR, IMPORTING, NOW, error_line
-from registry._paths import cache_root
-from registry.catalog import ConfiguredEntry
-from registry.contract import EntryError, Paper
-from registry.entry import Entry, Field, check_history
+from unlearnable_bench.registry import data
+from unlearnable_bench.registry._child_main import DESCRIBED, DONE, ERROR, IMPORTING, NOW, error_line
+from unlearnable_bench.registry._paths import cache_root
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.contract import EntryError, Paper
+from unlearnable_bench.registry.entry import Entry, Field, check_history
 
 SILENCE = float(os.environ.get("BENCH_IMPORT_SECONDS") or 60)  # seconds that the import of one entry may take
 
@@ -216,7 +216,7 @@ def _ask(request: dict[str, Any], silence: float | None = None) -> tuple[dict[st
     with tempfile.TemporaryDirectory() as folder:
         answer, said = Path(folder) / "answer.json", Path(folder) / "said"
         (Path(folder) / "request.json").write_text(json.dumps(request))
-        command = [sys.executable, "-P", "-m", "registry._child_main", str(answer)]
+        command = [sys.executable, "-P", "-m", "unlearnable_bench.registry._child_main", str(answer)]
         with (Path(folder) / "request.json").open("rb") as asked, said.open("ab") as errors:
             process = subprocess.Popen(command, stdin=asked, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603
             try:

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from registry._paths import empty_array
-from registry._spent import Spent
-from registry.training import TrainedVictim, TrainingRun
+from unlearnable_bench.registry._paths import empty_array
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.training import TrainedVictim, TrainingRun
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from registry import _images, _paths
-from registry._paths import data_root, put_in_place
-from registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
+from unlearnable_bench.registry import _images, _paths
+from unlearnable_bench.registry._paths import data_root, put_in_place
+from unlearnable_bench.registry.contract import DataInfo, EntryError, ImageSet, MissingDataError
 
 if TYPE_CHECKING:
-    from registry.catalog import ConfiguredEntry
+    from unlearnable_bench.registry.catalog import ConfiguredEntry
 
 COPIED_IMAGES = 1024  # images that are copied at once
 HASHED = 1 << 26  # bytes that are hashed at once

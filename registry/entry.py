@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.contract import EntryError, Paper
-from registry.spec import parse
+from unlearnable_bench.registry.contract import EntryError, Paper
+from unlearnable_bench.registry.spec import parse
 
 FACTS = (
     *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
@@ -210,7 +210,7 @@ class Entry:
 
     def load(self) -> Any:
         """Import the entry. EntryError if that fails."""
-        from registry import _vision
+        from unlearnable_bench.registry import _old_names, _vision
 
         if self.error:
             raise EntryError(f"{singular(self.kind)} {self.name!r} of {self.source} is broken: {self.error}")
@@ -224,7 +224,7 @@ class Entry:
             raise
         except BaseException as error:  # an import may raise anything, also what is no Exception
             text = f"{singular(self.kind)} {self.name!r} of {self.source} cannot be imported: {type(error).__name__}: {error}"
-            raise EntryError(text) from error
+            raise EntryError(text + _old_names.advice(error)) from error
         return loaded
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from registry.catalog import ConfiguredEntry
-from registry.spec import write_value
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.spec import write_value
 
 Chain: TypeAlias = tuple[ConfiguredEntry, ...]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from registry.contract import EntryError
+from unlearnable_bench.registry.contract import EntryError
 
 Value = int | float | bool | str
 

@@ -14,7 +14,7 @@ if typing.TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from registry.contract import ImageSet, Protocol
+    from unlearnable_bench.registry.contract import ImageSet, Protocol
 
 
 class StagedRun(typing.Protocol):

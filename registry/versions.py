@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from registry.catalog import CATALOGS, DATASETS, ConfiguredEntry
-from registry.contract import EntryError
-from registry.entry import Entry, plural, singular
+from unlearnable_bench.registry.catalog import CATALOGS, DATASETS, ConfiguredEntry
+from unlearnable_bench.registry.contract import EntryError
+from unlearnable_bench.registry.entry import Entry, plural, singular
 
 
 class Stored(Protocol):

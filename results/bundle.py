@@ -25,9 +25,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from results.cell import NONE
-from results.record import CLOSE, Curve, FileError, Metrics, Record, Records
-from results.submission import Submission, SubmittedRecord, one_line, unfit
+from unlearnable_bench.results.cell import NONE
+from unlearnable_bench.results.record import CLOSE, Curve, FileError, Metrics, Record, Records
+from unlearnable_bench.results.submission import Submission, SubmittedRecord, one_line, unfit
 
 MOST_BYTES = 64 << 20  # bytes of a bundle
 MOST_RECORDS = 5000  # records

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from results.cell import NONE, Cell, Part
-from results.record import FileError
-from results.table_file import PLACED, Place, TableFile
+from unlearnable_bench.results.cell import NONE, Cell, Part
+from unlearnable_bench.results.record import FileError
+from unlearnable_bench.results.table_file import PLACED, Place, TableFile
 
 KIND_OF_AXIS = {
     "measure": "analyses",

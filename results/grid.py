@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
-from results.cell import Cell
-from results.cells import CellMaker, Expansion, Lacking, PlaceCells, Resolve
-from results.record import FileError
-from results.reference import paper_tables
-from results.selectors import Selector, seeds_of
-from results.table_file import Place, TableFile, read_table, table_names
+from unlearnable_bench.results.cell import Cell
+from unlearnable_bench.results.cells import CellMaker, Expansion, Lacking, PlaceCells, Resolve
+from unlearnable_bench.results.record import FileError
+from unlearnable_bench.results.reference import paper_tables
+from unlearnable_bench.results.selectors import Selector, seeds_of
+from unlearnable_bench.results.table_file import Place, TableFile, read_table, table_names
 
 ORDER = ("measure", "protocol", "dataset", "attack", "ratio", "part", "defense", "architecture")
 """The axes in the order in which a table without a layout is run; the last one changes first."""

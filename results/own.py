@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from results.bundle import MOST_BYTES, MOST_RECORD_BYTES, MOST_RECORDS, clipped
-from results.record import FileError, Record, Records, write_file
+from unlearnable_bench.results.bundle import MOST_BYTES, MOST_RECORD_BYTES, MOST_RECORDS, clipped
+from unlearnable_bench.results.record import FileError, Record, Records, write_file
 
 MOST_TAR_BYTES = 16 << 20  # bytes that a tar stays below
 TAR_BLOCK = tarfile.BLOCKSIZE  # bytes; a header is one, contents are filled up to whole ones

@@ -27,10 +27,10 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from results.cell import Cell, Plain, digest, without_texts
+from unlearnable_bench.results.cell import Cell, Plain, digest, without_texts
 
 if TYPE_CHECKING:
-    from results.submission import Origin
+    from unlearnable_bench.results.submission import Origin
 
 
 RECORD_FORMAT = 1  # of records
@@ -283,7 +283,7 @@ class Records:
     @cached_property
     def origins(self) -> Mapping[str, Origin]:
         """Whose the records are that others measured, by cell. FileError if that is unknown: they must not pass for ours."""
-        from results.submission import origins  # which reads files by what is defined here
+        from unlearnable_bench.results.submission import origins  # which reads files by what is defined here
 
         return origins(self.folder)
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from results.record import FileError
+from unlearnable_bench.results.record import FileError
 
 PAPERS = Path(__file__).parent / "papers"
 

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results.cells import KIND_OF_AXIS, CellMaker
-from results.record import FileError
-from results.table_file import Place
+from unlearnable_bench.results.cells import KIND_OF_AXIS, CellMaker
+from unlearnable_bench.results.record import FileError
+from unlearnable_bench.results.table_file import Place
 
 MOST_SHOWN = 12  # values of an axis in a message
 _SPEC = re.compile(r"[^\s(]+\(")  # how a spec with fields begins; labels have a space before the parenthesis

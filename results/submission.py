@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from results.record import FileError, Metrics, PoisonNote, Record, Records, write_json
+from unlearnable_bench.results.record import FileError, Metrics, PoisonNote, Record, Records, write_json
 
 FOLDER = "submissions"  # in that of the records
 SELF_REPORTED, VERIFIED, RERUN, DISPUTED = "self-reported", "poison verified", "re-run", "disputed"

@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from results.record import FileError
-from results.reference import PAPERS, Key, Labels, Mark, Printed, read_toml, read_values
+from unlearnable_bench.results.record import FileError
+from unlearnable_bench.results.reference import PAPERS, Key, Labels, Mark, Printed, read_toml, read_values
 
 AXES = ("protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "seed")
 Axis = Literal["protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "measure"]

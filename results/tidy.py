@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from results.reference import Printed, Source, source
-from results.table_file import Place, TableFile
+from unlearnable_bench.results.reference import Printed, Source, source
+from unlearnable_bench.results.table_file import Place, TableFile
 
 TIDY_COLUMNS = (
     "paper",

@@ -28,12 +28,12 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from benchmark import cli  # noqa: E402
-from poisons.recipe import PoisonRecipe  # noqa: E402
-from poisons.store import Kept, Store  # noqa: E402
-from registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
-from registry.data import Data, fingerprint  # noqa: E402
-from registry.spec import write  # noqa: E402
+from unlearnable_bench.benchmark import cli  # noqa: E402
+from unlearnable_bench.poisons.recipe import PoisonRecipe  # noqa: E402
+from unlearnable_bench.poisons.store import Kept, Store  # noqa: E402
+from unlearnable_bench.registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
+from unlearnable_bench.registry.data import Data, fingerprint  # noqa: E402
+from unlearnable_bench.registry.spec import write  # noqa: E402
 
 SLOWEST = ("test_slurm.py", "test_run.py", "test_pipeline.py")
 # files whose tests all train, start clusters, browsers or many processes, or write the whole site; other files mark single

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from results import TableFile
+from unlearnable_bench.results import TableFile
 
 
 def with_fields(table: TableFile, **fields: Any) -> TableFile:

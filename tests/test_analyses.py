@@ -12,16 +12,16 @@ from conftest import in_process, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import driver, grid
-from benchmark.conformance import check_entry
-from benchmark.driver import Options
-from benchmark.measure import Looked
-from benchmark.plan import plan_cells
-from benchmark.task import Finder, Task
-from benchmark.train import Training
-from leaderboard.tables.printed import printed_tables
-from poisons.numerics import Numerics, seeded
-from registry import (
+from unlearnable_bench.benchmark import driver, grid
+from unlearnable_bench.benchmark.conformance import check_entry
+from unlearnable_bench.benchmark.driver import Options
+from unlearnable_bench.benchmark.measure import Looked
+from unlearnable_bench.benchmark.plan import plan_cells
+from unlearnable_bench.benchmark.task import Finder, Task
+from unlearnable_bench.benchmark.train import Training
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import (
     ANALYSES,
     ARCHITECTURES,
     ATTACKS,
@@ -34,9 +34,9 @@ from registry import (
     lacking,
     resolve,
 )
-from registry._figures import reweighted
-from results import Grid, Record, Records, TableFile, Workspace, read_grid
-from results.record import Metrics, write_json
+from unlearnable_bench.registry._figures import reweighted
+from unlearnable_bench.results import Grid, Record, Records, TableFile, Workspace, read_grid
+from unlearnable_bench.results.record import Metrics, write_json
 
 KINDS = ("pearson", "spearman", "kendall")
 DIGITS = "digits(per_class=60,test_per_class=15)"
@@ -361,9 +361,9 @@ def test_correlations_are_those_of_the_points_that_are_kept():
 
 def test_noise_that_is_fitted_longer_has_a_lower_loss():
     """Card E03: without an adversary the loss of refitted noise falls with its steps."""
-    from registry._crafting import Crafting
-    from registry._surrogates import surrogate
-    from registry.analyses.correlation import refitted_noise
+    from unlearnable_bench.registry._crafting import Crafting
+    from unlearnable_bench.registry._surrogates import surrogate
+    from unlearnable_bench.registry.analyses.correlation import refitted_noise
 
     clean = tiny(32, shape=(3, 16, 16))
     torch.manual_seed(0)
@@ -496,8 +496,8 @@ def test_an_unknown_analysis_is_refused_with_the_nearest_name():
 
 def test_a_killed_measurement_goes_on_to_the_same_figures(tmp_path):
     """What an analysis collected over the epochs is in the checkpoint, with the weights."""
-    from benchmark import cell
-    from benchmark.train import Checkpoint
+    from unlearnable_bench.benchmark import cell
+    from unlearnable_bench.benchmark.train import Checkpoint
 
     (task,) = tasks(measure="dfr(images=100)", protocol="quick(epochs=3,threads=1)")
 
@@ -585,9 +585,9 @@ def test_planning_an_analysis_imports_no_torch():
     """`list`, `show` and a dry run on a login node."""
     code = """
         import sys
-        from benchmark import grid, listing
-        from benchmark.plan import plan_cells
-        from results import Grid, Records, TableFile
+        from unlearnable_bench.benchmark import grid, listing
+        from unlearnable_bench.benchmark.plan import plan_cells
+        from unlearnable_bench.results import Grid, Records, TableFile
         from pathlib import Path
         assert {"dfr", "separability"} <= {row["name"] for row in listing.listing("analyses", "*")}
         assert "acts by after_epoch, measure" in listing.page(listing.details(listing.find_entries("analysis:dfr")[0]))
@@ -606,7 +606,7 @@ def test_an_analysis_of_another_package_is_found_and_measured(tmp_path):
     source = '''
         """Counts images."""
         from dataclasses import dataclass
-        from registry import Analysis
+        from unlearnable_bench.registry import Analysis
 
         @dataclass(frozen=True)
         class Count(Analysis):
@@ -619,10 +619,10 @@ def test_an_analysis_of_another_package_is_found_and_measured(tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from benchmark import driver
-        from benchmark.driver import Options
-        from benchmark.grid import adhoc
-        from results import Records, Workspace
+        from unlearnable_bench.benchmark import driver
+        from unlearnable_bench.benchmark.driver import Options
+        from unlearnable_bench.benchmark.grid import adhoc
+        from unlearnable_bench.results import Records, Workspace
         space = Workspace(Path(sys.argv[1]))
         driver.run_table("t", adhoc({"measure": ["count"]}), space, Options("inline", device="cpu"), quiet=True)
         (record,) = Records(space.records)

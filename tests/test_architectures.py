@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from registry import ARCHITECTURES, EntryError
+from unlearnable_bench.registry import ARCHITECTURES, EntryError
 
 COUNTS = {  # parameters for 10 and 100 classes
     "small-cnn": (24_346, 30_196),

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from poisons.store import Kept
-from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable
-from registry.attacks import ar
-from registry.contract import LEFT_OUT
+from unlearnable_bench.poisons.store import Kept
+from unlearnable_bench.registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry.attacks import ar
+from unlearnable_bench.registry.contract import LEFT_OUT
 
 DETERMINISTIC = {"none", "ops"}
 SHAPES = [(1, 28, 28), (3, 20, 36), (4, 16, 16)]

@@ -16,9 +16,9 @@ from conftest import craft, drawn_as_torch, recipe, tiny, whole
 from test_attacks_surrogate_free import softmax
 from torch.nn import functional as F
 
-from benchmark.train import evaluate, train
-from poisons.store import Store
-from registry import (
+from unlearnable_bench.benchmark.train import evaluate, train
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import (
     ARCHITECTURES,
     ATTACKS,
     EntryError,
@@ -37,12 +37,12 @@ from registry import (
     _surrogates,
     resolve,
 )
-from registry._adversaries import Adversary
-from registry._crafting import Crafting
-from registry._steps import sign_of_gradient, still
-from registry._views import crop_flip, jitter_gray, shift_flip
-from registry.attacks import deepconfuse, rem, sep
-from registry.data import load
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._steps import sign_of_gradient, still
+from unlearnable_bench.registry._views import crop_flip, jitter_gray, shift_flip
+from unlearnable_bench.registry.attacks import deepconfuse, rem, sep
+from unlearnable_bench.registry.data import load
 
 
 @pytest.fixture

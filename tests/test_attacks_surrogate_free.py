@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from speed import generators
 from torch.nn import functional as F
 
-from poisons.store import CraftError, add
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
-from registry.attacks import ar
+from unlearnable_bench.poisons.store import CraftError, add
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry.attacks import ar
 
 SHAPES = [(3, 32, 32), (1, 12, 20), (3, 17, 9)]
 

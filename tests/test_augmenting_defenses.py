@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from benchmark.train import train
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, EntryError, NotApplicable, Protocol, _photo, _policies
-from registry._vision import prepare
-from registry.defenses import cutmix
+from unlearnable_bench.benchmark.train import train
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, EntryError, NotApplicable, Protocol, _photo, _policies
+from unlearnable_bench.registry._vision import prepare
+from unlearnable_bench.registry.defenses import cutmix
 
 prepare()
 from torchvision import transforms  # noqa: E402

@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import small, tiny
 
-from benchmark.conformance import tiny as smooth
-from poisons.numerics import Numerics, seeded
-from registry import DEFENSES, EntryError, Job, NotApplicable, _vae
+from unlearnable_bench.benchmark.conformance import tiny as smooth
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import DEFENSES, EntryError, Job, NotApplicable, _vae
 
 
 def purified(train, job=None, **fields):

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from leaderboard.pages.build import Shown
-from results import Records
+from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.results import Records
 
 RECORDS = Path(__file__).parent.parent / "results" / "records"
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}

@@ -14,16 +14,16 @@ from tables import with_fields
 from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
 from test_submissions import SCRIPT, ids, marked
 
-from leaderboard.formats import text as formats
-from leaderboard.formats.scatter import Panel, Plane
-from leaderboard.pages.gallery import Sample
-from leaderboard.pages.site import Site
-from leaderboard.pages.strips import Strip
-from leaderboard.tables.measured import other_tables
-from leaderboard.tables.printed import printed_tables
-from registry import lacking, resolve
-from results import Records, read_grid
-from results.record import Curve, Metrics
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.formats.scatter import Panel, Plane
+from unlearnable_bench.leaderboard.pages.gallery import Sample
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.pages.strips import Strip
+from unlearnable_bench.leaderboard.tables.measured import other_tables
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.registry import lacking, resolve
+from unlearnable_bench.results import Records, read_grid
+from unlearnable_bench.results.record import Curve, Metrics
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")

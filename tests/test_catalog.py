@@ -7,9 +7,9 @@ import json
 import pytest
 from conftest import in_process, plug_in
 
-from registry import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, EntryError, resolve
-from registry._from_import import merged
-from registry.entry import CALLED_WITH, COMMON, MERGED, Entry, Field
+from unlearnable_bench.registry import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, EntryError, resolve
+from unlearnable_bench.registry._from_import import merged
+from unlearnable_bench.registry.entry import CALLED_WITH, COMMON, MERGED, Entry, Field
 
 ROWS = [row for catalog in CATALOGS.values() for row in catalog.rows if row.source == "built-in"]
 
@@ -202,8 +202,8 @@ def test_planning_imports_no_torch():
     """`bench list` in a tenth of a second, also on a login node without the libraries' GPU halves."""
     code = """
         import sys
-        from registry import CATALOGS, lacking, resolve
-        import results
+        from unlearnable_bench.registry import CATALOGS, lacking, resolve
+        from unlearnable_bench import results
         count = 0
         for catalog in CATALOGS.values():
             for row in catalog.rows:
@@ -225,7 +225,7 @@ def test_planning_imports_no_torch():
 ATTACK = '''
 """Plus: adds a constant."""
 from dataclasses import dataclass
-from registry import Attack, Budget, Paper
+from unlearnable_bench.registry import Attack, Budget, Paper
 STEP = 4
 @dataclass(frozen=True)
 class Plus(Attack):
@@ -241,7 +241,7 @@ class Plus(Attack):
 '''
 LISTING = """
     import json, sys
-    from registry import CATALOGS, EntryError, resolve
+    from unlearnable_bench.registry import CATALOGS, EntryError, resolve
     def told(kind, item):
         try:
             return [[part.name, dict(part.fields)] for part in resolve(kind, item)]
@@ -281,14 +281,20 @@ def test_two_entries_of_one_name_are_both_listed_and_only_that_name_is_refused(t
     assert all(isinstance(asked[name], list) for name in ("plus", "em", "ops"))
 
 
+OLD = "it says `from registry import Attack, Budget, Paper`; write `from unlearnable_bench import Attack, Budget, Paper`"
 UNREADABLE = ATTACK.replace("STEP / 255", "float(STEP)")
 BROKEN = {  # name: its source, its entry point's value and what its row says; '' where only an import can tell
     "boom": (ATTACK + "\nraise RuntimeError('boom')", "boom:Plus", ""),
     "needy": ("import no_such_library\n" + ATTACK, "needy:Plus", ""),
     "quits": (ATTACK + "\nraise SystemExit(7)", "quits:Plus", ""),
+    "old": (ATTACK.replace("unlearnable_bench.registry", "registry"), "old:Plus", OLD),
     "syntax": ("def broken(:\n", "syntax:Plus", "SyntaxError in syntax.py, line 1"),
     "absent": ("", "no_such_module_here:Plus", "there is no module 'no_such_module_here'"),
-    "inside": ("", "registry.no_such_part:Plus", "there is no module 'registry.no_such_part'"),
+    "inside": (
+        "",
+        "unlearnable_bench.registry.no_such_part:Plus",
+        "there is no module 'unlearnable_bench.registry.no_such_part'",
+    ),
     "nameless": (ATTACK, "nameless", "expected module:class"),
     "scribble": (ATTACK, "not a module!", "not a module!"),
     "wrong": (ATTACK, "wrong:Minus", "Minus"),
@@ -303,9 +309,9 @@ BROKEN = {  # name: its source, its entry point's value and what its row says; '
     "default": (ATTACK.replace("STEP / 255", "object()"), "default:Plus", "not a finite number, word"),
     "speaks": (UNREADABLE + "\nprint('hello')", "speaks:Plus", ""),
     "markup": (ATTACK.replace("Plus: adds", "[/b] [link=x] \x1b[2J adds"), "markup:Plus", ""),
-    "strange": ("class Plus: pass", "strange:Plus", "not a dataclass derived from registry.Attack"),
-    "function": ("def plus(): pass", "function:plus", "not a dataclass derived from registry.Attack"),
-    "defense": (ATTACK.replace("Attack", "Defense"), "defense:Plus", "not a dataclass derived from registry.Attack"),
+    "strange": ("class Plus: pass", "strange:Plus", "not a dataclass derived from unlearnable_bench.Attack"),
+    "function": ("def plus(): pass", "function:plus", "not a dataclass derived from unlearnable_bench.Attack"),
+    "defense": (ATTACK.replace("Attack", "Defense"), "defense:Plus", "not a dataclass derived from unlearnable_bench.Attack"),
 }
 
 
@@ -346,7 +352,7 @@ def test_broken_plug_ins_are_never_in_the_way_of_others(listed):
 def test_a_list_is_a_table_or_json_whatever_plug_ins_print_raise_or_say(tmp_path):
     """A list of what is there is the first thing that anybody asks for."""
     code = """
-        from benchmark.cli import app
+        from unlearnable_bench.benchmark.cli import app
         app(["list", "attacks", "--json"], standalone_mode=False)
         print("====")
         app(["list", "attacks", "markup"], standalone_mode=False)
@@ -362,8 +368,8 @@ def test_what_only_an_import_can_tell_is_found_in_a_child_process(tmp_path):
     """`bench doctor` tells which plug-ins fail although their sources can be read, and survives those that exit."""
     code = """
         import json
-        from registry import ATTACKS
-        from registry.child import failing
+        from unlearnable_bench.registry import ATTACKS
+        from unlearnable_bench.registry.child import failing
         rows = [row for row in ATTACKS.rows if row.name in ("boom", "needy", "quits", "plus", "syntax", "lsp")]
         print(json.dumps(failing(rows)))
     """
@@ -379,8 +385,8 @@ def test_an_import_that_kills_its_process_is_named_and_others_are_not_blamed(tmp
     plug_in(tmp_path, "bench-plus", ATTACK, "[bench.attacks]\nplus = bench_plus:Plus\n")
     plug_in(tmp_path, "bench-die", ATTACK + "\nimport os; os._exit(9)", "[bench.attacks]\ndie = bench_die:Plus\n")
     code = """
-        from registry import ATTACKS
-        from registry.child import failing
+        from unlearnable_bench.registry import ATTACKS
+        from unlearnable_bench.registry.child import failing
         print(failing([row for row in ATTACKS.rows if row.name in ("plus", "die")]))
     """
     told = "its import ended the process: exit status 9"
@@ -411,7 +417,7 @@ def test_an_entry_may_look_for_its_base_in_the_registry(tmp_path):
     """Its import asks for all entries, itself among them: no child must have a child for that."""
     source = """
         from dataclasses import dataclass
-        from registry import ATTACKS
+        from unlearnable_bench.registry import ATTACKS
         @dataclass(frozen=True)
         class Mine(ATTACKS["random-noise"]):
             \"\"\"Mine: as random noise.\"\"\"
@@ -453,8 +459,8 @@ def test_whether_an_entry_applies_is_asked_in_a_child_process():
     """Planning learns which cells are not applicable without importing torch itself."""
     code = """
         import sys
-        from registry import EntryError, resolve
-        from registry.child import reasons
+        from unlearnable_bench.registry import EntryError, resolve
+        from unlearnable_bench.registry.child import reasons
         (digits,) = resolve("datasets", "digits(per_class=2,test_per_class=2)")
         questions = [("attacks", "lsp"), ("attacks", "ops(epsilon=2000)"), ("defenses", "jpeg"), ("attacks", "em")]
         for reason in reasons([(resolve(*question)[0], digits) for question in questions]):

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_run import bench
 
-from benchmark import grid
-from benchmark.plan import plan_cells
-from poisons import store as stores
-from poisons.lease import leased
-from poisons.store import BusyError, Store, promise
-from registry import ATTACKS, Budget, EntryError, Job, NotApplicable, Parent, resolve
-from registry.attacks.transfer import Transfer
-from results import Grid, Records, TableFile
+from unlearnable_bench.benchmark import grid
+from unlearnable_bench.benchmark.plan import plan_cells
+from unlearnable_bench.poisons import store as stores
+from unlearnable_bench.poisons.lease import leased
+from unlearnable_bench.poisons.store import BusyError, Store, promise
+from unlearnable_bench.registry import ATTACKS, Budget, EntryError, Job, NotApplicable, Parent, resolve
+from unlearnable_bench.registry.attacks.transfer import Transfer
+from unlearnable_bench.results import Grid, Records, TableFile
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard.formats import comparison
-from leaderboard.formats.escaping import environment
-from leaderboard.pages import overview
-from leaderboard.tables import claims
-from leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim, Claim, Places
-from leaderboard.tables.printed import printed_tables
-from leaderboard.tables.table import Table
-from registry import lacking, resolve
-from results import Records, read_grid
-from results.reference import paper_tables
+from unlearnable_bench.leaderboard.formats import comparison
+from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.pages import overview
+from unlearnable_bench.leaderboard.tables import claims
+from unlearnable_bench.leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim, Claim, Places
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.registry import lacking, resolve
+from unlearnable_bench.results import Records, read_grid
+from unlearnable_bench.results.reference import paper_tables
 
 CONTRADICTED = {
     "The perturbations found have an l2 norm of about 0.7 to 1.0, but for OPS: at most 1.05.",  # EM has 1.24

@@ -10,8 +10,8 @@ from conftest import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import ANALYSES, Context, ImageSet, Job, NotApplicable
-from registry.analyses.class_distance import rate
+from unlearnable_bench.registry import ANALYSES, Context, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry.analyses.class_distance import rate
 
 SHAPE = (3, 4, 4)
 

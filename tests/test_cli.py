@@ -11,10 +11,10 @@ from conftest import call_bench
 from test_run import BENCH, bench
 from test_run import TINY as TINY_GRID
 
-from benchmark import cli
-from benchmark.grid import select
-from registry import CATALOGS
-from results import Grid, Records, TableFile
+from unlearnable_bench.benchmark import cli
+from unlearnable_bench.benchmark.grid import select
+from unlearnable_bench.registry import CATALOGS
+from unlearnable_bench.results import Grid, Records, TableFile
 
 TINY = [*TINY_GRID, "--executor", "inline"]
 
@@ -288,7 +288,7 @@ CHECKED = [f"{kind[:-1]}:{row.name}" for kind, c in CATALOGS.items() for row in 
 @pytest.mark.slow
 def test_every_built_in_entry_passes_the_conformance_tests(entry):
     """`bench check` is what others are asked to pass."""
-    from benchmark import conformance, listing
+    from unlearnable_bench.benchmark import conformance, listing
 
     findings = [finding for e in listing.find_entries(entry) for finding in conformance.check_entry(e)]
     assert findings

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run import bench
 
-from benchmark import failures, provenance, runs, slurm, snapshot, watch
-from benchmark.grid import adhoc, expand
-from benchmark.plan import Policy, plan_cells
-from benchmark.runs import Piece, Run
-from benchmark.schedule import Submission
-from benchmark.slurm import Profile, arrays, minutes, read_profile
-from benchmark.watch import Trace, task_state
-from results import FileError, Records, Workspace
-from results.record import Failure
+from unlearnable_bench.benchmark import failures, provenance, runs, slurm, snapshot, watch
+from unlearnable_bench.benchmark.grid import adhoc, expand
+from unlearnable_bench.benchmark.plan import Policy, plan_cells
+from unlearnable_bench.benchmark.runs import Piece, Run
+from unlearnable_bench.benchmark.schedule import Submission
+from unlearnable_bench.benchmark.slurm import Profile, arrays, minutes, read_profile
+from unlearnable_bench.benchmark.watch import Trace, task_state
+from unlearnable_bench.results import FileError, Records, Workspace
+from unlearnable_bench.results.record import Failure
 
 GOOD = 'partition = "gpu"\ntime = "4h"\nmemory = "16GB"\n'
 

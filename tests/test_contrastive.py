@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from benchmark import driver
-from benchmark.conformance import tiny
-from benchmark.contrastive import Views, pretrain_and_probe
-from benchmark.train import Checkpoint
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, PROTOCOLS, Contrastive
-from registry._contrastive import MoCo, SimClr, SimSiam, info_nce, nt_xent
-from registry._views import contrasted
-from results import Records, Workspace
+from unlearnable_bench.benchmark import driver
+from unlearnable_bench.benchmark.conformance import tiny
+from unlearnable_bench.benchmark.contrastive import Views, pretrain_and_probe
+from unlearnable_bench.benchmark.train import Checkpoint
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS, Contrastive
+from unlearnable_bench.registry._contrastive import MoCo, SimClr, SimSiam, info_nce, nt_xent
+from unlearnable_bench.registry._views import contrasted
+from unlearnable_bench.results import Records, Workspace
 
 NAMES = [name for name in PROTOCOLS if issubclass(PROTOCOLS[name], Contrastive)]
 
@@ -156,7 +156,7 @@ def test_a_killed_pre_training_ends_the_same(name, tmp_path):
 
 def test_the_work_of_pre_training_is_that_of_the_encoder_twice(monkeypatch):
     """Whether to compile is asked before anything is trained, on GPUs, of every protocol."""
-    from benchmark import train as module
+    from unlearnable_bench.benchmark import train as module
 
     monkeypatch.setattr(module, "can_compile", lambda device: True)
     data, protocol = tiny(), short("moco")

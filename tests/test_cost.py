@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost import Arithmetic, Cost, _table, multiply_adds
-from benchmark.driver import plan_text
-from benchmark.plan import Plan, plan_cells
-from registry import ARCHITECTURES, DATASETS, lacking, resolve
-from results import Grid, Records, TableFile, read_grid
-from results.cells import CellMaker
-from results.record import Metrics, Record
+from unlearnable_bench.benchmark.cost import Arithmetic, Cost, _table, multiply_adds
+from unlearnable_bench.benchmark.driver import plan_text
+from unlearnable_bench.benchmark.plan import Plan, plan_cells
+from unlearnable_bench.registry import ARCHITECTURES, DATASETS, lacking, resolve
+from unlearnable_bench.results import Grid, Records, TableFile, read_grid
+from unlearnable_bench.results.cells import CellMaker
+from unlearnable_bench.results.record import Metrics, Record
 
 OPS_EM = "ops-em(noise=em-class(surrogate=resnet9),seed=0)"  # its noise is a poison of its own
 

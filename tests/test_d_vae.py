@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from benchmark.conformance import tiny as smooth
-from poisons import store as stores
-from poisons.numerics import Numerics, seeded
-from poisons.recipe import PurifiedRecipe
-from poisons.store import Store, add
-from registry import ATTACKS, DEFENSES, Budget, EntryError, Job, NotApplicable, Parent, _vae, resolve
-from registry._spent import Spent
-from registry.attacks.d_vae import projected
+from unlearnable_bench.benchmark.conformance import tiny as smooth
+from unlearnable_bench.poisons import store as stores
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.recipe import PurifiedRecipe
+from unlearnable_bench.poisons.store import Store, add
+from unlearnable_bench.registry import ATTACKS, DEFENSES, Budget, EntryError, Job, NotApplicable, Parent, _vae, resolve
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.attacks.d_vae import projected
 
 RECIPE = _vae.Recipe(epochs=30, batch=16, lr=0.005, width=8)
 
@@ -254,8 +254,8 @@ def test_only_flagged_images_are_purified(monkeypatch):
 @pytest.mark.parametrize("died", [3, 6, 14])
 def test_a_killed_purification_goes_on_to_the_same_images(died, tmp_path, monkeypatch):
     """In the first autoencoder (4 epochs each), in the deciding network, in the last: hours are not done twice."""
-    monkeypatch.setattr("registry._crafting.EVERY", 0.0)
-    monkeypatch.setattr("registry._crafting.SPENT_SAVING", math.inf)
+    monkeypatch.setattr("unlearnable_bench.registry._crafting.EVERY", 0.0)
+    monkeypatch.setattr("unlearnable_bench.registry._crafting.SPENT_SAVING", math.inf)
     train, fields = tiny(24, shape=(3, 16, 16)), {"detect": True, "epochs": 4, "detector_epochs": 4, "batch": 8}
     calm = purified(train, **fields).images
     epochs = []

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.commands import data as commands
-from registry import DATASETS, EntryError, ImageSet, MissingDataError, data, resolve
+from unlearnable_bench.benchmark.commands import data as commands
+from unlearnable_bench.registry import DATASETS, EntryError, ImageSet, MissingDataError, data, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_what_is_known_without_opening_the_images_is_what_they_are():
 def test_arrays_are_decoded_once(monkeypatch, pets):
     """Decoding 60,000 files takes a minute; every worker of a grid needs them."""
     first = load(f"folder:{pets}(size=8)")
-    monkeypatch.setattr("registry._images.decode_images", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("unlearnable_bench.registry._images.decode_images", lambda *_: pytest.fail("decoded again"))
     again = load(f"folder:{pets}(size=8)")
     assert torch.equal(first.train.images, again.train.images) and first.fingerprint == again.fingerprint
 
@@ -145,7 +145,7 @@ def test_large_arrays_are_mapped_and_small_ones_read(monkeypatch, pets):
     """ImageNet does not fit into memory; a mapped set must behave the same, and writing must never reach the file."""
     item = f"folder:{pets}(size=8)"
     read = load(item)
-    monkeypatch.setattr("registry._paths.MAP_FROM", 0)
+    monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 0)
     opened = []
     real = np.load
     monkeypatch.setattr(np, "load", lambda *a, **k: opened.append(k["mmap_mode"]) or real(*a, **k))
@@ -313,7 +313,7 @@ def test_a_file_that_breaks_off_is_named(pets, ending):
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, {"jpg": "jpeg"}.get(ending, ending))
     content = buffer.getvalue()
-    from registry import _images
+    from unlearnable_bench.registry import _images
 
     path = pets / f"broken.{ending}"
     for length in range(0, len(content), max(1, len(content) // 60)):
@@ -598,7 +598,7 @@ def test_a_full_disk_leaves_what_was_there(published, cifar10, home, monkeypatch
 
 @pytest.fixture
 def jpeg75(home, monkeypatch):
-    from registry.datasets import cifar10_jpeg75
+    from unlearnable_bench.registry.datasets import cifar10_jpeg75
 
     monkeypatch.setattr(cifar10_jpeg75, "PER_CLASS", {"train": 2, "test": 1})
     root = home / "data" / "cifar10-jpeg75"

@@ -15,7 +15,17 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, DEFENSES, PROTOCOLS, Defense, EntryError, ImageSet, Job, NotApplicable, _paths
+from unlearnable_bench.registry import (
+    ARCHITECTURES,
+    DEFENSES,
+    PROTOCOLS,
+    Defense,
+    EntryError,
+    ImageSet,
+    Job,
+    NotApplicable,
+    _paths,
+)
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 20, 36)]
 
@@ -91,8 +101,10 @@ def test_a_purifier_of_a_whole_set_fills_room_that_a_large_set_has_in_a_file(nam
     """A result of ImageNet's size does not fit into memory; `Job.empty` knows where else."""
     train, filled = tiny(24), []
     applicable(name, train)
-    monkeypatch.setattr("registry._paths.MAP_FROM", 1)
-    monkeypatch.setattr("registry.contract.empty_array", lambda *a, of=_paths.empty_array: filled.append(of(*a)) or filled[-1])
+    monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 1)
+    monkeypatch.setattr(
+        "unlearnable_bench.registry.contract.empty_array", lambda *a, of=_paths.empty_array: filled.append(of(*a)) or filled[-1]
+    )
     with torch.random.fork_rng():
         result = small(DEFENSES[name]).purify(train, Job(seed=0, folder=tmp_path)).images.numpy()
     assert any(np.shares_memory(result, array) for array in filled) and all(type(array) is np.memmap for array in filled)

@@ -9,8 +9,8 @@ from conftest import tiny
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from registry import DEFENSES, EntryError, ImageSet, Job, NotApplicable
-from registry.defenses import jpeg
+from unlearnable_bench.registry import DEFENSES, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry.defenses import jpeg
 
 
 def purified(name: str, train: ImageSet, **fields) -> torch.Tensor:

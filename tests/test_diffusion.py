@@ -11,15 +11,15 @@ from conftest import in_process, small, tiny
 from safetensors.torch import save_file
 from test_printed import record
 
-from benchmark.conformance import tiny as smooth
-from leaderboard.tables.printed import printed_tables
-from poisons.numerics import Numerics, seeded
-from registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, _vision, lacking, resolve
-from registry._crafting import Crafting
-from registry._diffusion import Denoiser, Perceptual, kept, stairs
-from registry.contract import DataInfo
-from registry.spec import parse
-from results import Records, read_grid
+from unlearnable_bench.benchmark.conformance import tiny as smooth
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import DEFENSES, EntryError, Job, NotApplicable, _diffusion, _vision, lacking, resolve
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._diffusion import Denoiser, Perceptual, kept, stairs
+from unlearnable_bench.registry.contract import DataInfo
+from unlearnable_bench.registry.spec import parse
+from unlearnable_bench.results import Records, read_grid
 
 BOTH = ("avatar", "le")
 
@@ -324,9 +324,9 @@ def test_a_table_of_a_paper_marks_them_and_does_not_judge_them(tmp_path):
 
 def test_planning_imports_neither_torch_nor_diffusers():
     """A grid with these defenses is planned in a second, also where the package is missing."""
-    code = "import sys; from registry import resolve; resolve('defenses', 'avatar+le')\n"
+    code = "import sys; from unlearnable_bench.registry import resolve; resolve('defenses', 'avatar+le')\n"
     assert in_process(code + "print([n for n in ('torch', 'diffusers') if n in sys.modules])").strip() == "[]"
-    code = "import registry.defenses.avatar, registry.defenses.le, sys; print('diffusers' in sys.modules)"
+    code = "import sys; from unlearnable_bench.registry.defenses import avatar, le; print('diffusers' in sys.modules)"
     assert in_process(code).strip() == "False"
 
 

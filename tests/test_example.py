@@ -10,7 +10,7 @@ import pytest
 from conftest import in_process
 from test_run import bench
 
-from results import Records
+from unlearnable_bench.results import Records
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bench-checkerboard"
 
@@ -31,7 +31,7 @@ def test_the_example_is_in_the_catalogs_with_its_source_and_without_torch(instal
     """An entry point is all that registers it."""
     code = """
         import json, sys
-        from registry import ATTACKS, DEFENSES
+        from unlearnable_bench.registry import ATTACKS, DEFENSES
         rows = [ATTACKS.entry("checkerboard"), DEFENSES.entry("box-blur")]
         assert "torch" not in sys.modules
         print(json.dumps([[r.source, r.summary, {f.name: [f.default, f.comment] for f in r.fields}] for r in rows]))
@@ -49,10 +49,10 @@ def test_the_example_crafts_purifies_and_says_where_it_does_not_apply(installed,
         import sys
         from pathlib import Path
         import torch
-        from poisons.recipe import PoisonRecipe, PurifiedRecipe
-        from poisons.store import Store
-        from registry import ATTACKS, ImageSet, NotApplicable, resolve
-        from registry.data import Data
+        from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
+        from unlearnable_bench.poisons.store import Store
+        from unlearnable_bench.registry import ATTACKS, ImageSet, NotApplicable, resolve
+        from unlearnable_bench.registry.data import Data
 
         torch.set_num_threads(1)
         images = torch.randint(20, 236, (12, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -8,10 +8,10 @@ from test_docs import GENERATE
 from test_leaderboard import record
 from writers.fast import NOTHING, Fast
 
-from registry import ATTACKS, resolve
-from results import Records
-from results.cells import CellMaker
-from results.record import Curve, Metrics
+from unlearnable_bench.registry import ATTACKS, resolve
+from unlearnable_bench.results import Records
+from unlearnable_bench.results.cells import CellMaker
+from unlearnable_bench.results.record import Curve, Metrics
 
 MAKER = CellMaker(resolve)
 EPOCHS = int(resolve("protocols", "fast")[0].fields["epochs"])

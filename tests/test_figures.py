@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_analyses import DIGITS, context, noised, rem
 
-from benchmark import driver
-from benchmark.driver import Options
-from benchmark.grid import expand
-from benchmark.measure import Looked
-from benchmark.train import Training
-from leaderboard.pages.printed import html
-from leaderboard.pages.sketches import sketches
-from leaderboard.tables.printed import printed_tables
-from poisons.numerics import Numerics
-from registry import (
+from unlearnable_bench.benchmark import driver
+from unlearnable_bench.benchmark.driver import Options
+from unlearnable_bench.benchmark.grid import expand
+from unlearnable_bench.benchmark.measure import Looked
+from unlearnable_bench.benchmark.train import Training
+from unlearnable_bench.leaderboard.pages.printed import html
+from unlearnable_bench.leaderboard.pages.sketches import sketches
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.poisons.numerics import Numerics
+from unlearnable_bench.registry import (
     ANALYSES,
     ARCHITECTURES,
     ATTACKS,
@@ -36,14 +36,14 @@ from registry import (
     lacking,
     resolve,
 )
-from registry._adversaries import Adversary
-from registry._figures import class_means
-from registry.analyses.adversaries import alike
-from registry.analyses.delusiveness import added
-from registry.analyses.luminance import steepest
-from results import Record, Records, Workspace, read_grid
-from results.record import Metrics, write_json
-from results.table_file import table_names
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._figures import class_means
+from unlearnable_bench.registry.analyses.adversaries import alike
+from unlearnable_bench.registry.analyses.delusiveness import added
+from unlearnable_bench.registry.analyses.luminance import steepest
+from unlearnable_bench.results import Record, Records, Workspace, read_grid
+from unlearnable_bench.results.record import Metrics, write_json
+from unlearnable_bench.results.table_file import table_names
 
 FIGURES = [name for name in table_names() if name.startswith("figures-")]
 
@@ -254,7 +254,8 @@ def test_the_three_sets_of_perturbations_are_of_their_kinds():
         kept = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "registry.analyses.adversaries.alike", lambda values, kept=kept: float(len(kept.append(values) or kept))
+                "unlearnable_bench.registry.analyses.adversaries.alike",
+                lambda values, kept=kept: float(len(kept.append(values) or kept)),
             )
             ANALYSES["adversaries"](per_class=3).measure(given)
         assert {len(values) for values in given.curves.values()} == {12} and len(given.curves) == 6

@@ -18,17 +18,17 @@ from conftest import plug_in, tiny
 from test_cluster import planned, submitted
 from torch import Tensor
 
-from benchmark import cell, provenance, schedule, work
-from benchmark import train as train_
-from benchmark.runs import Run
-from benchmark.train import Checkpoint, EpochFigures, Training, train
-from benchmark.work import failure_kind
-from poisons.numerics import Numerics, compiles, seeded
-from registry import ARCHITECTURES, DEFENSES, Job, Protocol, _crafting, _surrogates
-from registry._policies import operate
-from registry._spent import Spent
-from registry._views import contrast, contrasted, jitter_gray, part_resized
-from results import Records
+from unlearnable_bench.benchmark import cell, provenance, schedule, work
+from unlearnable_bench.benchmark import train as train_
+from unlearnable_bench.benchmark.runs import Run
+from unlearnable_bench.benchmark.train import Checkpoint, EpochFigures, Training, train
+from unlearnable_bench.benchmark.work import failure_kind
+from unlearnable_bench.poisons.numerics import Numerics, compiles, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Job, Protocol, _crafting, _surrogates
+from unlearnable_bench.registry._policies import operate
+from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry._views import contrast, contrasted, jitter_gray, part_resized
+from unlearnable_bench.results import Records
 
 # Views
 
@@ -104,7 +104,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from registry import Defense
+from unlearnable_bench.registry import Defense
 
 def sign(name):
     with Path(os.environ["SIGNED"]).open("a") as file:
@@ -405,7 +405,7 @@ def train_compiled(size: int) -> None:
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, when it first compiles
 def test_every_cell_of_a_worker_is_compiled_and_judged_without(graphs, monkeypatch):
     """The limit is one of all cells together: the third kind of cell ran uncompiled, and its record said the contrary."""
-    monkeypatch.setattr("benchmark.train.GRAPHS", 2)
+    monkeypatch.setattr("unlearnable_bench.benchmark.train.GRAPHS", 2)
     counts = []
     for size in (32, 24, 16):
         before = len(graphs)
@@ -418,7 +418,7 @@ def test_every_cell_of_a_worker_is_compiled_and_judged_without(graphs, monkeypat
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_a_network_that_is_compiled_too_often_is_a_failure(graphs, monkeypatch):
     """Going on uncompiled would put a wrong word into the record."""
-    monkeypatch.setattr("benchmark.train.GRAPHS", 1)
+    monkeypatch.setattr("unlearnable_bench.benchmark.train.GRAPHS", 1)
     with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
         train_compiled(32)
 
@@ -433,7 +433,7 @@ def test_where_a_trifle_does_not_compile_nothing_is_compiled(monkeypatch, caplog
         return call
 
     long = Protocol(epochs=10**9, batch=16)
-    monkeypatch.setattr("benchmark.train.can_compile", lambda device: True)
+    monkeypatch.setattr("unlearnable_bench.benchmark.train.can_compile", lambda device: True)
     monkeypatch.setattr(torch, "compile", broken)
     compiles.cache_clear()
     training = Training(ARCHITECTURES["small-cnn"](4), tiny(16), long, (), "cpu", Numerics())
@@ -454,7 +454,7 @@ def test_a_network_whose_work_cannot_be_counted_is_trained_without_compiling(mon
             mean = x.mean((2, 3))
             return self.head(mean) if float(mean.sum()) > 0 else self.head(-mean)
 
-    monkeypatch.setattr("benchmark.train.can_compile", lambda device: True)
+    monkeypatch.setattr("unlearnable_bench.benchmark.train.can_compile", lambda device: True)
     assert not Training(Looking(), tiny(16), Protocol(epochs=1), (), "cpu", Numerics()).numerics.compile
 
 

@@ -15,11 +15,11 @@ from conftest import tiny
 from gpu import DeviationError, Notes, Setting, fill, outcomes, parity, pool, read_notes, same, stages
 from gpu.stages import Stage
 
-from benchmark import grid as grids
-from benchmark import provenance
-from benchmark.cost import Arithmetic
-from benchmark.task import Task
-from results import Records, Workspace
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.cost import Arithmetic
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.results import Records, Workspace
 
 TESTS = Path(__file__).parent
 STAGES = ["card", "architectures", "attacks", "defenses", "repeat", "resume", "faults", "views", "outcomes", "speed", "fill"]

@@ -10,19 +10,19 @@ import pytest
 from conftest import in_process, plug_in, poison, tiny
 from golden.make import FILE, TABLES, Golden, Specs, resolved, today
 
-from benchmark import conformance
-from benchmark.task import Task
-from poisons.inventory import prune
-from poisons.recipe import PoisonRecipe
-from registry import CATALOGS, EntryError, data, outdated, resolve
-from registry._from_source import describe
-from registry.entry import Entry, plural
-from results import Cell
-from results.cell import Part as Stored
-from results.record import plain
+from unlearnable_bench.benchmark import conformance
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.poisons.inventory import prune
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.registry import CATALOGS, EntryError, data, outdated, resolve
+from unlearnable_bench.registry._from_source import describe
+from unlearnable_bench.registry.entry import Entry, plural
+from unlearnable_bench.results import Cell
+from unlearnable_bench.results.cell import Part as Stored
+from unlearnable_bench.results.record import plain
 
 SOURCE = Path(__file__).parent.parent
-PACKAGES = ("benchmark", "poisons", "registry", "results")
+PACKAGES = ("unlearnable_bench", "benchmark", "poisons", "registry", "results")
 
 ADDED = {  # file: (a line of it, what takes its place: a field more, which the entry says came later)
     "registry/attacks/lsp.py": (
@@ -68,10 +68,10 @@ ADDED = {  # file: (a line of it, what takes its place: a field more, which the 
 
 TOLD = """
     import json, sys
-    from benchmark.task import Task
-    from registry import data, resolve
-    from results import Cell, Record
-    from results.cell import Part
+    from unlearnable_bench.benchmark.task import Task
+    from unlearnable_bench.registry import data, resolve
+    from unlearnable_bench.results import Cell, Record
+    from unlearnable_bench.results.cell import Part
 
     def parts(kind, item):
         return tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in resolve(kind, item))
@@ -119,11 +119,11 @@ NEUTRAL = {
 PUBLISHED = SOURCE / "results/records/d7370db905e2dbab.json"  # toy(epochs=32), lsp, jpeg
 READ = """
     import json, sys
-    from benchmark.submissions.judging import judge
-    from benchmark.task import Task
-    from registry import outdated
-    from results import Cell, Record
-    from results.bundle import Examined
+    from unlearnable_bench.benchmark.submissions.judging import judge
+    from unlearnable_bench.benchmark.task import Task
+    from unlearnable_bench.registry import outdated
+    from unlearnable_bench.results import Cell, Record
+    from unlearnable_bench.results.bundle import Examined
 
     content, record = json.loads(sys.argv[1]), Record.model_validate_json(sys.argv[2])
     found = {"same cell": record.cell.model_dump(mode="json") == json.loads(sys.argv[2])["cell"]}
@@ -143,7 +143,7 @@ READ = """
 """
 PLUG_IN = """
     from dataclasses import dataclass
-    from registry import Attack, Budget, Paper
+    from unlearnable_bench.registry import Attack, Budget, Paper
 
     @dataclass(frozen=True)
     class Plus(Attack):
@@ -163,7 +163,7 @@ PLUG_IN = """
 """
 FIELDS = """
     import json, sys
-    from registry import resolve
+    from unlearnable_bench.registry import resolve
     parts = [resolve(kind, item)[0] for kind, item in json.loads(sys.argv[1])]
     print(json.dumps([[part.fields, part.text] for part in parts]))
 """

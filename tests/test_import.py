@@ -16,12 +16,12 @@ from conftest import as_data, call_bench, recipe, tiny
 from PIL import Image
 from test_run import bench
 
-from poisons.exports import hand_out
-from poisons.imports import take_in, word
-from poisons.options import UNITS, Options
-from poisons.store import BudgetError, Store
-from registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
-from registry.attacks.deepconfuse import Painter
+from unlearnable_bench.poisons.exports import hand_out
+from unlearnable_bench.poisons.imports import take_in, word
+from unlearnable_bench.poisons.options import UNITS, Options
+from unlearnable_bench.poisons.store import BudgetError, Store
+from unlearnable_bench.registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
+from unlearnable_bench.registry.attacks.deepconfuse import Painter
 
 LEVELS = torch.randint(-8, 9, (24, 3, 32, 32), generator=torch.Generator().manual_seed(5))  # noise, whole levels
 BOUND = {"norm": "linf", "epsilon": 8 / 255}

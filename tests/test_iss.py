@@ -8,18 +8,18 @@ import pytest
 from test_leaderboard import EVIL, record
 from test_printed import record as printed_record
 
-from benchmark import grid
-from benchmark.plan import plan_cells
-from benchmark.task import Task
-from leaderboard.formats import text as formats
-from leaderboard.pages import printed
-from leaderboard.pages.site import Site
-from leaderboard.tables.measured import grid_table
-from leaderboard.tables.printed import printed_tables
-from registry import DEFENSES, EntryError, lacking, resolve
-from results import Records, read_grid
-from results.cell import Cell
-from results.record import Failure
+from unlearnable_bench.benchmark import grid
+from unlearnable_bench.benchmark.plan import plan_cells
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.pages import printed
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.registry import DEFENSES, EntryError, lacking, resolve
+from unlearnable_bench.results import Records, read_grid
+from unlearnable_bench.results.cell import Cell
+from unlearnable_bench.results.record import Failure
 
 MEMBERS = ("bdr", "grayscale", "jpeg")
 ACCURACY = {"bdr": 0.5, "grayscale": 0.7, "jpeg": 0.6, "none": 0.2}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from registry import CATALOGS, resolve
-from registry.labels import display_name, label, labels
+from unlearnable_bench.registry import CATALOGS, resolve
+from unlearnable_bench.registry.labels import display_name, label, labels
 
 
 @pytest.mark.parametrize("kind", CATALOGS)

@@ -24,17 +24,22 @@ NEEDS_NO_TORCH = (
 )
 
 
-def imports(path: Path, everywhere: bool = True) -> set[str]:
-    """Top-level names of what a file imports; with `everywhere` also inside functions and for type checkers."""
+def modules(path: Path, everywhere: bool = True) -> set[str]:
+    """Full names of what a file imports; with `everywhere` also inside functions and for type checkers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
     for node in ast.walk(tree) if everywhere else tree.body:
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            found.add(str(node.module).partition(".")[0])
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """The same by packages: ours of `unlearnable_bench` by the names of their folders, others by their top level."""
+    return {name.removeprefix("unlearnable_bench.").partition(".")[0] for name in modules(path, everywhere)}
 
 
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
@@ -63,12 +68,8 @@ LEADERBOARD = sorted((ROOT / "leaderboard").rglob("*.py"))
 
 def modules_imported(path: Path) -> set[str]:
     """The modules of the leaderboard that one of its files imports, also inside functions and for type checkers."""
-    named = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            named |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            named |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    whole = {name.removeprefix("unlearnable_bench.") for name in modules(path)}
+    named = whole | {name.rpartition(".")[0] for name in whole}
     files = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in LEADERBOARD if file.stem != "__init__"}
     return named & files
 
@@ -90,13 +91,28 @@ def test_no_circle_of_imports_in_the_leaderboard():
     TopologicalSorter(graph).prepare()  # CycleError: names them
 
 
+@pytest.mark.parametrize("folder", [*MAY_IMPORT, "tests", "docs", "examples"])
+def test_our_packages_are_imported_by_their_installed_names_alone(folder):
+    """From the root of a checkout `import registry` works too, and makes a second copy of every class."""
+    bare = {path: modules(path) for path in (ROOT / folder).rglob("*.py")}
+    found = {str(path): name for path, names in bare.items() for name in names if name.partition(".")[0] in MAY_IMPORT}
+    assert not found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_our_own_files_leave_the_public_interface_to_others(path):
+    """It imports the registry, and what the registry imports must not need it in turn."""
+    names = {name for name in modules(path) if name.startswith("unlearnable_bench.")}
+    assert all(name.split(".")[1] in MAY_IMPORT for name in names), names
+
+
 def test_only_one_file_imports_submitit():
     """Machines are the business of one file."""
     assert {path.name for path in FILES if "submitit" in imports(path)} <= {"schedule.py"}
 
 
 def test_tests_reach_no_deeper_than_users_do():
-    """No package but the five lies at the top level, where a stray name would shadow another."""
+    """No package but the five and the public interface lies at the top level, where a stray name would shadow another."""
     names = {p.name for p in ROOT.iterdir() if p.is_dir() and any(p.glob("*.py")) and not p.name.startswith(".")}
-    assert names - {"tests", "examples", "docs", "build"} == set(MAY_IMPORT)
+    assert names - {"tests", "examples", "docs", "build"} == {*MAY_IMPORT, "unlearnable_bench"}
     assert not list(ROOT.glob("*.py"))

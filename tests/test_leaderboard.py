@@ -27,25 +27,24 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from tables import with_fields
 
-import registry
-import results
-from leaderboard.formats import escaping, figures
-from leaderboard.formats import text as formats
-from leaderboard.formats.bibtex import bibliography, bibtex
-from leaderboard.formats.pdf import pdf
-from leaderboard.formats.svg import LETTER, LINE
-from leaderboard.pages import gallery, table_page
-from leaderboard.pages.cells import tint
-from leaderboard.pages.frame import NAVIGATION
-from leaderboard.pages.site import Site
-from leaderboard.pages.strips import Strip
-from leaderboard.tables.measured import grid_table, other_tables
-from leaderboard.tables.remarks import remarks
-from leaderboard.tables.table import distinct, slugged
-from poisons.recipe import PurifiedRecipe
-from poisons.store import Store
-from registry.data import load
-from results.record import Curve, Failure, Metrics, PoisonNote, Record, Records
+from unlearnable_bench import registry, results
+from unlearnable_bench.leaderboard.formats import escaping, figures
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.formats.bibtex import bibliography, bibtex
+from unlearnable_bench.leaderboard.formats.pdf import pdf
+from unlearnable_bench.leaderboard.formats.svg import LETTER, LINE
+from unlearnable_bench.leaderboard.pages import gallery, table_page
+from unlearnable_bench.leaderboard.pages.cells import tint
+from unlearnable_bench.leaderboard.pages.frame import NAVIGATION
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.pages.strips import Strip
+from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
+from unlearnable_bench.leaderboard.tables.remarks import remarks
+from unlearnable_bench.leaderboard.tables.table import distinct, slugged
+from unlearnable_bench.poisons.recipe import PurifiedRecipe
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry.data import load
+from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote, Record, Records
 
 EVIL = "<script>alert(1)</script> | a\\|b $x$ \\input{y} `c` [l](http://evil.example) ![i](x) **b** & \n\n# h"
 TABLE = with_fields(
@@ -927,7 +926,9 @@ def test_names_of_files_are_tame_and_differ_where_their_texts_do(text):
 def test_reporting_needs_no_torch():
     """`bench report` answers at once, also where torch is broken; pandas and jinja2 wait until they are needed."""
     heavy = "[name for name in ('torch', 'pandas', 'jinja2') if name in sys.modules]"
-    code = f"import sys, leaderboard.tables.measured, leaderboard.formats.text; print({heavy})"
+    code = (
+        f"import sys, unlearnable_bench.leaderboard.tables.measured, unlearnable_bench.leaderboard.formats.text; print({heavy})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

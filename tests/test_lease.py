@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from poisons import lease as leases
-from poisons.lease import BusyError, Lease, holder, leased, waiting
+from unlearnable_bench.poisons import lease as leases
+from unlearnable_bench.poisons.lease import BusyError, Lease, holder, leased, waiting
 
-HOLD = "import sys, time, pathlib; from poisons.lease import Lease; l = Lease(pathlib.Path(sys.argv[1])); "
+HOLD = "import sys, time, pathlib; from unlearnable_bench.poisons.lease import Lease; l = Lease(pathlib.Path(sys.argv[1])); "
 HOLD += "print(l.take(), flush=True); time.sleep(60)"
 
 

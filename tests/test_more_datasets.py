@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from registry import DATASETS, EntryError, MissingDataError, _images, data, resolve
-from registry._paths import MAP_FROM
+from unlearnable_bench.registry import DATASETS, EntryError, MissingDataError, _images, data, resolve
+from unlearnable_bench.registry._paths import MAP_FROM
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ SYNSETS = ["n01440764", "n01443537", "n01484850", "n01491361", "n01494475"]
 
 @pytest.fixture
 def imagenet(home, monkeypatch) -> Path:
-    from registry.datasets import imagenet100
+    from unlearnable_bench.registry.datasets import imagenet100
 
     monkeypatch.setattr(imagenet100, "CLASSES", 4)
     monkeypatch.setattr(imagenet100, "ENDS", (SYNSETS[0], SYNSETS[3]))
@@ -74,7 +74,7 @@ def test_imagenet100_is_the_first_classes_in_sorted_order(imagenet):
 
 def test_imagenet100_expects_the_sizes_of_the_published_subset():
     """129,395 and 5,000 images, 224 pixels, tench to goose: what the small tree of these tests stands for."""
-    from registry.datasets import imagenet100
+    from unlearnable_bench.registry.datasets import imagenet100
 
     assert imagenet100.CLASSES == 100 and imagenet100.IMAGES == {"train": 129_395, "test": 5_000}
     assert imagenet100.ENDS == ("n01440764", "n01855672")
@@ -142,7 +142,7 @@ def test_large_sets_are_decoded_into_a_file_that_leaves_nothing_behind(imagenet,
     small = load("imagenet100(size=8)")
     data.forget_decoded(resolve("datasets", "imagenet100(size=8)")[0])
     made = []
-    monkeypatch.setattr("registry._paths.MAP_FROM", 8 * 3 * 8 * 8)  # bytes: both parts are large
+    monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 8 * 3 * 8 * 8)  # bytes: both parts are large
     monkeypatch.setattr(_images, "empty_images", lambda shape, room=_images.empty_images: made.append(room(shape)) or made[-1])
     large = load("imagenet100(size=8)")
     assert [type(array) for array in made] == [np.memmap, np.memmap]
@@ -157,7 +157,7 @@ def test_a_part_of_a_large_set_is_no_copy_in_memory(imagenet, home, monkeypatch)
     item = "imagenet100(size=8,per_class=1)"
     small = load(item)
     made = []
-    monkeypatch.setattr("registry._paths.MAP_FROM", 1)
+    monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 1)
     monkeypatch.setattr(data, "COPIED_IMAGES", 3)
     monkeypatch.setattr(_images, "empty_images", lambda shape, room=_images.empty_images: made.append(room(shape)) or made[-1])
     large = load(item)
@@ -172,7 +172,7 @@ def test_a_small_set_is_decoded_in_memory(tmp_path):
 
 def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
     """A file that cannot grow under a map ends the process without a word."""
-    monkeypatch.setattr("registry._paths.MAP_FROM", 10)
+    monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 10**9))
     with pytest.raises(EntryError, match=r"decoding needs 39.0 GB in .*\.decoded, where 1.0 GB are free.*BENCH_DATA"):
         _images.empty_images((129_395, 3, 224, 224))
@@ -180,7 +180,7 @@ def test_a_disk_without_room_is_found_before_decoding(home, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_named(home, monkeypatch):
     """Data folders are often read-only and shared."""
-    monkeypatch.setattr("registry._paths.MAP_FROM", 10)
+    monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 10)
     (home / "data").write_text("a file, not a folder")
     with pytest.raises(EntryError, match=r"cannot write decoded images to .*\.decoded: .*; set BENCH_DATA"):
         _images.empty_images((1, 3, 8, 8))
@@ -196,7 +196,7 @@ def svhn(home, monkeypatch) -> dict[str, np.ndarray]:
     from scipy.io import savemat
     from torchvision.datasets import SVHN
 
-    from registry.datasets import svhn_small
+    from unlearnable_bench.registry.datasets import svhn_small
 
     monkeypatch.setattr(svhn_small, "PER_CLASS", 3)
     labels = {"train": [10, 1, 2, 10, 10, 1, 1, 10, 2, 10, 1, 10], "test": [10] * 5 + [1, 2]}
@@ -232,7 +232,7 @@ def test_svhn_small_is_the_same_choice_every_time(svhn):
 
 def test_svhn_small_keeps_what_the_paper_keeps():
     """No more than 5,000 images of a class (section 5.1 of the paper on transferable poisons)."""
-    from registry.datasets import svhn_small
+    from unlearnable_bench.registry.datasets import svhn_small
 
     assert svhn_small.PER_CLASS == 5000
     assert DATASETS.entry("svhn-small").facts["folder"] == "svhn"
@@ -251,7 +251,7 @@ PEOPLE = ["Ada", "Bo", "Cy"]
 
 @pytest.fixture
 def faces(home, monkeypatch) -> Path:
-    from registry.datasets import facescrub
+    from unlearnable_bench.registry.datasets import facescrub
 
     monkeypatch.setattr(facescrub, "IDENTITIES", 3)
     monkeypatch.setattr(facescrub, "PER_IDENTITY", {"train": 8, "test": 2})
@@ -312,7 +312,7 @@ def test_other_faces_than_expected_are_refused(faces, harm, told):
 
 def test_facescrub_expects_the_sizes_of_the_paper():
     """1,200 images of ten people, 15 % for testing: 1,020 and 180."""
-    from registry.datasets import facescrub
+    from unlearnable_bench.registry.datasets import facescrub
 
     sizes = [facescrub.IDENTITIES * facescrub.PER_IDENTITY[part] for part in ("train", "test")]
     assert sizes == [1020, 180] and sizes[1] / sum(sizes) == 0.15
@@ -345,6 +345,6 @@ def test_getting_what_cannot_be_downloaded_says_where_to_put_it(name, told):
 
 def test_svhn_small_reads_the_files_of_svhn():
     """One download serves both."""
-    from registry import data, resolve
+    from unlearnable_bench.registry import data, resolve
 
     assert data.root_of(resolve("datasets", "svhn-small")[0]) == data.root_of(resolve("datasets", "svhn")[0])

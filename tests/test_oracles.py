@@ -21,9 +21,9 @@ import torch
 from reference.recipes import defense_ueraser
 from torch import nn
 
-from registry import DEFENSES, _contrastive, _filters, _photo
-from registry._adversaries import Adversary
-from registry._policies import TRIVIAL
+from unlearnable_bench.registry import DEFENSES, _contrastive, _filters, _photo
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._policies import TRIVIAL
 
 SEEDS = (11, 12)
 NEAR = {"atol": 3e-6, "rtol": 0.0}  # float32 on both sides, in another order

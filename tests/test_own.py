@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from test_run import BENCH
 
-from benchmark.provenance import PACKAGES, Repository
-from leaderboard.publishing.records import published_records
-from leaderboard.tables.lookup import look_up
-from registry import data, lacking, resolve
-from results import FileError, Records, bundle, read_grid
-from results.own import pack_own, read_own
-from results.record import COMMITS
+from unlearnable_bench.benchmark.provenance import PACKAGES, Repository
+from unlearnable_bench.leaderboard.publishing.records import published_records
+from unlearnable_bench.leaderboard.tables.lookup import look_up
+from unlearnable_bench.registry import data, lacking, resolve
+from unlearnable_bench.results import FileError, Records, bundle, read_grid
+from unlearnable_bench.results.own import pack_own, read_own
+from unlearnable_bench.results.record import COMMITS
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "results" / "records"
@@ -43,7 +43,7 @@ def commit(folder, subject):
 
 def tree_in(folder):
     """The tree that the program in a folder gives its records, by the program itself."""
-    code = "from benchmark import provenance; print(provenance.tree(), provenance.commit())"
+    code = "from unlearnable_bench.benchmark import provenance; print(provenance.tree(), provenance.commit())"
     environment = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.split(" ")[0]
@@ -63,7 +63,7 @@ def history(tmp_path_factory):
     """A repository of the program: what it is today, and two commits after it, the last of documents alone."""
     data.load(resolve("datasets", "digits")[0])  # so that fingerprints of records can be compared
     folder = tmp_path_factory.mktemp("history") / "clone"
-    for package in PACKAGES:
+    for package in ("unlearnable_bench", *PACKAGES):
         shutil.copytree(ROOT / package, folder / package, ignore=DATA)
     git(folder.parent, "init", "-q", str(folder))
     (folder / ".gitignore").write_text("__pycache__/\n.bench/\n/results/records/.*\n/poisons/cache/\n")

@@ -9,14 +9,14 @@ import pytest
 from conftest import in_process
 from PIL import Image
 
-from benchmark.grid import expand
-from leaderboard.tables.aggregate import combined, labels
-from leaderboard.tables.score import TIMES
-from registry import ATTACKS, DEFENSES, lacking, resolve
-from results import FileError, TableFile, read_grid, read_table
-from results.grid import grid_names
-from results.reference import PAPERS, paper_tables, source
-from results.tidy import TIDY_COLUMNS, tidy_row
+from unlearnable_bench.benchmark.grid import expand
+from unlearnable_bench.leaderboard.tables.aggregate import combined, labels
+from unlearnable_bench.leaderboard.tables.score import TIMES
+from unlearnable_bench.registry import ATTACKS, DEFENSES, lacking, resolve
+from unlearnable_bench.results import FileError, TableFile, read_grid, read_table
+from unlearnable_bench.results.grid import grid_names
+from unlearnable_bench.results.reference import PAPERS, paper_tables, source
+from unlearnable_bench.results.tidy import TIDY_COLUMNS, tidy_row
 
 FULL = read_grid("full")
 COUNTS = json.loads((Path(__file__).parent / "papers.json").read_text())
@@ -260,8 +260,8 @@ def test_expanding_everything_needs_no_torch():
     """Planning on the login node of a cluster."""
     code = """
         import sys
-        from registry import lacking, resolve
-        from results import read_grid
+        from unlearnable_bench.registry import lacking, resolve
+        from unlearnable_bench.results import read_grid
         print(len(read_grid("full").cells(resolve, lacking)), "torch" in sys.modules, "scipy" in sys.modules)
     """
     count, torch, scipy = in_process(code).split()
@@ -399,7 +399,7 @@ def test_a_wrong_paper_table_is_told_by_file_place_and_remedy(table, toml, csv, 
 
 def test_a_table_in_a_folder_of_papers_names_its_paper(monkeypatch, tmp_path):
     """Without `paper` its printed values would never be compared, and nobody would be told."""
-    monkeypatch.setattr("results.table_file.PAPERS", tmp_path)
+    monkeypatch.setattr("unlearnable_bench.results.table_file.PAPERS", tmp_path)
     (tmp_path / "mine").mkdir()
     path = tmp_path / "mine" / "table-1.toml"
     text = (PAPERS / "d-vae" / "table-2.toml").read_text(encoding="utf-8")

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run import accuracies, run_json
 
-from benchmark import driver
-from poisons.numerics import Numerics, seeded
-from poisons.recipe import PurifiedRecipe
-from poisons.store import Kept, Store
-from registry import ATTACKS, DEFENSES, Job, lacking, resolve
-from registry.spec import write
-from results import FileError
+from unlearnable_bench.benchmark import driver
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.recipe import PurifiedRecipe
+from unlearnable_bench.poisons.store import Kept, Store
+from unlearnable_bench.registry import ATTACKS, DEFENSES, Job, lacking, resolve
+from unlearnable_bench.registry.spec import write
+from unlearnable_bench.results import FileError
 
 PURIFIERS = [name for name in DEFENSES if "purify" in DEFENSES.entry(name).hooks]
 

@@ -11,19 +11,19 @@ from scipy.stats import kendalltau, spearmanr
 from tables import with_fields
 from test_leaderboard import record
 
-from leaderboard.formats import figures
-from leaderboard.formats.figures import Compared
-from leaderboard.formats.pdf import pdf
-from leaderboard.formats.svg import LETTER
-from leaderboard.pages.prediction import GRID, SEEN, Prediction, rule, written
-from leaderboard.pages.site import Site
-from leaderboard.tables import agreement, correlation, pairing
-from leaderboard.tables.measured import grid_table
-from leaderboard.tables.pairing import EFFORT, IMPLIED, defense_method, method
-from leaderboard.tables.printed import printed_tables
-from registry import ATTACKS, PROTOCOLS, lacking, resolve
-from results import Grid, Records, TableFile, read_grid, read_table
-from results.reference import paper_tables, source
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.formats.figures import Compared
+from unlearnable_bench.leaderboard.formats.pdf import pdf
+from unlearnable_bench.leaderboard.formats.svg import LETTER
+from unlearnable_bench.leaderboard.pages.prediction import GRID, SEEN, Prediction, rule, written
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.tables import agreement, correlation, pairing
+from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.leaderboard.tables.pairing import EFFORT, IMPLIED, defense_method, method
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.registry import ATTACKS, PROTOCOLS, lacking, resolve
+from unlearnable_bench.results import Grid, Records, TableFile, read_grid, read_table
+from unlearnable_bench.results.reference import paper_tables, source
 
 EM = "em(variant=apb,surrogate=resnet9,max_rounds=18,seed=0)"
 TAP = "tap(surrogate=resnet9,epochs=10,steps=20,step_size=0.8/255,restarts=1,seed=0)"

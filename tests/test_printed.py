@@ -16,15 +16,15 @@ from markdown_it import MarkdownIt
 from scipy.stats import kendalltau, t
 from tables import with_fields
 
-from leaderboard.formats import comparison
-from leaderboard.formats import text as formats
-from leaderboard.formats.view import view
-from leaderboard.formats.words import value
-from leaderboard.pages import build, printed
-from leaderboard.tables import agreement
-from leaderboard.tables.printed import printed_tables, tidy
-from leaderboard.tables.table import Table
-from leaderboard.tables.verdict import (
+from unlearnable_bench.leaderboard.formats import comparison
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.formats.view import view
+from unlearnable_bench.leaderboard.formats.words import value
+from unlearnable_bench.leaderboard.pages import build, printed
+from unlearnable_bench.leaderboard.tables import agreement
+from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.leaderboard.tables.verdict import (
     ALIKE,
     DEVIATES,
     ILLEGIBLE,
@@ -35,13 +35,13 @@ from leaderboard.tables.verdict import (
     UNMEASURED,
     WITHIN,
 )
-from registry import ATTACKS, lacking, resolve
-from results import Grid, Record, Records, read_grid, read_table
-from results.cells import PlaceCells
-from results.record import Curve, Failure, Metrics
-from results.reference import Printed
-from results.table_file import table_names
-from results.tidy import TIDY_COLUMNS
+from unlearnable_bench.registry import ATTACKS, lacking, resolve
+from unlearnable_bench.results import Grid, Record, Records, read_grid, read_table
+from unlearnable_bench.results.cells import PlaceCells
+from unlearnable_bench.results.record import Curve, Failure, Metrics
+from unlearnable_bench.results.reference import Printed
+from unlearnable_bench.results.table_file import table_names
+from unlearnable_bench.results.tidy import TIDY_COLUMNS
 
 TABLE = "d-vae/table-2"
 OFFSETS = {0: 0.00, 1: 0.01, 2: 0.02}  # by seed: each place has a deviation of one point
@@ -719,8 +719,8 @@ def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):
 
 COMMANDS = """
     import contextlib, io, json, sys
-    from benchmark import cli
-    from registry import ATTACKS
+    from unlearnable_bench.benchmark import cli
+    from unlearnable_bench.registry import ATTACKS
     ATTACKS.rows = tuple(row for row in ATTACKS.rows if row.name != "ntga")
     answers = []
     for arguments in json.loads(sys.argv[1]):

@@ -17,19 +17,19 @@ from conftest import plug_in, tiny
 from test_run import BENCH, bench
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmark import display, train, work
-from benchmark.display import PROGRESS, Display
-from benchmark.train import Training
-from benchmark.work import Meter
-from poisons import store
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, Job, Protocol
+from unlearnable_bench.benchmark import display, train, work
+from unlearnable_bench.benchmark.display import PROGRESS, Display
+from unlearnable_bench.benchmark.train import Training
+from unlearnable_bench.benchmark.work import Meter
+from unlearnable_bench.poisons import store
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Job, Protocol
 
 ENDLESS = '''
 import time
 from dataclasses import dataclass
 import torch
-from registry import Attack, Budget, Defense, Paper
+from unlearnable_bench.registry import Attack, Budget, Defense, Paper
 
 def crawl(job):
     for step in range(100_000):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.augment import AUGMENTATIONS
-from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, EntryError, Protocol, resolve
+from unlearnable_bench.benchmark.augment import AUGMENTATIONS
+from unlearnable_bench.registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, EntryError, Protocol, resolve
 
 SCHEDULES = {"cosine", "cosine-epoch", "linear", "onecycle", "milestones", "constant"}
 OPTIMIZERS = {"sgd", "adam", "adamw"}

@@ -28,16 +28,16 @@ from test_leaderboard import Tags, cells, fill, made, record
 from test_run import BENCH
 from test_submissions import marked
 
-from leaderboard.pages.build import Shown
-from leaderboard.publishing import changes, publication, targets
-from leaderboard.publishing.description import COLUMNS
-from leaderboard.publishing.records import published_records
-from leaderboard.publishing.serve import Server
-from leaderboard.publishing.targets import Folder, place
-from leaderboard.tables.lookup import look_up
-from registry._paths import hide_paths
-from results import FileError, Records
-from results.record import Failure
+from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.leaderboard.publishing import changes, publication, targets
+from unlearnable_bench.leaderboard.publishing.description import COLUMNS
+from unlearnable_bench.leaderboard.publishing.records import published_records
+from unlearnable_bench.leaderboard.publishing.serve import Server
+from unlearnable_bench.leaderboard.publishing.targets import Folder, place
+from unlearnable_bench.leaderboard.tables.lookup import look_up
+from unlearnable_bench.registry._paths import hide_paths
+from unlearnable_bench.results import FileError, Records
+from unlearnable_bench.results.record import Failure
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +49,7 @@ def workspace(tmp_path, monkeypatch):
     (space / "results" / "records").mkdir(parents=True)
     fill(Records(space / "results" / "records"))
     monkeypatch.setattr(Shown, "_all", classmethod(lambda cls, records: cls([made(records)], True)))
-    monkeypatch.setattr("leaderboard.pages.site.KINDS", ())
+    monkeypatch.setattr("unlearnable_bench.leaderboard.pages.site.KINDS", ())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
@@ -130,7 +130,7 @@ class Blocked:
         if name.partition(".")[0] in sys.argv[1].split():
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocked())
-from benchmark.cli import app
+from unlearnable_bench.benchmark.cli import app
 app(sys.argv[2:])
 """
 
@@ -488,7 +488,7 @@ def test_what_is_gone_is_removed_and_an_empty_folder_is_taken(workspace):
 KILLED = """
 import os, sys
 from pathlib import Path
-from leaderboard.publishing import targets
+from unlearnable_bench.leaderboard.publishing import targets
 place = targets.Folder(Path(sys.argv[1]))
 before, step = place.look(), int(sys.argv[2])
 files = {name: b"new" for name in before.files}

@@ -5,8 +5,8 @@ import pytest
 from reference import vectors
 from reference.vectors import Vector
 
-from registry import CATALOGS
-from registry.entry import plural
+from unlearnable_bench.registry import CATALOGS
+from unlearnable_bench.registry.entry import plural
 
 NAMES = vectors.names()
 

@@ -19,15 +19,15 @@ from campaign import commanded, faults, laws, strangers, told
 from conftest import as_data, in_process, recipe, tiny
 from test_import import smooth, take
 
-from benchmark import cli, schedule
-from benchmark.work import failure_kind
-from leaderboard.pages.site import Site
-from leaderboard.tables.measured import other_tables
-from poisons.lease import WINDOW, Lease, birth, holder
-from poisons.recipe import PurifiedRecipe
-from poisons.store import DamagedError, Store, read_manifest, sealed, verify
-from registry import EntryError, Job, resolve
-from results import FileError, Records
+from unlearnable_bench.benchmark import cli, schedule
+from unlearnable_bench.benchmark.work import failure_kind
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.tables.measured import other_tables
+from unlearnable_bench.poisons.lease import WINDOW, Lease, birth, holder
+from unlearnable_bench.poisons.recipe import PurifiedRecipe
+from unlearnable_bench.poisons.store import DamagedError, Store, read_manifest, sealed, verify
+from unlearnable_bench.registry import EntryError, Job, resolve
+from unlearnable_bench.results import FileError, Records
 
 SET = {"images.npy", "labels.npy", "manifest.json"}
 SMALL = {
@@ -330,8 +330,8 @@ def test_a_large_set_is_mixed_and_purified_in_files_to_the_same_bytes(tmp_path, 
     found = []
     for large, folder in ((False, tmp_path / "small"), (True, tmp_path / "large")):
         if large:
-            monkeypatch.setattr("registry._paths.MAP_FROM", 1)
-            monkeypatch.setattr("poisons.store.PURIFIED_BYTES", 10_000)  # three images
+            monkeypatch.setattr("unlearnable_bench.registry._paths.MAP_FROM", 1)
+            monkeypatch.setattr("unlearnable_bench.poisons.store.PURIFIED_BYTES", 10_000)  # three images
         store, data = Store(folder), as_data(tiny(16))
         kept = store.purified(PurifiedRecipe(recipe("lsp"), 0.5, "all", resolve("defenses", chain), 0), data)
         mixed, rest = (store.training_set(recipe("lsp"), data, 0.5, part) for part in ("all", "clean"))
@@ -347,7 +347,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from conftest import as_data, recipe, tiny
-from poisons.store import Store
+from unlearnable_bench.poisons.store import Store
 try:
     Store(Path(sys.argv[1])).poison(recipe("lsp"), as_data(tiny(64)))
 except OSError as error:
@@ -405,8 +405,8 @@ def test_purifiers_of_a_chain_do_not_take_up_each_others_checkpoints(first, tmp_
     data = as_data(tiny(24, shape=(3, 16, 16)))
     chain = PurifiedRecipe(recipe("lsp"), 1.0, "all", resolve("defenses", f"{first}+d-vae(epochs=3,width=4,batch=8)"), 0)
     calm = Store(tmp_path / "calm").purified(chain, data)
-    monkeypatch.setattr("registry._crafting.EVERY", 0.0)
-    monkeypatch.setattr("registry._crafting.SPENT_SAVING", math.inf)
+    monkeypatch.setattr("unlearnable_bench.registry._crafting.EVERY", 0.0)
+    monkeypatch.setattr("unlearnable_bench.registry._crafting.SPENT_SAVING", math.inf)
     seen = []
 
     def kill(done, total):

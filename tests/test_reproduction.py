@@ -7,7 +7,7 @@ from test_leaderboard import record
 from writers import reproduction
 from writers.reproduction import Reproduction
 
-from results import Records, read_grid
+from unlearnable_bench.results import Records, read_grid
 
 
 def hours(cells):

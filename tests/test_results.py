@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from registry import lacking, resolve
-from results import Cell, FileError, Grid, Part, Record, Records, TableFile, Workspace, read_grid, read_table
-from results.record import Curve, Failure, Metrics, PoisonNote, create_file, read_record, write_json
-from results.table_file import AXES, TABLES, table_names
+from unlearnable_bench.registry import lacking, resolve
+from unlearnable_bench.results import Cell, FileError, Grid, Part, Record, Records, TableFile, Workspace, read_grid, read_table
+from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote, create_file, read_record, write_json
+from unlearnable_bench.results.table_file import AXES, TABLES, table_names
 
 words = st.text(alphabet="abcdefghij-", min_size=1, max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import in_process
 
-from benchmark import schedule
-from benchmark.plan import Plan
-from poisons.lease import holder
-from results import Records
-from results.record import Failure
+from unlearnable_bench.benchmark import schedule
+from unlearnable_bench.benchmark.plan import Plan
+from unlearnable_bench.poisons.lease import holder
+from unlearnable_bench.results import Records
+from unlearnable_bench.results.record import Failure
 
 BENCH = [str(Path(sys.executable).parent / "bench")]
 TINY = ["--dataset", "digits(per_class=20,test_per_class=5)", "--scale", "0.2"]
@@ -176,7 +176,7 @@ PLUGIN = '''
 from dataclasses import dataclass
 import os, signal
 import torch
-from registry import Attack, Budget, Defense, NotApplicable, Paper
+from unlearnable_bench.registry import Attack, Budget, Defense, NotApplicable, Paper
 
 @dataclass(frozen=True)
 class Greedy(Attack):
@@ -400,8 +400,8 @@ def test_workers_follow_the_gpus_and_the_cells_on_each(device, cells, expected, 
 DRIVE = """
 import os, signal, sys
 from pathlib import Path
-from benchmark import cell, driver, train
-from results import Workspace
+from unlearnable_bench.benchmark import cell, driver, train
+from unlearnable_bench.results import Workspace
 
 class Eager(train.Checkpoint):
     def save(self, state):

@@ -9,12 +9,12 @@ from conftest import call_bench, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import embed
-from leaderboard.formats import scatter
-from leaderboard.formats.scatter import Panel, Plane
-from leaderboard.pages.site import Site
-from registry import EntryError
-from results import Workspace
+from unlearnable_bench.benchmark import embed
+from unlearnable_bench.leaderboard.formats import scatter
+from unlearnable_bench.leaderboard.formats.scatter import Panel, Plane
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.registry import EntryError
+from unlearnable_bench.results import Workspace
 
 SPACE = "{http://www.w3.org/2000/svg}"
 

@@ -8,13 +8,13 @@ import torch
 from conftest import recipe
 from torch.nn import functional as F
 
-from benchmark.conformance import tiny
-from benchmark.train import Training
-from poisons.numerics import Numerics, seeded
-from poisons.store import Store
-from registry import ARCHITECTURES, DEFENSES, PROTOCOLS, EntryError, Job, Protocol, resolve
-from registry._medoids import medoids
-from registry.data import load
+from unlearnable_bench.benchmark.conformance import tiny
+from unlearnable_bench.benchmark.train import Training
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, PROTOCOLS, EntryError, Job, Protocol, resolve
+from unlearnable_bench.registry._medoids import medoids
+from unlearnable_bench.registry.data import load
 
 DIGITS = "digits(per_class=60)"
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)

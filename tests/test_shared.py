@@ -14,21 +14,21 @@ from campaign import stale
 from conftest import as_data, recipe, tiny
 from test_cluster import planned, submitted
 
-import benchmark.work
-from benchmark import cell as stages
-from benchmark import driver, grid, runs, slurm, snapshot, watch
-from benchmark.driver import Options
-from benchmark.plan import Plan, plan_cells
-from benchmark.snapshot import Snapshot
-from benchmark.work import AbandonedError, work
-from poisons import lease as leases
-from poisons.lease import BusyError, Lease, leased
-from poisons.recipe import PurifiedRecipe
-from poisons.store import Store, checksum
-from registry import EntryError, data, resolve
-from registry._paths import put_in_place
-from results import Record, Records, Workspace
-from results.record import Metrics
+from unlearnable_bench.benchmark import cell as stages
+from unlearnable_bench.benchmark import driver, grid, runs, slurm, snapshot, watch
+from unlearnable_bench.benchmark import work as work_module
+from unlearnable_bench.benchmark.driver import Options
+from unlearnable_bench.benchmark.plan import Plan, plan_cells
+from unlearnable_bench.benchmark.snapshot import Snapshot
+from unlearnable_bench.benchmark.work import AbandonedError, work
+from unlearnable_bench.poisons import lease as leases
+from unlearnable_bench.poisons.lease import BusyError, Lease, leased
+from unlearnable_bench.poisons.recipe import PurifiedRecipe
+from unlearnable_bench.poisons.store import Store, checksum
+from unlearnable_bench.registry import EntryError, data, resolve
+from unlearnable_bench.registry._paths import put_in_place
+from unlearnable_bench.results import Record, Records, Workspace
+from unlearnable_bench.results.record import Metrics
 
 SECONDS = 0.6  # that a machine of these tests remembers an absent name
 
@@ -263,9 +263,9 @@ def test_an_earlier_start_that_was_cut_off_ends_when_it_sees_the_later_one(tmp_p
         assert not alive()
         raise AbandonedError
 
-    monkeypatch.setattr(benchmark.work, "_complaints", lambda run, device: [])
-    monkeypatch.setattr(benchmark.work, "work", at_work)
-    assert benchmark.work.array_task(str(run.folder), 0) == "a later start of this task has taken over"
+    monkeypatch.setattr(work_module, "_complaints", lambda run, device: [])
+    monkeypatch.setattr(work_module, "work", at_work)
+    assert work_module.array_task(str(run.folder), 0) == "a later start of this task has taken over"
     assert not list((run.folder / "ended").iterdir())
 
 

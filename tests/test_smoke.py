@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import DATA
 
-from benchmark import driver
-from registry import ARCHITECTURES, PROTOCOLS, Contrastive
-from results import Records, Workspace, read_table
+from unlearnable_bench.benchmark import driver
+from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS, Contrastive
+from unlearnable_bench.results import Records, Workspace, read_table
 
 REAL = (DATA / "cifar10").is_dir()
 IMAGES = "cifar10" if REAL else "digits"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry import EntryError
-from registry.spec import parse, split, value, write, write_value
+from unlearnable_bench.registry import EntryError
+from unlearnable_bench.registry.spec import parse, split, value, write, write_value
 
 words = st.from_regex(r"[A-Za-z][A-Za-z0-9_.:-]*", fullmatch=True).filter(
     lambda w: len(w) <= 64 and w.lower() not in ("true", "false") and isinstance(value(w), str)

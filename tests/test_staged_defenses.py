@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.conformance import tiny
-from benchmark.train import Training
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, EntryError, Protocol, _staged
-from registry._blocks import weights_by_layer
+from unlearnable_bench.benchmark.conformance import tiny
+from unlearnable_bench.benchmark.train import Training
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, EntryError, Protocol, _staged
+from unlearnable_bench.registry._blocks import weights_by_layer
 
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)
 

@@ -11,15 +11,15 @@ from conftest import tiny
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark import grid
-from benchmark.measure import Looked
-from benchmark.train import Checkpoint, Training, evaluate
-from leaderboard.formats import curves
-from leaderboard.pages import printed
-from leaderboard.pages.sketches import sketches
-from leaderboard.tables.printed import printed_tables
-from poisons.numerics import Numerics, seeded
-from registry import (
+from unlearnable_bench.benchmark import grid
+from unlearnable_bench.benchmark.measure import Looked
+from unlearnable_bench.benchmark.train import Checkpoint, Training, evaluate
+from unlearnable_bench.leaderboard.formats import curves
+from unlearnable_bench.leaderboard.pages import printed
+from unlearnable_bench.leaderboard.pages.sketches import sketches
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import (
     ANALYSES,
     ARCHITECTURES,
     DEFENSES,
@@ -32,10 +32,10 @@ from registry import (
     lacking,
     resolve,
 )
-from registry._blocks import residual_blocks, seen
-from registry.architectures._network import GlobalPool, Network, PreActivation
-from results import Record, Records, read_grid
-from results.record import Curve, Metrics, write_json
+from unlearnable_bench.registry._blocks import residual_blocks, seen
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, PreActivation
+from unlearnable_bench.results import Record, Records, read_grid
+from unlearnable_bench.results.record import Curve, Metrics, write_json
 
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)
 

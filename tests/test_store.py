@@ -15,10 +15,10 @@ from conftest import as_data, in_process, plug_in, poison, recipe, start, tiny
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from poisons.lease import leased
-from poisons.numerics import Numerics
-from poisons.recipe import PoisonRecipe, PurifiedRecipe
-from poisons.store import (
+from unlearnable_bench.poisons.lease import leased
+from unlearnable_bench.poisons.numerics import Numerics
+from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
+from unlearnable_bench.poisons.store import (
     BudgetError,
     BusyError,
     CraftError,
@@ -29,10 +29,10 @@ from poisons.store import (
     read_manifest,
     verify,
 )
-from registry import Attack, Budget, Defense, EntryError, Job, NotApplicable, resolve
-from registry._from_source import describe
-from registry.catalog import ConfiguredEntry
-from registry.contract import ImageSet
+from unlearnable_bench.registry import Attack, Budget, Defense, EntryError, Job, NotApplicable, resolve
+from unlearnable_bench.registry._from_source import describe
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.contract import ImageSet
 
 # Entries that do what they must not
 
@@ -155,7 +155,7 @@ def test_a_large_set_is_crafted_on_one_thread_like_a_small_one(store):
 
 def test_half_precision_is_for_steps_against_a_surrogate_on_a_gpu(monkeypatch):
     """Every CPU makes the same poison, whether it multiplies bf16 faster or not."""
-    monkeypatch.setattr("poisons.numerics.fast_bf16", lambda device: True)
+    monkeypatch.setattr("unlearnable_bench.poisons.numerics.fast_bf16", lambda device: True)
     assert Numerics.pinned("cpu", surrogate=True) == Numerics("fp32", False, 1)
     assert Numerics.pinned("cuda:0", surrogate=True).dtype == "bf16" and Numerics.pinned("cuda:0").dtype == "fp32"
 
@@ -222,7 +222,7 @@ SLOW = '''
 """Slow: takes its time."""
 import os, time
 from dataclasses import dataclass
-from registry import Attack, Budget, Paper
+from unlearnable_bench.registry import Attack, Budget, Paper
 @dataclass(frozen=True)
 class Slow(Attack):
     epsilon: float = 8 / 255
@@ -241,10 +241,10 @@ ASK = """
     import sys
     from pathlib import Path
     import torch
-    from poisons.recipe import PoisonRecipe
-    from poisons.store import Store
-    from registry import ImageSet, resolve
-    from registry.data import Data
+    from unlearnable_bench.poisons.recipe import PoisonRecipe
+    from unlearnable_bench.poisons.store import Store
+    from unlearnable_bench.registry import ImageSet, resolve
+    from unlearnable_bench.registry.data import Data
     images = torch.arange(96, dtype=torch.uint8).view(8, 3, 2, 2)
     train = ImageSet(images, torch.arange(8) % 2, 2)
     recipe = PoisonRecipe(resolve("datasets", "digits")[0], resolve("attacks", "slow"), 0)
@@ -439,7 +439,7 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
 
 def perturbed(shape, seed, within):
     """A clean image and a poisoned one, rounded as the store rounds; `within` shapes the noise."""
-    from poisons.store import add
+    from unlearnable_bench.poisons.store import add
 
     draw = np.random.default_rng(seed)
     clean = torch.from_numpy(draw.integers(0, 256, (1, *shape), np.uint8))

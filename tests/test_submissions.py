@@ -21,22 +21,22 @@ from hypothesis import strategies as st
 from test_leaderboard import TABLE, cells, every_text, fill, made, record
 from test_run import TINY, bench
 
-from benchmark.submissions import judging, keeping, packing, verifying
-from leaderboard.formats import text as formats
-from leaderboard.formats import words
-from leaderboard.pages.site import Site
-from leaderboard.publishing.records import published_records
-from leaderboard.tables.lookup import Run
-from leaderboard.tables.measured import grid_table, other_tables
-from leaderboard.tables.printed import printed_tables
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import distinct
-from registry import data, lacking, outdated, resolve
-from registry.data import load
-from results import FileError, Grid, Records, bundle, read_grid, submission
-from results.cell import Cell
-from results.record import Failure
-from results.submission import DISPUTED, RERUN, SELF_REPORTED, VERIFIED, Origin, Submission, Taken
+from unlearnable_bench.benchmark.submissions import judging, keeping, packing, verifying
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.formats import words
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.publishing.records import published_records
+from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import distinct
+from unlearnable_bench.registry import data, lacking, outdated, resolve
+from unlearnable_bench.registry.data import load
+from unlearnable_bench.results import FileError, Grid, Records, bundle, read_grid, submission
+from unlearnable_bench.results.cell import Cell
+from unlearnable_bench.results.record import Failure
+from unlearnable_bench.results.submission import DISPUTED, RERUN, SELF_REPORTED, VERIFIED, Origin, Submission, Taken
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "records"
 SCRIPT = "<script>alert(1)</script>"

@@ -8,9 +8,9 @@ from statistics import fmean
 import pytest
 from writers import toy
 
-from registry import ANALYSES, ATTACKS, DEFENSES, lacking, resolve
-from results import Grid, Records, read_grid, read_table
-from results.table_file import table_names
+from unlearnable_bench.registry import ANALYSES, ATTACKS, DEFENSES, lacking, resolve
+from unlearnable_bench.results import Grid, Records, read_grid, read_table
+from unlearnable_bench.results.table_file import table_names
 
 ROOT = Path(__file__).parent.parent
 FROZEN = [name for name in table_names() if name.startswith("toy-")]

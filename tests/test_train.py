@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.augment import AUGMENTATIONS, Batch, crop, flip, flip_alternating, floats, shift
-from benchmark.conformance import tiny
-from benchmark.train import SHAPES, Checkpoint, DivergedError, Training, evaluate, train
-from poisons.numerics import Numerics, can_compile, seeded
-from registry import ARCHITECTURES, DEFENSES, Defense, EntryError, Hooks, Protocol
+from unlearnable_bench.benchmark.augment import AUGMENTATIONS, Batch, crop, flip, flip_alternating, floats, shift
+from unlearnable_bench.benchmark.conformance import tiny
+from unlearnable_bench.benchmark.train import SHAPES, Checkpoint, DivergedError, Training, evaluate, train
+from unlearnable_bench.poisons.numerics import Numerics, can_compile, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Defense, EntryError, Hooks, Protocol
 
 SHORT = Protocol(epochs=2, batch=16, lr=0.05)
 
@@ -285,7 +285,7 @@ def test_hooks_select_roll_back_scale_layers_and_restart():
 
 def test_a_set_that_does_not_fit_the_device_is_streamed_to_the_same_result(monkeypatch):
     """ImageNet-sized sets train from a memory map; where the images lie must not show in a number."""
-    from benchmark import train as module
+    from unlearnable_bench.benchmark import train as module
 
     calm = fit()
     pinned = set()
@@ -308,7 +308,7 @@ def test_a_set_that_does_not_fit_the_device_is_streamed_to_the_same_result(monke
 @pytest.mark.parametrize(("device", "chosen"), [("cuda:1", ["cuda:1"]), ("cpu", [])])
 def test_the_thread_that_prepares_batches_works_for_the_gpu_of_the_training(device, chosen, monkeypatch):
     """It opened the first GPU, whose memory others were using."""
-    from benchmark import train as module
+    from unlearnable_bench.benchmark import train as module
 
     calls = []
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
@@ -395,7 +395,7 @@ def test_the_work_of_a_training_is_counted_from_the_network_and_the_defense():
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_a_training_is_compiled_where_it_is_long_and_the_device_can(monkeypatch):
     """The start of torch.compile takes a minute; short trainings are faster without."""
-    from benchmark import train as module
+    from unlearnable_bench.benchmark import train as module
 
     monkeypatch.setattr(module, "can_compile", lambda device: True)
     monkeypatch.setattr(module, "compiles", lambda device: True)

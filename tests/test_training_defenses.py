@@ -9,10 +9,10 @@ from conftest import small
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.conformance import tiny
-from benchmark.train import Checkpoint, Training
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, EntryError, ImageSet, Job, Protocol, _plasma, _policies
+from unlearnable_bench.benchmark.conformance import tiny
+from unlearnable_bench.benchmark.train import Checkpoint, Training
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, EntryError, ImageSet, Job, Protocol, _plasma, _policies
 
 SHORT = Protocol(epochs=4, batch=16, lr=0.05)
 
@@ -273,8 +273,8 @@ def test_trivialaugment_turns_shears_and_moves_half_of_the_images(name, monkeypa
 def test_ueraser_compresses_where_it_is_told(where, monkeypatch):
     """The variant for TAP and AR: behind all else at quality 10, the same bytes as the defense jpeg; or before it."""
     x = tiny(8).pixels(slice(None))
-    monkeypatch.setattr("registry._policies.trivialaugment", lambda x: x.clone())
-    monkeypatch.setattr("registry._photo.some", lambda x, p: torch.zeros(len(x), dtype=torch.bool))
+    monkeypatch.setattr("unlearnable_bench.registry._policies.trivialaugment", lambda x: x.clone())
+    monkeypatch.setattr("unlearnable_bench.registry._photo.some", lambda x, p: torch.zeros(len(x), dtype=torch.bool))
     torch.manual_seed(0)
     found = DEFENSES["ueraser"](jpeg=where)._changed(x)
     torch.manual_seed(0)
@@ -301,7 +301,7 @@ def test_chains_of_the_papers_train(chain):
     defenses = [small(DEFENSES[name], **fields.get(name, {})) for name in chain]
     data = tiny()
     for defense in defenses:
-        from registry import Job
+        from unlearnable_bench.registry import Job
 
         data = defense.purify(data, Job())
     assert isinstance(data, ImageSet)

@@ -12,14 +12,23 @@ from hypothesis import strategies as st
 from test_run import run_json
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, ATTACKS, EntryError, ImageSet, Job, _contrastive_noise, _crafting, _surrogates
-from registry._contrastive import MoCo, SimClr, SimSiam, nt_xent
-from registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
-from registry._crafting import Crafting
-from registry._steps import still
-from registry._views import contrast, resized_part
-from registry.architectures._network import GlobalPool, Network, draw_as_he
-from registry.attacks.tue import csd
+from unlearnable_bench.registry import (
+    ARCHITECTURES,
+    ATTACKS,
+    EntryError,
+    ImageSet,
+    Job,
+    _contrastive_noise,
+    _crafting,
+    _surrogates,
+)
+from unlearnable_bench.registry._contrastive import MoCo, SimClr, SimSiam, nt_xent
+from unlearnable_bench.registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._views import contrast, resized_part
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he
+from unlearnable_bench.registry.attacks.tue import csd
 
 
 def dice(seed: int = 0) -> torch.Generator:

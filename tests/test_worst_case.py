@@ -2,12 +2,12 @@
 
 import pytest
 
-from leaderboard.pages.start import NEAR, Chip, Start, chips
-from leaderboard.tables.evidence import Result
-from leaderboard.tables.methods import Budget, budget_of, method_of
-from leaderboard.tables.worst_case import Standing, is_rival
-from registry import ATTACKS, resolve
-from results.cells import CellMaker
+from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Start, chips
+from unlearnable_bench.leaderboard.tables.evidence import Result
+from unlearnable_bench.leaderboard.tables.methods import Budget, budget_of, method_of
+from unlearnable_bench.leaderboard.tables.worst_case import Standing, is_rival
+from unlearnable_bench.registry import ATTACKS, resolve
+from unlearnable_bench.results.cells import CellMaker
 
 MAKER = CellMaker(resolve)
 

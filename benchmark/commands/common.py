@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from results import Records, Workspace
+    from unlearnable_bench.results import Records, Workspace
 
 CELLS, MACHINES = "Which cells", "Where they run"  # panels of the help
 
@@ -127,19 +127,19 @@ def print_json(value: object) -> None:
 
 
 def split_wishes(values: Several) -> list[str]:
-    from registry.spec import split
+    from unlearnable_bench.registry.spec import split
 
     return [wish for value in values or [] for wish in split(value, ",") if wish]
 
 
 def usage(sentence: str) -> ValueError:
-    from registry import EntryError
+    from unlearnable_bench.registry import EntryError
 
     return EntryError(sentence)
 
 
 def workspace_of(given: Path | None) -> Workspace:
-    from results import Workspace
+    from unlearnable_bench.results import Workspace
 
     space = Workspace.find(given)
     here = Path(__file__).parent.parent.parent
@@ -149,7 +149,7 @@ def workspace_of(given: Path | None) -> Workspace:
 
 
 def records_of(space: Workspace) -> Records:
-    from results import Records
+    from unlearnable_bench.results import Records
 
     return Records(space.records)
 
@@ -159,7 +159,7 @@ def print_rows(columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from results.submission import one_line
+    from unlearnable_bench.results.submission import one_line
 
     shown = RichTable(box=None, header_style="bold", pad_edge=False)
     for column in columns:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.commands.common import Json, print_json, print_rows, usage
+from unlearnable_bench.benchmark.commands.common import Json, print_json, print_rows, usage
 
 if TYPE_CHECKING:
-    from registry._archives import Archive
-    from registry.catalog import ConfiguredEntry
+    from unlearnable_bench.registry._archives import Archive
+    from unlearnable_bench.registry.catalog import ConfiguredEntry
 
 From = Annotated[
     list[Path] | None,
@@ -30,7 +30,7 @@ def ls(as_json: Json = False) -> None:
 
     Example: `bench data ls`
     """
-    from registry import DATASETS, data
+    from unlearnable_bench.registry import DATASETS, data
 
     rows: list[dict[str, Any]] = []
     for entry in DATASETS.rows:
@@ -57,7 +57,7 @@ def get(
 
     Example: `bench data get cifar10 --from cifar-10-python.tar.gz`
     """
-    from registry import DATASETS, MissingDataError
+    from unlearnable_bench.registry import DATASETS, MissingDataError
 
     part = DATASETS.resolve(name)[0]
     sources = _recognized(part, files) if files else {}
@@ -76,7 +76,7 @@ def get(
 
 def _download(part: ConfiguredEntry) -> None:
     """Let a dataset download itself, or say how to get it."""
-    from registry import data
+    from unlearnable_bench.registry import data
 
     root = data.root_of(part)
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _download(part: ConfiguredEntry) -> None:
 
 def _recognized(part: ConfiguredEntry, files: list[Path]) -> dict[Archive, Path]:
     """Return which archive each file is, by its checksum."""
-    from registry import _archives
+    from unlearnable_bench.registry import _archives
 
     with _counted(f"{part.name}: checking", files) as progress:
         return _archives.recognize(part, files, progress)
@@ -98,7 +98,7 @@ def _recognized(part: ConfiguredEntry, files: list[Path]) -> dict[Archive, Path]
 
 def _unpack(part: ConfiguredEntry, sources: dict[Archive, Path]) -> None:
     """Unpack archives into the folder of a dataset."""
-    from registry import _archives, data
+    from unlearnable_bench.registry import _archives, data
 
     root = data.root_of(part)
     with _counted(f"{part.name}: unpacking", list(sources.values())) as progress:
@@ -132,7 +132,7 @@ def verify(
 
     Example: `bench data verify digits`
     """
-    from registry import DATASETS, data
+    from unlearnable_bench.registry import DATASETS, data
 
     names = [item] if item else [e.name for e in DATASETS.rows if e.name != "folder" and not e.error]
     parts = [DATASETS.resolve(name)[0] for name in names]
@@ -143,7 +143,7 @@ def verify(
 
 
 def _verified(part: ConfiguredEntry) -> dict[str, Any]:
-    from registry import data
+    from unlearnable_bench.registry import data
 
     before = data.decoded_fingerprint(part)
     data.forget_decoded(part)

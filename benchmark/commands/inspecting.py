@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmark.commands.common import Json, ProfilePath, Where, print_json, print_rows, records_of, usage, workspace_of
+from unlearnable_bench.benchmark.commands.common import (
+    Json,
+    ProfilePath,
+    Where,
+    print_json,
+    print_rows,
+    records_of,
+    usage,
+    workspace_of,
+)
 
 EntryName = Annotated[str, typer.Argument(metavar="ENTRY", help="Name of the entry, or kind:name, such as attack:lsp.")]
 
@@ -26,8 +35,8 @@ def list_(
 
     Examples: `bench list attacks 'l*'`, `bench list grids 'd-vae/*'`
     """
-    from benchmark import listing
-    from results.submission import one_line
+    from unlearnable_bench.benchmark import listing
+    from unlearnable_bench.results.submission import one_line
 
     grids = kind == "grids"
     rows = listing.listing(kind, pattern, records_of(workspace_of(workspace)) if grids else None)
@@ -59,7 +68,7 @@ def show(entry: EntryName, as_json: Json = False) -> None:
 
     Example: `bench show lsp`
     """
-    from benchmark import listing
+    from unlearnable_bench.benchmark import listing
 
     shown = [listing.details(each) for each in listing.find_entries(entry)]
     if as_json:
@@ -78,8 +87,8 @@ def doctor_(
 
     Examples: `bench doctor`, `bench doctor --slurm --profile site.toml`
     """
-    from benchmark import doctor
-    from results.submission import one_line
+    from unlearnable_bench.benchmark import doctor
+    from unlearnable_bench.results.submission import one_line
 
     if profile and not slurm:
         raise usage("--profile needs --slurm; give both, or leave it out")
@@ -96,8 +105,8 @@ def check(entry: EntryName, as_json: Json = False) -> None:
 
     Example: `bench check attack:lsp`
     """
-    from benchmark import conformance, listing
-    from results.submission import one_line
+    from unlearnable_bench.benchmark import conformance, listing
+    from unlearnable_bench.results.submission import one_line
 
     findings: list[dict[str, Any]] = []
     for each in listing.find_entries(entry):

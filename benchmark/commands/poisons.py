@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from benchmark.commands.common import Device, Json, Several, Where, print_json, print_rows, usage, workspace_of
+from unlearnable_bench.benchmark.commands.common import (
+    Device,
+    Json,
+    Several,
+    Where,
+    print_json,
+    print_rows,
+    usage,
+    workspace_of,
+)
 
 AttackSpec = Annotated[str, typer.Argument(metavar="SPEC", help="Spec of the attack.")]
 
@@ -28,10 +37,10 @@ def craft(
 
     Examples: `bench craft lsp --dataset digits --set epsilon=2.0`, `bench craft 'lsp+swap(mode=inter)'`
     """
-    from benchmark import schedule
-    from poisons.recipe import PoisonRecipe, PurifiedRecipe
-    from registry import ATTACKS, DATASETS, MissingDataError, child, data
-    from registry.spec import parse, write
+    from unlearnable_bench.benchmark import schedule
+    from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
+    from unlearnable_bench.registry import ATTACKS, DATASETS, MissingDataError, child, data
+    from unlearnable_bench.registry.spec import parse, write
 
     named, *tools = parse(item)
     given = dict(named.given) | {
@@ -48,9 +57,9 @@ def craft(
         if sentence := data.missing(one):
             raise MissingDataError(sentence)
     child.decode(needed)
-    from benchmark.display import Display
-    from benchmark.work import Meter
-    from poisons.store import Store
+    from unlearnable_bench.benchmark.display import Display
+    from unlearnable_bench.benchmark.work import Meter
+    from unlearnable_bench.poisons.store import Store
 
     with Display(0, as_json) as display:
         meter = Meter({"stage": "craft", "label": recipe.text}, display)
@@ -80,7 +89,7 @@ def ls(workspace: Where = None, as_json: Json = False) -> None:
 
     Example: `bench poisons ls`
     """
-    from poisons import inventory
+    from unlearnable_bench.poisons import inventory
 
     rows = inventory.list_sets(workspace_of(workspace).poisons)
     if as_json:
@@ -96,7 +105,7 @@ def verify(workspace: Where = None, as_json: Json = False) -> None:
 
     Example: `bench poisons verify`
     """
-    from poisons import inventory
+    from unlearnable_bench.poisons import inventory
 
     rows = inventory.verify_sets(workspace_of(workspace).poisons)
     bad = [row for row in rows if row["error"]]
@@ -129,10 +138,10 @@ def tsne(
     """
     if output.suffix not in (".svg", ".html"):
         raise usage(f"--output {output}: expected a name that ends in .svg or .html")
-    from benchmark import embed, schedule
-    from leaderboard.formats import figures, scatter
-    from leaderboard.formats import text as formats
-    from leaderboard.tables.table import slugged
+    from unlearnable_bench.benchmark import embed, schedule
+    from unlearnable_bench.leaderboard.formats import figures, scatter
+    from unlearnable_bench.leaderboard.formats import text as formats
+    from unlearnable_bench.leaderboard.tables.table import slugged
 
     space = workspace_of(workspace)
     space.writable()
@@ -163,7 +172,7 @@ def prune(
 
     Example: `bench poisons prune --dry-run`
     """
-    from poisons import inventory
+    from unlearnable_bench.poisons import inventory
 
     rows = inventory.prune(workspace_of(workspace).poisons, everything=all_, dry_run=dry_run)
     if as_json:
@@ -211,8 +220,8 @@ def import_(
 
     Example: `bench poisons import perturbation.pt --dataset cifar10 --norm linf --epsilon 8/255`
     """
-    from registry import DATASETS, EntryError, MissingDataError, data
-    from registry.spec import value
+    from unlearnable_bench.registry import DATASETS, EntryError, MissingDataError, data
+    from unlearnable_bench.registry.spec import value
 
     radius = value(epsilon)
     if isinstance(radius, str | bool):
@@ -222,9 +231,9 @@ def import_(
     space.writable()
     if sentence := data.missing(part):
         raise MissingDataError(sentence)
-    from poisons.imports import take_in
-    from poisons.options import Options
-    from poisons.store import Store
+    from unlearnable_bench.poisons.imports import take_in
+    from unlearnable_bench.poisons.options import Options
+    from unlearnable_bench.poisons.store import Store
 
     options = Options(units, order, negative, rounding, norm, float(radius))
     kept = take_in(Store(space.poisons), path, part, data.load(part), options, name, labels)
@@ -239,7 +248,7 @@ def import_(
     if as_json:
         return print_json(answer)
     budget, source = answer["budget"], answer["source"]
-    from results.submission import one_line
+    from unlearnable_bench.results.submission import one_line
 
     file = one_line(source["file"])
     print(f"{file}: {source['format']}, read as {source['units']}, sha256 {source['sha256'][:12]}")
@@ -262,9 +271,9 @@ def export(
 
     Example: `bench poisons export lsp --dataset digits --to lsp-digits`
     """
-    from benchmark import schedule
-    from poisons.recipe import PoisonRecipe
-    from registry import ATTACKS, DATASETS, MissingDataError, data
+    from unlearnable_bench.benchmark import schedule
+    from unlearnable_bench.poisons.recipe import PoisonRecipe
+    from unlearnable_bench.registry import ATTACKS, DATASETS, MissingDataError, data
 
     part = DATASETS.resolve(dataset)[0]
     recipe = PoisonRecipe(part, ATTACKS.resolve(item), seed)
@@ -273,8 +282,8 @@ def export(
     for one in recipe.family:
         if sentence := data.missing(one.dataset):
             raise MissingDataError(sentence)
-    from poisons.exports import hand_out, may_write
-    from poisons.store import Store
+    from unlearnable_bench.poisons.exports import hand_out, may_write
+    from unlearnable_bench.poisons.store import Store
 
     loaded = data.load(part)
     may_write(to, format_)

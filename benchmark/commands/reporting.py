@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.commands.common import Json, Methods, Where, print_json, records_of, split_wishes, usage, workspace_of
+from unlearnable_bench.benchmark.commands.common import (
+    Json,
+    Methods,
+    Where,
+    print_json,
+    records_of,
+    split_wishes,
+    usage,
+    workspace_of,
+)
 
 if TYPE_CHECKING:
-    from results import Records
+    from unlearnable_bench.results import Records
 
 
 def report(
@@ -36,7 +45,7 @@ def report(
 
     Examples: `bench report`, `bench report --table d-vae/table-2 --format latex`, `bench report --format csv --tidy`
     """
-    from leaderboard.pages import build
+    from unlearnable_bench.leaderboard.pages import build
 
     space = workspace_of(workspace)
     formats = split_wishes([format_])
@@ -82,8 +91,8 @@ def serve(
 
     Example: `bench serve --port 0`
     """
-    from leaderboard.pages import build
-    from leaderboard.publishing.serve import Server
+    from unlearnable_bench.leaderboard.pages import build
+    from unlearnable_bench.leaderboard.publishing.serve import Server
 
     space = workspace_of(workspace)
 
@@ -121,9 +130,9 @@ def publish(
 
     Examples: `bench publish --to public`, `bench publish --to origin#gh-pages --dry-run`
     """
-    from leaderboard.pages import build
-    from leaderboard.publishing import publication as publishing
-    from leaderboard.publishing import targets
+    from unlearnable_bench.leaderboard.pages import build
+    from unlearnable_bench.leaderboard.publishing import publication as publishing
+    from unlearnable_bench.leaderboard.publishing import targets
 
     space = workspace_of(workspace)
     outcome, chosen = publishing.publish(
@@ -155,17 +164,17 @@ def compare(
 
     Examples: `bench compare d-vae`, `bench compare d-vae/table-2 --attack em`, `bench compare --claims`
     """
-    from leaderboard.formats import comparison
-    from leaderboard.tables import agreement
+    from unlearnable_bench.leaderboard.formats import comparison
+    from unlearnable_bench.leaderboard.tables import agreement
 
     wishes = methods.wishes()
     records = records_of(workspace_of(workspace))
     if not records.ids():
         print(f"note: there are no records in {records.folder}", file=sys.stderr)
     if claims:
-        from leaderboard.tables import claims as claimed
-        from leaderboard.tables.printed import printed_tables
-        from registry import lacking, resolve
+        from unlearnable_bench.leaderboard.tables import claims as claimed
+        from unlearnable_bench.leaderboard.tables.printed import printed_tables
+        from unlearnable_bench.registry import lacking, resolve
 
         checked = claimed.check_claims(printed_tables(agreement.paper_grid(name, wishes), records, resolve, lacking))
         return print_json(claimed.rows(checked)) if as_json else print(comparison.claims_text(checked))
@@ -177,7 +186,7 @@ def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
     """Print texts, or write them to a folder and print their paths."""
     if output is None:
         return print("".join(texts.values()), end="")
-    from leaderboard.formats import text
+    from unlearnable_bench.leaderboard.formats import text
 
     paths = text.write([], output, (), more=texts)
     print_json([str(path) for path in paths]) if as_json else print("\n".join(map(str, paths)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.commands.common import (
+from unlearnable_bench.benchmark.commands.common import (
     Cells,
     Grid,
     Json,
@@ -25,10 +25,10 @@ from benchmark.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from benchmark.driver import Options, Outcome
-    from benchmark.plan import Plan
-    from results import Grid as CellGrid
-    from results import Record, Records, Workspace
+    from unlearnable_bench.benchmark.driver import Options, Outcome
+    from unlearnable_bench.benchmark.plan import Plan
+    from unlearnable_bench.results import Grid as CellGrid
+    from unlearnable_bench.results import Record, Records, Workspace
 
 COUNTED_STATES = (
     "done",
@@ -65,7 +65,7 @@ def run(
 
     Examples: `bench run --grid quick`, `bench run --attack lsp,none --defense 'none,jpeg(quality=10)' --seed 0,1`
     """
-    from benchmark import driver
+    from unlearnable_bench.benchmark import driver
 
     space = workspace_of(workspace)
     wishes = cells.wishes()
@@ -97,7 +97,7 @@ def retry(
 
     Example: `bench retry --grid quick`
     """
-    from benchmark import driver
+    from unlearnable_bench.benchmark import driver
 
     space = workspace_of(workspace)
     name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
@@ -112,8 +112,8 @@ def status(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
 
     Example: `bench status --grid quick`
     """
-    from benchmark import driver
-    from benchmark.display import progress_text
+    from unlearnable_bench.benchmark import driver
+    from unlearnable_bench.benchmark.display import progress_text
 
     space = workspace_of(workspace)
     name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
@@ -141,7 +141,7 @@ def attach(grid: Grid = "quick", seed: SeedAxis = None, workspace: Where = None,
 
     Example: `bench attach --grid quick`
     """
-    from benchmark import driver
+    from unlearnable_bench.benchmark import driver
 
     space = workspace_of(workspace)
     name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
@@ -164,7 +164,7 @@ def cancel(
 
     Examples: `bench cancel --grid quick`, `bench cancel --all`
     """
-    from benchmark import driver
+    from unlearnable_bench.benchmark import driver
 
     space = workspace_of(workspace)
     name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
@@ -190,8 +190,8 @@ def logs(
 
     Examples: `bench logs --grid quick`, `bench logs 0123456789abcdef`
     """
-    from benchmark import driver, watch
-    from benchmark import grid as grids
+    from unlearnable_bench.benchmark import driver, watch
+    from unlearnable_bench.benchmark import grid as grids
 
     space = workspace_of(workspace)
     wanted = {cell} if cell else {one.id for one in grids.expand(driver.choose_grid(grid, {"seed": split_wishes(seed)})[1])[0]}
@@ -253,7 +253,7 @@ def _print_results(name: str, table: CellGrid, plan: Plan, records: Records) -> 
 
 def _print_end(name: str, outcome: Outcome) -> None:
     """Print how many cells are done, what the run did, and which cells failed."""
-    from benchmark.display import duration
+    from unlearnable_bench.benchmark.display import duration
 
     after = outcome.after
     counts = after.counts()
@@ -271,7 +271,7 @@ def _print_end(name: str, outcome: Outcome) -> None:
 
 def _print_figures(plan: Plan, records: Records) -> None:
     """Print what analyses of a plan have measured, a line per cell."""
-    from benchmark.display import outcome_text
+    from unlearnable_bench.benchmark.display import outcome_text
 
     for task in plan.in_state("done"):
         record = records.read(task.cell.id)
@@ -280,8 +280,8 @@ def _print_figures(plan: Plan, records: Records) -> None:
 
 
 def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:
-    from benchmark import driver
-    from benchmark.submissions.verifying import accuracy
+    from unlearnable_bench.benchmark import driver
+    from unlearnable_bench.benchmark.submissions.verifying import accuracy
 
     if dry_run:
         return _print_plan(driver.plan_again(before, space, options, dry_run), as_json)
@@ -315,7 +315,7 @@ def _figures(record: Record | None) -> Mapping[str, float]:
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:
-    from benchmark import driver
+    from unlearnable_bench.benchmark import driver
 
     if not as_json:
         return print(driver.plan_text(plan))
@@ -328,19 +328,19 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
 def _print_table(name: str, table: CellGrid, records: Records) -> None:
     from rich.console import Console
 
-    from registry import lacking, resolve
+    from unlearnable_bench.registry import lacking, resolve
 
     if table.has_layout:
-        from leaderboard.formats import comparison, text
-        from leaderboard.tables import agreement
-        from leaderboard.tables.printed import printed_tables
+        from unlearnable_bench.leaderboard.formats import comparison, text
+        from unlearnable_bench.leaderboard.tables import agreement
+        from unlearnable_bench.leaderboard.tables.printed import printed_tables
 
         if any(one.paper for one in table.tables.values()):
             return print(comparison.text(agreement.compare_grid(table, records)))
         return print("\n".join(text.markdown(shown) for shown in printed_tables(table, records, resolve, lacking)), end="")
 
-    from leaderboard.formats import text
-    from leaderboard.tables.measured import grid_table
+    from unlearnable_bench.leaderboard.formats import text
+    from unlearnable_bench.leaderboard.tables.measured import grid_table
 
     console = Console()
     if not console.is_terminal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.commands.common import (
+from unlearnable_bench.benchmark.commands.common import (
     Device,
     Grid,
     Json,
@@ -26,11 +26,11 @@ from benchmark.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from benchmark import provenance
-    from benchmark.submissions.verifying import Finding
-    from results import Workspace
-    from results.bundle import Examined
-    from results.submission import Taken
+    from unlearnable_bench.benchmark import provenance
+    from unlearnable_bench.benchmark.submissions.verifying import Finding
+    from unlearnable_bench.results import Workspace
+    from unlearnable_bench.results.bundle import Examined
+    from unlearnable_bench.results.submission import Taken
 
 KEPT_NOTHING = "; kept nothing (--dry-run)"
 
@@ -57,14 +57,14 @@ def submit(
 
     Examples: `bench submit --grid quick --name 'A. Author'`, `bench submit --schema`
     """
-    from results import submission as submissions
+    from unlearnable_bench.results import submission as submissions
 
     if schema:
         return print_json(submissions.schema())
     if not name:
         raise usage("--name is missing; it says on the pages who measured these numbers")
-    from benchmark.submissions import packing
-    from results.record import write_file
+    from unlearnable_bench.benchmark.submissions import packing
+    from unlearnable_bench.results.record import write_file
 
     records = records_of(workspace_of(workspace))
     selected = _selected(grid, methods.wishes() | {"seed": split_wishes(seed)})
@@ -86,8 +86,8 @@ def submit(
 
 def _selected(grid: str | None, wishes: dict[str, list[str]]) -> list[str] | None:
     """Return the ids of the cells of a grid, or of selectors; None where neither is given."""
-    from benchmark import driver
-    from benchmark import grid as grids
+    from unlearnable_bench.benchmark import driver
+    from unlearnable_bench.benchmark import grid as grids
 
     if not grid and not any(wishes.values()):
         return None
@@ -128,7 +128,7 @@ def accept(
     Examples: `bench accept submission.zip --dry-run`, `bench accept submission.zip`, `bench accept 1f2e3d --rerun 3`,
     `bench accept --own records-1.tar`
     """
-    from results import submission as submissions
+    from unlearnable_bench.results import submission as submissions
 
     _check_flags(submission, own, force, dry_run, verify=verify_poisons, rerun=bool(rerun), withdraw=withdraw)
     space = workspace_of(workspace)
@@ -138,8 +138,8 @@ def accept(
         return _print_submissions(submissions.submission_rows(records_of(space)), as_json)
     if withdraw:
         return _withdraw(submission, space, as_json)
-    from benchmark import schedule
-    from benchmark.submissions import verifying
+    from unlearnable_bench.benchmark import schedule
+    from unlearnable_bench.benchmark.submissions import verifying
 
     chosen = schedule.choose_device(device)
     taken, answer = _submission(submission, space, dry_run, as_json)
@@ -169,7 +169,7 @@ def _check_flags(
 
 
 def _print_submissions(rows: list[dict[str, Any]], as_json: bool) -> None:
-    from results.submission import TIERS
+    from unlearnable_bench.results.submission import TIERS
 
     if as_json:
         return print_json(rows)
@@ -178,7 +178,7 @@ def _print_submissions(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _withdraw(beginning: str, space: Workspace, as_json: bool) -> None:
-    from benchmark.submissions import keeping
+    from unlearnable_bench.benchmark.submissions import keeping
 
     records = records_of(space)
     gone = keeping.find(beginning, records)
@@ -190,7 +190,7 @@ def _withdraw(beginning: str, space: Workspace, as_json: bool) -> None:
 
 def _submission(wish: str, space: Workspace, dry_run: bool, as_json: bool) -> tuple[Taken | None, dict[str, Any]]:
     """Take in a bundle, or find one that was taken in by its digest; with what is said of it."""
-    from benchmark.submissions import keeping
+    from unlearnable_bench.benchmark.submissions import keeping
 
     if Path(wish).suffix or Path(wish).exists():
         return _taken_in(Path(wish), space, dry_run, as_json)
@@ -208,8 +208,8 @@ def _measure_again(
     tolerance: float | None,  # points
     as_json: bool,
 ) -> list[Finding]:
-    from benchmark import driver
-    from benchmark.submissions import verifying
+    from unlearnable_bench.benchmark import driver
+    from unlearnable_bench.benchmark.submissions import verifying
 
     options = driver.Options(executor, device=device)
     allowed = None if tolerance is None else tolerance / 100
@@ -228,9 +228,9 @@ def _print_findings(answer: dict[str, Any], findings: list[Finding], as_json: bo
 
 def _taken_in(path: Path, space: Workspace, dry_run: bool, as_json: bool) -> tuple[Taken | None, dict[str, Any]]:
     """Check a bundle and keep it; None where it is refused, or only looked at."""
-    from benchmark import runs
-    from benchmark.submissions import judging
-    from results import bundle
+    from unlearnable_bench.benchmark import runs
+    from unlearnable_bench.benchmark.submissions import judging
+    from unlearnable_bench.results import bundle
 
     examined = bundle.examine(bundle.read_bundle(path), records_of(space))
     if examined.ok:
@@ -263,7 +263,7 @@ def _print_taken(path: Path, examined: Examined, taken: Taken | None, dry_run: b
 
 def _kept(examined: Examined, space: Workspace) -> Taken | None:
     """Keep what is new of a bundle; where nothing is, return the submission that it was taken in as."""
-    from benchmark.submissions import keeping
+    from unlearnable_bench.benchmark.submissions import keeping
 
     if not examined.new:
         return keeping.by_digest(examined.digest, space.records)
@@ -273,10 +273,10 @@ def _kept(examined: Examined, space: Workspace) -> Taken | None:
 
 def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_json: bool) -> None:
     """Check a tar of records of ours and keep them, all or none; exit code 1 where they are refused."""
-    from benchmark.submissions import own
-    from benchmark.submissions.packing import first_of
-    from results import bundle
-    from results.own import read_own
+    from unlearnable_bench.benchmark.submissions import own
+    from unlearnable_bench.benchmark.submissions.packing import first_of
+    from unlearnable_bench.results import bundle
+    from unlearnable_bench.results.own import read_own
 
     records = records_of(space)
     examined = bundle.Examined("", contents=read_own(path))
@@ -300,9 +300,9 @@ def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_j
 
 def _judge_own(examined: Examined, space: Workspace) -> provenance.Search:
     """Make the checks of a submission, then find the commits that have the code of the records."""
-    from benchmark import provenance, runs
-    from benchmark.submissions import judging, own
-    from results import bundle
+    from unlearnable_bench.benchmark import provenance, runs
+    from unlearnable_bench.benchmark.submissions import judging, own
+    from unlearnable_bench.results import bundle
 
     if bundle.examine_records(examined) and examined.ok:
         judging.judge(examined, runs.remembered(space))

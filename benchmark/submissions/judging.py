@@ -8,18 +8,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmark import provenance
-from benchmark.task import NOBODY, Finder, Task
-from registry import CATALOGS, EntryError, data, outdated
-from registry.catalog import ConfiguredEntry
-from registry.contract import Budget, Contrastive, DataInfo, Protocol
-from registry.entry import Entry, singular
-from registry.spec import parse, value, write_value
-from results import Record, bundle
-from results import cell as cells_
-from results.bundle import Examined
-from results.cell import NONE, digest
-from results.record import CLOSE, Metrics, plain
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.task import NOBODY, Finder, Task
+from unlearnable_bench.registry import CATALOGS, EntryError, data, outdated
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.contract import Budget, Contrastive, DataInfo, Protocol
+from unlearnable_bench.registry.entry import Entry, singular
+from unlearnable_bench.registry.spec import parse, value, write_value
+from unlearnable_bench.results import Record, bundle
+from unlearnable_bench.results import cell as cells_
+from unlearnable_bench.results.bundle import Examined
+from unlearnable_bench.results.cell import NONE, digest
+from unlearnable_bench.results.record import CLOSE, Metrics, plain
 
 LARGEST_SIDE = 4096  # pixels, for the slack of an l2 budget where the images are not here
 LONGEST_CURVE = 100_000  # epochs, of a defense that ends or lengthens a training
@@ -181,7 +181,7 @@ class Stranger:
 
     def _expected_protocol(self) -> Protocol:
         """Return the protocol as it is for the cell, with the changes of defenses that are installed here."""
-        from benchmark.cell import recipe
+        from unlearnable_bench.benchmark.cell import recipe
 
         protocol = recipe(self.task)
         if self.task.unlabelled or self._lacks("defense"):
@@ -228,7 +228,7 @@ class Stranger:
         return math.ceil(total / per_epoch) or epochs
 
     def _budget(self) -> Iterator[str]:
-        from poisons.store import promise
+        from unlearnable_bench.poisons.store import promise
 
         note, recipe, owner = self.record.poison, self.task.poison, f"record {self.record.id}"
         if self._lacks("attack"):

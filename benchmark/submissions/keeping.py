@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from results import FileError, Records
-from results.bundle import Examined
-from results.record import create_file
-from results.submission import Taken, taken
+from unlearnable_bench.results import FileError, Records
+from unlearnable_bench.results.bundle import Examined
+from unlearnable_bench.results.record import create_file
+from unlearnable_bench.results.submission import Taken, taken
 
 
 def now() -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from benchmark import provenance
-from benchmark.submissions.keeping import measured_meanwhile
-from registry import outdated
-from results import FileError, Record, Records
-from results.bundle import Examined
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.submissions.keeping import measured_meanwhile
+from unlearnable_bench.registry import outdated
+from unlearnable_bench.results import FileError, Record, Records
+from unlearnable_bench.results.bundle import Examined
 
 
 @dataclass

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from benchmark import provenance
-from benchmark.submissions.judging import judge
-from registry import outdated
-from results import FileError, Record, Records, bundle
-from results.bundle import Examined
-from results.submission import Submission
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.submissions.judging import judge
+from unlearnable_bench.registry import outdated
+from unlearnable_bench.results import FileError, Record, Records, bundle
+from unlearnable_bench.results.bundle import Examined
+from unlearnable_bench.results.submission import Submission
 
 
 @dataclass

@@ -8,16 +8,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmark import driver, provenance, runs
-from benchmark.submissions.keeping import now
-from benchmark.task import Finder, Task
-from poisons.recipe import PoisonRecipe
-from registry import EntryError, MissingDataError, child, data
-from registry.catalog import ConfiguredEntry
-from results import Cell, FileError, Record, Records, Workspace
-from results.cell import digest
-from results.spread import Spread
-from results.submission import Rerun, Taken, Verified
+from unlearnable_bench.benchmark import driver, provenance, runs
+from unlearnable_bench.benchmark.submissions.keeping import now
+from unlearnable_bench.benchmark.task import Finder, Task
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.registry import EntryError, MissingDataError, child, data
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.results import Cell, FileError, Record, Records, Workspace
+from unlearnable_bench.results.cell import digest
+from unlearnable_bench.results.spread import Spread
+from unlearnable_bench.results.submission import Rerun, Taken, Verified
 
 SETTING = ("protocol", "dataset", "architecture")  # axes that cells share whose seeds are compared
 
@@ -90,7 +90,7 @@ def verify_poisons(one: Taken, space: Workspace, device: str, quiet: bool = Fals
 
 def _verify(claim: ReportedPoison, one: Taken, space: Workspace, device: str) -> list[Finding]:
     """Craft one poison and note in the submission which of its records were trained on it."""
-    from poisons.store import CraftError, Store
+    from unlearnable_bench.poisons.store import CraftError, Store
 
     try:
         here = Store(space.poisons, device).poison(claim.recipe, data.load(claim.dataset)).checksum

@@ -11,20 +11,20 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.formats import figures, words
-from leaderboard.formats.escaping import DASH, MINUS, escape_markdown
-from leaderboard.formats.figures import Line
-from leaderboard.pages.prediction import FIGURE, GRID, Prediction
-from leaderboard.tables.lookup import look_up
-from leaderboard.tables.measured import grid_table
-from leaderboard.tables.pairing import DATASET, FAST, OUR_NETWORK
-from leaderboard.tables.ranking import Labels, joined
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from registry import PROTOCOLS, Protocol, resolve
-from registry.spec import write_value
-from results import Record, Records, read_grid
-from results.record import plain
+from unlearnable_bench.leaderboard.formats import figures, words
+from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS, escape_markdown
+from unlearnable_bench.leaderboard.formats.figures import Line
+from unlearnable_bench.leaderboard.pages.prediction import FIGURE, GRID, Prediction
+from unlearnable_bench.leaderboard.tables.lookup import look_up
+from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.leaderboard.tables.pairing import DATASET, FAST, OUR_NETWORK
+from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.registry import PROTOCOLS, Protocol, resolve
+from unlearnable_bench.registry.spec import write_value
+from unlearnable_bench.results import Record, Records, read_grid
+from unlearnable_bench.results.record import plain
 from writers import toy
 
 if TYPE_CHECKING:

@@ -13,21 +13,20 @@ from typing import Any
 
 import typer.main
 
-import registry.contract
-import registry.training
-from benchmark.cli import app
-from benchmark.failures import FAILURE_RULES
-from registry import EntryError
-from registry.spec import Named, parse, write_value
-from results import submission
-from results.cell import Cell, Part
-from results.record import Curve, Failure, Metrics, PoisonNote, Record
-from results.reference import Mark, Source
-from results.table_file import Block, Change, Item, TableFile
+from unlearnable_bench.benchmark.cli import app
+from unlearnable_bench.benchmark.failures import FAILURE_RULES
+from unlearnable_bench.registry import EntryError, training
+from unlearnable_bench.registry import contract as entry_contract
+from unlearnable_bench.registry.spec import Named, parse, write_value
+from unlearnable_bench.results import submission
+from unlearnable_bench.results.cell import Cell, Part
+from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote, Record
+from unlearnable_bench.results.reference import Mark, Source
+from unlearnable_bench.results.table_file import Block, Change, Item, TableFile
 from writers.source import SourceClass, SourceField, SourceMethod, aliases_of, class_of, classes_of
 
-CONTRACT = Path(inspect.getfile(registry.contract))
-TRAINING = Path(inspect.getfile(registry.training))
+CONTRACT = Path(inspect.getfile(entry_contract))
+TRAINING = Path(inspect.getfile(training))
 RECORD_FORMS = (Record, Cell, Part, Metrics, Curve, PoisonNote, Failure)
 TABLE_FORMS = (TableFile, Item, Change, Block, Mark)
 OF_TABLES = {  # keys of table files whose source has no comment

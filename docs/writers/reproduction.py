@@ -13,17 +13,17 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from leaderboard.formats.escaping import DASH, escape_markdown
-from leaderboard.tables import claims as claimed
-from leaderboard.tables.agreement import counts
-from leaderboard.tables.printed import printed_tables
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from leaderboard.tables.verdict import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN
-from registry import ATTACKS, DEFENSES, lacking, resolve
-from results import Cell, Grid, Record, Records, read_grid, read_table
-from results.cells import PlaceCells
-from results.reference import Key, source
+from unlearnable_bench.leaderboard.formats.escaping import DASH, escape_markdown
+from unlearnable_bench.leaderboard.tables import claims as claimed
+from unlearnable_bench.leaderboard.tables.agreement import counts
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN
+from unlearnable_bench.registry import ATTACKS, DEFENSES, lacking, resolve
+from unlearnable_bench.results import Cell, Grid, Record, Records, read_grid, read_table
+from unlearnable_bench.results.cells import PlaceCells
+from unlearnable_bench.results.reference import Key, source
 from writers import toy
 
 Hours = Callable[[Iterable[Cell]], float | None]  # GPU-hours of training some cells; None if one of them is unknown

@@ -10,15 +10,15 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
-from leaderboard.formats.escaping import DASH
-from leaderboard.formats.words import value
-from leaderboard.tables import lookup
-from leaderboard.tables.lookup import look_up
-from leaderboard.tables.printed import printed_tables
-from registry import lacking, outdated, resolve
-from results import Grid, Record, Records, TableFile, read_grid
-from results.reference import source
-from results.table_file import Place
+from unlearnable_bench.leaderboard.formats.escaping import DASH
+from unlearnable_bench.leaderboard.formats.words import value
+from unlearnable_bench.leaderboard.tables import lookup
+from unlearnable_bench.leaderboard.tables.lookup import look_up
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.registry import lacking, outdated, resolve
+from unlearnable_bench.results import Grid, Record, Records, TableFile, read_grid
+from unlearnable_bench.results.reference import source
+from unlearnable_bench.results.table_file import Place
 
 Methods = tuple[tuple[str, ...], ...]
 """What tells two places apart here: the attack's parts and the defense's, each by its name and what changes its nature."""

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from leaderboard.formats.escaping import escape_latex
-from registry import Paper
+from unlearnable_bench.leaderboard.formats.escaping import escape_latex
+from unlearnable_bench.registry import Paper
 
 PROCEEDINGS = {  # the first word of a venue -> `booktitle`
     "AAAI": "AAAI Conference on Artificial Intelligence",

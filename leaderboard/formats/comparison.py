@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from leaderboard.formats.escaping import environment
-from leaderboard.tables.agreement import coverage
-from leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim
-from leaderboard.tables.verdict import ALIKE, DEVIATES, UNJUDGED, WITHIN
+from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.tables.agreement import coverage
+from unlearnable_bench.leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim
+from unlearnable_bench.leaderboard.tables.verdict import ALIKE, DEVIATES, UNJUDGED, WITHIN
 
 SHOWN = 10  # deviations, and disputes
 Counts = Mapping[str, Any]

@@ -11,17 +11,17 @@ from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from leaderboard.formats import figures
-from leaderboard.formats.figures import Line
-from leaderboard.tables.groups import group_by
-from results import Record
-from results.record import Metrics
-from results.reference import Key, Labels
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.formats.figures import Line
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.results import Record
+from unlearnable_bench.results.record import Metrics
+from unlearnable_bench.results.reference import Key, Labels
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from leaderboard.tables.table import Table
+    from unlearnable_bench.leaderboard.tables.table import Table
 
 NAMES = {
     "test_acc": "test accuracy",

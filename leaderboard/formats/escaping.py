@@ -167,7 +167,7 @@ def environment(language: str) -> Environment:
         options |= {"block_start_string": "<%", "block_end_string": "%>", "comment_start_string": "<#"}
         options |= {"comment_end_string": "#>", "variable_start_string": "<<", "variable_end_string": ">>"}
     environment = jinja2.Environment(  # noqa: S701  (what is not HTML is escaped by `finalize`)
-        loader=jinja2.PackageLoader("leaderboard"),
+        loader=jinja2.PackageLoader("unlearnable_bench.leaderboard"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from leaderboard.formats import svg
-from leaderboard.formats.escaping import DASH, asset, percent
-from leaderboard.formats.labels import Column, along, free_box
-from leaderboard.formats.svg import LINE, Box, Point
+from unlearnable_bench.leaderboard.formats import svg
+from unlearnable_bench.leaderboard.formats.escaping import DASH, asset, percent
+from unlearnable_bench.leaderboard.formats.labels import Column, along, free_box
+from unlearnable_bench.leaderboard.formats.svg import LINE, Box, Point
 
 if TYPE_CHECKING:
     from markupsafe import Markup

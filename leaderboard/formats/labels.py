@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from leaderboard.formats.svg import LETTER, LINE, Box, Point
+from unlearnable_bench.leaderboard.formats.svg import LETTER, LINE, Box, Point
 
 
 def free_box(at: Point, name: str, taken: Sequence[Box], frame: Box, reach: Iterable[float] = (8, 16)) -> Box | None:

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree
 
-from leaderboard.formats.escaping import MINUS, asset
+from unlearnable_bench.leaderboard.formats.escaping import MINUS, asset
 
 if TYPE_CHECKING:
     from reportlab.pdfgen.canvas import Canvas

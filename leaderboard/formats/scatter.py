@@ -13,9 +13,9 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
-from leaderboard.formats.escaping import environment
-from leaderboard.formats.figures import standalone
-from leaderboard.tables.table import slugged
+from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.figures import standalone
+from unlearnable_bench.leaderboard.tables.table import slugged
 
 SIDE, GAP, HEAD, LINE = 260, 24, 46, 22  # pixels: side of a panel, between panels, above one, a line of the legend
 MARGIN = 8  # pixels between points and the frame

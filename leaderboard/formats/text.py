@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.formats.escaping import environment
-from leaderboard.formats.view import view
-from leaderboard.formats.words import brief, inert, note, number, spread
-from leaderboard.tables.printed import TIDY
-from leaderboard.tables.ranking import Labels, joined
-from leaderboard.tables.score import POINT, Score
-from leaderboard.tables.table import Table, distinct
-from results.record import write_file
+from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.view import view
+from unlearnable_bench.leaderboard.formats.words import brief, inert, note, number, spread
+from unlearnable_bench.leaderboard.tables.printed import TIDY
+from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
+from unlearnable_bench.leaderboard.tables.score import POINT, Score
+from unlearnable_bench.leaderboard.tables.table import Table, distinct
+from unlearnable_bench.results.record import write_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from leaderboard.formats.escaping import DASH, MINUS
-from leaderboard.formats.figures import step
-from leaderboard.formats.words import brief, change, difference, digits, note, number, spread, value
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.ranking import Labels, joined
-from leaderboard.tables.remarks import remarks
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from leaderboard.tables.verdict import DEVIATES, WITHIN
-from results import Record, TableFile
-from results.reference import Key, Printed
+from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS
+from unlearnable_bench.leaderboard.formats.figures import step
+from unlearnable_bench.leaderboard.formats.words import brief, change, difference, digits, note, number, spread, value
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
+from unlearnable_bench.leaderboard.tables.remarks import remarks
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, WITHIN
+from unlearnable_bench.results import Record, TableFile
+from unlearnable_bench.results.reference import Key, Printed
 
 AXES = {"part": "trained on", "measure": "measured"}
 ROW_AXES = AXES | {"part": "setting"}

@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from leaderboard.formats.escaping import DASH, MINUS, percent
-from leaderboard.tables.score import SHARES, Score
-from leaderboard.tables.table import Table
+from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS, percent
+from unlearnable_bench.leaderboard.tables.score import SHARES, Score
+from unlearnable_bench.leaderboard.tables.table import Table
 
 STATES = {"missing": "not run yet", "stale": "stale"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from leaderboard.formats import scatter, text
-from leaderboard.pages import gallery, printed
-from leaderboard.pages.frame import NAVIGATION
-from leaderboard.pages.overview import with_layout, without_layout
-from leaderboard.pages.site import Site
-from leaderboard.tables.lookup import Lookup
-from leaderboard.tables.measured import grid_table, other_tables
-from leaderboard.tables.printed import printed_tables, tidy
-from leaderboard.tables.table import Table, distinct
-from registry import EntryError, lacking, resolve
-from results import FileError, Grid, Record, Records, read_grid
-from results.reference import source
-from results.table_file import table_names
+from unlearnable_bench.leaderboard.formats import scatter, text
+from unlearnable_bench.leaderboard.pages import gallery, printed
+from unlearnable_bench.leaderboard.pages.frame import NAVIGATION
+from unlearnable_bench.leaderboard.pages.overview import with_layout, without_layout
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.tables.lookup import Lookup
+from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
+from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy
+from unlearnable_bench.leaderboard.tables.table import Table, distinct
+from unlearnable_bench.registry import EntryError, lacking, resolve
+from unlearnable_bench.results import FileError, Grid, Record, Records, read_grid
+from unlearnable_bench.results.reference import source
+from unlearnable_bench.results.table_file import table_names
 
 FORMATS = ("html", *text.FORMATS)
 

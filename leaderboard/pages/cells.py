@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from leaderboard.formats import figures
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table, slugged
-from results import Part
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table, slugged
+from unlearnable_bench.results import Part
 
 KINDS = ("attack", "defense", "architecture")  # of entries that have a page
 LARGE = 2000  # scores of a table, cells on the page of an entry: of more of them pages show less

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import STATES, Table
-from leaderboard.tables.verdict import DEVIATES, WITHIN
-from results import Record
-from results.submission import TIERS, Origin
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import STATES, Table
+from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, WITHIN
+from unlearnable_bench.results import Record
+from unlearnable_bench.results.submission import TIERS, Origin
 
 TROUBLES = ("failed", "stale", "not-applicable", "partial")
 MEBIBYTE = 2**20

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from leaderboard.formats import figures
-from leaderboard.formats.figures import Line, Pair
-from leaderboard.formats.words import brief, change, note, number
-from leaderboard.pages.cells import Cell, file_of, setting, tint
-from leaderboard.pages.methods import idea_of, tags_of
-from leaderboard.tables.score import Score
-from registry.entry import Entry
-from registry.spec import write, write_value
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.formats.figures import Line, Pair
+from unlearnable_bench.leaderboard.formats.words import brief, change, note, number
+from unlearnable_bench.leaderboard.pages.cells import Cell, file_of, setting, tint
+from unlearnable_bench.leaderboard.pages.methods import idea_of, tags_of
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.registry.entry import Entry
+from unlearnable_bench.registry.spec import write, write_value
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.escaping import environment
 
 TITLE = "Unlearnable Bench"
 MENU = {

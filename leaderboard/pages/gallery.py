@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from leaderboard.formats.escaping import DASH
-from leaderboard.pages.strips import Strip, levels, pixels, stretched, strip
-from registry import EntryError, MissingDataError, resolve
-from registry import data as datasets
-from registry.spec import write
+from unlearnable_bench.leaderboard.formats.escaping import DASH
+from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, stretched, strip
+from unlearnable_bench.registry import EntryError, MissingDataError, resolve
+from unlearnable_bench.registry import data as datasets
+from unlearnable_bench.registry.spec import write
 
 if TYPE_CHECKING:
     import numpy as np

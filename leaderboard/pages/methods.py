@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from registry import CATALOGS, EntryError
-from registry.entry import Entry
-from results import Part
+from unlearnable_bench.registry import CATALOGS, EntryError
+from unlearnable_bench.registry.entry import Entry
+from unlearnable_bench.results import Part
 
 DURING = ("augment", "loss", "start", "model", "configure")
 HOOKS = {"purify": "before training"} | dict.fromkeys(DURING, "during training")

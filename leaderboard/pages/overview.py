@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.formats.view import KINDS
-from leaderboard.formats.view import SIGNS as MARKS
-from leaderboard.tables import agreement as agreeing
-from leaderboard.tables import claims as claimed
-from leaderboard.tables.table import Table
-from leaderboard.tables.verdict import DEVIATES, WITHIN
+from unlearnable_bench.leaderboard.formats.view import KINDS
+from unlearnable_bench.leaderboard.formats.view import SIGNS as MARKS
+from unlearnable_bench.leaderboard.tables import agreement as agreeing
+from unlearnable_bench.leaderboard.tables import claims as claimed
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, WITHIN
 
 SIGNS = {  # class, sign: those of a number beside a printed one
     claimed.HOLDS: (KINDS[WITHIN], MARKS[WITHIN]),

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.formats import figures
-from leaderboard.formats.escaping import DASH, MINUS, escape_markdown
-from leaderboard.formats.figures import Compared
-from leaderboard.formats.words import brief
-from leaderboard.tables.correlation import RESAMPLES, Coefficient, coefficient, kendall_of_lines, spearman_of_lines
-from leaderboard.tables.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
-from leaderboard.tables.table import Table
-from results.reference import source
-from results.table_file import Place
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS, escape_markdown
+from unlearnable_bench.leaderboard.formats.figures import Compared
+from unlearnable_bench.leaderboard.formats.words import brief
+from unlearnable_bench.leaderboard.tables.correlation import (
+    RESAMPLES,
+    Coefficient,
+    coefficient,
+    kendall_of_lines,
+    spearman_of_lines,
+)
+from unlearnable_bench.leaderboard.tables.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.results.reference import source
+from unlearnable_bench.results.table_file import Place
 
 if TYPE_CHECKING:
     from markupsafe import Markup

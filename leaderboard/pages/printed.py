@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leaderboard.formats import text
-from leaderboard.formats.escaping import environment
-from leaderboard.formats.view import view
-from leaderboard.pages.sketches import sketches
-from leaderboard.tables.table import Table
-from leaderboard.tables.verdict import DEVIATES, WITHIN
+from unlearnable_bench.leaderboard.formats import text
+from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.view import view
+from unlearnable_bench.leaderboard.pages.sketches import sketches
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, WITHIN
 
 FRAME: Mapping[str, Any] = {"navigation": {}, "here": "", "home": False}  # of a page that stands alone
 BESIDE = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX"}  # formats that the site has beside the page

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.formats.escaping import moment
-from leaderboard.pages.cells import was_run
-from leaderboard.tables.lookup import Run
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from results import Record
+from unlearnable_bench.leaderboard.formats.escaping import moment
+from unlearnable_bench.leaderboard.pages.cells import was_run
+from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.results import Record
 
 if TYPE_CHECKING:
     from markupsafe import Markup

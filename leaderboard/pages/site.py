@@ -11,29 +11,29 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from leaderboard.formats import bibtex, figures
-from leaderboard.formats import text as formats
-from leaderboard.formats.bibtex import bibliography
-from leaderboard.formats.escaping import presentable
-from leaderboard.formats.pdf import pdf
-from leaderboard.formats.scatter import Plane
-from leaderboard.pages import overview, prediction, printed, table_page
-from leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
-from leaderboard.pages.changelog import blocks
-from leaderboard.pages.coverage import coverage
-from leaderboard.pages.entry_pages import CellRow, EntryRow, Plot, plots
-from leaderboard.pages.frame import METHODS, REPRODUCTION, TITLE, Frame
-from leaderboard.pages.gallery import Sample
-from leaderboard.pages.methods import idea_of
-from leaderboard.pages.overview import with_layout, without_layout
-from leaderboard.pages.prediction import Prediction
-from leaderboard.pages.provenance import data
-from leaderboard.pages.sources_page import sources
-from leaderboard.pages.start import Start, chips, starts
-from leaderboard.tables.table import Table
-from registry import CATALOGS
-from registry.entry import Entry
-from registry.spec import write_value
+from unlearnable_bench.leaderboard.formats import bibtex, figures
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.formats.bibtex import bibliography
+from unlearnable_bench.leaderboard.formats.escaping import presentable
+from unlearnable_bench.leaderboard.formats.pdf import pdf
+from unlearnable_bench.leaderboard.formats.scatter import Plane
+from unlearnable_bench.leaderboard.pages import overview, prediction, printed, table_page
+from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
+from unlearnable_bench.leaderboard.pages.changelog import blocks
+from unlearnable_bench.leaderboard.pages.coverage import coverage
+from unlearnable_bench.leaderboard.pages.entry_pages import CellRow, EntryRow, Plot, plots
+from unlearnable_bench.leaderboard.pages.frame import METHODS, REPRODUCTION, TITLE, Frame
+from unlearnable_bench.leaderboard.pages.gallery import Sample
+from unlearnable_bench.leaderboard.pages.methods import idea_of
+from unlearnable_bench.leaderboard.pages.overview import with_layout, without_layout
+from unlearnable_bench.leaderboard.pages.prediction import Prediction
+from unlearnable_bench.leaderboard.pages.provenance import data
+from unlearnable_bench.leaderboard.pages.sources_page import sources
+from unlearnable_bench.leaderboard.pages.start import Start, chips, starts
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.registry import CATALOGS
+from unlearnable_bench.registry.entry import Entry
+from unlearnable_bench.registry.spec import write_value
 
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 DRAWN = ("svg", "pdf")

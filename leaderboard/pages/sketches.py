@@ -15,19 +15,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from leaderboard.formats import curves as per_epoch
-from leaderboard.formats import figures, scatter
-from leaderboard.formats.figures import Line
-from leaderboard.formats.scatter import Panel
-from leaderboard.pages.strips import Strip, strip
-from leaderboard.tables.ranking import joined
-from results import Cell
-from results.record import Metrics
+from unlearnable_bench.leaderboard.formats import curves as per_epoch
+from unlearnable_bench.leaderboard.formats import figures, scatter
+from unlearnable_bench.leaderboard.formats.figures import Line
+from unlearnable_bench.leaderboard.formats.scatter import Panel
+from unlearnable_bench.leaderboard.pages.strips import Strip, strip
+from unlearnable_bench.leaderboard.tables.ranking import joined
+from unlearnable_bench.results import Cell
+from unlearnable_bench.results.record import Metrics
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from leaderboard.tables.table import Table
+    from unlearnable_bench.leaderboard.tables.table import Table
 
 Curves = Mapping[str, Sequence[float]]
 LAST = 10**9  # later than any epoch: points without one are of the end

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from leaderboard.formats import figures
-from leaderboard.formats.figures import Line
-from leaderboard.formats.words import number
-from leaderboard.pages.cells import Cell
-from leaderboard.pages.provenance import Facts, facts, lasting_facts, poison_facts, seconds
-from results import Record
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.formats.figures import Line
+from unlearnable_bench.leaderboard.formats.words import number
+from unlearnable_bench.leaderboard.pages.cells import Cell
+from unlearnable_bench.leaderboard.pages.provenance import Facts, facts, lasting_facts, poison_facts, seconds
+from unlearnable_bench.results import Record
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published, ranked_columns
-from leaderboard.tables.methods import Axis, Method
-from leaderboard.tables.table import Table, slugged
-from leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
-from registry import resolve
-from registry.labels import label
+from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published, ranked_columns
+from unlearnable_bench.leaderboard.tables.methods import Axis, Method
+from unlearnable_bench.leaderboard.tables.table import Table, slugged
+from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
+from unlearnable_bench.registry import resolve
+from unlearnable_bench.registry.labels import label
 
 HOME = ("cifar10", "resnet18")
 LEAST = 30  # published results of a dataset and network that are shown on a page of their own

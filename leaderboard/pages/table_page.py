@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.formats import figures
-from leaderboard.formats.bibtex import bibtex
-from leaderboard.formats.words import brief, change, note, number, spread
-from leaderboard.pages.cells import LARGE, file_of, tint
-from leaderboard.pages.methods import entries_of, tags_of
-from leaderboard.pages.provenance import as_json
-from leaderboard.tables.ranking import Labels, RowSummary, joined
-from leaderboard.tables.remarks import remarks
-from leaderboard.tables.score import POINT, Score
-from leaderboard.tables.settings import Setting
-from leaderboard.tables.table import Table, slugged
-from registry import Paper
-from results import Record, submission
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.formats.bibtex import bibtex
+from unlearnable_bench.leaderboard.formats.words import brief, change, note, number, spread
+from unlearnable_bench.leaderboard.pages.cells import LARGE, file_of, tint
+from unlearnable_bench.leaderboard.pages.methods import entries_of, tags_of
+from unlearnable_bench.leaderboard.pages.provenance import as_json
+from unlearnable_bench.leaderboard.tables.ranking import Labels, RowSummary, joined
+from unlearnable_bench.leaderboard.tables.remarks import remarks
+from unlearnable_bench.leaderboard.tables.score import POINT, Score
+from unlearnable_bench.leaderboard.tables.settings import Setting
+from unlearnable_bench.leaderboard.tables.table import Table, slugged
+from unlearnable_bench.registry import Paper
+from unlearnable_bench.results import Record, submission
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.formats.text import FRACTION
-from leaderboard.formats.words import inert
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.score import POINT, SHARES, Score
+from unlearnable_bench.leaderboard.formats.text import FRACTION
+from unlearnable_bench.leaderboard.formats.words import inert
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.score import POINT, SHARES, Score
 
 if TYPE_CHECKING:
-    from leaderboard.pages.site import Site
-    from leaderboard.tables.table import Table
-    from results import Records
+    from unlearnable_bench.leaderboard.pages.site import Site
+    from unlearnable_bench.leaderboard.tables.table import Table
+    from unlearnable_bench.results import Records
 
 KEY = (*POINT, "measure", "metric")
 NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records", "unit")

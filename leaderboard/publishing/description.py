@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from leaderboard.publishing.changes import CHANGES, NUMBERS
-from leaderboard.publishing.records import COLUMNS as RECORDS
-from leaderboard.tables.printed import TIDY
+from unlearnable_bench.leaderboard.publishing.changes import CHANGES, NUMBERS
+from unlearnable_bench.leaderboard.publishing.records import COLUMNS as RECORDS
+from unlearnable_bench.leaderboard.tables.printed import TIDY
 
 PROGRAM = "unlearnable-bench"
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from leaderboard.formats.escaping import environment
-from leaderboard.formats.text import tidy as tidy_csv
-from leaderboard.pages.build import Shown
-from leaderboard.pages.frame import TITLE
-from leaderboard.pages.site import Site
-from leaderboard.publishing.changes import (
+from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.text import tidy as tidy_csv
+from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.leaderboard.pages.frame import TITLE
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.publishing.changes import (
     CHANGES,
     KINDS,
     NUMBERS,
@@ -30,13 +30,13 @@ from leaderboard.publishing.changes import (
     links,
     numbers,
 )
-from leaderboard.publishing.description import PROGRAM, description, sha256, stated
-from leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
-from leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
-from leaderboard.tables.printed import tidy
-from results import FileError, Records
-from results.record import COMMITS
-from results.submission import FOLDER
+from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, sha256, stated
+from unlearnable_bench.leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
+from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
+from unlearnable_bench.leaderboard.tables.printed import tidy
+from unlearnable_bench.results import FileError, Records
+from unlearnable_bench.results.record import COMMITS
+from unlearnable_bench.results.submission import FOLDER
 
 FORMAT = 1  # of a publication
 CITATION = "CITATION.cff"

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from leaderboard.formats.text import FRACTION
-from leaderboard.formats.words import inert
-from leaderboard.publishing.changes import KEY
-from leaderboard.tables.lookup import UNREADABLE
-from registry._paths import hide_paths
-from results import Record, Records
-from results.record import Failure, Metrics, PoisonNote
-from results.submission import Origin, taken
+from unlearnable_bench.leaderboard.formats.text import FRACTION
+from unlearnable_bench.leaderboard.formats.words import inert
+from unlearnable_bench.leaderboard.publishing.changes import KEY
+from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE
+from unlearnable_bench.registry._paths import hide_paths
+from unlearnable_bench.results import Record, Records
+from unlearnable_bench.results.record import Failure, Metrics, PoisonNote
+from unlearnable_bench.results.submission import Origin, taken
 
 DIRTY = "measured with uncommitted changes of the code"
 DAMAGED = "damaged"

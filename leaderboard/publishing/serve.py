@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from results import FileError
+from unlearnable_bench.results import FileError
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # as browsers call it
 TYPES = {".md": "text/markdown", ".tex": "text/x-tex", ".bib": "text/x-bibtex", ".csv": "text/csv"}

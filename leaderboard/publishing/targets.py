@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
-from results import FileError
-from results.record import SUMMARIES, expand_home
+from unlearnable_bench.leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
+from unlearnable_bench.results import FileError
+from unlearnable_bench.results.record import SUMMARIES, expand_home
 
 SUMS, DESCRIPTION = "SHA256SUMS", "datapackage.json"
 OWN_KEY = "unlearnable_bench"  # of the description: tells our publications from other data packages

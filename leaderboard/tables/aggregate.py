@@ -7,8 +7,8 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-from leaderboard.tables.groups import group_by
-from results.table_file import Item, Place
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.results.table_file import Item, Place
 
 Index = Mapping[tuple[tuple[str, str], ...], Place]
 """The places of a table by their labels."""

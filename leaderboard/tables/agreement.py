@@ -10,14 +10,14 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, Literal
 
-from leaderboard.tables import correlation
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.printed import printed_tables
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from registry import PROTOCOLS, EntryError, lacking, resolve
-from results import FileError, Grid, Records, read_grid
-from results.reference import paper_tables
+from unlearnable_bench.leaderboard.tables import correlation
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.registry import PROTOCOLS, EntryError, lacking, resolve
+from unlearnable_bench.results import FileError, Grid, Records, read_grid
+from unlearnable_bench.results.reference import paper_tables
 
 LARGEST = 20  # deviations that are listed
 FELT = 5.0  # points: papers that differ by less have recipes that explain it

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-import results
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from results import FileError
-from results.reference import read_toml
-from results.table_file import Axis, Place
+from unlearnable_bench import results
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.results import FileError
+from unlearnable_bench.results.reference import read_toml
+from unlearnable_bench.results.table_file import Axis, Place
 
 HOLDS, FAILS, UNMEASURED, DOUBTFUL = "holds", "fails", "not measured", "rests on doubtful values"
 VERDICTS = (HOLDS, FAILS, UNMEASURED, DOUBTFUL)

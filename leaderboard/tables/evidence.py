@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from leaderboard.tables.methods import Axis, Method, method_of
-from leaderboard.tables.pairing import RECIPES
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from registry import resolve
-from results.cells import CellMaker
-from results.spread import Spread
+from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
+from unlearnable_bench.leaderboard.tables.pairing import RECIPES
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.registry import resolve
+from unlearnable_bench.results.cells import CellMaker
+from unlearnable_bench.results.spread import Spread
 
 OTHER: dict[Axis, Axis] = {"attack": "defense", "defense": "attack"}
 

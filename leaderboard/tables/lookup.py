@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from registry import CATALOGS, DATASETS, EntryError, outdated
-from registry._paths import hide_paths
-from registry.spec import SELFTRAINED
-from results import Cell, FileError, Part, Record, Records
-from results.cell import digest, without_texts
-from results.record import Failure
-from results.submission import Origin
+from unlearnable_bench.registry import CATALOGS, DATASETS, EntryError, outdated
+from unlearnable_bench.registry._paths import hide_paths
+from unlearnable_bench.registry.spec import SELFTRAINED
+from unlearnable_bench.results import Cell, FileError, Part, Record, Records
+from unlearnable_bench.results.cell import digest, without_texts
+from unlearnable_bench.results.record import Failure
+from unlearnable_bench.results.submission import Origin
 
 RunState = Literal["done", "stale", "failed", "not-applicable", "missing"]
 

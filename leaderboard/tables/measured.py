@@ -13,19 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.lookup import UNREADABLE, Lookup, Run
-from leaderboard.tables.ranking import Labels
-from leaderboard.tables.score import POINT, Score, best_member
-from leaderboard.tables.settings import settings
-from leaderboard.tables.table import Table, axis_values, slug_of, slugged
-from registry import lacking
-from registry.spec import SELFTRAINED, write
-from results import Cell, Grid, Part, Records
-from results.cell import digest
-from results.cells import CellMaker, Resolve
-from results.reference import Key
-from results.table_file import Place
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE, Lookup, Run
+from unlearnable_bench.leaderboard.tables.ranking import Labels
+from unlearnable_bench.leaderboard.tables.score import POINT, Score, best_member
+from unlearnable_bench.leaderboard.tables.settings import settings
+from unlearnable_bench.leaderboard.tables.table import Table, axis_values, slug_of, slugged
+from unlearnable_bench.registry import lacking
+from unlearnable_bench.registry.spec import SELFTRAINED, write
+from unlearnable_bench.results import Cell, Grid, Part, Records
+from unlearnable_bench.results.cell import digest
+from unlearnable_bench.results.cells import CellMaker, Resolve
+from unlearnable_bench.results.reference import Key
+from unlearnable_bench.results.table_file import Place
 
 SUBJECTS = ("attack", "defense")
 NOTE = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from leaderboard.tables.pairing import EFFORT, TRAINING
-from registry import CATALOGS, EntryError, Paper
-from registry.catalog import ConfiguredEntry
-from registry.labels import display_name, label
-from results import Part
+from unlearnable_bench.leaderboard.tables.pairing import EFFORT, TRAINING
+from unlearnable_bench.registry import CATALOGS, EntryError, Paper
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.labels import display_name, label
+from unlearnable_bench.results import Part
 
 Axis: TypeAlias = Literal["attack", "defense"]
 CODE = {"variant", "kernel", "time", "block", "start", "seed"}  # whose code made a poison, and from which seed

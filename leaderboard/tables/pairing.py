@@ -15,14 +15,14 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from registry import ATTACKS, lacking, resolve
-from registry.spec import SELFTRAINED, write_value
-from results import Cell
-from results.cell import Part
-from results.cells import CellMaker
-from results.table_file import Place
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.registry import ATTACKS, lacking, resolve
+from unlearnable_bench.registry.spec import SELFTRAINED, write_value
+from unlearnable_bench.results import Cell
+from unlearnable_bench.results.cell import Part
+from unlearnable_bench.results.cells import CellMaker
+from unlearnable_bench.results.table_file import Place
 
 FAST, OUR_NETWORK = "fast", "resnet9"  # protocol and architecture of our side
 RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench")  # of papers, training with labels

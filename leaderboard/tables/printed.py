@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from leaderboard.tables.aggregate import basis, combined, labels
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.lookup import Lookup, Run, deviations, incomparable
-from leaderboard.tables.ranking import Labels
-from leaderboard.tables.score import TIMES, Score, best_member, numbers
-from leaderboard.tables.table import Table, slug_of
-from leaderboard.tables.tolerance import pooled_spread, with_tolerance
-from results import Cell, Grid, Records, TableFile
-from results.cells import Lacking, PlaceCells, Resolve
-from results.reference import Key, source
-from results.table_file import Place
-from results.tidy import TIDY_COLUMNS, tidy_row
+from unlearnable_bench.leaderboard.tables.aggregate import basis, combined, labels
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.lookup import Lookup, Run, deviations, incomparable
+from unlearnable_bench.leaderboard.tables.ranking import Labels
+from unlearnable_bench.leaderboard.tables.score import TIMES, Score, best_member, numbers
+from unlearnable_bench.leaderboard.tables.table import Table, slug_of
+from unlearnable_bench.leaderboard.tables.tolerance import pooled_spread, with_tolerance
+from unlearnable_bench.results import Cell, Grid, Records, TableFile
+from unlearnable_bench.results.cells import Lacking, PlaceCells, Resolve
+from unlearnable_bench.results.reference import Key, source
+from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.tidy import TIDY_COLUMNS, tidy_row
 
 
 def printed_tables(

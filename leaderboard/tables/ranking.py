@@ -9,9 +9,9 @@ from itertools import compress, product
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
-from leaderboard.tables.aggregate import by_shared_seed
-from leaderboard.tables.score import Score
-from results.reference import Key
+from unlearnable_bench.leaderboard.tables.aggregate import by_shared_seed
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.results.reference import Key
 
 if TYPE_CHECKING:
     import numpy as np

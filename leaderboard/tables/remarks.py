@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from leaderboard.tables.ranking import joined
-from leaderboard.tables.score import Score
-from leaderboard.tables.table import Table
-from results import Record
-from results.cell import Cell, digest
+from unlearnable_bench.leaderboard.tables.ranking import joined
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.results import Record
+from unlearnable_bench.results.cell import Cell, digest
 
 
 def remarks(table: Table) -> list[str]:

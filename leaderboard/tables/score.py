@@ -10,13 +10,13 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Literal
 
-from leaderboard.tables import verdict as verdicts
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.lookup import Deviations, Run
-from results import Record
-from results.reference import Printed
-from results.submission import REPORTED, RERUN, worst
-from results.table_file import AXES, Place
+from unlearnable_bench.leaderboard.tables import verdict as verdicts
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.lookup import Deviations, Run
+from unlearnable_bench.results import Record
+from unlearnable_bench.results.reference import Printed
+from unlearnable_bench.results.submission import REPORTED, RERUN, worst
+from unlearnable_bench.results.table_file import AXES, Place
 
 State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing", "not-available", "printed"]
 """`not-available`: what it needs is not installed; `printed`: nothing is measured for it."""

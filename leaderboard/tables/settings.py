@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.score import Score
-from registry import CATALOGS, EntryError, Paper, child
-from registry.catalog import ConfiguredEntry as Installed
-from registry.spec import write
-from results import Part
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.registry import CATALOGS, EntryError, Paper, child
+from unlearnable_bench.registry.catalog import ConfiguredEntry as Installed
+from unlearnable_bench.registry.spec import write
+from unlearnable_bench.results import Part
 
 AXES = ("attack", "defense", "protocol", "dataset", "architecture")
 

@@ -13,16 +13,16 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.lookup import Run
-from leaderboard.tables.ranking import Labels, League, RowSummary, joined
-from leaderboard.tables.score import POINT, Score
-from leaderboard.tables.settings import Setting
-from leaderboard.tables.verdict import explained
-from results import TableFile
-from results.cell import digest
-from results.reference import Key, Printed, Source
-from results.spread import Spread
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.ranking import Labels, League, RowSummary, joined
+from unlearnable_bench.leaderboard.tables.score import POINT, Score
+from unlearnable_bench.leaderboard.tables.settings import Setting
+from unlearnable_bench.leaderboard.tables.verdict import explained
+from unlearnable_bench.results import TableFile
+from unlearnable_bench.results.cell import digest
+from unlearnable_bench.results.reference import Key, Printed, Source
+from unlearnable_bench.results.spread import Spread
 
 STATES = ("done", "stale", "failed", "not-applicable", "missing")
 VIEWS = {"attack": ".defenses", "defense": ".attacks"}  # how the slug of the other view ends, by what the rows are

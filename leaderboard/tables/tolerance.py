@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from leaderboard.tables.groups import group_by
-from leaderboard.tables.score import Score
-from leaderboard.tables.verdict import tolerance
-from results.spread import Spread
+from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.verdict import tolerance
+from unlearnable_bench.results.spread import Spread
 
 NOTHING = 1e-9  # a deviation over seeds that is none: of a deterministic analysis of one poison
 

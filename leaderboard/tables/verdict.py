@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from results.reference import Printed
-from results.spread import CONFIDENCE, Spread
+from unlearnable_bench.results.reference import Printed
+from unlearnable_bench.results.spread import CONFIDENCE, Spread
 
 WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "paper inconsistent", "not measured"
 UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
-from leaderboard.tables.evidence import OTHER, Result
-from leaderboard.tables.methods import Axis, Budget, Method
+from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result
+from unlearnable_bench.leaderboard.tables.methods import Axis, Budget, Method
 
 FIRST_CLASS = Budget("linf", 8 / 255).group
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @ANALYSES.register("acm")
@@ -40,8 +40,8 @@ class ClusterMeasure(Analysis):
             raise EntryError(f"analysis acm: expected per_class and block of 0 or more, layer of 1 or more, found {self}")
 
     def after_epoch(self, context: Context) -> None:
-        from registry._blocks import seen
-        from registry._staged import clustered, embedded, watched
+        from unlearnable_bench.registry._blocks import seen
+        from unlearnable_bench.registry._staged import clustered, embedded, watched
 
         victim = context.victim
         assert victim is not None, "an analysis that needs epochs has a victim"
@@ -54,7 +54,7 @@ class ClusterMeasure(Analysis):
             context.curves.setdefault(name, []).append(value)
 
     def measure(self, context: Context) -> dict[str, float]:
-        from registry._staged import EXTENT
+        from unlearnable_bench.registry._staged import EXTENT
 
         measures, extents = context.curves["acm"], context.curves["extent"]
         beyond = [

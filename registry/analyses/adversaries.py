@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ANALYSES, DEFENSES, Analysis, Context, EntryError, NotApplicable
-from registry._adversaries import Adversary
-from registry._papers import STABLE_UNLEARNABLE
-from registry.analyses.correlation import made_by, stops
+from unlearnable_bench.registry import ANALYSES, DEFENSES, Analysis, Context, EntryError, NotApplicable
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry.analyses.correlation import made_by, stops
 
 
 @ANALYSES.register("adversaries")
@@ -40,7 +40,7 @@ class Adversaries(Analysis):
             raise EntryError(f"analysis adversaries: per_class={self.per_class}; expected 1 or more")
 
     def measure(self, context: Context) -> dict[str, float]:
-        from registry._staged import embedded, watched
+        from unlearnable_bench.registry._staged import embedded, watched
 
         training: Any = next((part for part in context.defenses if isinstance(part, DEFENSES["at"])), None)
         if training is None or training.norm != "linf" or not training.epsilon * training.steps:
@@ -58,9 +58,9 @@ class Adversaries(Analysis):
 
     def _while_made(self, context: Context, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the noise step of the attack adds, and uniform noise on the same views, both (n, D)."""
-        from registry._crafting import Crafting
-        from registry._steps import still
-        from registry._surrogates import surrogate, through
+        from unlearnable_bench.registry._crafting import Crafting
+        from unlearnable_bench.registry._steps import still
+        from unlearnable_bench.registry._surrogates import surrogate, through
 
         attack, plan = made_by(context)
         *_, (_, weights, _) = stops(context, attack.surrogate, plan, plan.train_steps)

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 import torch
 
-from registry import ANALYSES, Analysis, Context, NotApplicable
-from registry._figures import decibels
-from registry._papers import D_VAE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, NotApplicable
+from unlearnable_bench.registry._figures import decibels
+from unlearnable_bench.registry._papers import D_VAE
 
 
 @ANALYSES.register("amplitude")

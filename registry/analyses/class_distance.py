@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from registry import ANALYSES, Analysis, Context, NotApplicable
-from registry._papers import D_VAE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, NotApplicable
+from unlearnable_bench.registry._papers import D_VAE
 
 NODES = 4001  # of the integral of `rate`
 REACH = 12.0  # its ends, in standard deviations

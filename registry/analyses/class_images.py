@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ANALYSES, DEFENSES, Analysis, Context, ImageSet
-from registry._figures import class_means
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, DEFENSES, Analysis, Context, ImageSet
+from unlearnable_bench.registry._figures import class_means
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 CLASSES, SIDE = 10, 32  # classes and pixels of the pictures that a record keeps
 

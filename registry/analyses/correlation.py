@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
-from registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
 
 if TYPE_CHECKING:
-    from registry._batch_noise import Alternation
-    from registry._crafting import Crafting
+    from unlearnable_bench.registry._batch_noise import Alternation
+    from unlearnable_bench.registry._crafting import Crafting
 
 
 @ANALYSES.register("correlation")
@@ -83,9 +83,9 @@ def made_by(context: Context) -> tuple[Any, "Alternation"]:
 
 def stops(context: Context, network: str, plan: "Alternation", every: int) -> Iterator[tuple[int, dict[str, Tensor], Tensor]]:
     """Yield (step, surrogate's weights, noise in 8-bit levels, int8 (N, C, H, W)) at every so many steps of the making."""
-    from registry._batch_noise import alternate
-    from registry._crafting import Crafting
-    from registry._surrogates import surrogate
+    from unlearnable_bench.registry._batch_noise import alternate
+    from unlearnable_bench.registry._crafting import Crafting
+    from unlearnable_bench.registry._surrogates import surrogate
 
     found = []
 
@@ -115,9 +115,9 @@ def refitted_noise(context: Context, network: str, weights: dict[str, Tensor], p
     """Return the mean loss of a surrogate with these weights on noise that is fitted to it anew, under the adversary."""
     from torch.nn import functional as F
 
-    from registry._crafting import Crafting
-    from registry._steps import still
-    from registry._surrogates import surrogate, through
+    from unlearnable_bench.registry._crafting import Crafting
+    from unlearnable_bench.registry._steps import still
+    from unlearnable_bench.registry._surrogates import surrogate, through
 
     run = Crafting(context.clean, context.job)
     net = surrogate(run, network, sees="centred")
@@ -137,9 +137,9 @@ def refitted_noise(context: Context, network: str, weights: dict[str, Tensor], p
 
 def refitted_model(context: Context, network: str, levels: Tensor, plan: "Alternation", batches: int) -> float:
     """Return the mean loss of a new surrogate while it learns on images with this noise, under the adversary."""
-    from registry._batch_noise import robust_step
-    from registry._crafting import Crafting
-    from registry._surrogates import descent_of, surrogate
+    from unlearnable_bench.registry._batch_noise import robust_step
+    from unlearnable_bench.registry._crafting import Crafting
+    from unlearnable_bench.registry._surrogates import descent_of, surrogate
 
     run = Crafting(context.clean, context.job)
     net = surrogate(run, network, sees="centred")

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch.nn import functional as F
 
-from registry import ANALYSES, Analysis, Context, EntryError, ImageSet
-from registry._adversaries import Adversary
-from registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError, ImageSet
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
 
 
 @ANALYSES.register("delusiveness")

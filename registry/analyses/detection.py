@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from registry import ANALYSES, Analysis, Context, NotApplicable
-from registry._papers import D_VAE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, NotApplicable
+from unlearnable_bench.registry._papers import D_VAE
 
 
 @ANALYSES.register("detection")

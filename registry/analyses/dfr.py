@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from registry import ANALYSES, Analysis, Context, EntryError
-from registry._figures import refitted, reweighted
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError
+from unlearnable_bench.registry._figures import refitted, reweighted
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @ANALYSES.register("dfr")

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from registry import ANALYSES, Analysis, Context, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @ANALYSES.register("few-images")

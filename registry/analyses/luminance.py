@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
-from registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 

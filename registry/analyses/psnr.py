@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import torch
 
-from registry import ANALYSES, Analysis, Context
-from registry._figures import decibels
-from registry._papers import D_VAE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context
+from unlearnable_bench.registry._figures import decibels
+from unlearnable_bench.registry._papers import D_VAE
 
 
 @ANALYSES.register("psnr")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import ANALYSES, Analysis, Context, ImageSet
-from registry._papers import D_VAE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, ImageSet
+from unlearnable_bench.registry._papers import D_VAE
 
 
 @ANALYSES.register("reevaluation")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ANALYSES, Analysis, Context, EntryError, ImageSet, NotApplicable
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError, ImageSet, NotApplicable
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 HELD = 1 << 28  # values of a set up to which it is turned into numbers once, not for every evaluation
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import ANALYSES, Analysis, Context
-from registry._papers import D_VAE, STABLE_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context
+from unlearnable_bench.registry._papers import D_VAE, STABLE_UNLEARNABLE
 
 
 @ANALYSES.register("time")

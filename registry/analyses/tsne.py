@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
-from registry._papers import STAGED_TRAINING, TRANSFERABLE_UNLEARNABLE
+from unlearnable_bench.registry import ANALYSES, Analysis, Context, EntryError, NotApplicable
+from unlearnable_bench.registry._papers import STAGED_TRAINING, TRANSFERABLE_UNLEARNABLE
 
 
 @ANALYSES.register("tsne")
@@ -33,7 +33,7 @@ class Embedding(Analysis):
             raise EntryError(f"analysis tsne: per_class={self.per_class} is negative; 0 means the paper's number")
 
     def measure(self, context: Context) -> dict[str, float]:
-        from registry._staged import watched
+        from unlearnable_bench.registry._staged import watched
 
         rows = watched(context.clean, self.per_class, torch.Generator().manual_seed(0))
         images = context.purified if self.of == "purified" else context.poison
@@ -88,8 +88,8 @@ class FeatureEmbedding(Analysis):
 
     def _picture(self, context: Context, epoch: int) -> dict[str, float]:
         """Add a picture; 0 stands for the last epoch."""
-        from registry._blocks import seen
-        from registry._staged import watched
+        from unlearnable_bench.registry._blocks import seen
+        from unlearnable_bench.registry._staged import watched
 
         assert context.victim is not None, "an analysis that needs epochs has a victim"
         rows = watched(context.purified, self.per_class, torch.Generator().manual_seed(0))
@@ -103,7 +103,7 @@ class FeatureEmbedding(Analysis):
 
 def drawn(context: Context, values: Tensor, labels: Tensor, ending: str = "") -> dict[str, float]:
     """Embed (n, D) values, put the picture into the curves `x` and `y`, their names ending so, return its figures."""
-    from registry._staged import clustered, embedded
+    from unlearnable_bench.registry._staged import clustered, embedded
 
     points = embedded(values)
     for name, column in ((f"x{ending}", points[:, 0]), (f"y{ending}", points[:, 1]), ("label", labels)):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from registry import EntryError, ImageSet
+from unlearnable_bench.registry import EntryError, ImageSet
 
 SAMPLE = 1 << 24  # values of images that a network looks at before its training: 5,461 images of 3x32x32
 

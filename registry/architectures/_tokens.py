@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from registry import EntryError
+from unlearnable_bench.registry import EntryError
 
 PATCH = 4  # side of a patch, pixels; all transformers of the papers use it
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._tokens import ClassToken, Embedding, Patches, feed_forward
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._tokens import ClassToken, Embedding, Patches, feed_forward
 
 
 class _TalkingHeads(nn.Module):

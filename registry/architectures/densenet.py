@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, draw_as_he, draw_as_torch, need_side
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he, draw_as_torch, need_side
 
 
 class _Grow(nn.Module):

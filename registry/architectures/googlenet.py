@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, normalised
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, normalised
 
 STAGES = (
     ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),

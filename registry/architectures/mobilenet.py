@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, draw_as_he, normalised
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he, normalised
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, blocks and first stride; the second stage has stride 2 in the stock network."""

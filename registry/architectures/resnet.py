@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, draw_as_he, draw_as_torch
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he, draw_as_torch
 
 
 def _timm(name: str, num_classes: int, in_channels: int) -> Any:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import Network, need_side
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import Network, need_side
 
 PATCH = 2  # side of the patches that the first layer whitens, pixels
 SHRUNK = 1 / 9  # factor on the features: small logits at the start

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, PreActivation, normalised
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, PreActivation, normalised
 
 
 @ARCHITECTURES.register("senet18", display_name="SENet-18")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
+from unlearnable_bench.registry import ARCHITECTURES
 
 
 class SmallCNN(nn.Module):

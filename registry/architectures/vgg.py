@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, draw_as_he, need_side, normalised
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he, need_side, normalised
 
 ELEVEN = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 SIXTEEN = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

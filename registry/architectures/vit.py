@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import Network
-from registry.architectures._tokens import Embedding, Patches, feed_forward
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import Network
+from unlearnable_bench.registry.architectures._tokens import Embedding, Patches, feed_forward
 
 
 class _Attention(nn.Module):

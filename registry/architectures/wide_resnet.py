@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES
-from registry.architectures._network import GlobalPool, Network, PreActivation, normalised
+from unlearnable_bench.registry import ARCHITECTURES
+from unlearnable_bench.registry.architectures._network import GlobalPool, Network, PreActivation, normalised
 
 
 class _PostActivation(nn.Module):

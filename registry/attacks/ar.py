@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
 
 CROP = 4  # first rows and columns that are dropped: they show the start signal
 BOUND = 50.0  # largest l2 norm of an unscaled 3x32x32 noise of an accepted process

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable, Parent
-from registry._papers import D_VAE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable, Parent
+from unlearnable_bench.registry._papers import D_VAE
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @ATTACKS.register("d-vae")
@@ -75,7 +75,7 @@ class DisentanglingVae(Attack):
             raise NotApplicable(f"needs {sides}, the images are {info.shape[1]}x{info.shape[2]}")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        from registry._vae import Estimates, Recipe, Rounds, at_once
+        from unlearnable_bench.registry._vae import Estimates, Recipe, Rounds, at_once
 
         (poison,) = job.parents
         rows = self.known(poison, clean, job)  # (N,), where in the poison

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._crafting import Crafting, batches_of
-from registry._steps import still
-from registry._surrogates import surrogate
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench.registry._crafting import Crafting, batches_of
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import surrogate
 
 
 @ATTACKS.register("deepconfuse")

@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._adversaries import Adversary
-from registry._batch_noise import Alternation, alternate
-from registry._crafting import Crafting
-from registry._noise import exported, in_slices
-from registry._papers import EM
-from registry._persistent_noise import Rounds, persistent
-from registry._surrogates import surrogate
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._batch_noise import Alternation, alternate
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._noise import exported, in_slices
+from unlearnable_bench.registry._papers import EM
+from unlearnable_bench.registry._persistent_noise import Rounds, persistent
+from unlearnable_bench.registry._surrogates import surrogate
 
 NONE = Adversary("none", 0.0)
 

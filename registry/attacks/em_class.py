@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._crafting import Crafting
-from registry._noise import exported
-from registry._papers import EM
-from registry._persistent_noise import Rounds, class_wise
-from registry._surrogates import surrogate
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._noise import exported
+from unlearnable_bench.registry._papers import EM
+from unlearnable_bench.registry._persistent_noise import Rounds, class_wise
+from unlearnable_bench.registry._surrogates import surrogate
 
 
 @ATTACKS.register("em-class")

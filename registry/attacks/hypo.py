@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
-from registry._adversaries import Adversary
-from registry._crafting import Crafting
-from registry._frozen_networks import Descent, frozen, toward
-from registry._noise import in_slices
-from registry._surrogates import Recipe, fit, surrogate
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._frozen_networks import Descent, frozen, toward
+from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._surrogates import Recipe, fit, surrogate
 
 
 @ATTACKS.register("hypo")

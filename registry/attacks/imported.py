@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry.contract import DataInfo
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @ATTACKS.register("imported")

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
-from registry._images import empty_images
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from unlearnable_bench.registry._images import empty_images
 
 SEPARATION = 10.0  # of the class centres from the origin, per coordinate
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, ImageSet, Job, Paper
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, ImageSet, Job, Paper
 
 
 @ATTACKS.register("none")

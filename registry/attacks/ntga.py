@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._crafting import Crafting
-from registry._kernels import conv_relu, dense_erf, learnt
-from registry._noise import in_slices
-from registry._steps import into_box
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._kernels import conv_relu, dense_erf, learnt
+from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._steps import into_box
 
 VALUES = 1 << 25  # covariances of places that are computed at once: 256 MB
 

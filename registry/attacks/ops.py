@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
-from registry._papers import OPS
-from registry.contract import BLOCK, DataInfo
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import OPS
+from unlearnable_bench.registry.contract import BLOCK, DataInfo
 
 EXACT = 257  # images; so many levels, or bytes of squares, add up in 16 bits
 

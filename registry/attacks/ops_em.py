@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._papers import OPS
-from registry.attacks.ops import OnePixelShortcut, mark
-from registry.contract import DataInfo
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from unlearnable_bench.registry._papers import OPS
+from unlearnable_bench.registry.attacks.ops import OnePixelShortcut, mark
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @ATTACKS.register("ops-em")

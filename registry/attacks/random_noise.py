@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, ImageSet, Job
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, ImageSet, Job
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @ATTACKS.register("random-noise")

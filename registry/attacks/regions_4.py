@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
-from registry._papers import LEARN_FROM_UNLEARNABLE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @ATTACKS.register("regions-4")

@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
-from registry._adversaries import Adversary
-from registry._batch_noise import Alternation, alternate
-from registry._crafting import Crafting
-from registry._noise import in_slices
-from registry._papers import STABLE_UNLEARNABLE
-from registry._surrogates import surrogate
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
+from unlearnable_bench.registry._adversaries import Adversary
+from unlearnable_bench.registry._batch_noise import Alternation, alternate
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry._surrogates import surrogate
 
 
 @ATTACKS.register("sem")

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._crafting import Crafting, mixed
-from registry._frozen_networks import Descent, Pull, frozen, toward
-from registry._noise import in_slices
-from registry._steps import still
-from registry._surrogates import Normalised, Recipe, fit, surrogate
-from registry._views import View, identity
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench.registry._crafting import Crafting, mixed
+from unlearnable_bench.registry._frozen_networks import Descent, Pull, frozen, toward
+from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import Normalised, Recipe, fit, surrogate
+from unlearnable_bench.registry._views import View, identity
 
 
 @ATTACKS.register("sep")

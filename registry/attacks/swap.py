@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, ImageSet, Job, NotApplicable
-from registry._papers import TRANSFERABLE_UNLEARNABLE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import TRANSFERABLE_UNLEARNABLE
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @ATTACKS.register("swap")

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
-from registry._crafting import Crafting
-from registry._frozen_networks import Descent, frozen, toward
-from registry._noise import in_slices
-from registry._surrogates import Recipe, fit, surrogate
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._frozen_networks import Descent, frozen, toward
+from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._surrogates import Recipe, fit, surrogate
 
 
 @ATTACKS.register("tap")

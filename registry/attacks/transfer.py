@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
-from registry._papers import TRANSFERABLE_UNLEARNABLE
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import TRANSFERABLE_UNLEARNABLE
 
 MIXED = 4  # noises of which one may be made: two classes, two images of each
 

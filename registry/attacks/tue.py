@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable
-from registry._contrastive_noise import Turns, objective, take_turns, transferable
-from registry._crafting import Crafting
-from registry._noise import in_slices
-from registry._papers import TRANSFERABLE_UNLEARNABLE
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._contrastive_noise import Turns, objective, take_turns, transferable
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._papers import TRANSFERABLE_UNLEARNABLE
 
 SMALLEST = 1e-5  # added to numerator and denominator of the discriminant
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
-from registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
-from registry._crafting import Crafting
-from registry._noise import in_slices, zero_noise
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, Paper
+from unlearnable_bench.registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._noise import in_slices, zero_noise
 
 
 @ATTACKS.register("ucl")

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from registry import DATASETS, ImageSet, MissingDataError
-from registry._archives import Archive
+from unlearnable_bench.registry import DATASETS, ImageSet, MissingDataError
+from unlearnable_bench.registry._archives import Archive
 
 
 def _download_cifar10(root: Path) -> None:

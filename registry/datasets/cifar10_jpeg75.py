@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from registry import DATASETS, EntryError, ImageSet, MissingDataError, _images
+from unlearnable_bench.registry import DATASETS, EntryError, ImageSet, MissingDataError, _images
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_CLASS = {"train": 5000, "test": 1000}

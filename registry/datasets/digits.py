@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from registry import DATASETS, ImageSet
+from unlearnable_bench.registry import DATASETS, ImageSet
 
 TEST_PER_CLASS = 45
 SEED = 3  # of colours and split; which digits are tested moves the clean accuracy by two points

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from registry import DATASETS, EntryError, ImageSet, MissingDataError, _images
+from unlearnable_bench.registry import DATASETS, EntryError, ImageSet, MissingDataError, _images
 
 IDENTITIES = 10
 PER_IDENTITY = {"train": 102, "test": 18}  # 120 images, 15 % of them for testing

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from registry import DATASETS, ImageSet, _images
+from unlearnable_bench.registry import DATASETS, ImageSet, _images
 
 
 @DATASETS.register("folder", display_name="Images of a folder", label="Folder", small={"size": 32})

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from registry import DATASETS, EntryError, ImageSet, MissingDataError, _images
+from unlearnable_bench.registry import DATASETS, EntryError, ImageSet, MissingDataError, _images
 
 CLASSES = 100
 ENDS = ("n01440764", "n01855672")  # the first and the hundredth synset of ILSVRC 2012 in sorted order: tench and goose

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from registry import DATASETS, ImageSet, MissingDataError
-from registry._archives import Archive
+from unlearnable_bench.registry import DATASETS, ImageSet, MissingDataError
+from unlearnable_bench.registry._archives import Archive
 
 SIZES = {"train": 182_040_794, "test": 64_275_384}  # bytes
 

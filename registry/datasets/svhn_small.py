@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from registry import DATASETS, ImageSet
-from registry.datasets.svhn import _archives, _download, svhn
+from unlearnable_bench.registry import DATASETS, ImageSet
+from unlearnable_bench.registry.datasets.svhn import _archives, _download, svhn
 
 PER_CLASS = 5000
 SEED = 0

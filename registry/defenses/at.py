@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError, Paper, Protocol
-from registry._steps import direction_of_gradient, into_ball, into_box, sign_of_gradient, still
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Paper, Protocol
+from unlearnable_bench.registry._steps import direction_of_gradient, into_ball, into_box, sign_of_gradient, still
 
 
 @DEFENSES.register("at")

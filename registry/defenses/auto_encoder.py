@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job, NotApplicable
-from registry._papers import D_VAE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import D_VAE
+from unlearnable_bench.registry.contract import DataInfo
 
 
 def _distance(model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
@@ -54,7 +54,7 @@ class PlainAutoEncoder(Defense):
             raise NotApplicable(f"needs even sides, the images are {info.shape[1]}x{info.shape[2]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._vae import AutoEncoder, Fitted, Rounds
+        from unlearnable_bench.registry._vae import AutoEncoder, Fitted, Rounds
 
         rounds = Rounds(train, job, 1)
         model = AutoEncoder(train.info.shape[0], self.width, self.latents or 4 * self.width).to(job.device)

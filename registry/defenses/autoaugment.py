@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, Paper
+from unlearnable_bench.registry import DEFENSES, Defense, Paper
 
 
 @DEFENSES.register("autoaugment")
@@ -27,6 +27,6 @@ class AutoAugment(Defense):
     )
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._policies import autoaugment
+        from unlearnable_bench.registry._policies import autoaugment
 
         return autoaugment(x), y

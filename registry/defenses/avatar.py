@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper
-from registry.contract import DataInfo
-from registry.spec import SELFTRAINED
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper
+from unlearnable_bench.registry.contract import DataInfo
+from unlearnable_bench.registry.spec import SELFTRAINED
 
 if TYPE_CHECKING:
-    from registry._diffusion import Denoiser
+    from unlearnable_bench.registry._diffusion import Denoiser
 
 
 @DEFENSES.register("avatar")
@@ -58,12 +58,12 @@ class Avatar(Defense):
             raise EntryError(f"defense avatar: expected level 0 to 1000, steps of 0 or more, epochs and width above, {self}")
 
     def applies(self, info: DataInfo) -> None:
-        from registry._diffusion import check_weights
+        from unlearnable_bench.registry._diffusion import check_weights
 
         check_weights("avatar", self.weights, self.checksum, info)
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._diffusion import Model, beta_dt, kept, purified, remaining, stairs
+        from unlearnable_bench.registry._diffusion import Model, beta_dt, kept, purified, remaining, stairs
 
         own = self.weights == SELFTRAINED
         model = Model("avatar", self.weights, self.checksum, max(1, self.level), self.width, self.epochs)

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job
-from registry._papers import ISS
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job
+from unlearnable_bench.registry._papers import ISS
 
 
 @DEFENSES.register("bdr")

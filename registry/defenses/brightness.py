@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("brightness")
@@ -27,6 +27,6 @@ class Brightness(Defense):
             raise EntryError(f"defense brightness: strength={self.strength}, expected 0 to 1")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import brightness, uniform
+        from unlearnable_bench.registry._photo import brightness, uniform
 
         return brightness(x, uniform(x, 1 - self.strength, 1 + self.strength)), y

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("cg")
@@ -31,6 +31,6 @@ class ColorsAndGray(Defense):
             raise EntryError(f"defense cg: expected probabilities 0..1, strength of 0 or more, hue 0..0.5, found {self}")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import colors_and_gray
+        from unlearnable_bench.registry._photo import colors_and_gray
 
         return colors_and_gray(x, self.jitter, self.gray, self.strength, self.hue), y

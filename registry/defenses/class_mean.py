@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from registry import DEFENSES, Defense, ImageSet, Job
-from registry._figures import class_means
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import DEFENSES, Defense, ImageSet, Job
+from unlearnable_bench.registry._figures import class_means
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @DEFENSES.register("class-mean")

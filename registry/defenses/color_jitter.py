@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("color-jitter")
@@ -36,7 +36,7 @@ class ColorJitter(Defense):
             )
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import chosen, jitter, some
+        from unlearnable_bench.registry._photo import chosen, jitter, some
 
         changed = jitter(x, self.brightness, self.contrast, self.saturation, self.hue)
         return chosen(some(x, self.probability), changed, x), y

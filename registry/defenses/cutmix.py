@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Paper
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Paper
 
 
 @DEFENSES.register("cutmix")
@@ -41,7 +41,7 @@ class Cutmix(Defense):
             raise EntryError(f"defense cutmix: expected alpha above 0, probability 0..1 and mixes of 0 or more, found {self}")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._mixing import as_rows, blended, shares
+        from unlearnable_bench.registry._mixing import as_rows, blended, shares
 
         y = as_rows(y)
         for _ in range(self.mixes):

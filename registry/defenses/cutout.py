@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Paper
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Paper
 
 
 @DEFENSES.register("cutout")

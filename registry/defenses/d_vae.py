@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import ARCHITECTURES, DEFENSES, Defense, EntryError, ImageSet, Job, NotApplicable
-from registry._papers import D_VAE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Defense, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import D_VAE
+from unlearnable_bench.registry.contract import DataInfo
 
 if TYPE_CHECKING:
-    from registry._vae import Recipe, Rounds
+    from unlearnable_bench.registry._vae import Recipe, Rounds
 
 
 def _without(x: Tensor, image: Tensor, perturbation: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class DisentanglingVae(Defense):
             raise NotApplicable(f"needs {sides}, the images are {info.shape[1]}x{info.shape[2]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._vae import Rounds
+        from unlearnable_bench.registry._vae import Rounds
 
         rounds = Rounds(train, job, self.stages + 2 * self.detect)
         if not self.detect:
@@ -106,7 +106,7 @@ class DisentanglingVae(Defense):
 
     def flagged(self, train: ImageSet, rounds: "Rounds") -> Tensor:
         """Return which images look poisoned: bool (N,)."""
-        from registry._vae import at_once
+        from unlearnable_bench.registry._vae import at_once
 
         fitted = rounds.autoencoder(train, self.kld1, self._recipe(), self.shrink)
         images = fitted.changed(train, lambda x, image, perturbation: x + perturbation, estimate="p_hat")
@@ -121,7 +121,7 @@ class DisentanglingVae(Defense):
         return torch.cat([found == train.labels[where] for found, where in parts])
 
     def _recipe(self) -> "Recipe":
-        from registry._vae import Recipe
+        from unlearnable_bench.registry._vae import Recipe
 
         return Recipe(self.epochs, self.batch, self.lr, self.width, self.disentangle)
 

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 class _Drop:

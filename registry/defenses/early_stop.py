@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks, TrainingRun
-from registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, TrainingRun
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
 
 
 @DEFENSES.register("early-stop")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Paper, TrainingRun
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, Paper, TrainingRun
 
 
 @DEFENSES.register("epic")
@@ -57,7 +57,7 @@ class _Dropping(Hooks):
         self.last = round(defense.until * epochs)
 
     def after_epoch(self, epoch: int) -> None:
-        from registry._medoids import medoids
+        from unlearnable_bench.registry._medoids import medoids
 
         if not self.first <= epoch <= self.last or (epoch - self.first) % self.every:
             return

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Paper, TrainingRun
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, Paper, TrainingRun
 
 TOGETHER = 128  # images whose noise is found together: the published step size belongs to this number
 
@@ -59,7 +59,7 @@ class FriendlyNoise(Defense):
 
     def noise(self, model: Any, x: Tensor, start: Tensor) -> Tensor:
         """Return the friendly noise of images x, searched from `start`: within epsilon, pixel units."""
-        from registry._steps import still
+        from unlearnable_bench.registry._steps import still
 
         noise = start.clone().requires_grad_(True)
         optimizer = torch.optim.SGD([noise], self.step_size, momentum=0.9, nesterov=True)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks, TrainingRun
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, TrainingRun
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Transplant(Hooks):
 
     def _numbers(self) -> list[int]:
         """Which of the network's layers are held still."""
-        from registry._blocks import residual_blocks
+        from unlearnable_bench.registry._blocks import residual_blocks
 
         layers, defense = self.run.layers, self.defense
         blocks = residual_blocks(layers, defense.blocks)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("gamma")
@@ -28,6 +28,6 @@ class Gamma(Defense):
             raise EntryError(f"defense gamma: expected 0 < low <= high, found {self}")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import gamma, uniform
+        from unlearnable_bench.registry._photo import gamma, uniform
 
         return gamma(x, uniform(x, self.low, self.high)), y

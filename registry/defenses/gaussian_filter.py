@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job
-from registry._papers import STABLE_UNLEARNABLE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @DEFENSES.register("gaussian-filter")
@@ -31,11 +31,11 @@ class GaussianFilter(Defense):
             raise EntryError(f"defense gaussian-filter: sigma={self.sigma}, expected 0 or more pixels")
 
     def applies(self, info: DataInfo) -> None:
-        from registry._filters import need_sides
+        from unlearnable_bench.registry._filters import need_sides
 
         need_sides(info)
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._filters import filtered, gaussian, weighted
+        from unlearnable_bench.registry._filters import filtered, gaussian, weighted
 
         return filtered(train, job, lambda x: gaussian(x, self.sigma) if self.sigma else weighted(x, (1, 2, 1)))

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import torch
 
-from registry import DEFENSES, Defense, ImageSet, Job, NotApplicable
-from registry._papers import ISS
-from registry.contract import DataInfo
+from unlearnable_bench.registry import DEFENSES, Defense, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import ISS
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @DEFENSES.register("grayscale")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, NotApplicable
-from registry._papers import STAGED_TRAINING
-from registry.contract import DataInfo
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, NotApplicable
+from unlearnable_bench.registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @DEFENSES.register("hue")
@@ -32,6 +32,6 @@ class Hue(Defense):
             raise NotApplicable(f"needs three colour channels, the images have {info.shape[0]}")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import hue, uniform
+        from unlearnable_bench.registry._photo import hue, uniform
 
         return hue(x, uniform(x, -self.strength, self.strength)), y

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import DEFENSES, Defense
-from registry._papers import ISS
+from unlearnable_bench.registry import DEFENSES, Defense
+from unlearnable_bench.registry._papers import ISS
 
 
 @DEFENSES.register("iss")

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job, NotApplicable
-from registry._papers import ISS
-from registry.contract import DataInfo
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry._papers import ISS
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @DEFENSES.register("jpeg")

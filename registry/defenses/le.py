@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper
-from registry.contract import DataInfo
-from registry.spec import SELFTRAINED
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper
+from unlearnable_bench.registry.contract import DataInfo
+from unlearnable_bench.registry.spec import SELFTRAINED
 
 if TYPE_CHECKING:
-    from registry._diffusion import Denoiser
+    from unlearnable_bench.registry._diffusion import Denoiser
 
 BATCH = 500  # images over which the published code averages its guidance
 
@@ -65,7 +65,7 @@ class LearnableExamples(Defense):
             )
 
     def applies(self, info: DataInfo) -> None:
-        from registry._diffusion import check_weights
+        from unlearnable_bench.registry._diffusion import check_weights
 
         check_weights("le", self.weights, self.checksum, info)
 
@@ -74,7 +74,7 @@ class LearnableExamples(Defense):
         return float((1 - left) ** 0.5 / left**0.5 * 3 * self.guide / (2 * self.radius))
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._diffusion import Model, Perceptual, kept, purified, stairs
+        from unlearnable_bench.registry._diffusion import Model, Perceptual, kept, purified, stairs
 
         own = self.weights == SELFTRAINED
         model = Model("le", self.weights, self.checksum, self.level, self.width, self.epochs)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Protocol
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job, Protocol
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @DEFENSES.register("lfu")
@@ -44,7 +44,7 @@ class LearnFromUnlearnable(Defense):
             raise EntryError(f"defense lfu: expected epochs of 0 or more, zoom, jitter and cutmix within 0..1, found {self}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry.defenses.ortho_proj import OrthogonalProjection
+        from unlearnable_bench.registry.defenses.ortho_proj import OrthogonalProjection
 
         return OrthogonalProjection(epochs=self.epochs).purify(train, job)
 
@@ -55,8 +55,8 @@ class LearnFromUnlearnable(Defense):
         return replace(protocol, epochs=50, steps=0, weight_decay=1e-4, **stairs)  # type: ignore[arg-type]
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import jitter, rotate, uniform, warp
-        from registry.defenses.cutmix import Cutmix
+        from unlearnable_bench.registry._photo import jitter, rotate, uniform, warp
+        from unlearnable_bench.registry.defenses.cutmix import Cutmix
 
         x = rotate(x, uniform(x, -self.rotation, self.rotation))
         shrink = 1 / uniform(x, 1 - self.zoom, 1 + self.zoom)

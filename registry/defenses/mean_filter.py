@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import DEFENSES, Defense, ImageSet, Job
-from registry._papers import STABLE_UNLEARNABLE
-from registry.contract import DataInfo
+from unlearnable_bench.registry import DEFENSES, Defense, ImageSet, Job
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry.contract import DataInfo
 
 
 @DEFENSES.register("mean-filter")
@@ -23,11 +23,11 @@ class MeanFilter(Defense):
     paper = STABLE_UNLEARNABLE
 
     def applies(self, info: DataInfo) -> None:
-        from registry._filters import need_sides
+        from unlearnable_bench.registry._filters import need_sides
 
         need_sides(info)
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._filters import filtered, weighted
+        from unlearnable_bench.registry._filters import filtered, weighted
 
         return filtered(train, job, lambda x: weighted(x, (1, 1, 1)))

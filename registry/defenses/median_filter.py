@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import DEFENSES, Defense, ImageSet, Job
-from registry._papers import STABLE_UNLEARNABLE
+from unlearnable_bench.registry import DEFENSES, Defense, ImageSet, Job
+from unlearnable_bench.registry._papers import STABLE_UNLEARNABLE
 
 
 @DEFENSES.register("median-filter")
@@ -22,6 +22,6 @@ class MedianFilter(Defense):
     paper = STABLE_UNLEARNABLE
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from registry._filters import filtered, median
+        from unlearnable_bench.registry._filters import filtered, median
 
         return filtered(train, job, median)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from registry import DEFENSES, Defense
+from unlearnable_bench.registry import DEFENSES, Defense
 
 
 @DEFENSES.register("none")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, ImageSet, Job
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import DEFENSES, Defense, ImageSet, Job
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @DEFENSES.register("ortho-proj")

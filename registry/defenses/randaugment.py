@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Paper
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Paper
 
 
 @DEFENSES.register("randaugment")
@@ -34,6 +34,6 @@ class RandAugment(Defense):
             raise EntryError(f"defense randaugment: expected operations of 0 or more and magnitude 0 to 30, found {self}")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._policies import randaugment
+        from unlearnable_bench.registry._policies import randaugment
 
         return randaugment(x, self.operations, self.magnitude / 30), y

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("solarize")
@@ -29,7 +29,7 @@ class Solarize(Defense):
             raise EntryError(f"defense solarize: expected threshold of 0 or more and probability 0..1, found {self}")
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import chosen, solarize, some
+        from unlearnable_bench.registry._photo import chosen, solarize, some
 
         threshold = torch.full((len(x),), self.threshold, device=x.device)
         return chosen(some(x, self.probability), solarize(x, threshold), x), y

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("st")
@@ -38,11 +38,11 @@ class StagedTraining(Defense):
             raise EntryError(f"defense st: expected stages of 1 or more and per_class of 0 or more, found {self}")
 
     def configure(self, protocol: Protocol) -> Protocol:
-        from registry._staged import with_cosine
+        from unlearnable_bench.registry._staged import with_cosine
 
         return with_cosine(protocol)
 
     def start(self, run: TrainingRun) -> Hooks:
-        from registry._staged import Stages
+        from unlearnable_bench.registry._staged import Stages
 
         return Stages(run, self.gamma, self.stages, self.per_class)

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("st-cg")
@@ -39,16 +39,16 @@ class StagedTrainingWithColors(Defense):
             )
 
     def configure(self, protocol: Protocol) -> Protocol:
-        from registry._staged import with_cosine
+        from unlearnable_bench.registry._staged import with_cosine
 
         return with_cosine(protocol, self.lr_factor)
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import colors_and_gray
+        from unlearnable_bench.registry._photo import colors_and_gray
 
         return colors_and_gray(x, self.jitter, self.gray, self.strength, self.hue), y
 
     def start(self, run: TrainingRun) -> Hooks:
-        from registry._staged import Stages
+        from unlearnable_bench.registry._staged import Stages
 
         return Stages(run, self.gamma, self.stages, self.per_class)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("st-full")
@@ -47,17 +47,17 @@ class FullStagedTraining(Defense):
         return 1 + self.tuning
 
     def configure(self, protocol: Protocol) -> Protocol:
-        from registry._staged import with_cosine
+        from unlearnable_bench.registry._staged import with_cosine
 
         return with_cosine(protocol, self.lr_factor)
 
     def augment(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        from registry._photo import colors_and_gray
+        from unlearnable_bench.registry._photo import colors_and_gray
 
         return colors_and_gray(x, self.jitter, self.gray, self.strength, self.hue), y
 
     def start(self, run: TrainingRun) -> Hooks:
-        from registry._staged import ThenAllLayers
+        from unlearnable_bench.registry._staged import ThenAllLayers
 
         lr = run.protocol.lr / self.lr_factor * self.tuning_factor
         epochs = max(1, round(self.tuning * math.ceil(run.total / run.per_epoch)))

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Hooks, Protocol, TrainingRun
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("st-release")
@@ -35,11 +35,11 @@ class ReleasedStagedTraining(Defense):
             raise EntryError(f"defense st-release: expected {limits}, found {self}")
 
     def configure(self, protocol: Protocol) -> Protocol:
-        from registry._staged import with_cosine
+        from unlearnable_bench.registry._staged import with_cosine
 
         return with_cosine(protocol)
 
     def start(self, run: TrainingRun) -> Hooks:
-        from registry._staged import ThenReleased
+        from unlearnable_bench.registry._staged import ThenReleased
 
         return ThenReleased(run, self.wait, gamma=self.gamma, stages=self.stages, per_class=self.per_class)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper, Protocol
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, ImageSet, Job, Paper, Protocol
 
 
 @DEFENSES.register("ueraser")
@@ -80,7 +80,7 @@ class UEraser(Defense):
 
     def worst(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return of every image the copy with the largest loss."""
-        from registry._steps import unmoved
+        from unlearnable_bench.registry._steps import unmoved
 
         copies = torch.stack([self._changed(x) for _ in range(self.copies)])  # (K, B, C, H, W)
         with torch.no_grad(), unmoved(model):
@@ -89,9 +89,9 @@ class UEraser(Defense):
         return copies[losses.argmax(0), torch.arange(len(x), device=x.device)]
 
     def _changed(self, x: Tensor) -> Tensor:
-        from registry import _plasma
-        from registry._photo import chosen, some
-        from registry._policies import trivialaugment
+        from unlearnable_bench.registry import _plasma
+        from unlearnable_bench.registry._photo import chosen, some
+        from unlearnable_bench.registry._policies import trivialaugment
 
         if self.jpeg == "first":
             x = _compressed(x, int(torch.randint(10, 96, ())))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from registry import DEFENSES, Defense, EntryError, Protocol
-from registry._papers import STAGED_TRAINING
+from unlearnable_bench.registry import DEFENSES, Defense, EntryError, Protocol
+from unlearnable_bench.registry._papers import STAGED_TRAINING
 
 
 @DEFENSES.register("weight-decay")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from registry import PROTOCOLS, Protocol
+from unlearnable_bench.registry import PROTOCOLS, Protocol
 
 
 @PROTOCOLS.register("fast")

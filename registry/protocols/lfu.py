@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from registry import PROTOCOLS, Paper, Protocol
-from registry._papers import LEARN_FROM_UNLEARNABLE
+from unlearnable_bench.registry import PROTOCOLS, Paper, Protocol
+from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 
 
 @PROTOCOLS.register("lfu")

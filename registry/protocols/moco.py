@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from registry import PROTOCOLS, Contrastive, Paper
+from unlearnable_bench.registry import PROTOCOLS, Contrastive, Paper
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +50,6 @@ class MoCo(Contrastive):
     )
 
     def objective(self, encoder: nn.Module) -> nn.Module:
-        from registry import _contrastive
+        from unlearnable_bench.registry import _contrastive
 
         return _contrastive.MoCo(encoder, self.temperature, self.queue, self.key_momentum, self.splits)

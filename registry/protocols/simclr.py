@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from registry import PROTOCOLS, Contrastive, Paper
+from unlearnable_bench.registry import PROTOCOLS, Contrastive, Paper
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,6 @@ class SimClr(Contrastive):
     )
 
     def objective(self, encoder: nn.Module) -> nn.Module:
-        from registry import _contrastive
+        from unlearnable_bench.registry import _contrastive
 
         return _contrastive.SimClr(encoder, self.temperature)

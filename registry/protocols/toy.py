@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from registry import PROTOCOLS, Protocol
+from unlearnable_bench.registry import PROTOCOLS, Protocol
 
 
 @PROTOCOLS.register("toy")

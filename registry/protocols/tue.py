@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry import PROTOCOLS, Paper, Protocol
-from registry._papers import TRANSFERABLE_UNLEARNABLE
+from unlearnable_bench.registry import PROTOCOLS, Paper, Protocol
+from unlearnable_bench.registry._papers import TRANSFERABLE_UNLEARNABLE
 
 
 @PROTOCOLS.register("tue")

@@ -20,7 +20,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-BENCH = (sys.executable, "-P", "-c", "from benchmark.cli import main; main()")
+BENCH = (sys.executable, "-P", "-c", "from unlearnable_bench.benchmark.cli import main; main()")
 ROOT = Path(__file__).parent.parent.parent
 SHOWN = 5  # wrong ends that are kept in words
 
@@ -89,7 +89,7 @@ def sentence(error: BaseException) -> str:
 
 def commanded(*words: object) -> tuple[int, str, str]:
     """Run `bench` in this process; return exit code, standard output and standard error. A traceback is an error of ours."""
-    from benchmark.cli import main
+    from unlearnable_bench.benchmark.cli import main
 
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["bench", *map(str, words)]

@@ -16,8 +16,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmark import provenance
 from campaign import ROOT, Experiment, faults, laws, load, strangers
+from unlearnable_bench.benchmark import provenance
 
 EXPERIMENTS: dict[Experiment, int] = {  # how many trials
     laws.items: 5000,

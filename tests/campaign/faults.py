@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 
 from campaign import Tally, commanded, process, ran, told
-from poisons.lease import WINDOW, Lease, holder
-from results import FileError, Records
+from unlearnable_bench.poisons.lease import WINDOW, Lease, holder
+from unlearnable_bench.results import FileError, Records
 
 SMALL = ("--dataset", "digits(per_class=10,test_per_class=2)", "--protocol", "quick@0.2", "--attack", "none,lsp,ops")
 GRID = (*SMALL, "--defense", "none,bdr", "--seed", "0,1")  # 12 cells
@@ -401,15 +401,15 @@ SEES = """
 import sys, psutil
 psutil.PROCFS_PATH = sys.argv[1]
 from pathlib import Path
-from benchmark.runs import Run
-from poisons.lease import holder
+from unlearnable_bench.benchmark.runs import Run
+from unlearnable_bench.poisons.lease import holder
 print(holder(Path(sys.argv[2])).alive, Run(Path(sys.argv[3])).driven())
 """
 
 
 def clocks(folder: Path, count: int) -> Tally:
     """Clocks set by hours either way, of the file system and of the machine: nobody waits for long, nobody alive is robbed."""
-    from poisons.lease import birth
+    from unlearnable_bench.poisons.lease import birth
 
     tally, draw = Tally(), random.Random(2)
     for number in range(count):

@@ -19,20 +19,20 @@ from conftest import as_data, recipe, tiny
 from hypothesis import strategies as st
 from tables import with_fields
 
-from benchmark import grid as grids
-from benchmark.plan import plan_cells
 from campaign import Tally, explore, sentence
-from poisons.imports import take_in
-from poisons.options import Options
-from poisons.recipe import PurifiedRecipe
-from poisons.store import CraftError, DamagedError, Store, verify
-from registry import ATTACKS, DEFENSES, EntryError, resolve
-from registry.spec import parse, write
-from results import Cell, FileError, Grid, Record, Records, TableFile, read_grid
-from results.cell import Part
-from results.record import Curve, Failure, Metrics, PoisonNote
-from results.reference import PAPERS
-from results.table_file import TABLES
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.benchmark.plan import plan_cells
+from unlearnable_bench.poisons.imports import take_in
+from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.recipe import PurifiedRecipe
+from unlearnable_bench.poisons.store import CraftError, DamagedError, Store, verify
+from unlearnable_bench.registry import ATTACKS, DEFENSES, EntryError, resolve
+from unlearnable_bench.registry.spec import parse, write
+from unlearnable_bench.results import Cell, FileError, Grid, Record, Records, TableFile, read_grid
+from unlearnable_bench.results.cell import Part
+from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote
+from unlearnable_bench.results.reference import PAPERS
+from unlearnable_bench.results.table_file import TABLES
 
 REFUSALS = (EntryError, FileError, CraftError, DamagedError)
 NASTY = "()+=,@/\\.:-_ \n\t\0\"'<>&%{}[]é中\u202e\x7f"
@@ -532,9 +532,9 @@ def pages(folder: Path, count: int) -> Tally:
     """Records with hostile words in every free field: pages valid by the standard's parser, nothing in them runs or loads."""
     import html5lib
 
-    from leaderboard.formats import text as formats
-    from leaderboard.pages import site as pages_
-    from leaderboard.tables.measured import other_tables
+    from unlearnable_bench.leaderboard.formats import text as formats
+    from unlearnable_bench.leaderboard.pages import site as pages_
+    from unlearnable_bench.leaderboard.tables.measured import other_tables
 
     tally = Tally()
     payload = st.sampled_from(PAYLOADS) | texts | st.builds(lambda a, b: a + b, st.sampled_from(PAYLOADS), texts)

@@ -19,7 +19,7 @@ import psutil
 
 from campaign import Tally, process, ran
 from campaign.faults import gone, records, those_of, trained, twice
-from results import Record, Records, Workspace, read_grid
+from unlearnable_bench.results import Record, Records, Workspace, read_grid
 
 # The soak
 
@@ -156,12 +156,12 @@ if hasattr(os, "sched_setaffinity"):
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from poisons.recipe import PoisonRecipe
-from poisons.store import Store
-from registry import ImageSet, resolve
-import registry._paths
-from registry.data import Data, open_array
-registry._paths.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import ImageSet, resolve
+from unlearnable_bench.registry import _paths
+from unlearnable_bench.registry.data import Data, open_array
+_paths.MAP_FROM = 1 << 26  # these sets are mapped as sets of their real size are
 folder, item = Path(sys.argv[1]), sys.argv[2]
 images, labels = open_array(folder / "images.npy"), open_array(folder / "labels.npy")
 train = ImageSet(images, labels, 100)
@@ -188,13 +188,13 @@ part = resolve("datasets", "digits")[0]
 recipe, data, store = PoisonRecipe(part, resolve("attacks", item), 0), Data(train, test, "simulated"), Store(folder / "store")
 measured(f"{item} crafted", lambda: store.poison(recipe, data))
 if sys.argv[3] == "all":
-    import benchmark.train
-    benchmark.train.COPIED_BYTES = 1 << 26  # as a set beyond 2 GB is trained on
-    from benchmark.train import Training
-    from leaderboard.pages import gallery
-    from poisons.numerics import Numerics, seeded
-    from poisons.recipe import PurifiedRecipe
-    from registry import ARCHITECTURES, PROTOCOLS
+    from unlearnable_bench.benchmark import train as training
+    training.COPIED_BYTES = 1 << 26  # as a set beyond 2 GB is trained on
+    from unlearnable_bench.benchmark.train import Training
+    from unlearnable_bench.leaderboard.pages import gallery
+    from unlearnable_bench.poisons.numerics import Numerics, seeded
+    from unlearnable_bench.poisons.recipe import PurifiedRecipe
+    from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS
     chain = resolve("defenses", "bdr(bits=2)+grayscale")
     measured("half of it mixed with clean images", lambda: store.training_set(recipe, data, 0.5, "all"))
     kept = measured("purified", lambda: store.purified(PurifiedRecipe(recipe, 1.0, "all", chain, 0), data))
@@ -259,8 +259,8 @@ def memory(folder: Path, count: int) -> Tally:
 
 def many_records(folder: Path, count: int) -> Tally:
     """Status, site and plan of thousands of made-up records: whole, within memory, every record counted."""
-    from benchmark import grid as grids
-    from results.record import Curve, Metrics
+    from unlearnable_bench.benchmark import grid as grids
+    from unlearnable_bench.results.record import Curve, Metrics
 
     tally, table = Tally(), folder / "many.toml"
     cells = 4 * (count // 4)

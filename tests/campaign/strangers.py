@@ -19,8 +19,8 @@ import numpy as np
 
 from campaign import ROOT, Tally, commanded, sentence, told
 from campaign.laws import PAYLOADS, Bomb, Seen, a_record, harmed
-from registry.data import load
-from results import FileError, Records, bundle
+from unlearnable_bench.registry.data import load
+from unlearnable_bench.results import FileError, Records, bundle
 
 # Records
 
@@ -107,7 +107,7 @@ def bundles(folder: Path, count: int) -> Tally:
     from test_submissions import FILES, POISONED, forged, judged, replaced, zipped
     from test_submissions import leaves as texts
 
-    from registry import resolve
+    from unlearnable_bench.registry import resolve
 
     tally, draw, mark = Tally(), random.Random(12), folder / "ran"
     load(resolve("datasets", "digits")[0])
@@ -178,10 +178,10 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from conftest import as_data
 from test_import import smooth
-from poisons.imports import take_in
-from poisons.options import Options
-from poisons.store import Store
-from registry import resolve
+from unlearnable_bench.poisons.imports import take_in
+from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import resolve
 import torch
 clean, dataset = as_data(smooth(8, 4)), resolve("datasets", "digits")[0]
 store = Store(Path(sys.argv[2]) / "cache")
@@ -285,7 +285,7 @@ PLUGIN = '''
 """{0}"""
 from dataclasses import dataclass
 from typing import ClassVar
-from registry import Attack, Budget, Defense, Paper
+from unlearnable_bench.registry import Attack, Budget, Defense, Paper
 
 @dataclass(frozen=True)
 class Strange(Attack):
@@ -318,7 +318,7 @@ def _stranger(folder: Path, draw: random.Random) -> Path:
 
 def _hostile(folder: Path, draw: random.Random) -> None:
     """A workspace with a table and records whose every free text is meant for a browser."""
-    from results.cell import Part
+    from unlearnable_bench.results.cell import Part
 
     def shot() -> str:
         return draw.choice(SHOTS)
@@ -368,7 +368,7 @@ def names(folder: Path, count: int) -> Tally:
                 sys.executable,
                 "-P",
                 "-c",
-                "from benchmark.cli import main; main()",
+                "from unlearnable_bench.benchmark.cli import main; main()",
                 "report",
                 *grid,
                 "--workspace",

@@ -25,17 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.grid import expand
-from benchmark.task import NOBODY, Task
-from poisons.recipe import PoisonRecipe, PurifiedRecipe
-from registry import CATALOGS, EntryError, editions, outdated
-from registry.catalog import ConfiguredEntry
-from registry.spec import write
-from results import Cell, Records
-from results import cell as cells
-from results.cell import NONE
-from results.grid import grid_names, read_grid
-from results.record import plain
+from unlearnable_bench.benchmark.grid import expand
+from unlearnable_bench.benchmark.task import NOBODY, Task
+from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
+from unlearnable_bench.registry import CATALOGS, EntryError, editions, outdated
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.spec import write
+from unlearnable_bench.results import Cell, Records
+from unlearnable_bench.results import cell as cells
+from unlearnable_bench.results.cell import NONE
+from unlearnable_bench.results.grid import grid_names, read_grid
+from unlearnable_bench.results.record import plain
 
 FILE = Path(__file__).with_name("ids.json")
 RECORDS = Path(__file__).parents[2] / "results/records"

@@ -18,12 +18,12 @@ from argparse import ArgumentParser
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leaderboard.formats import comparison
-from leaderboard.pages.build import FORMATS, Shown
-from leaderboard.tables import agreement, claims
-from leaderboard.tables.printed import printed_tables
-from registry import lacking, resolve
-from results import Records
+from unlearnable_bench.leaderboard.formats import comparison
+from unlearnable_bench.leaderboard.pages.build import FORMATS, Shown
+from unlearnable_bench.leaderboard.tables import agreement, claims
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.registry import lacking, resolve
+from unlearnable_bench.results import Records
 
 FILE = Path(__file__).with_name("pages.json")
 PUBLISHED = Path(__file__).parents[2] / "results/records"

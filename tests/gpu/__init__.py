@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results import Workspace
+from unlearnable_bench.results import Workspace
 
 ROOT = Path(__file__).parent.parent.parent
 MARGIN = 20.0  # seconds before the time is over at which the last worker is told to stop
@@ -75,7 +75,7 @@ class Notes:
 
         An error that the GPU does not survive ends the stage: all that followed would fail too.
         """
-        from benchmark.work import failure_kind
+        from unlearnable_bench.benchmark.work import failure_kind
 
         start, lost = time.monotonic(), False
         if start > self.end:

@@ -81,11 +81,11 @@ def main() -> int:
     prepare(wish.data, scratch)
     wish.out.mkdir(parents=True, exist_ok=True)
 
-    from benchmark import provenance
     from gpu import Figures, Setting, card, faults, fill, outcomes, parity, repeat, resume, speed, views
     from gpu.stages import Stage, preload, run_group, skipped, write
-    from results import Records, Workspace
-    from results.own import pack_own
+    from unlearnable_bench.benchmark import provenance
+    from unlearnable_bench.results import Records, Workspace
+    from unlearnable_bench.results.own import pack_own
 
     preload()
     on_gpu = wish.device.startswith("cuda")

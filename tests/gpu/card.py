@@ -9,10 +9,10 @@ import shutil
 
 import torch
 
-from benchmark import provenance
 from gpu import Figures, Notes, Setting, must
-from poisons.numerics import Numerics, compiles, seeded
-from registry import _vision
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.poisons.numerics import Numerics, compiles, seeded
+from unlearnable_bench.registry import _vision
 
 MODULES = ("pydantic", "platformdirs", "psutil", "typer", "rich", "timm", "torchvision", "sklearn", "PIL")
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark import cell, schedule
-from benchmark import grid as grids
-from benchmark.task import Task
 from gpu import DeviationError, Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
-from registry import DEFENSES
-from results import Cell, Records, Workspace
+from unlearnable_bench.benchmark import cell, schedule
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.registry import DEFENSES
+from unlearnable_bench.results import Cell, Records, Workspace
 
 MEGABYTES = 8  # that a cell may leave on the card
 SMALL = "digits(per_class=8,test_per_class=4)"
@@ -34,7 +34,7 @@ PLUG_IN = '''
     """Defenses that go wrong on purpose."""
     from dataclasses import dataclass
     import torch
-    from registry import Defense
+    from unlearnable_bench.registry import Defense
 
     @dataclass(frozen=True)
     class OutOfRange(Defense):

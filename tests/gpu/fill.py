@@ -6,16 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark import grid as grids
-from benchmark.cost import Arithmetic
-from benchmark.task import Finder, Task
 from gpu import Figures, Notes, Setting, must
 from gpu.pool import run_cells
 from gpu.speed import read_rates
-from registry import data
-from registry.catalog import lacking, resolve
-from results import Cell, Records, read_grid
-from results.own import pack_own
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.benchmark.cost import Arithmetic
+from unlearnable_bench.benchmark.task import Finder, Task
+from unlearnable_bench.registry import data
+from unlearnable_bench.registry.catalog import lacking, resolve
+from unlearnable_bench.results import Cell, Records, read_grid
+from unlearnable_bench.results.own import pack_own
 
 SEEDS = ["0", "1", "2"]
 PACKED = 4  # records after which they are packed again

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, variance
 
-from benchmark import grid as grids
 from gpu import Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
-from registry.spec import write
-from results import Cell, Record, Records
+from unlearnable_bench.benchmark import grid as grids
+from unlearnable_bench.registry.spec import write
+from unlearnable_bench.results import Cell, Record, Records
 
 ERRORS = 3.0  # standard errors between the means of GPU and CPU
 PRECISION = 0.007  # fraction, between the means of bf16 and fp32

@@ -9,16 +9,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.train import Training
 from gpu import Figures, Notes, Setting, must
 from gpu.same import THREADS, Smooth, agreeing, on_both, pictures, relative
-from poisons.numerics import Numerics
-from poisons.recipe import PoisonRecipe
-from poisons.store import Store
-from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Defense, ImageSet, Job, NotApplicable, Protocol
-from registry.catalog import ConfiguredEntry
-from registry.data import Data, fingerprint
-from registry.entry import Entry
+from unlearnable_bench.benchmark.train import Training
+from unlearnable_bench.poisons.numerics import Numerics
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import (
+    ARCHITECTURES,
+    ATTACKS,
+    DATASETS,
+    DEFENSES,
+    Defense,
+    ImageSet,
+    Job,
+    NotApplicable,
+    Protocol,
+)
+from unlearnable_bench.registry.catalog import ConfiguredEntry
+from unlearnable_bench.registry.data import Data, fingerprint
+from unlearnable_bench.registry.entry import Entry
 
 LOSS = 1e-5  # relative
 GRADIENT = 1e-3  # of all weights together, length of the difference in parts of the length; ReLU is smoothed for it

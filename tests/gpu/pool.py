@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from benchmark.plan import plan_cells
-from benchmark.runs import Run
-from benchmark.task import Task
-from benchmark.work import AbandonedError, LostDeviceError, work
 from gpu import Setting
-from registry import data
-from results import Cell, Records
+from unlearnable_bench.benchmark.plan import plan_cells
+from unlearnable_bench.benchmark.runs import Run
+from unlearnable_bench.benchmark.task import Task
+from unlearnable_bench.benchmark.work import AbandonedError, LostDeviceError, work
+from unlearnable_bench.registry import data
+from unlearnable_bench.results import Cell, Records
 
 LOST = 17  # exit status of a worker whose GPU reported an error
 STARTS = 3  # of workers that follow each other in one place without a cell being settled

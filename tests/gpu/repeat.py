@@ -9,14 +9,14 @@ from unittest import mock
 
 import torch
 
-from benchmark.train import Training, train
 from gpu import Figures, Notes, Setting, must
 from gpu.same import on_both, pictures
-from poisons.numerics import Numerics, compiles, seeded
-from poisons.recipe import PoisonRecipe
-from poisons.store import Store
-from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Protocol
-from registry.data import Data, fingerprint
+from unlearnable_bench.benchmark.train import Training, train
+from unlearnable_bench.poisons.numerics import Numerics, compiles, seeded
+from unlearnable_bench.poisons.recipe import PoisonRecipe
+from unlearnable_bench.poisons.store import Store
+from unlearnable_bench.registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, Protocol
+from unlearnable_bench.registry.data import Data, fingerprint
 
 CURVE = 0.02  # relative, of the mean loss of five steps
 STEPS, EPOCH = 50, 5
@@ -107,7 +107,7 @@ def _crafted_twice(setting: Setting, item: str) -> Figures:
 
 def _compiled_twice(setting: Setting) -> Figures:
     """Compiled again in between, as by another worker. Kernels that are chosen by timing would show here."""
-    with mock.patch("benchmark.train.WORTH_COMPILING", 0.0):
+    with mock.patch("unlearnable_bench.benchmark.train.WORTH_COMPILING", 0.0):
         first = _weights(setting, "resnet9", "none", Numerics("bf16"))
         torch.compiler.reset()
         second = _weights(setting, "resnet9", "none", Numerics("bf16"))

@@ -9,16 +9,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-from benchmark.contrastive import Views
-from benchmark.train import Checkpoint, Training, TrainingProgress
 from gpu import Figures, Notes, Setting, must
 from gpu.repeat import fingerprint_of
 from gpu.same import pictures
-from poisons.numerics import Numerics, seeded
-from poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
-from poisons.store import Kept, Store
-from registry import ARCHITECTURES, ATTACKS, DATASETS, DEFENSES, PROTOCOLS, Contrastive, Defense, Job, Protocol
-from registry.data import Data, fingerprint
+from unlearnable_bench.benchmark.contrastive import Views
+from unlearnable_bench.benchmark.train import Checkpoint, Training, TrainingProgress
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe, Recipe
+from unlearnable_bench.poisons.store import Kept, Store
+from unlearnable_bench.registry import (
+    ARCHITECTURES,
+    ATTACKS,
+    DATASETS,
+    DEFENSES,
+    PROTOCOLS,
+    Contrastive,
+    Defense,
+    Job,
+    Protocol,
+)
+from unlearnable_bench.registry.data import Data, fingerprint
 
 STEPS, EPOCH, KILLED = 50, 5, 25
 VICTIMS = {  # defense and network
@@ -139,7 +149,10 @@ def _made(setting: Setting, recipe: Recipe, make: Callable[[Store, Data], Kept])
 
 @contextmanager
 def _checkpoints_always() -> Iterator[None]:
-    with mock.patch("registry._crafting.EVERY", 0.0), mock.patch("registry._crafting.SPENT_SAVING", float("inf")):
+    with (
+        mock.patch("unlearnable_bench.registry._crafting.EVERY", 0.0),
+        mock.patch("unlearnable_bench.registry._crafting.SPENT_SAVING", float("inf")),
+    ):
         yield
 
 

@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from poisons.numerics import Numerics, seeded
-from registry import ImageSet
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ImageSet
 
 Result = TypeVar("Result")
 

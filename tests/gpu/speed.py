@@ -11,10 +11,10 @@ import torch
 from speed.engine import images, matrix_peak, timed
 from torch.nn import functional as F
 
-from benchmark.train import Training, evaluate
 from gpu import Figures, Notes, Setting
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DEFENSES, Defense, Protocol
+from unlearnable_bench.benchmark.train import Training, evaluate
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Defense, Protocol
 
 ROUNDS = 3
 FILE = "speed.json"  # in the workspace: what later stages plan by

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from gpu import Figures, Notes, Setting, read_notes
-from registry import CATALOGS, EntryError
+from unlearnable_bench.registry import CATALOGS, EntryError
 
 _FORK = multiprocessing.get_context("fork")
 LINES = 30  # of the log of a stage that ended badly, kept in gpu.json

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmark.augment import AUGMENTATIONS, Batch
 from gpu import Figures, Notes, Setting, must
 from gpu.same import agreeing, on_both, pictures
-from poisons.numerics import Numerics, seeded
-from registry import DEFENSES, _policies, _views
-from registry.entry import Entry
+from unlearnable_bench.benchmark.augment import AUGMENTATIONS, Batch
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import DEFENSES, _policies, _views
+from unlearnable_bench.registry.entry import Entry
 
 EXACT = ("crop", "flip", "flip-alternating", "shift")  # they move 8-bit values as they are
 CLOSE = 1e-5  # pixel units

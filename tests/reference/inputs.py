@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from registry import ARCHITECTURES, ImageSet, Job
-from registry._crafting import Crafting
+from unlearnable_bench.registry import ARCHITECTURES, ImageSet, Job
+from unlearnable_bench.registry._crafting import Crafting
 
 CLASSES = 4
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.train import _schedule
-from registry import PROTOCOLS
+from unlearnable_bench.benchmark.train import _schedule
+from unlearnable_bench.registry import PROTOCOLS
 
 STEPS = 4  # of an epoch; ours counts steps, the official ones epochs
 

@@ -19,7 +19,7 @@ NAPS = '''
 import time
 from dataclasses import dataclass
 import torch
-from registry import Attack, Budget, Defense, Paper
+from unlearnable_bench import Attack, Budget, Defense, Paper
 
 @dataclass(frozen=True)
 class Nap(Defense):
@@ -50,13 +50,13 @@ import importlib.util, pathlib, sys
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "benchmark.cell":
+        if name == "unlearnable_bench.benchmark.cell":
             return importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name("trivial_cell.py"))
 sys.meta_path.insert(0, Finder)
 """
 TRIVIAL_CELL = """
-from benchmark import provenance
-from results.record import Metrics, Record
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.results.record import Metrics, Record
 class Nothing:
     def has(self, recipe): return True
 def open_store(root, device, progress): return Nothing()

@@ -10,8 +10,8 @@ import pytest
 from cluster import cluster, unusable
 from help import BENCH, Faults, accuracies, bench, done_events, finish, naps, poisons, profile, without_torch
 
-from benchmark import provenance
-from results import Records
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.results import Records
 
 pytestmark = pytest.mark.skipif(bool(unusable()), reason=unusable() or "there is a cluster")
 

@@ -10,7 +10,7 @@ from cluster import cluster, unusable
 from help import BENCH, Faults, accuracies, bench, done_events, finish, naps, poisons, profile, without_torch
 from test_slurm import CHAOS_AXES, write_grid
 
-from results import Records
+from unlearnable_bench.results import Records
 
 FULL = "SLURM_FULL"
 if FULL not in os.environ:

@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import provenance
-from benchmark.augment import Batch, crop, flip, floats
-from benchmark.contrastive import Views
-from benchmark.schedule import WORKER_ENVIRONMENT
-from benchmark.train import Training, evaluate
-from poisons.numerics import Numerics, seeded
-from registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, ImageSet, Protocol
-from registry._views import contrasted
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.benchmark.augment import Batch, crop, flip, floats
+from unlearnable_bench.benchmark.contrastive import Views
+from unlearnable_bench.benchmark.schedule import WORKER_ENVIRONMENT
+from unlearnable_bench.benchmark.train import Training, evaluate
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, ImageSet, Protocol
+from unlearnable_bench.registry._views import contrasted
 
 LOADED = 4096  # images of the data path alone: enough that starting a loader's workers does not count
 
@@ -170,7 +170,7 @@ def matrix_peak(device: str, dtype: torch.dtype) -> float:
 
 def measure(count: int, rounds: int, device: str) -> list[Row]:
     """Return the rows of the table: name, least, middle and largest ratio, our figure."""
-    from registry import _vision
+    from unlearnable_bench.registry import _vision
 
     _vision.prepare()
     data, rows = images(count), []
@@ -249,7 +249,7 @@ def contrastive(
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Rows of training without labels: its two views, and SimCLR's steps, against transforms one image at a time."""
-    from registry import _vision
+    from unlearnable_bench.registry import _vision
 
     _vision.prepare()
     protocol = PROTOCOLS["simclr"](epochs=1, batch=128)

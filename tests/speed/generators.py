@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark import provenance
-from poisons.numerics import Numerics, seeded
-from poisons.store import add
-from registry import ImageSet, Job
-from registry.attacks.ar import CROP, Autoregressive, border_size, find_processes
-from registry.attacks.lsp import LSP, distinct_corners
-from registry.attacks.ops import OnePixelShortcut
-from registry.attacks.regions_4 import Regions
 from speed.engine import images
+from unlearnable_bench.benchmark import provenance
+from unlearnable_bench.poisons.numerics import Numerics, seeded
+from unlearnable_bench.poisons.store import add
+from unlearnable_bench.registry import ImageSet, Job
+from unlearnable_bench.registry.attacks.ar import CROP, Autoregressive, border_size, find_processes
+from unlearnable_bench.registry.attacks.lsp import LSP, distinct_corners
+from unlearnable_bench.registry.attacks.ops import OnePixelShortcut
+from unlearnable_bench.registry.attacks.regions_4 import Regions
 
 Way = Callable[[ImageSet], Iterable[Tensor]]
 

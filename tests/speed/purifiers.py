@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from benchmark.conformance import tiny
-from registry import DEFENSES, ImageSet, Job
+from unlearnable_bench.benchmark.conformance import tiny
+from unlearnable_bench.registry import DEFENSES, ImageSet, Job
 
 IMAGES = 10_000  # of 3x32x32; figures are given for 50,000
 ROUNDS = 5

@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark import driver, provenance, runs, slurm
-from benchmark.schedule import Submission
-from results import Records, Workspace, read_grid
-from results.record import Curve, Metrics, Record
+from unlearnable_bench.benchmark import driver, provenance, runs, slurm
+from unlearnable_bench.benchmark.schedule import Submission
+from unlearnable_bench.results import Records, Workspace, read_grid
+from unlearnable_bench.results.record import Curve, Metrics, Record
 
 SIZES = (100, 1000, 10_000)
 ATTACKS = ["none", "lsp", "lsp(norm=l2,epsilon=2.0)", "ops", "ar"]
@@ -49,7 +49,15 @@ def _grid(folder: Path, cells: int) -> Path:
 def _command(space: Workspace, *words: str) -> float:
     """Run `bench` and return its seconds."""
     start = time.perf_counter()
-    command = [sys.executable, "-P", "-c", "from benchmark.cli import main; main()", *words, "--workspace", str(space.root)]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from unlearnable_bench.benchmark.cli import main; main()",
+        *words,
+        "--workspace",
+        str(space.root),
+    ]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from tables import with_fields
 
-from leaderboard.formats import text as formats
-from leaderboard.pages.site import Site
-from leaderboard.tables.measured import grid_table
-from registry import lacking, resolve
-from results import Grid, Record, Records, read_table
-from results.record import Curve, Metrics, PoisonNote
+from unlearnable_bench.leaderboard.formats import text as formats
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.registry import lacking, resolve
+from unlearnable_bench.results import Grid, Record, Records, read_table
+from unlearnable_bench.results.record import Curve, Metrics, PoisonNote
 
 SORT = "document.querySelectorAll('#board .sort')[5].click(); document.body.offsetHeight"  # with the layout that follows
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from registry import Attack, Budget, DataInfo, Defense, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench import Attack, Budget, DataInfo, Defense, EntryError, ImageSet, Job, NotApplicable, Paper
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 from reference.recipes import architecture_resnet18
 from reference.vectors import Arrays
 
-from registry import ARCHITECTURES
+from unlearnable_bench.registry import ARCHITECTURES
 
 REPOSITORY = "kuangliu/pytorch-cifar"
 FUNCTION = "models.mobilenetv2.MobileNetV2"

@@ -6,7 +6,7 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import nn
 
-from registry import ARCHITECTURES
+from unlearnable_bench.registry import ARCHITECTURES
 
 REPOSITORY = "HanxunH/Unlearnable-Examples"
 FUNCTION = "models.ResNet.ResNet18"

@@ -7,8 +7,8 @@ import torch
 from reference.vectors import Arrays
 from torch import Tensor
 
-from registry import ImageSet, Job
-from registry.attacks.ar import CROP, Autoregressive, along_diagonals, border_size
+from unlearnable_bench.registry import ImageSet, Job
+from unlearnable_bench.registry.attacks.ar import CROP, Autoregressive, along_diagonals, border_size
 
 REPOSITORY = "psandovalsegura/autoregressive-poisoning"
 FUNCTION = "autoregressive.ARProcessPerturb3Channel.generate"

@@ -13,9 +13,9 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor, nn
 
-from registry import ImageSet
-from registry._steps import still
-from registry.attacks.deepconfuse import DeepConfuse, Narrow, Painter
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry.attacks.deepconfuse import DeepConfuse, Narrow, Painter
 
 REPOSITORY = "kingfengji/DeepConfuse"
 FUNCTION = "CIFAR/train.train, CIFAR/models/unet.UNet"

@@ -7,10 +7,10 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import ImageSet
-from registry._steps import still
-from registry._surrogates import descent_of
-from registry.attacks.em import ErrorMinimizing
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import descent_of
+from unlearnable_bench.registry.attacks.em import ErrorMinimizing
 
 REPOSITORY = "HanxunH/Unlearnable-Examples"
 FUNCTION = "toolbox.PerturbationTool.min_min_attack, trainer.Trainer.train_batch"

@@ -12,11 +12,11 @@ from reference import inputs
 from reference.recipes.attack_em import weights
 from reference.vectors import Arrays
 
-from registry import ImageSet
-from registry._persistent_noise import move_classes
-from registry._steps import still
-from registry._surrogates import descent_of
-from registry.attacks.em_class import ClassWise
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._persistent_noise import move_classes
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import descent_of
+from unlearnable_bench.registry.attacks.em_class import ClassWise
 
 REPOSITORY = "HanxunH/Unlearnable-Examples"
 FUNCTION = "perturbation.universal_perturbation, trainer.Trainer.train_batch"

@@ -8,8 +8,8 @@ from reference import inputs
 from reference.recipes.attack_rem import DRAWN, centred, given
 from reference.vectors import Arrays
 
-from registry._steps import still
-from registry.attacks.em import ErrorMinimizing
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry.attacks.em import ErrorMinimizing
 
 REPOSITORY = "fshp971/robust-unlearnable-examples"
 FUNCTION = "attacks.PGDAttacker.perturb"

@@ -8,9 +8,9 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor
 
-from registry import ImageSet
-from registry._views import shift_flip
-from registry.attacks.hypo import Hypocritical
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._views import shift_flip
+from unlearnable_bench.registry.attacks.hypo import Hypocritical
 
 REPOSITORY = "TLMichael/Hypocritical-Perturbation"
 FUNCTION = "poison.batch_poison"

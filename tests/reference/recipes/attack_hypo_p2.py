@@ -7,7 +7,7 @@ from reference import inputs
 from reference.recipes.attack_hypo import STEPS, given, levels, poison
 from reference.vectors import Arrays
 
-from registry.attacks.hypo import Hypocritical
+from unlearnable_bench.registry.attacks.hypo import Hypocritical
 
 REPOSITORY = "TLMichael/Delusive-Adversary"
 FUNCTION = "poison.batch_poison"

@@ -12,8 +12,8 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import ImageSet, Job
-from registry.attacks.lsp import LSP
+from unlearnable_bench.registry import ImageSet, Job
+from unlearnable_bench.registry.attacks.lsp import LSP
 
 REPOSITORY = "dayu11/Availability-Attacks-Create-Shortcuts"
 FUNCTION = "cifar_train.py, util.normalize_l2norm"

@@ -9,8 +9,8 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import ImageSet
-from registry.attacks.ntga import NeuralTangentGeneralization
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry.attacks.ntga import NeuralTangentGeneralization
 
 REPOSITORY = "lionelmessi6410/ntga"
 FUNCTION = "generate_attack.adv_loss, generate_attack.surrogate_fn"

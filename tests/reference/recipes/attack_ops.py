@@ -7,8 +7,8 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import ImageSet, Job
-from registry.attacks.ops import OnePixelShortcut, mark
+from unlearnable_bench.registry import ImageSet, Job
+from unlearnable_bench.registry.attacks.ops import OnePixelShortcut, mark
 
 REPOSITORY = "cychomatica/One-Pixel-Shotcut"
 FUNCTION = "perturb.pixel_search"

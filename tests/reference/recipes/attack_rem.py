@@ -9,12 +9,12 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor
 
-from registry import ImageSet
-from registry._batch_noise import Alternation
-from registry._steps import still
-from registry._surrogates import Normalised
-from registry._views import crop_flip
-from registry.attacks.rem import RobustErrorMinimizing
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._batch_noise import Alternation
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry._surrogates import Normalised
+from unlearnable_bench.registry._views import crop_flip
+from unlearnable_bench.registry.attacks.rem import RobustErrorMinimizing
 
 REPOSITORY = "fshp971/robust-unlearnable-examples"
 FUNCTION = "attacks.RobustMinimaxPGDDefender.perturb, attacks.PGDAttacker.perturb"

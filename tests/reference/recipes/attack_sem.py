@@ -5,8 +5,8 @@ from reference import inputs
 from reference.recipes import attack_rem
 from reference.vectors import Arrays
 
-from registry._steps import still
-from registry.attacks.sem import StableErrorMinimizing
+from unlearnable_bench.registry._steps import still
+from unlearnable_bench.registry.attacks.sem import StableErrorMinimizing
 
 REPOSITORY = "liuyixin-louis/Stable-Unlearnable-Example"
 FUNCTION = "attacks.StablePGDDefender.perturb"

@@ -16,9 +16,9 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor, nn
 
-from registry import ImageSet
-from registry.architectures.small_cnn import SmallCNN
-from registry.attacks.sep import SelfEnsembleProtection
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry.architectures.small_cnn import SmallCNN
+from unlearnable_bench.registry.attacks.sep import SelfEnsembleProtection
 
 REPOSITORY = "Sizhe-Chen/SEP"
 FUNCTION = "ens.py, ens_feature.py, ens_feature_svre.py"

@@ -8,10 +8,10 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor
 
-from registry import ImageSet
-from registry._surrogates import Normalised
-from registry._views import shift_flip
-from registry.attacks.tap import TargetedAdversarialPoisoning
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._surrogates import Normalised
+from unlearnable_bench.registry._views import shift_flip
+from unlearnable_bench.registry.attacks.tap import TargetedAdversarialPoisoning
 
 REPOSITORY = "lhfowl/adversarial_poisons"
 FUNCTION = "village.shop.ForgemasterTargeted._batched_step"

@@ -6,7 +6,7 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor
 
-from registry._views import shift_flip
+from unlearnable_bench.registry._views import shift_flip
 
 REPOSITORY = "lhfowl/adversarial_poisons"
 FUNCTION = "village.materials.diff_data_augmentation.RandomTransform"

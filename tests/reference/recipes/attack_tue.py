@@ -11,11 +11,11 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ImageSet
-from registry._contrastive_noise import TEMPERATURES, _move, objective
-from registry._crafting import Crafting
-from registry._views import contrast
-from registry.attacks.tue import Transferable, csd
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._contrastive_noise import TEMPERATURES, _move, objective
+from unlearnable_bench.registry._crafting import Crafting
+from unlearnable_bench.registry._views import contrast
+from unlearnable_bench.registry.attacks.tue import Transferable, csd
 
 REPOSITORY = "renjie3/TUE"
 FUNCTION = "toolbox.PerturbationTool, unsupervised.simclr.simclr_utils.get_linear_noise_csd_loss"

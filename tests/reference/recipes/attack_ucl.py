@@ -10,10 +10,10 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ImageSet
-from registry._contrastive_noise import TEMPERATURES, _move
-from registry._views import contrast
-from registry.attacks.ucl import UnlearnableContrastive
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._contrastive_noise import TEMPERATURES, _move
+from unlearnable_bench.registry._views import contrast
+from unlearnable_bench.registry.attacks.ucl import UnlearnableContrastive
 
 REPOSITORY = "kaiwenzha/contrastive-poisoning"
 FUNCTION = "main.train_contrastive_poisoning, model.AttackModel, losses.SimCLRLoss, losses.MoCoLoss, cl_algs.MoCo"

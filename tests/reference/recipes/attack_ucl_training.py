@@ -9,8 +9,8 @@ from reference.recipes.attack_ucl import DRAWN, ENTRIES, EPSILON, given, network
 from reference.vectors import Arrays
 from torch import Tensor, nn
 
-from registry._contrastive_noise import TEMPERATURES
-from registry._views import contrast
+from unlearnable_bench.registry._contrastive_noise import TEMPERATURES
+from unlearnable_bench.registry._views import contrast
 
 REPOSITORY = "kaiwenzha/contrastive-poisoning"
 FUNCTION = "model.AttackModel, resnet.ResNetWithHead, util.GatherLayer, losses.SimCLRLoss"

@@ -8,7 +8,7 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor, nn
 
-from registry.defenses.at import AdversarialTraining
+from unlearnable_bench.registry.defenses.at import AdversarialTraining
 
 REPOSITORY = "lafeat/apbench"
 FUNCTION = "madrys.MadrysLoss"

@@ -7,8 +7,8 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import Job, _diffusion
-from registry.defenses.avatar import Avatar
+from unlearnable_bench.registry import Job, _diffusion
+from unlearnable_bench.registry.defenses.avatar import Avatar
 
 REPOSITORY = "hmdolatabadi/AVATAR"
 FUNCTION = "runners.diffpure_sde.RevVPSDE"

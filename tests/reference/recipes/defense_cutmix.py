@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from reference.vectors import Arrays
 
-from registry.defenses.cutmix import _rectangles
+from unlearnable_bench.registry.defenses.cutmix import _rectangles
 
 REPOSITORY = "yuyi-sd/D-VAE"
 FUNCTION = "util.rand_bbox"

@@ -14,8 +14,8 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry import ImageSet, Job
-from registry._vae import DVae, Loss, Recipe, Rounds
+from unlearnable_bench.registry import ImageSet, Job
+from unlearnable_bench.registry._vae import DVae, Loss, Recipe, Rounds
 
 REPOSITORY = "yuyi-sd/D-VAE"
 FUNCTION = "configs.models.resnet.ResNetDVAE, main_vae_disentangle.VAE_Trainer.train_batch"

@@ -8,8 +8,8 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import ImageSet
-from registry.defenses.epic import Epic
+from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry.defenses.epic import Epic
 
 REPOSITORY = "YuYang0901/EPIC"
 FUNCTION = "train_poison_epic.get_subset, utils.subset.get_coreset"

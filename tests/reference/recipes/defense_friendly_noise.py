@@ -7,7 +7,7 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry.defenses.friendly_noise import FriendlyNoise
+from unlearnable_bench.registry.defenses.friendly_noise import FriendlyNoise
 
 REPOSITORY = "tianyu139/friendly-noise"
 FUNCTION = "friendly_noise.generate_friendly_noise"

@@ -7,8 +7,8 @@ import torch
 from reference import inputs
 from reference.vectors import Arrays
 
-from registry import Job
-from registry.defenses.ortho_proj import OrthogonalProjection
+from unlearnable_bench.registry import Job
+from unlearnable_bench.registry.defenses.ortho_proj import OrthogonalProjection
 
 REPOSITORY = "psandovalsegura/learn-from-unlearnable"
 FUNCTION = "utils_projection.project_data"

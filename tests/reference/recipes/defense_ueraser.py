@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from reference.vectors import Arrays
 
-from registry._plasma import maps
-from registry._policies import TRIVIAL
+from unlearnable_bench.registry._plasma import maps
+from unlearnable_bench.registry._policies import TRIVIAL
 
 REPOSITORY = "kornia/kornia"
 FUNCTION = "kornia.augmentation.auto.rand_augment.ops, kornia.contrib.diamond_square"

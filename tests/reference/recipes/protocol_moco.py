@@ -11,7 +11,7 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from registry._contrastive import MoCo
+from unlearnable_bench.registry._contrastive import MoCo
 
 REPOSITORY = "renjie3/TUE"
 FUNCTION = "unsupervised.moco.moco_utils.SplitBatchNorm, unsupervised.moco.moco_utils.ModelMoCo.contrastive_loss"

@@ -6,8 +6,8 @@ import numpy as np
 from reference import inputs, rates
 from reference.vectors import Arrays
 
-from benchmark.train import _schedule
-from registry import PROTOCOLS
+from unlearnable_bench.benchmark.train import _schedule
+from unlearnable_bench.registry import PROTOCOLS
 
 REPOSITORY = "liuyixin-louis/Stable-Unlearnable-Example"
 FUNCTION = "train.lr"

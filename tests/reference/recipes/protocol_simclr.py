@@ -8,7 +8,7 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch.nn import functional as F
 
-from registry._contrastive import nt_xent
+from unlearnable_bench.registry._contrastive import nt_xent
 
 REPOSITORY = "renjie3/TUE"
 FUNCTION = "unsupervised.simclr.simclr_utils.train_simclr_noise_return_loss_tensor"

@@ -6,7 +6,7 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor, nn
 
-from registry._contrastive import SimSiam
+from unlearnable_bench.registry._contrastive import SimSiam
 
 REPOSITORY = "renjie3/TUE"
 FUNCTION = "unsupervised.simsiam.methods.SimSiam.simsiam.SimSiamModel.forward"

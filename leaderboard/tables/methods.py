@@ -48,7 +48,7 @@ class Budget:
         return self.text if self.norm == "linf" else WRITTEN[self.norm]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Method:
     """An attack or a defense as a reader names it. Of defenses, `needs` says what a victim must have for it."""
 

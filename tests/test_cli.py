@@ -44,7 +44,7 @@ def refused(*arguments, workspace=None, environment=None, code=2):
 def test_planning_and_reporting_never_import_torch(arguments, tmp_path):
     """Login nodes and laptops plan and report; torch takes seconds and gigabytes. For a whole site see `test_publish.py`."""
     code = (
-        "import sys\nfrom benchmark import cli\nsys.argv[1:] = sys.argv[1:]\n"
+        "import sys\nfrom unlearnable_bench.benchmark import cli\nsys.argv[1:] = sys.argv[1:]\n"
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'torchvision', 'timm', 'sklearn', 'submitit'} & set(sys.modules)\nassert not heavy, heavy\n"
     )

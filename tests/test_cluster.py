@@ -388,8 +388,8 @@ def test_a_copy_of_the_code_is_shared_and_knows_its_commit(tmp_path):
     assert first.folder == second.folder
     assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
     assert first.tree == provenance.tree()
-    assert json.loads((first.folder / provenance.SUBMITTED).read_text()) == provenance.commit()
-    assert not (first.folder / "results" / "records").exists()
+    assert json.loads((first.folder / "unlearnable_bench" / provenance.SUBMITTED).read_text()) == provenance.commit()
+    assert not (first.folder / "unlearnable_bench" / "results" / "records").exists()
 
 
 def test_runs_that_are_not_over_are_never_cleared_away(tmp_path):

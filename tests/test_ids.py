@@ -51,7 +51,8 @@ ADDED = {  # file: (a line of it, what takes its place: a field more, which the 
         "    rounds: int | None = None\n    later = {'rounds': None}\n    steps: int = 500",
     ),
     "registry/architectures/small_cnn.py": (
-        '@ARCHITECTURES.register("small-cnn")\ndef small_cnn(num_classes: int, in_channels: int = 3, image_size: int = 32)',
+        '@ARCHITECTURES.register("small-cnn", display_name="Small CNN")\n'
+        "def small_cnn(num_classes: int, in_channels: int = 3, image_size: int = 32)",
         '@ARCHITECTURES.register("small-cnn", later={"width": 16})\n'
         "def small_cnn(num_classes: int, in_channels: int = 3, image_size: int = 32, width: int = 16)",
     ),

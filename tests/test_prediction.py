@@ -307,7 +307,7 @@ def site(tmp_path_factory):
     return made, Site([*shown, *printed]).files(), Site([empty, *printed]).files()
 
 
-def test_the_page_has_every_pair_with_its_papers_and_is_linked_from_the_board_and_everywhere(site):
+def test_the_page_has_every_pair_with_its_papers_and_is_linked_from_the_board_and_from_reproduction(site):
     """A number without its source is none."""
     made, files, _ = site
     page = files["prediction.html"]
@@ -319,9 +319,10 @@ def test_the_page_has_every_pair_with_its_papers_and_is_linked_from_the_board_an
         assert re.search(rf'<a href="{paper}\.table-[^"]+\.html">{re.escape(source(paper).short)}</a>', body)
     assert all(link in files for link in re.findall(r'href="([^"#:]+\.(?:html|svg|pdf))"', body))
     assert "<style" not in body and body.count("<script") == 1
-    hints = [text for name, text in files.items() if name in (f"{GRID}.html", "index.html", f"{GRID}.defenses.html")]
+    hints = [files[name] for name in (f"{GRID}.html", f"{GRID}.defenses.html")]
     assert all('<p class="hint"><a href="prediction.html">' in text for text in hints)
-    assert all('<li><a href="prediction.html"' in text for name, text in files.items() if name.endswith(".html"))
+    assert '<li><a href="prediction.html"' in files["reproduction.html"]
+    assert all('<li><a href="reproduction.html"' in text for name, text in files.items() if name.endswith(".html"))
 
 
 def test_the_page_without_numbers_says_so(site):

@@ -111,7 +111,7 @@ def test_ours_are_ranked_by_what_seeds_leave_open_and_never_with_papers():
 
 def start(network, printed):
     pages = {"paper-a/table-1": ("A", "a.html"), "paper-b/table-1": ("B", "b.html")}
-    return Start("cifar10", network, printed, [], pages, {"attack": (), "defense": ()})
+    return Start("cifar10", network, network == "resnet18", printed, [], pages, {"attack": (), "defense": ()})
 
 
 def test_the_answer_counts_the_attacks_that_some_defense_undoes():

@@ -68,13 +68,13 @@ class Site:
         self.index = CellIndex(self.measured_tables)
         self.frame = Frame(self._citation(), self.history is not None)
         self.noises = _noises(self.samples)
-        self.starts = starts(self.printed_tables, self._fast)
+        self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
 
     def files(self) -> Files:
         """Return every file by name, index.html first."""
         made = [TableFiles(self, table) for table in self.measured_tables]
         files: Files = {"index.html": self._home(made)}
-        files |= {start.file: self._start(start) for start in self.starts[1:]}
+        files |= {start.file: self._start(start) for start in self.starts}
         for table_files in made:
             files |= table_files.all()
         files |= self._sources() | self._printed()
@@ -107,6 +107,17 @@ class Site:
         return Prediction.of(self._fast, [score.place for score in scores])
 
     @property
+    def _other_settings(self) -> list[Table]:
+        """The tables with numbers that belong to no grid."""
+        return [table for table in self.measured_tables if table.measured and not table.name]
+
+    @property
+    def _opens_with_own(self) -> bool:
+        """Whether somebody measured tables of their own here, and nothing of the fast recipe: these are what they came for."""
+        measured = [table.slug for table in self.measured_tables if table.measured]
+        return bool(measured) and prediction.GRID not in measured
+
+    @property
     def _fast(self) -> Table | None:
         """The table of the fast recipe, where it is shown."""
         return next((table for table in self.measured_tables if table.slug == prediction.GRID), None)
@@ -125,8 +136,8 @@ class Site:
     # groups of files
 
     def _home(self, made: Iterable[TableFiles]) -> str:
-        """The first page: what is published; of a site without papers the first table of a grid with numbers, or with most."""
-        if self.starts:
+        """The first page: what is published; of a workspace of one's own the first grid with numbers, or the fullest table."""
+        if self.starts and self.starts[0].is_home:
             return self._start(self.starts[0])
         first = _first(self.measured_tables)
         for table_files in made:
@@ -139,7 +150,7 @@ class Site:
         return self.frame.page(
             "start.html",
             "index",
-            TITLE if start is self.starts[0] else f"{TITLE}: {start.name}",
+            TITLE if start.is_home else f"{TITLE}: {start.name}",
             start=start,
             views=[start.view("attack"), start.view("defense")],
             chips=chips(start, self.starts),
@@ -187,7 +198,7 @@ class Site:
             "coverage": coverage(self.measured_tables, self.printed_tables),
             "protocols": {"protocols": _installed("protocols"), "datasets": _installed("datasets")},
             "methods": {"kinds": {kind: self._known_entries(kind) for kind in KINDS}, "titles": METHODS, "file_of": file_of},
-            "reproduction": {"pages": REPRODUCTION, "whole": overview.whole(self.tables)},
+            "reproduction": {"pages": REPRODUCTION, "whole": overview.whole(self.tables), "others": self._other_settings},
             "data": {"tables": [table for table in self.measured_tables if table.measured], "formats": formats.ENDINGS},
             "submit": {},
         }
@@ -301,6 +312,7 @@ class TableFiles:
             "predicts": prediction.HEADING if self.table.slug == prediction.GRID else "",
             "files": self._file_names(),
             "data": self.data,
+            "starts": self.site.starts,
         }
         here = "index" if context["home"] else "reproduction"
         return self.site.frame.page("table.html", here, title, **(context | links))

@@ -100,20 +100,21 @@ class Start:
 
     dataset: str
     network: str
+    is_home: bool  # whether the site opens with it
     published: Sequence[Result]
     ours: Sequence[Result]
     pages: Mapping[str, tuple[str, str]]  # of tables: the short name of their paper, and their page
     columns: Mapping[Axis, Sequence[Method]]  # of the other axis, over which the rows of an axis are ranked
 
     @classmethod
-    def of(cls, setting: tuple[str, str], tables: Sequence[Table], fast: Table | None) -> Start:
+    def of(cls, setting: tuple[str, str], tables: Sequence[Table], fast: Table | None, is_home: bool) -> Start:
         """Gather what is published of a dataset and network, and what the fast recipe measured on that dataset."""
         pages = {table.name: (table.source.short, f"{table.slug}.html") for table in tables if table.source}
         mine = measured(fast) if fast is not None and fast.fixed.get("dataset") == setting[0] else []
         if fast is not None:
             pages[fast.slug] = ("measured here", f"{fast.slug}.html")
         columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
-        return cls(*setting, published(tables, *setting), mine, pages, columns)
+        return cls(*setting, is_home, published(tables, *setting), mine, pages, columns)
 
     @property
     def name(self) -> str:
@@ -130,10 +131,8 @@ class Start:
 
     @property
     def file(self) -> str:
-        """The page; the first setting is the start page itself."""
-        return (
-            "index.html" if (self.dataset, self.network) == HOME else f"start.{slugged(f'{self.dataset}.{self.network}')}.html"
-        )
+        """The page of the site that it is."""
+        return "index.html" if self.is_home else f"start.{slugged(f'{self.dataset}.{self.network}')}.html"
 
     def view(self, axis: Axis) -> View:
         """Return the tab of an axis."""
@@ -255,15 +254,19 @@ def chips(here: Start, pages: Sequence[Start]) -> dict[str, list[Chip]]:
     }
 
 
-def starts(tables: Sequence[Table], fast: Table | None) -> list[Start]:
-    """Return a page for each dataset and network that papers print much of, the start page first; none of a smaller site."""
+def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Start]:
+    """Return a page for each dataset and network that papers print much of; none of a smaller site.
+
+    CIFAR-10 with ResNet-18 comes first, and is the page that the site `opens` with unless that is a table of its own.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for _, score in accuracies(tables):
         counts[str(score.place.fields["dataset"]), str(score.place.fields["architecture"])] += 1
     if counts[HOME] < LEAST:
         return []
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
-    return [Start.of(setting, tables, fast) for setting in sorted(chosen, key=lambda setting: setting != HOME)]
+    ordered = sorted(chosen, key=lambda setting: setting != HOME)
+    return [Start.of(setting, tables, fast, opens and setting == HOME) for setting in ordered]
 
 
 def _counted(count: int, noun: str) -> str:

@@ -156,7 +156,7 @@ def test_a_copy_of_the_code_that_was_touched_is_not_run(one, tmp_path):
     """What runs is what was submitted, or nothing."""
     options = [*TINY, "--executor", "slurm", "--profile", str(profile(tmp_path, sbatch={"hold": True}))]
     bench("run", *options, workspace=tmp_path, code=4)
-    (copied,) = tmp_path.glob(".bench/code/*/results/cell.py")
+    (copied,) = tmp_path.glob(".bench/code/*/unlearnable_bench/results/cell.py")
     copied.write_text(copied.read_text() + "\n")
     for job in one.jobs("PD"):
         one.command("scontrol", "release", job)

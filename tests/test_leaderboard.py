@@ -252,6 +252,18 @@ def test_a_damaged_record_is_a_failed_cell_and_the_rest_is_shown(full, content):
     assert other_tables(full, b.shown) == []
 
 
+def test_a_damaged_failure_beside_a_record_hides_no_number(full):
+    """What is left of an old attempt says nothing about the number. Alone it is a failed cell, and names the file."""
+    cell = cells()["ops", "none", 0]
+    full.failure_path(cell.id).write_text("{")
+    value = made(full).scores[("ops",), ("none",)]
+    assert (value.state, value.n) == ("done", 2)
+    full.path(cell.id).unlink()
+    value = made(full).scores[("ops",), ("none",)]
+    assert (value.state, value.n) == ("partial", 1)
+    assert f"damaged record of a failure: {cell.id}.failed.json" in value.reason and str(full.folder) not in value.reason
+
+
 def test_records_outside_the_grids_get_boards_of_their_own(full):
     """Ad-hoc runs show up, clean first, and a combination that nobody ran says so."""
     b = made(full)

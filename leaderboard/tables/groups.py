@@ -1,12 +1,13 @@
-"""Things by what they share."""
+"""Things by what they share, by rank, and without what is left out or unknown."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 Shared = TypeVar("Shared", bound=Hashable)
 
 
@@ -16,3 +17,24 @@ def group_by(items: Iterable[Item], shared: Callable[[Item], Shared]) -> default
     for item in items:
         groups[shared(item)].append(item)
     return groups
+
+
+def highest(items: Iterable[Item], rank: Callable[[Item], Any]) -> list[Item]:
+    """Return the items of the highest rank, in the order in which they came; none of none."""
+    groups = group_by(items, rank)
+    return groups[max(groups, default=None)]
+
+
+def without(items: Iterable[Item], left_out: Container[Item]) -> list[Item]:
+    """Return the items that are not left out."""
+    return [item for item in items if item not in left_out]
+
+
+def known(values: Iterable[Item | None]) -> list[Item]:
+    """Return the values that are not None."""
+    return [value for value in values if value is not None]
+
+
+def known_items(values: Mapping[Key, Item | None]) -> dict[Key, Item]:
+    """Return the items of a dictionary whose values are not None."""
+    return {key: value for key, value in values.items() if value is not None}

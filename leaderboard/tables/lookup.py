@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from unlearnable_bench.leaderboard.tables.groups import group_by, highest, known, without
 from unlearnable_bench.registry import CATALOGS, DATASETS, EntryError, outdated
 from unlearnable_bench.registry._paths import hide_paths
 from unlearnable_bench.registry.spec import SELFTRAINED
@@ -42,7 +44,9 @@ class Run:
     @property
     def measured(self) -> bool:
         """Whether it has a record with numbers."""
-        return self.record is not None and self.record.metrics is not None
+        if self.record is None or self.state not in ("done", "stale"):
+            return False
+        return self.record.metrics is not None
 
     @property
     def excuse(self) -> str:
@@ -64,25 +68,37 @@ def look_up(records: Records, cell: Cell, missing: str) -> Run:
     origin = records.origins.get(cell.id)
     try:
         record = records.read(cell.id)
-        failure = records.failure(cell.id)
-    except UNREADABLE as error:  # pages are published and must not show where the workspace lies
-        hint = "" if isinstance(error, FileError) else "; remove the file and run it again"
-        return Run(cell, "failed", f"damaged record: {error}{hint}".replace(f"{records.folder}/", ""))
-    why = _message(failure, records)
+    except UNREADABLE as error:
+        return Run(cell, "failed", f"damaged record: {_damage(error, records)}")
     if record is None:
-        return Run(cell, "failed", why) if failure else Run(cell, "missing", missing)
+        failure = _failure(records, cell)
+        return Run(cell, "failed", failure) if failure else Run(cell, "missing", missing)
     record = record.model_copy(update={"commit": records.commit_of(record)})
     old = outdated(record.versions, record.cell.parts)
     if not old:
         return Run(cell, record.state, record.reason, record, origin)
-    failed_since = f" (which failed: {why})" if why else ""
+    failure = _failure(records, cell)
+    failed_since = f" (which failed: {failure})" if failure else ""
     return Run(cell, "stale", f"{old}; run it again{failed_since}", record, origin)
 
 
-def _message(failure: Failure | None, records: Records) -> str:
-    """The message of a failure on one line, without the paths of this machine; '' without a failure."""
-    if failure is None:
-        return ""
+def _failure(records: Records, cell: Cell) -> str:
+    """Why the last attempt at a cell failed; '' if it did not."""
+    try:
+        failure = records.failure(cell.id)
+    except UNREADABLE as error:
+        return f"damaged record of a failure: {_damage(error, records)}"
+    return _message(failure, records) if failure else ""
+
+
+def _damage(error: Exception, records: Records) -> str:
+    """What is wrong with a file. Pages are published and must not show where the workspace lies."""
+    hint = "" if isinstance(error, FileError) else "; remove the file and run it again"
+    return f"{error}{hint}".replace(f"{records.folder}/", "")
+
+
+def _message(failure: Failure, records: Records) -> str:
+    """The message of a failure on one line, without the paths of this machine."""
     message = " ".join(failure.message.split())
     usual = records.folder.parts[-2:] == ("results", "records")  # else the records were moved, and nobody knows from where
     workspace = records.folder.parents[1] if usual else records.folder
@@ -117,8 +133,7 @@ class Lookup:
 
     def with_siblings(self, cells: Sequence[Cell]) -> list[Cell]:
         """Return cells that differ in their seeds alone, and those of other seeds that somebody has measured."""
-        asked = {cell.seed for cell in cells}
-        more = [seed for seed in self.seeds if seed not in asked]
+        more = without(self.seeds, {cell.seed for cell in cells})
         return [*cells, *siblings(cells[0], more, self.recorded)]
 
     def clean_runs(self, cell: Cell) -> tuple[Run, ...]:
@@ -129,30 +144,25 @@ class Lookup:
 
     def stand_ins(self, cells: Sequence[Cell]) -> list[Run]:
         """Return runs of another dataset, of fewer epochs or of fewer images: those of the closest kind that there is."""
-        by_closeness: dict[Closeness, list[str]] = defaultdict(list)
-        for cell in cells if self._unclaimed else ():
-            for cell_id, closeness in self._unclaimed.get(relaxed(cell.resolved())[0], ()):
-                by_closeness[closeness].append(cell_id)
-        closest = by_closeness[max(by_closeness)] if by_closeness else []
-        records = [self.records.read(cell_id) for cell_id in closest]
-        return [look_up(self.records, record.cell, NOT_RUN) for record in records if record is not None]
+        if not self._unclaimed:
+            return []
+        alike = itertools.chain.from_iterable(self._unclaimed[relaxed(cell.resolved())[0]] for cell in cells)
+        closest = highest(alike, lambda stand_in: stand_in.closeness)
+        records = known(self.records.read(stand_in.cell_id) for stand_in in closest)
+        return [look_up(self.records, record.cell, NOT_RUN) for record in records]
 
     @cached_property
-    def _unclaimed(self) -> dict[str, list[tuple[str, Closeness]]]:
+    def _unclaimed(self) -> defaultdict[str, list[StandIn]]:
         """The measured cells that no table asks for, by what they share with the cells that they may stand in for."""
-        by_key: dict[str, list[tuple[str, Closeness]]] = defaultdict(list)
-        for cell_id, cell in self._measured(sorted(self.recorded - self.claimed)):
-            key, closeness = cell
-            by_key[key].append((cell_id, closeness))
-        return by_key
+        return group_by(self._measured(sorted(self.recorded - self.claimed)), lambda stand_in: stand_in.shared)
 
-    def _measured(self, ids: Iterable[str]) -> Iterator[tuple[str, tuple[str, Closeness]]]:
+    def _measured(self, ids: Iterable[str]) -> Iterator[StandIn]:
         for cell_id in ids:
             try:
                 content = json.loads(self.records.path(cell_id).read_text(encoding="utf-8"))
-                found = relaxed(without_texts(content["cell"]))
+                stand_in = StandIn(cell_id, *relaxed(without_texts(content["cell"])))
                 if content["state"] == "done" and self.records.read(cell_id) is not None:
-                    yield cell_id, found
+                    yield stand_in
             except DAMAGED:
                 continue
 
@@ -169,6 +179,14 @@ class Closeness:
     test_images_per_class: int
     own_dataset: bool  # not one that stands in for another
     dataset: str  # decides between those that are equally close
+
+
+class StandIn(NamedTuple):
+    """A measured cell that may stand in for another one."""
+
+    cell_id: str
+    shared: str  # a hash of what both have in common
+    closeness: Closeness
 
 
 def relaxed(cell: dict[str, Any]) -> tuple[str, Closeness]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 from unlearnable_bench.leaderboard.tables.ranking import joined
-from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results import Record
 from unlearnable_bench.results.cell import Cell, digest
+from unlearnable_bench.results.record import PoisonNote
 
 
 def remarks(table: Table) -> list[str]:
@@ -28,9 +28,9 @@ def _twice_made(table: Table) -> list[str]:
     poisons: dict[tuple[str, str, int], dict[str, str]] = defaultdict(dict)  # -> the poison's checksum -> where it was made
     for (row, column), score in table.scores.items():
         label = joined(row if table.subject == "attack" else column)
-        for record in _poisoned(score):
-            assert record.poison is not None, "these records are of poisons"
-            poisons[label, *_recipe(record.cell)].setdefault(record.poison.checksum, _where(record))
+        for record in score.used:
+            if record.poison is not None:
+                poisons[label, *_recipe(record.cell)].setdefault(record.poison.checksum, _where(record, record.poison))
     return [_two_poisons(label, seed, made) for (label, _, seed), made in poisons.items() if len(made) > 1]
 
 
@@ -38,10 +38,6 @@ def _two_poisons(label: str, seed: int, made: dict[str, str]) -> str:
     shown = ", ".join(f"{checksum[:12]} ({where})" for checksum, where in sorted(made.items()))
     several = f"the records show {len(made)} poisons of seed {seed}, {shown}"
     return f"{label}: {several}; numbers of different poisons are not of one training set."
-
-
-def _poisoned(score: Score) -> list[Record]:
-    return [record for record in score.used if record.poison is not None]
 
 
 def _recipe(cell: Cell) -> tuple[str, int]:
@@ -52,8 +48,7 @@ def _recipe(cell: Cell) -> tuple[str, int]:
     return digest([content["attack"], content["dataset"]]), int(seed)
 
 
-def _where(record: Record) -> str:
+def _where(record: Record, poison: PoisonNote) -> str:
     """On which kind of device a poison was made, as far as its record says."""
-    numerics = record.poison.numerics if record.poison else {}
-    words = [str(numerics[key]) for key in ("device", "dtype") if key in numerics]
+    words = [str(poison.numerics[key]) for key in ("device", "dtype") if key in poison.numerics]
     return f"{' '.join(words)}, torch {record.versions.get('torch', 'unknown')}".removeprefix(", ")

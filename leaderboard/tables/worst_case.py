@@ -6,13 +6,13 @@ result is an interval: of papers, from the lowest to the highest that one prints
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
 from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result
+from unlearnable_bench.leaderboard.tables.groups import group_by, known, without
 from unlearnable_bench.leaderboard.tables.methods import Axis, Budget, Method
 
 FIRST_CLASS = Budget("linf", 8 / 255).group
@@ -27,10 +27,8 @@ class Outcome:
     @cached_property
     def by_source(self) -> dict[str, float]:
         """The median of each source: a paper that prints a value in several tables counts once."""
-        values = defaultdict(set)
-        for result in self.results:
-            values[result.source].add(result.value)
-        return {source: median(several) for source, several in values.items()}
+        by_source = group_by(self.results, lambda result: result.source)
+        return {source: median({result.value for result in several}) for source, several in by_source.items()}
 
     @property
     def value(self) -> float:
@@ -67,9 +65,7 @@ class Row:
     @classmethod
     def of(cls, method: Method, results: Iterable[Result]) -> Row:
         """Gather the results of a method by those of the other axis."""
-        grouped = defaultdict(list)
-        for result in results:
-            grouped[result.method(OTHER[method.axis])].append(result)
+        grouped = group_by(results, lambda result: result.method(OTHER[method.axis]))
         return cls(method, {other: Outcome(tuple(several)) for other, several in grouped.items()})
 
     @property
@@ -77,19 +73,42 @@ class Row:
         """Without defense, or on clean images."""
         return next((outcome for method, outcome in self.outcomes.items() if method.is_plain), None)
 
+    @property
+    def sign(self) -> int:
+        """Times this, the lower an accuracy, the better for the method: attacks want it low, defenses high."""
+        return 1 if self.method.axis == "attack" else -1
+
     def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, Outcome] | None:
         """Return what hurts most of the methods that count: an attack's best defense, a defense's strongest attack."""
         rivals = sorted((method for method in self.outcomes if counts(method)), key=lambda method: method.label)
         if not rivals:
             return None
-        hurts_most = max if self.method.axis == "attack" else min
-        chosen = hurts_most(rivals, key=lambda method: self.outcomes[method].value)
+        chosen = max(rivals, key=lambda method: self.sign * self.outcomes[method].value)
         return chosen, self.outcomes[chosen]
 
 
 def is_rival(method: Method) -> bool:
     """Whether a method can be a worst case: not plain, no oracle, and nothing needed besides the poison."""
     return not (method.is_plain or method.is_oracle or method.needs)
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A row that can be ranked, with the interval of its worst case: `near` is its better end, the less the better."""
+
+    method: Method
+    near: float
+    far: float
+
+    @classmethod
+    def of(cls, row: Row, worst: Outcome) -> _Contender:
+        near, far = sorted([row.sign * worst.low, row.sign * worst.high])
+        return cls(row.method, near, far)
+
+    def rank(self, contenders: Iterable[_Contender]) -> int:
+        """One, and the number of rivals of its class whose interval lies wholly on the better side."""
+        better = [other for other in contenders if other.far < self.near]
+        return 1 + [_class(other.method) for other in better].count(_class(self.method))
 
 
 @dataclass(frozen=True)
@@ -102,41 +121,31 @@ class Standing:
     @classmethod
     def of(cls, axis: Axis, results: Iterable[Result], columns: Collection[Method] = ()) -> Standing:
         """Arrange results by the methods of an axis, and rank them; the ranked first, then by worst case."""
-        grouped: dict[Method, list[Result]] = defaultdict(list)
-        for result in results:
-            grouped[result.method(axis)].append(result)
+        grouped = group_by(results, lambda result: result.method(axis))
         rows = [Row.of(method, several) for method, several in grouped.items() if not method.is_plain]
         return cls(rows, columns)._ranked()
 
     def _ranked(self) -> Standing:
         rows = [replace(row, missing=self._missing(row)) for row in self.rows]
-        contenders = [row for row in rows if self._contends(row)]
-        ranked = [replace(row, rank=self._rank(row, contenders)) for row in contenders]
-        unranked = [row for row in rows if row not in contenders]
-        return Standing(sorted([*ranked, *unranked], key=self._order), self.columns)
+        contenders = known(self._contender(row) for row in rows)
+        ranks = {contender.method: contender.rank(contenders) for contender in contenders}
+        ranked = [replace(row, rank=ranks.get(row.method)) for row in rows]
+        return Standing(sorted(ranked, key=self._order), self.columns)
 
     def counts(self, method: Method) -> bool:
         """Whether a method of the other axis counts in worst cases: one of the ranked columns, where there are any."""
         return is_rival(method) and (not self.columns or method in self.columns)
 
     def _missing(self, row: Row) -> tuple[str, ...]:
-        return tuple(method.label for method in self.columns if method not in row.outcomes)
+        return tuple(method.label for method in without(self.columns, row.outcomes))
 
-    def _contends(self, row: Row) -> bool:
+    def _contender(self, row: Row) -> _Contender | None:
+        """A row as one that can be ranked: it has every column, and its worst case an interval."""
         worst = row.worst(self.counts)
-        return not row.missing and worst is not None and worst[1].has_interval
-
-    def _rank(self, row: Row, contenders: Sequence[Row]) -> int:
-        """One, and the number of rivals of its class whose interval lies wholly on the better side."""
-        rivals = [other for other in contenders if _class(other.method) == _class(row.method)]
-        return 1 + sum(self._is_better(other, row) for other in rivals)
-
-    def _is_better(self, one: Row, other: Row) -> bool:
-        ours, theirs = one.worst(self.counts), other.worst(self.counts)
-        assert ours is not None and theirs is not None
-        if one.method.axis == "attack":
-            return ours[1].high < theirs[1].low
-        return ours[1].low > theirs[1].high
+        if worst is None or row.missing:
+            return None
+        _, outcome = worst
+        return _Contender.of(row, outcome) if outcome.has_interval else None
 
     def _order(self, row: Row) -> tuple[bool, bool, str, int, float, str]:
         """The ranked first, class by class; then the rest by what is worst of all that is known."""
@@ -148,9 +157,7 @@ class Standing:
     def _strength(self, row: Row, counts: Callable[[Method], bool]) -> float:
         """What rows are sorted by, the strongest lowest."""
         worst = row.worst(counts)
-        if worst is None:
-            return float("inf")
-        return worst[1].value if row.method.axis == "attack" else -worst[1].value
+        return row.sign * worst[1].value if worst else float("inf")
 
 
 def _class(method: Method) -> str:

@@ -29,7 +29,8 @@ from unlearnable_bench.leaderboard.publishing.records import published_records
 from unlearnable_bench.leaderboard.tables.lookup import Run
 from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
-from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.runs import MeasuredScore
+from unlearnable_bench.leaderboard.tables.score import AggregateScore
 from unlearnable_bench.leaderboard.tables.table import distinct
 from unlearnable_bench.registry import data, lacking, outdated, resolve
 from unlearnable_bench.registry.data import load
@@ -812,12 +813,12 @@ def test_an_aggregate_is_trusted_as_little_as_its_least_trusted_part():
     cell = GRID.cells(resolve, lacking)[0]
     place = GRID.places[0]
     again, disputed, ours = (
-        Score(place, (Run(cell, "done", record=record(cell), origin=origin),))
+        MeasuredScore(place, (Run(cell, "done", record=record(cell), origin=origin),))
         for origin in (Origin(RERUN, "A. Author", "0" * 8), Origin(DISPUTED, "A. Author", "0" * 8), None)
     )
-    mean = Score(place, parts=(again, disputed), combined={0: 50.0})
+    mean = AggregateScore(place, parts=(again, disputed), combined={0: 50.0})
     assert (mean.tier, mean.reported) == (DISPUTED, True)
-    mean = Score(place, parts=(ours, again), combined={0: 50.0})
+    mean = AggregateScore(place, parts=(ours, again), combined={0: 50.0})
     assert (mean.tier, mean.reported) == (RERUN, False)
 
 

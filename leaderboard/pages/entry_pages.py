@@ -35,7 +35,7 @@ class EntryRow:
     @classmethod
     def of(cls, entry: Entry, cells: Iterable[Cell]) -> EntryRow:
         idea = idea_of(entry).partition("\n")[0]
-        return cls(entry, idea, [cell for cell in cells if _counts(cell.score)])
+        return cls(entry, idea, [cell for cell in cells if cell.score.is_ours_and_current])
 
     @property
     def file(self) -> str:
@@ -53,10 +53,6 @@ class EntryRow:
     def tags(self) -> list[str]:
         """When a defense acts, and what it needs."""
         return tags_of([self.entry]) if self.entry.kind == "defenses" else []
-
-
-def _counts(score: Score) -> bool:
-    return score.mean is not None and score.state != "stale" and not score.reported
 
 
 @dataclass(frozen=True)

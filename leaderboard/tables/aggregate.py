@@ -7,13 +7,14 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import group_by, known_items
 from unlearnable_bench.results.table_file import Item, Place
 
 Index = Mapping[tuple[tuple[str, str], ...], Place]
 """The places of a table by their labels."""
 OVER_AN_AXIS = ("mean", "min", "max")
 EXTREMES = ("min", "max")
+NO_MEMBER = {"attack": "none"}  # what does not count along an axis
 
 
 def _difference(pair: Sequence[float]) -> float:
@@ -54,8 +55,7 @@ def operands(place: Place, index: Index) -> list[Place]:
 def _along(place: Place, axis: str, index: Index) -> list[Place]:
     """The measured places that differ from a place in the label of one axis; clean training is no attack."""
     beside = group_by(index.values(), lambda other: _setting(other, axis))[_setting(place, axis)]
-    measured = [other for other in beside if other.runs]
-    return [other for other in measured if other.fields["attack"] != "none"] if axis == "attack" else measured
+    return [other for other in beside if other.runs and other.fields.get(axis) != NO_MEMBER.get(axis, "")]
 
 
 def _setting(place: Place, axis: str) -> tuple[Any, ...]:
@@ -92,5 +92,4 @@ def combined(place: Place, index: Index, numbers: Callable[[Place], Mapping[int,
     parts = [combined(operand, index, numbers) for operand in operands(place, index)]
     if kind in EXTREMES:  # of what there is; a mark says of how much
         parts = [part for part in parts if part]
-    evaluated = {seed: AGGREGATES[kind](values) for seed, values in by_shared_seed(parts).items()}
-    return {seed: number for seed, number in evaluated.items() if number is not None}
+    return known_items({seed: AGGREGATES[kind](values) for seed, values in by_shared_seed(parts).items()})

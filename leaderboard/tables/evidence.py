@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from unlearnable_bench.leaderboard.tables.groups import known
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
-from unlearnable_bench.leaderboard.tables.pairing import RECIPES
+from unlearnable_bench.leaderboard.tables.pairing import is_accuracy_of_training
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import resolve
@@ -42,8 +43,7 @@ def ranked_columns(table: Table) -> dict[Axis, list[Method]]:
 
 def _of_specs(axis: Axis, specs: Iterable[str]) -> list[Method]:
     maker = CellMaker(resolve)
-    methods = [method_of(axis, maker.parts(f"{axis}s", spec)) for spec in specs]
-    return list(filter(None, methods))
+    return known(method_of(axis, maker.parts(f"{axis}s", spec)) for spec in specs)
 
 
 def published(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
@@ -52,27 +52,20 @@ def published(tables: Iterable[Table], dataset: str, network: str) -> list[Resul
     for table, score in accuracies(tables):
         fields = score.place.fields
         if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
-            results += _result(
-                score, table.name.partition("/")[0], table.name, 100 * (score.published or 0.0) / score.place.unit
-            )
+            results += _result(score, table.name.partition("/")[0], table.name, score.published_percent)
     return results
 
 
 def accuracies(tables: Iterable[Table]) -> list[tuple[Table, Score]]:
     """Return the scores of papers' tables whose published value is a test accuracy after training with labels."""
     own = [table for table in tables if table.source]
-    return [(table, score) for table in own for score in table.direct if is_accuracy_of_training(score)]
-
-
-def is_accuracy_of_training(score: Score) -> bool:
-    fields = score.place.fields
-    recipe = fields["protocol"] in RECIPES and fields["part"] == "all" and fields["measure"] == "accuracy"
-    return recipe and score.place.metric == "test_acc" and score.undoubted is not None and bool(score.runs)
+    scores = [(table, score) for table in own for score in table.direct if score.runs]
+    return [(table, score) for table, score in scores if is_accuracy_of_training(score)]
 
 
 def measured(table: Table) -> list[Result]:
     """Return what was measured here of a table of attacks and defenses under one recipe, with what seeds leave open."""
-    scores = [score for score in table.in_order if score.own is not None and score.runs and not score.reduced]
+    scores = [score for score in table.in_order if score.is_full_size and score.runs]
     spread = Spread.of([score.accuracies for score in scores])
     results = []
     for score in scores:

@@ -6,6 +6,7 @@ says why.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shlex
 from collections import defaultdict
@@ -13,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import group_by, without
 from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE, Lookup, Run
 from unlearnable_bench.leaderboard.tables.ranking import Labels
-from unlearnable_bench.leaderboard.tables.score import POINT, Score, best_member
+from unlearnable_bench.leaderboard.tables.runs import MeasuredScore, best_member
+from unlearnable_bench.leaderboard.tables.score import POINT, Score
 from unlearnable_bench.leaderboard.tables.settings import settings
 from unlearnable_bench.leaderboard.tables.table import Table, axis_values, slug_of, slugged
 from unlearnable_bench.registry import lacking
@@ -28,6 +30,7 @@ from unlearnable_bench.results.reference import Key
 from unlearnable_bench.results.table_file import Place
 
 SUBJECTS = ("attack", "defense")
+LABELS = {"ratio": "ratio {}", "part": "part {}"}  # of rows and columns, by axis; other texts say what they are
 NOTE = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
 
 log = logging.getLogger(__name__)
@@ -45,9 +48,9 @@ class Point(NamedTuple):
     architecture: str
 
     @property
-    def setting(self) -> tuple[str, ...]:
-        """Every axis but those that are the rows and columns of its table."""
-        return tuple(text for axis, text in self._asdict().items() if axis not in SUBJECTS)
+    def setting(self) -> Point:
+        """Every axis but those that are the rows and columns of its table; these are empty."""
+        return self._replace(**dict.fromkeys(SUBJECTS, ""))
 
     @property
     def clean(self) -> Point:
@@ -59,7 +62,7 @@ class Point(NamedTuple):
         """The same on the whole set, as any share of no attack is."""
         return self._replace(ratio="1", part="all")
 
-    def score(self, runs: Sequence[Run] = ()) -> Score:
+    def score(self, runs: Iterable[Run]) -> MeasuredScore:
         """Return its score, a fraction; where it stands in a table is decided when all scores are there."""
         by_seed = tuple(sorted(runs, key=lambda run: run.cell.seed))
         fields = self._asdict() | {"measure": "accuracy"}
@@ -74,7 +77,7 @@ class Point(NamedTuple):
             better="high",
             params="unit=fraction",
         )
-        return Score(place, by_seed)
+        return MeasuredScore(place, by_seed)
 
 
 # Tables of grids
@@ -116,6 +119,7 @@ def _combinations(grid: Grid, resolve: Resolve) -> Mapping[Point, Members]:
 
 
 def _score(point: Point, members: Members, lookup: Lookup, missing: str) -> Score:
+    """The score of a point; that of the best member, where its defense stands for several."""
     scores = {}
     for member, cells in members.items():
         seeds = lookup.with_siblings(list(cells.values()))
@@ -132,17 +136,20 @@ def _with_references(scores: Sequence[Score], lookup: Lookup) -> list[Score]:
     return [replace(score, reference=_reference(score, _clean(score, by_point, lookup))) for score in scores]
 
 
-def _clean(score: Score, by_point: Mapping[Point, Score], lookup: Lookup) -> Score | None:
+def _clean(score: Score, by_point: Mapping[Point, Score], lookup: Lookup) -> Score:
+    """The score of clean training in the setting of another one; one without runs where nothing of it is known."""
     point = Point(**score.point).clean
     row = by_point.get(point) or by_point.get(point.whole)
-    if row is None and score.runs:
-        return point.whole.score(lookup.clean_runs(score.runs[0].cell))
-    return row
+    if row is not None:
+        return row
+    runs = lookup.clean_runs(score.runs[0].cell) if score.runs else ()
+    return point.whole.score(runs)
 
 
-def _reference(score: Score, clean: Score | None) -> float | None:
+def _reference(score: Score, clean: Score) -> float | None:
     """The accuracy of clean training that a number may be compared with: none for stale ones, nor ours with that of others."""
-    if clean is None or score.clean or not (score.current and clean.current):
+    are_current = score.current and clean.current
+    if score.clean or not are_current:
         return None
     return clean.mean if score.reported or not clean.reported else None
 
@@ -210,15 +217,16 @@ def _honest(part: Part) -> str:
     return part.text if honest else write(part.name, part.fields)
 
 
-def _other_table(setting: tuple[str, ...], group: Mapping[Point, Sequence[Run]], lookup: Lookup) -> Table:
-    some = next(iter(group))
+def _other_table(setting: Point, group: Mapping[Point, Sequence[Run]], lookup: Lookup) -> Table:
     attacks = _clean_first(point.attack for point in group)
     defenses = _clean_first(point.defense for point in group)
-    points = [some._replace(attack=attack, defense=defense) for attack in attacks for defense in defenses]
-    scores = [point.score(group.get(point, ())) for point in points]
+    scores = []
+    for attack, defense in itertools.product(attacks, defenses):
+        point = setting._replace(attack=attack, defense=defense)
+        scores.append(point.score(group.get(point, ())))
     table = _arranged(_with_references(scores, lookup), ["attack"], ["defense"])
-    slug = slugged("others." + ".".join(text for text in setting if text not in ("1", "all")))
-    return replace(table, title=_title(some), note=NOTE, slug=slug)
+    slug = slugged(".".join(["others", *without(setting, ("", "1", "all"))]))
+    return replace(table, title=_title(setting), note=NOTE, slug=slug)
 
 
 def _clean_first(texts: Iterable[str]) -> list[str]:
@@ -237,10 +245,10 @@ def _title(point: Point) -> str:
 def _arranged(scores: Sequence[Score], rows: Sequence[str], columns: Sequence[str]) -> Table:
     """Lay scores out. An axis that varies and is in neither rows nor columns becomes a row axis: only seeds are averaged."""
     values = axis_values(scores)
-    column_axes = tuple(axis for axis in dict.fromkeys(columns) if axis not in rows)
-    left_over = [axis for axis in POINT if axis not in (*rows, *columns)]
+    column_axes = tuple(without(dict.fromkeys(columns), rows))
+    left_over = without(POINT, (*rows, *columns))
     row_axes = (*dict.fromkeys(rows), *(axis for axis in left_over if len(values[axis]) > 1))
-    fixed = {axis: values[axis][0] for axis in left_over if axis not in row_axes}
+    fixed = {axis: values[axis][0] for axis in without(left_over, row_axes)}
     placed = _placed(scores, row_axes, column_axes)
     return Table(
         title="",
@@ -266,5 +274,5 @@ def _placed(scores: Iterable[Score], row_axes: Sequence[str], column_axes: Seque
 
 
 def _labels(score: Score, axes: Sequence[str]) -> Labels:
-    labels = [f"{axis} {score.point[axis]}" if axis in ("ratio", "part") else score.point[axis] for axis in axes]
+    labels = [LABELS.get(axis, "{}").format(score.point[axis]) for axis in axes]
     return tuple(labels) or ("test accuracy",)

@@ -15,7 +15,8 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.groups import known, without
+from unlearnable_bench.leaderboard.tables.score import Score, scaled
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import ATTACKS, lacking, resolve
 from unlearnable_bench.registry.spec import SELFTRAINED, write_value
@@ -27,6 +28,8 @@ from unlearnable_bench.results.table_file import Place
 FAST, OUR_NETWORK = "fast", "resnet9"  # protocol and architecture of our side
 RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench")  # of papers, training with labels
 DATASET, NETWORK = "cifar10", "resnet18"  # of the papers' side
+THEIR_SIDE = {"dataset": DATASET, "architecture": NETWORK, "ratio": 1}
+WHOLE = {"part": "all", "measure": "accuracy"}
 
 STEPS = (  # fields that count how often something is done in the search for a poison
     "epochs",
@@ -100,8 +103,7 @@ class Pair:
     @property
     def ours(self) -> float | None:
         """The mean over the seeds that were measured here with today's versions."""
-        counts = self.score.current and not self.score.reported
-        return None if self.score.mean is None or not counts else 100 * self.score.mean
+        return scaled(self.score.mean, 100) if self.score.is_ours_and_current else None
 
     @cached_property
     def values(self) -> list[float]:
@@ -134,8 +136,9 @@ class Pair:
     def _ended_by_itself(self) -> bool:
         """Whether the search met its goal before its last round, in every record."""
         limit = self._attack[0].fields.get("max_rounds", 0)
-        noted = [record.poison.notes.get("rounds", math.inf) for record in self.score.used if record.poison is not None]
-        return bool(noted) and isinstance(limit, int) and max(noted) < limit
+        poisons = known(record.poison for record in self.score.used)
+        rounds = [poison.notes.get("rounds", math.inf) for poison in poisons]
+        return isinstance(limit, int) and max(rounds, default=math.inf) < limit
 
     @property
     def other_surrogate(self) -> str:
@@ -165,35 +168,43 @@ def _same_method(cell: Cell, by_method: Mapping[tuple[Method, Method], Sequence[
 
 def comparable(cell: Cell) -> bool:
     """Whether a cell is one of our side: all of CIFAR-10, poisoned, unscaled `fast`, `resnet9`, no weights of our own."""
-    same = cell.architecture == _part("architectures", OUR_NETWORK) and cell.dataset == _part("datasets", DATASET)
-    whole = cell.ratio == 1 and cell.part == "all" and cell.measure == "accuracy"
+    our_side = {
+        "protocol": _part("protocols", FAST),
+        "dataset": _part("datasets", DATASET),
+        "architecture": _part("architectures", OUR_NETWORK),
+        "ratio": 1,
+        "part": "all",
+        "measure": "accuracy",
+    }
     own_weights = any(part.fields.get("weights") == SELFTRAINED for part in cell.defense)
-    return same and whole and not own_weights and cell.protocol == _part("protocols", FAST)
+    return not own_weights and {axis: getattr(cell, axis) for axis in our_side} == our_side
 
 
 def published(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
     """What papers print of undoubted test accuracies of whole CIFAR-10 on ResNet-18, by attack and defense."""
     maker = CellMaker(resolve)
     by_method = defaultdict(list)
-    for place in places:
-        if not _counts(place) or _lacks_method(place):
+    theirs = [Score(place) for place in places if THEIR_SIDE.items() <= place.fields.items()]
+    for score in theirs:
+        if not is_accuracy_of_training(score) or _lacks_method(score):
             continue
-        attack = maker.parts("attacks", str(place.fields["attack"]))
-        defense = maker.parts("defenses", str(place.fields["defense"]))
-        value = 100 * (place.published or 0.0) / place.unit
-        by_method[method(attack, EFFORT), defense_method(defense)].append(Published(place.table, value, attack))
+        attack = maker.parts("attacks", score.point["attack"])
+        defense = maker.parts("defenses", score.point["defense"])
+        result = Published(score.place.table, score.published_percent, attack)
+        by_method[method(attack, EFFORT), defense_method(defense)].append(result)
     return by_method
 
 
-def _lacks_method(place: Place) -> bool:
+def _lacks_method(score: Score) -> bool:
     """Whether its attack or defense is not here."""
-    return bool(lacking("attacks", str(place.fields["attack"])) or lacking("defenses", str(place.fields["defense"])))
+    return bool(lacking("attacks", score.point["attack"]) or lacking("defenses", score.point["defense"]))
 
 
-def _counts(place: Place) -> bool:
-    setting = {"dataset": DATASET, "architecture": NETWORK, "ratio": 1, "part": "all", "measure": "accuracy"}
-    same = setting.items() <= place.fields.items() and place.fields["protocol"] in RECIPES
-    return same and place.is_accuracy and place.published is not None and not Score(place).doubtful
+def is_accuracy_of_training(score: Score) -> bool:
+    """Whether a paper prints an undoubted test accuracy for it, after training with labels on all images."""
+    fields = score.place.fields
+    is_recipe = fields["protocol"] in RECIPES and WHOLE.items() <= fields.items()
+    return is_recipe and score.place.is_accuracy and score.undoubted is not None
 
 
 def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:
@@ -234,13 +245,17 @@ def _flat(parts: Iterable[Part]) -> Iterator[Part]:
 def shortfalls(ours: Iterable[Part], theirs: Iterable[Part], left_out: Collection[str] = ()) -> list[str]:
     """In which counts the search for a poison falls short of another one for the same method."""
     found = []
+    counted = without(STEPS, left_out)
     for own, other in zip(_flat(ours), _flat(theirs), strict=True):
-        for name in (name for name in STEPS if name not in left_out):
-            have, want = _count(own, name), _count(other, name)
-            if have < want:
-                known = "more" if math.isinf(want) else f"{want:g}"
-                found.append(f"{name} {write_value(own.fields[name])} of {known}")
+        shorter = [name for name in counted if _count(own, name) < _count(other, name)]
+        found += [f"{name} {write_value(own.fields[name])} of {_goal(other, name)}" for name in shorter]
     return found
+
+
+def _goal(part: Part, name: str) -> str:
+    """How often something is done, in words."""
+    count = _count(part, name)
+    return "more" if math.isinf(count) else f"{count:g}"
 
 
 def _count(part: Part, name: str) -> float:
@@ -248,8 +263,8 @@ def _count(part: Part, name: str) -> float:
     value = part.fields.get(name)
     if not isinstance(value, int):
         return 0.0
-    implied = IMPLIED.get((part.name, name), {})
-    return value or implied.get(str(part.fields.get("variant", "")), implied.get("", math.inf))
+    implied = {"": math.inf, **IMPLIED.get((part.name, name), {})}
+    return value or implied.get(str(part.fields.get("variant", "")), implied[""])
 
 
 def _surrogates(parts: Iterable[Part]) -> list[str]:

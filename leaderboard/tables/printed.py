@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from unlearnable_bench.leaderboard.tables.aggregate import basis, combined, labels
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import group_by, known
 from unlearnable_bench.leaderboard.tables.lookup import Lookup, Run, deviations, incomparable
 from unlearnable_bench.leaderboard.tables.ranking import Labels
-from unlearnable_bench.leaderboard.tables.score import TIMES, Score, best_member, numbers
+from unlearnable_bench.leaderboard.tables.runs import MeasuredScore, best_member
+from unlearnable_bench.leaderboard.tables.score import TIMES, AggregateScore, Score, UnavailableScore, numbers
 from unlearnable_bench.leaderboard.tables.table import Table, slug_of
 from unlearnable_bench.leaderboard.tables.tolerance import pooled_spread, with_tolerance
 from unlearnable_bench.results import Cell, Grid, Records, TableFile
@@ -84,24 +85,29 @@ def _measured(wanted: PlaceCells, lookup: Lookup) -> Score:
     """The score of a place; that of the best member, where its defense stands for several."""
     place = wanted.place
     if wanted.reason:
-        return Score(place, unavailable=wanted.reason)
+        return UnavailableScore(place, lacking=wanted.reason)
     members = group_by(wanted.cells, lambda cell: cell.texts["defense"])
     scores = {member: _of_cells(place, cells, lookup) for member, cells in members.items()}
     return best_member(scores)
 
 
-def _of_cells(place: Place, cells: Sequence[Cell], lookup: Lookup) -> Score:
+def _of_cells(place: Place, cells: Sequence[Cell], lookup: Lookup) -> MeasuredScore:
     """The score of cells that differ in their seeds alone."""
     runs = tuple(lookup.run(cell) for cell in lookup.with_siblings(cells))
-    score = Score(place, runs)
-    if not score.used and score.state in ("missing", "failed"):
+    score = MeasuredScore(place, runs)
+    if score.state in ("missing", "failed"):
         score = replace(score, runs=_with_stand_ins(runs, lookup.stand_ins(cells)))
+    return _compared(score, cells[0])
+
+
+def _compared(score: MeasuredScore, asked: Cell) -> MeasuredScore:
+    """Say how what was measured differs from the cell that was asked for."""
     if not score.used:
         return score
     cell = score.used[0].cell
-    texts = (cell.texts["defense"], cell.measured, place.metric)
-    apart = bool(score.per_seed) and incomparable(cell.dataset.name, texts)
-    return replace(score, deviations=deviations(cell, cells[0]), incomparable=apart)
+    texts = (cell.texts["defense"], cell.measured, score.place.metric)
+    apart = score.n > 0 and incomparable(cell.dataset.name, texts)
+    return replace(score, deviations=deviations(cell, asked), incomparable=apart)
 
 
 def _with_stand_ins(runs: Sequence[Run], stand_ins: Sequence[Run]) -> tuple[Run, ...]:
@@ -112,16 +118,16 @@ def _with_stand_ins(runs: Sequence[Run], stand_ins: Sequence[Run]) -> tuple[Run,
 
 def _aggregate(place: Place, index: Mapping[Any, Place], measured: Mapping[Key, Score]) -> Score:
     """The score of a place that nothing is run for: an aggregate, or a dash in the paper."""
-    time = place.metric if place.metric.partition("(")[0] in TIMES else ""
+    is_time = place.metric.partition("(")[0] in TIMES
 
     def values(operand: Place) -> Mapping[int, float]:
-        score = measured.get(operand.key)
-        return numbers(score.used, time or operand.metric, operand.unit) if score else {}
+        used = measured.get(operand.key, Score(operand)).used
+        return numbers(used, place.metric if is_time else operand.metric, operand.unit)
 
-    parts = tuple(measured[part.key] for part in basis(place, index) if part.key in measured)
+    parts = tuple(known(measured.get(part.key) for part in basis(place, index)))
     per_seed = combined(place, index, values)
     apart = bool(per_seed) and any(part.incomparable for part in parts)
-    return Score(place, parts=parts, combined=per_seed, incomparable=apart)
+    return AggregateScore(place, parts=parts, combined=per_seed, incomparable=apart)
 
 
 # The tidy form

@@ -156,7 +156,7 @@ class League:
 
     def _accuracies(self, row: Labels) -> dict[Labels, float]:
         """The numbers of a row that count, by column."""
-        counted = [column for column in self.columns if counts(self.scores[row, column])]
+        counted = [column for column in self.columns if self.scores[row, column].is_ours_and_current]
         return {column: self.scores[row, column].mean or 0.0 for column in counted}
 
     def _clean(self, row: Labels, accuracies: Mapping[Labels, float]) -> float | None:
@@ -183,11 +183,6 @@ class _Ends(NamedTuple):
     near: float
     middle: float
     far: float
-
-
-def counts(score: Score) -> bool:
-    """Whether a number counts in a comparison: it was measured here, with today's versions."""
-    return score.current and score.mean is not None and not score.reported
 
 
 def _seed_means(scores: Sequence[Score]) -> list[float]:

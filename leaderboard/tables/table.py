@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import group_by, known, known_items
 from unlearnable_bench.leaderboard.tables.lookup import Run
 from unlearnable_bench.leaderboard.tables.ranking import Labels, League, RowSummary, joined
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
@@ -26,7 +26,8 @@ from unlearnable_bench.results.spread import Spread
 
 STATES = ("done", "stale", "failed", "not-applicable", "missing")
 VIEWS = {"attack": ".defenses", "defense": ".attacks"}  # how the slug of the other view ends, by what the rows are
-OTHER_SIDE = {"attack": ("defense",), "defense": ("attack",)}  # what the columns are, by what the rows are
+SLUG = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,58}[a-z0-9_])?")  # a text that names a file as it is
+SUBJECT_BY_COLUMNS: Mapping[tuple[str, ...], str] = {("defense",): "attack", ("attack",): "defense"}  # of ranked rows
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Table:
     @cached_property
     def measured(self) -> int:
         """How many of these have a number."""
-        return len([score for score in self.direct if score.mean is not None])
+        return len(known(score.mean for score in self.direct))
 
     @cached_property
     def coverage(self) -> dict[str, int]:
@@ -116,13 +117,13 @@ class Table:
     def seeds(self) -> int:
         """The usual number of seeds behind a number, 0 for a table without numbers."""
         count = Counter(score.n for score in self.scores.values() if score.n)
-        return max(count, key=lambda n: (count[n], n)) if count else 0
+        return max(count, key=lambda n: (count[n], n), default=0)
 
     @cached_property
     def top(self) -> float:
         """Where colors end, see `ceiling`: by clean training in it, else by clean training in the same settings."""
-        clean = [score.accuracy for score in self.direct if score.clean and score.accuracy is not None]
-        references = [score.reference for score in self.direct if score.reference is not None]
+        clean = known(score.accuracy for score in self.direct if score.clean)
+        references = known(score.reference for score in self.direct)
         return ceiling(clean or references)
 
     @cached_property
@@ -137,8 +138,8 @@ class Table:
     @property
     def subject(self) -> str:
         """What the rows are, where they can be ranked: attack or defense, the columns being the other; else ''."""
-        axes = [axis for axis in self.row_axes if OTHER_SIDE.get(axis) == self.column_axes]
-        return axes[0] if axes else ""
+        subject = SUBJECT_BY_COLUMNS.get(self.column_axes, "")
+        return subject if subject in self.row_axes else ""
 
     @property
     def other(self) -> str:
@@ -170,8 +171,12 @@ class Table:
         """The attacks among the rows whose drop undefended, a fraction, is below what the table can measure."""
         if self.subject != "attack":
             return {}
-        undefended = {row: score.drop for (row, _), score in self.scores.items() if score.point["defense"] == "none"}
-        return {row: drop for row, drop in undefended.items() if drop is not None and drop < self.least_drop}
+        return {row: drop for row, drop in self._undefended.items() if drop < self.least_drop}
+
+    @property
+    def _undefended(self) -> dict[Labels, float]:
+        """The drops without defense that are known."""
+        return known_items({row: score.drop for (row, _), score in self.scores.items() if score.point["defense"] == "none"})
 
     def transposed(self) -> Table:
         """The same scores with rows and columns changed over: the defender's view of an attacker's table, or the reverse."""
@@ -190,7 +195,7 @@ class Table:
     @cached_property
     def published_values(self) -> list[Printed]:
         """What a paper prints in it, place by place."""
-        return [score.printed for score in self.scores.values() if score.printed]
+        return known(score.printed for score in self.scores.values())
 
     @cached_property
     def doubts(self) -> dict[str, Printed]:
@@ -220,8 +225,10 @@ def slug_of(name: str) -> str:
 @lru_cache(4096)
 def slugged(text: str) -> str:
     """Return a file name's stem, a-z 0-9 . _ - only, that differs for different texts: 8 hex digits stand for what is lost."""
+    if SLUG.fullmatch(text):
+        return text
     kept = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")
-    return kept if kept == text and 0 < len(kept) <= 60 else f"{kept[:50].strip('-.')}-{digest(text, 8)}".strip("-")
+    return f"{kept[:50].strip('-.')}-{digest(text, 8)}".strip("-")
 
 
 def distinct(tables: Sequence[Table], taken: Iterable[str] = ("index",)) -> list[Table]:
@@ -240,13 +247,10 @@ def distinct(tables: Sequence[Table], taken: Iterable[str] = ("index",)) -> list
 
 def ceiling(clean: Sequence[float]) -> float:
     """Where colors end: the best accuracy of clean training, up to the next tenth; 1.0 where nothing clean is measured."""
-    return max(1, math.ceil(10 * max(clean))) / 10 if clean else 1.0
+    return max(1, math.ceil(10 * max(clean, default=1.0))) / 10
 
 
 def axis_values(scores: Iterable[Score]) -> dict[str, list[str]]:
     """The values of every axis, in the order of the scores."""
-    values: dict[str, dict[str, None]] = {axis: {} for axis in POINT}
-    for score in scores:
-        for axis in POINT:
-            values[axis][score.point[axis]] = None
-    return {axis: list(texts) for axis, texts in values.items()}
+    points = [score.point for score in scores]
+    return {axis: list(dict.fromkeys(point[axis] for point in points)) for axis in POINT}

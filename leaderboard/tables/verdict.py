@@ -19,10 +19,10 @@ def judged(difference: float, tolerance: float | None, seeds: int) -> str:
     return WITHIN if abs(difference) <= tolerance else DEVIATES
 
 
-def doubt(published: Printed) -> str:
-    """Return the verdict on a published value that nothing may rest on; '' where it is beyond doubt."""
+def doubt(quality: str) -> str:
+    """Return the verdict on a published value of this quality, that nothing may rest on; '' where it is beyond doubt."""
     verdicts = {"ok": "", "suspect": INCONSISTENT}
-    return verdicts.get(published.quality, ILLEGIBLE)
+    return verdicts.get(quality, ILLEGIBLE)
 
 
 def tolerance(published: Printed, spread: Spread, seeds: int) -> float:

@@ -228,7 +228,7 @@ def test_the_columns_of_the_data_are_described_and_their_hashes_hold(whole):
     """A column without a meaning is not data."""
     files = everything(whole[0])
     description = json.loads(files["datapackage.json"])
-    assert {resource["name"] for resource in description["resources"]} == {"numbers", "changes", "papers", "records"}
+    assert {resource["name"] for resource in description["resources"]} == {"numbers", "changes", "papers", "results", "records"}
     for resource in description["resources"]:
         content = files[resource["path"]]
         fields = resource["schema"]["fields"]

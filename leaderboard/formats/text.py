@@ -269,5 +269,6 @@ def write(
     for table in distinct(tables):
         texts |= {f"{table.slug}.{ENDINGS[form]}": FORMATS[form](table) for form in formats}
     for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_file(folder / name, text, sync=False)
     return [folder / name for name in texts]

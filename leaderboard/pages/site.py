@@ -30,6 +30,7 @@ from unlearnable_bench.leaderboard.pages.prediction import Prediction
 from unlearnable_bench.leaderboard.pages.provenance import data
 from unlearnable_bench.leaderboard.pages.sources_page import sources
 from unlearnable_bench.leaderboard.pages.start import Start, chips, starts
+from unlearnable_bench.leaderboard.pages.take_away import TakeAway
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import CATALOGS
 from unlearnable_bench.registry.entry import Entry
@@ -81,6 +82,7 @@ class Site:
         for kind in KINDS:
             files |= self._entries(kind)
         files |= self._perturbations() | self._prediction() | self._overviews()
+        files |= TakeAway(self.starts, self.printed_tables, self._fast).files()
         return {name: _clean(name, content) for name, content in files.items()}
 
     def table_page(self, table: Table) -> str:

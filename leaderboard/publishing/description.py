@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from unlearnable_bench.leaderboard.pages.take_away import COLUMNS as RESULTS
 from unlearnable_bench.leaderboard.publishing.changes import CHANGES, NUMBERS
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS as RECORDS
 from unlearnable_bench.leaderboard.tables.printed import TIDY
@@ -66,6 +67,7 @@ TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "numbers": ("Every measured number of the pages, once; mean over seeds.", NUMBERS),
     "changes": ("Which numbers moved, appeared or vanished from one publication to the next.", CHANGES),
     "papers": ("What the papers' tables print, and ours in their units.", TIDY),
+    "results": ("Test accuracies of attacks under defenses, published ones and ours by the fast recipe, in percent.", RESULTS),
     "records": ("One row per record: one training, or one analysis. The records themselves are in data/records/.", RECORDS),
 }
 COLUMNS = {
@@ -78,7 +80,16 @@ COLUMNS = {
     "architecture": ("string", "network of the victim"),
     "measure": ("string", "accuracy, or the analysis that gave the number"),
     "metric": ("string", "test_acc: fraction of the clean test set that is right after the last epoch"),
-    "value": ("number", "accuracies and other shares as fractions; in papers.csv as printed"),
+    "value": ("number", "accuracies and other shares as fractions; in papers.csv as printed, in results.csv percent"),
+    "low": ("number", "value less what seeds leave open; equal to it for a published result"),
+    "high": ("number", "value and what seeds leave open"),
+    "network": ("string", "network of the victim"),
+    "attack_label": ("string", "short label of the attack"),
+    "attack_spec": ("string", "attack with its parameters, as its table file writes it"),
+    "budget": ("string", "norm and radius of the attack, as pages write them"),
+    "defense_label": ("string", "short label of the defense"),
+    "source": ("string", "folder of the paper that prints the value; ours for what was measured here"),
+    "table": ("string", "table that has the value"),
     "std": ("number", "sample standard deviation over seeds; empty for one seed"),
     "n": ("integer", "number of seeds"),
     "state": (

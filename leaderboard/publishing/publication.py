@@ -291,6 +291,7 @@ not applicable), the latest of {date}. Open `index.html`; it needs no server.
 
 | file | what it is |
 | --- | --- |
+| `data/results.csv`, `data/results.json`, `data/leaderboard.json` | published and measured results, in percent |
 | `data/numbers.csv` | every measured number, with the ids of its records |
 | `data/changes.csv` | which numbers moved, appeared or vanished from one publication to the next |
 | `data/papers.csv` | what papers print, and ours |

@@ -1,0 +1,131 @@
+"""Numbers to take away: what programs of others read from a site, and what it says of itself to who shares or cites it."""
+
+import csv
+import io
+import json
+from collections import Counter
+
+import pytest
+from test_leaderboard import fill, made, record
+
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.pages.take_away import COLUMNS
+from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.registry import lacking, resolve
+from unlearnable_bench.results import Records, read_grid
+
+PAPERS = ("d-vae/table-2", "learn-from-unlearnable/table-2")
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "number": (int, float),
+    "integer": int,
+    "boolean": bool,
+    "null": type(None),
+}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Two tables of papers, and the table of the fast recipe with two seeds of one cell."""
+    records = Records(tmp_path_factory.mktemp("records"))
+    grid = read_grid("cifar10")
+    (cell,) = (one for one in grid.cells(resolve, lacking) if (one.texts["attack"], one.texts["defense"]) == ("lsp", "jpeg"))
+    cells = [cell.model_copy(update={"seed": seed}) for seed in (0, 1)]
+    for one, accuracy in zip(cells, (0.70, 0.72), strict=True):
+        records.write(record(one, accuracy))
+    papers = [one for name in PAPERS for one in printed_tables(read_grid(name), records, resolve, lacking)]
+    return [grid_table(grid, records, "cifar10", resolve), *papers], [one.id for one in cells]
+
+
+@pytest.fixture(scope="module")
+def files(tables):
+    return Site(tables[0]).files()
+
+
+def failures(schema, value, root, where="$"):
+    """Where a value is not as a schema says; of JSON Schema, what ours uses."""
+    if "$ref" in schema:
+        yield from failures(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root, where)
+    if "const" in schema and value != schema["const"]:
+        yield f"{where}: {value!r}"
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{where}: {value!r}"
+    for kinds in [schema["type"]] if "type" in schema else []:
+        allowed = [TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+        if not any(isinstance(value, kind) for kind in allowed):
+            yield f"{where}: {value!r} is no {kinds}"
+            return
+    for many, enough in (("anyOf", 1), ("oneOf", 1)):
+        if many in schema and sum(not list(failures(one, value, root)) for one in schema[many]) < enough:
+            yield f"{where}: none of {many}: {str(value)[:80]}"
+    if isinstance(value, dict):
+        yield from (f"{where}: no {key}" for key in schema.get("required", ()) if key not in value)
+        for key, inside in value.items():
+            known = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+            if known is not None:
+                yield from failures(known, inside, root, f"{where}.{key}")
+    if isinstance(value, list):
+        for number, inside in enumerate(value):
+            yield from failures(schema.get("items", {}), inside, root, f"{where}[{number}]")
+
+
+def test_the_json_files_are_as_their_schema_says(files):
+    """Somebody's program reads them by it; every key that is there is described."""
+    schema = json.loads(files["data/schema.json"])
+    for name in ("results", "leaderboard"):
+        content = json.loads(files[f"data/{name}.json"])
+        assert list(failures(schema, content, schema)) == []
+        broken = json.loads(files[f"data/{name}.json"].replace('"percent"', '"fraction"'))
+        assert list(failures(schema, broken, schema))
+    row = json.loads(files["data/results.json"])["results"][0]
+    assert list(row) == schema["$defs"]["result"]["required"] == list(COLUMNS)
+
+
+def test_results_are_what_papers_print_and_what_was_measured_here_in_percent(files, tables):
+    """REM under D-VAE as its paper prints it; ours with its range and the ids of its records."""
+    rows = json.loads(files["data/results.json"])["results"]
+    sources = Counter(row["source"] for row in rows)
+    assert sources["d-vae"] > 50 and sources["learn-from-unlearnable"] > 20 and sources["ours"] == 1
+    (rem,) = (row for row in rows if (row["attack"], row["defense"], row["source"]) == ("rem", "d-vae", "d-vae"))
+    assert (rem["value"], rem["network"], rem["page"], rem["budget"]) == (86.38, "resnet18", "d-vae.table-2.html", "ℓ∞ 8/255")
+    assert rem["low"] == rem["value"] == rem["high"] and rem["records"] == []
+    (ours,) = (row for row in rows if row["source"] == "ours")
+    assert ours["value"] == 71.0 and ours["low"] < 70 and ours["high"] > 72
+    assert (ours["protocol"], ours["attack"], ours["defense_label"]) == ("fast", "lsp", "JPEG 10")
+    assert ours["records"] == tables[1] and ours["page"] in files
+
+
+def test_the_csv_has_the_same_results(files):
+    """One value a line, with its unit; a list of ids is joined by semicolons."""
+    rows = json.loads(files["data/results.json"])["results"]
+    lines = list(csv.DictReader(io.StringIO(files["data/results.csv"])))
+    assert [line["value"] for line in lines] == [str(row["value"]) for row in rows]
+    assert {line["unit"] for line in lines} == {"percent"}
+    assert lines[-1]["records"].split(";") == rows[-1]["records"]
+
+
+def test_the_leaderboard_is_the_start_page_as_data(files):
+    """Ranks, worst cases and outcomes, published and ours apart."""
+    (setting,) = json.loads(files["data/leaderboard.json"])["settings"]
+    assert (setting["page"], setting["ours"]) == ("index.html", {"protocol": "fast", "network": "resnet9"})
+    attacks = {one["method"]["label"]: one for one in setting["attacks"]}
+    worst = attacks["REM"]["published"]["worst_case"]
+    assert (worst["against"], worst["value"], worst["sources"]) == ("D-VAE", 86.38, {"d-vae": 86.38})
+    assert attacks["LSP"]["ours"]["worst_case"]["sources"] == {"ours": 71.0}
+    assert attacks["LSP"]["method"]["budget"]["norm"] == "l2" and attacks["REM"]["ours"] is None
+
+
+def test_every_site_has_the_files_and_a_page_that_leads_to_them(tmp_path):
+    """One without papers, too: then they are empty."""
+    records = Records(tmp_path)
+    fill(records)
+    site = Site([made(records)])
+    files = site.files()
+    assert json.loads(files["data/results.json"])["results"] == []
+    assert files["data/results.csv"].strip() == ",".join(COLUMNS)
+    for name in ("results.json", "results.csv", "leaderboard.json", "schema.json"):
+        assert f'href="data/{name}"' in files["data.html"]
+    assert site.files() == files

@@ -4,11 +4,15 @@ import csv
 import io
 import json
 from collections import Counter
+from xml.etree import ElementTree
 
 import pytest
 from test_leaderboard import fill, made, record
+from test_worst_case import result
 
+from unlearnable_bench.leaderboard.pages.badges import badges
 from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.pages.take_away import COLUMNS
 from unlearnable_bench.leaderboard.tables.measured import grid_table
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
@@ -129,3 +133,30 @@ def test_every_site_has_the_files_and_a_page_that_leads_to_them(tmp_path):
     for name in ("results.json", "results.csv", "leaderboard.json", "schema.json"):
         assert f'href="data/{name}"' in files["data.html"]
     assert site.files() == files
+
+
+def test_a_badge_says_the_worst_case_of_a_method_and_who_says_so(files):
+    """One per entry; published where any paper has it, else ours; the page of data leads to each."""
+    rem = files["badge/attack.rem.svg"]
+    assert ">REM<" in rem and "86.4 % under D-VAE, published" in rem and "CIFAR-10 with ResNet-18" in rem
+    names = [name for name in files if name.startswith("badge/")]
+    assert len(names) > 10 and all(f'href="{name}"' in files["data.html"] for name in names)
+    for name in names:
+        root = ElementTree.fromstring(files[name])  # noqa: S314  (our own file)
+        label, words = (text.text for text in root.iter("{http://www.w3.org/2000/svg}text"))
+        assert root.get("aria-label").startswith(f"{label}: {words}, ")
+        page = name.removeprefix("badge/").replace(".svg", ".html")
+        assert page in files
+
+
+def test_a_badge_of_ours_says_that_it_was_measured():
+    """Where no paper has the method; a setting with one outcome does not stand for one with two."""
+    ours = [
+        result("em", "jpeg", 80.0, "", 1.0),
+        result("em", "grayscale", 60.0, "", 1.0),
+        result("em(epsilon=16/255)", "jpeg", 9.0, "", 1.0),
+    ]
+    start = Start("cifar10", "resnet18", [result("lsp", "jpeg", 70.0)], ours, {}, {"attack": (), "defense": ()})
+    words = {badge.method.label: badge.words for badge in badges(start)}
+    assert words["EM"] == "80.0 % under JPEG 10, measured" and words["LSP"] == "70.0 % under JPEG 10, published"
+    assert words["JPEG 10"] == "70.0 % against LSP, published"

@@ -18,6 +18,7 @@ from unlearnable_bench.leaderboard.formats.escaping import presentable
 from unlearnable_bench.leaderboard.formats.pdf import pdf
 from unlearnable_bench.leaderboard.formats.scatter import Plane
 from unlearnable_bench.leaderboard.pages import overview, prediction, printed, table_page
+from unlearnable_bench.leaderboard.pages.badges import Badge, badges
 from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
 from unlearnable_bench.leaderboard.pages.changelog import blocks
 from unlearnable_bench.leaderboard.pages.coverage import coverage
@@ -83,6 +84,7 @@ class Site:
             files |= self._entries(kind)
         files |= self._perturbations() | self._prediction() | self._overviews()
         files |= TakeAway(self.starts, self.printed_tables, self._fast).files()
+        files |= {badge.file: badge.drawing for badge in self._badges}
         return {name: _clean(name, content) for name, content in files.items()}
 
     def table_page(self, table: Table) -> str:
@@ -128,6 +130,11 @@ class Site:
     def links(self) -> dict[str, str]:
         """Where the provenance of each cell with a record or a failure is, by its id."""
         return self.index.links
+
+    @cached_property
+    def _badges(self) -> list[Badge]:
+        """One per method with a worst case on the start page."""
+        return badges(self.starts[0]) if self.starts else []
 
     def _citation(self) -> str:
         """BibTeX of this leaderboard, dated by our latest record."""
@@ -201,7 +208,11 @@ class Site:
             "protocols": {"protocols": _installed("protocols"), "datasets": _installed("datasets")},
             "methods": {"kinds": {kind: self._known_entries(kind) for kind in KINDS}, "titles": METHODS, "file_of": file_of},
             "reproduction": {"pages": REPRODUCTION, "whole": overview.whole(self.tables), "others": self._other_settings},
-            "data": {"tables": [table for table in self.measured_tables if table.measured], "formats": formats.ENDINGS},
+            "data": {
+                "tables": [table for table in self.measured_tables if table.measured],
+                "formats": formats.ENDINGS,
+                "badges": self._badges,
+            },
             "submit": {},
         }
         files: Files = {}

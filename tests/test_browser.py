@@ -242,6 +242,10 @@ def test_a_number_opens_a_drawer_with_its_sources(browser):
         and len(browser.run("return [...document.querySelectorAll('#drawer polyline')]")) == 2
     )
     assert browser.view() == f"#cell={cell.id}"
+    browser.click("#drawer details summary")
+    (cited,) = browser.texts("#drawer details")
+    assert "ops × grayscale: 22.0 ± 1.4 % test accuracy" in cited and f"sources.ops.html#c-{cell.id}" in cited  # noqa: RUF001
+    assert f"@misc{{unlearnablebench2026-{cell.id}," in cited and r"22.0 $\pm$ 1.4 \% test accuracy" in cited
     browser.picture("drawer")
     ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform()
     browser.until("return location.hash.length < 2")  # the browser tells of the end a moment later

@@ -7,7 +7,7 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
-from test_leaderboard import fill, made, record
+from test_leaderboard import cells, fill, made, record
 from test_worst_case import result
 
 from unlearnable_bench.leaderboard.pages.badges import badges
@@ -160,3 +160,17 @@ def test_a_badge_of_ours_says_that_it_was_measured():
     words = {badge.method.label: badge.words for badge in badges(start)}
     assert words["EM"] == "80.0 % under JPEG 10, measured" and words["LSP"] == "70.0 % under JPEG 10, published"
     assert words["JPEG 10"] == "70.0 % against LSP, published"
+
+
+@pytest.mark.parametrize("url", ["", "https://example.org/board/"])
+def test_a_number_is_cited_by_a_sentence_an_address_and_bibtex(tmp_path, url):
+    """Where its sources are; the address is whole where the site knows its own."""
+    records = Records(tmp_path)
+    fill(records)
+    page = Site([made(records)], url=url).files()["sources.ops.html"]
+    cell = cells()["ops", "grayscale", 0]
+    sentence = "ops × grayscale: 22.0 ± 1.4 % test accuracy (quick, digits, small-cnn; 2 seeds)."  # noqa: RUF001
+    assert f"{sentence} Unlearnable Bench, records until 2026-01-02." in page
+    assert f'<a href="{url}sources.ops.html#c-{cell.id}">{url}sources.ops.html#c-{cell.id}</a>' in page
+    assert f"@misc{{unlearnablebench2026-{cell.id}," in page and r"22.0 $\pm$ 1.4 \% test accuracy" in page
+    assert (f"url = {{{url}sources.ops.html#c-{cell.id}}}" in page) == bool(url)

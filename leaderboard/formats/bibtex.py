@@ -48,13 +48,26 @@ def bibtex(paper: Paper) -> str:
 
 def leaderboard(date: str) -> str:
     """Return an entry for this leaderboard; `date` is the day of its latest record, ISO 8601, or empty."""
-    fields = {
+    note = f"Leaderboard, latest record of {date}" if date else "Leaderboard"
+    return _entry("misc", _key_of_ours(date), _ours(date) | {"note": note})
+
+
+def number(sentence: str, name: str, date: str, url: str) -> str:
+    """Return an entry for one number of it. `url` may be empty."""
+    fields = _ours(date) | {"note": escape_latex(sentence), "url": re.sub(r"[^!-~]|[{}\\%]", "", url)}
+    return _entry("misc", f"{_key_of_ours(date)}-{name}", fields)
+
+
+def _key_of_ours(date: str) -> str:
+    return f"unlearnablebench{date[:4]}"
+
+
+def _ours(date: str) -> dict[str, str]:
+    return {
         "title": "{Unlearnable Bench: availability poisons against the defenses that learn from them anyway}",
         "author": "{The Unlearnable Bench authors}",
         "year": date[:4],
-        "note": f"Leaderboard, latest record of {date}" if date else "Leaderboard",
     }
-    return _entry("misc", f"unlearnablebench{date[:4]}", fields)
 
 
 def _published(venue: str) -> tuple[str, dict[str, str]]:

@@ -63,6 +63,7 @@ class Site:
     changelog: str = ""
     history: History | None = None
     planes: Sequence[Plane] = ()
+    url: str = ""  # where it will be, with a slash at its end; '' where nobody knows
 
     def __post_init__(self) -> None:
         self.measured_tables = without_layout(self.tables)
@@ -169,7 +170,7 @@ class Site:
     def _sources(self) -> Files:
         files: Files = {}
         for name, cells in self.index.by_page.items():
-            context = sources(cells)
+            context = sources(cells, self.url)
             title = f"Where the numbers of {context['attack']} come from"
             home = file_of("attack", cells[0].attack)
             files[name] = self.frame.page("sources.html", "attacks", title, home_of=home, **context)

@@ -10,6 +10,7 @@ from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line
 from unlearnable_bench.leaderboard.formats.words import number
 from unlearnable_bench.leaderboard.pages.cells import Cell
+from unlearnable_bench.leaderboard.pages.citation import Citation, citation
 from unlearnable_bench.leaderboard.pages.provenance import Facts, facts, lasting_facts, poison_facts, seconds
 from unlearnable_bench.results import Record
 
@@ -32,17 +33,22 @@ class Source:
     number: str
     curve: Markup | None
     facts: Sequence[tuple[str, str]]
+    citation: Citation | None
 
 
-def sources(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What the template gets of the cells of an attack; `common` is the same for all of their records."""
+def sources(cells: Sequence[Cell], url: str = "") -> dict[str, Any]:
+    """What the template gets of the cells of an attack; `common` is the same for all of their records, `url` is the site's."""
     common = _common(cells)
     return {
         "attack": cells[0].score.point["attack"],
         "common": common,
-        "sources": [Source(cell, number(cell.score), _curve(cell), _own_facts(cell, common)) for cell in cells],
+        "sources": [_source(cell, common, url) for cell in cells],
         "seconds": seconds,
     }
+
+
+def _source(cell: Cell, common: Mapping[str, str], url: str) -> Source:
+    return Source(cell, number(cell.score), _curve(cell), _own_facts(cell, common), citation(cell, url))
 
 
 def _common(cells: Iterable[Cell]) -> Facts:

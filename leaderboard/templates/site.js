@@ -223,6 +223,20 @@
     return make("p", {}, make("code", {}, text), " ", button);
   };
 
+  // how a number is cited: by the address of the publication, of this page, or, from a disk, a relative one
+  const cited = (link, title) => {
+    const known = find("link[rel=canonical]");
+    const href = link.getAttribute("href");
+    const address = known || location.protocol !== "file:" ? new URL(href, known ? known.href : location.href).href : href;
+    const sentence = `${title}: ${link.textContent} % test accuracy${oracle ? " of the best epoch" : ""} (${find("h1").textContent.trim()}). Unlearnable Bench.`;
+    const fields = `  note = {${escapes.LaTeX(sentence)}},\n${address === href ? "" : `  url = {${address}},\n`}}`;
+    const bibtex = find("footer code").textContent.trim().replace(/^(@misc\{[^,]*)/, `$1-${idOf(link)}`).replace(/ {2}note = .*\n\}$/, () => fields);
+    const button = make("button", { type: "button" }, "Copy");
+    button.addEventListener("click", () => copy(`${sentence} ${address}\n\n${bibtex}\n`, button));
+    return make("details", {}, make("summary", {}, "Cite this number"), make("p", {}, `${sentence} ${address} `, button),
+      make("pre", { tabIndex: 0 }, make("code", {}, bibtex)));
+  };
+
   const open = (link) => {
     const cell = link.closest("td");
     const runs = data.cells[idOf(link)] || [];
@@ -254,6 +268,7 @@
       make("div", { className: "scroll" }, seeds),
       curves(runs),
       ...runs.map(command),
+      cell.dataset.v === undefined ? "" : cited(link, labels.join(" × ")),
       facts,
     );
     if (!drawer.open) drawer.showModal();

@@ -17,6 +17,7 @@ import tomllib
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import html5lib
 import pytest
@@ -383,6 +384,52 @@ def test_the_next_publication_says_which_numbers_moved_appeared_and_vanished(wor
     page = Path("out/changes.html").read_text()
     assert page.index("Publication 3") < page.index("Publication 2") and "28.0 (n = 2)" in page
     assert not go("out", workspace).differs
+
+
+ADDRESS = "https://example.org/board/"
+ATOM = "{http://www.w3.org/2005/Atom}"
+
+
+def test_a_publication_that_knows_its_address_is_found_by_it(workspace):
+    """Canonical links and a sitemap for search engines, previews for who is sent a link, a feed of the numbers that moved."""
+    go("out", workspace, url=ADDRESS.rstrip("/"))
+    measure(workspace, "ops", "grayscale", 0, 0.41)
+    go("out", workspace, url=ADDRESS)
+    files = everything(Path("out"))
+    pages = {name: text.decode() for name, text in files.items() if name.endswith(".html")}
+    for name, page in pages.items():
+        address = ADDRESS + name.replace("index.html", "")
+        assert page.count(f'<link rel="canonical" href="{address}">') == page.count(f'content="{address}"') == 1, name
+        assert page.count(f'href="{ADDRESS}feed.xml"') == 1
+    places = [node.text for node in ElementTree.fromstring(files["sitemap.xml"]).iter() if node.tag.endswith("loc")]  # noqa: S314
+    assert sorted(places) == sorted(ADDRESS + name.replace("index.html", "") for name in pages)
+    feed = ElementTree.fromstring(files["feed.xml"])  # noqa: S314  (our own files)
+    (entry,) = feed.iter(f"{ATOM}entry")
+    assert entry.findtext(f"{ATOM}title") == "Publication 2: 1 number moved"
+    assert entry.findtext(f"{ATOM}id") == f"{ADDRESS}changes.html#p-2" and b'id="p-2"' in files["changes.html"]
+    assert "ops × grayscale" in "".join(entry.itertext()) and "22.0 (n = 2) → 32.0 (n = 2)" in "".join(entry.itertext())  # noqa: RUF001
+    assert f"url = {{{ADDRESS}sources.ops.html".encode() in files["sources.ops.html"]
+
+
+def test_a_publication_that_does_not_know_its_address_has_none(workspace):
+    """A wrong address is worse than none; and what is no address is refused before anything is written."""
+    go("out", workspace)
+    files = everything(Path("out"))
+    assert not {"feed.xml", "sitemap.xml"} & set(files)
+    for name, text in files.items():
+        assert not name.endswith(".html") or (
+            b'rel="canonical"' not in text and b"og:url" not in text and b"og:title" in text
+        ), name
+    for wrong in (
+        "example.org",
+        "ftp://example.org/",
+        "https://example.org/?page=1",
+        'https://example.org/"><script>',
+        "https://",
+    ):
+        with pytest.raises(FileError, match="expected the address of the site's folder"):
+            go("elsewhere", workspace, url=wrong)
+    assert not Path("elsewhere").exists()
 
 
 def test_a_seed_more_is_a_change_even_where_the_mean_stays(workspace):

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from collections import Counter
+from html.parser import HTMLParser
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
@@ -47,6 +49,22 @@ def tables(tmp_path_factory):
 @pytest.fixture(scope="module")
 def files(tables):
     return Site(tables[0]).files()
+
+
+class Head(HTMLParser):
+    """What the head of a page says of it, by name."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.fields = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag == "meta" and "content" in given:
+            self.fields[given.get("property") or given.get("name")] = given["content"]
+        if tag == "link":
+            self.fields[given["rel"]] = given["href"]
 
 
 def failures(schema, value, root, where="$"):
@@ -174,3 +192,14 @@ def test_a_number_is_cited_by_a_sentence_an_address_and_bibtex(tmp_path, url):
     assert f'<a href="{url}sources.ops.html#c-{cell.id}">{url}sources.ops.html#c-{cell.id}</a>' in page
     assert f"@misc{{unlearnablebench2026-{cell.id}," in page and r"22.0 $\pm$ 1.4 \% test accuracy" in page
     assert (f"url = {{{url}sources.ops.html#c-{cell.id}}}" in page) == bool(url)
+
+
+def test_a_shared_link_shows_a_title_a_sentence_and_an_icon(files):
+    """The start page says its answer; the icon is a drawing inside the page, asked of nobody."""
+    index, entry = (Head(files[name]).fields for name in ("index.html", "attack.rem.html"))
+    assert index["og:title"] == "Unlearnable Bench" and "attacks are undone by some defense" in index["og:description"]
+    assert index["description"] == index["og:description"] and index["theme-color"].startswith("#")
+    assert entry["og:title"] == "rem · Unlearnable Bench" and "og:url" not in entry
+    kind, _, drawing = index["icon"].partition(",")
+    assert kind == "data:image/svg+xml"
+    assert ElementTree.fromstring(unquote(drawing)).tag.endswith("svg")  # noqa: S314  (our own)

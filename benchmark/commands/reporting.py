@@ -115,6 +115,7 @@ def publish(
     to: Annotated[str, typer.Option(help="Folder, or REMOTE#BRANCH with a remote's name, path or address.")],
     release: Annotated[str, typer.Option(help="Name of a release, for CITATION.cff, such as 2026.1.")] = "",
     since: Annotated[Path | None, typer.Option(help="Folder of the publication to compare with; default: --to.")] = None,
+    url: Annotated[str, typer.Option(help="Where the site will be; adds canonical links, a sitemap and a feed.")] = "",
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Include images of stored poisons; check that you may publish them.")
     ] = False,
@@ -143,6 +144,7 @@ def publish(
         store=space.poisons if pictures else None,
         since=since,
         release=release,
+        url=url,
         allow_dirty=allow_dirty,
         dry_run=dry_run,
     )

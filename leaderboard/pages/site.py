@@ -18,6 +18,7 @@ from unlearnable_bench.leaderboard.formats.escaping import presentable
 from unlearnable_bench.leaderboard.formats.pdf import pdf
 from unlearnable_bench.leaderboard.formats.scatter import Plane
 from unlearnable_bench.leaderboard.pages import overview, prediction, printed, table_page
+from unlearnable_bench.leaderboard.pages.addresses import SITEMAP, Addresses
 from unlearnable_bench.leaderboard.pages.badges import Badge, badges
 from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
 from unlearnable_bench.leaderboard.pages.changelog import blocks
@@ -69,7 +70,7 @@ class Site:
         self.measured_tables = without_layout(self.tables)
         self.printed_tables = with_layout(self.tables)
         self.index = CellIndex(self.measured_tables)
-        self.frame = Frame(self._citation(), self.history is not None)
+        self.frame = Frame(bibtex.leaderboard(self._date), self.history is not None)
         self.noises = _noises(self.samples)
         self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
 
@@ -86,22 +87,33 @@ class Site:
         files |= self._perturbations() | self._prediction() | self._overviews()
         files |= TakeAway(self.starts, self.printed_tables, self._fast).files()
         files |= {badge.file: badge.drawing for badge in self._badges}
-        return {name: _clean(name, content) for name, content in files.items()}
+        if self.url:
+            files[SITEMAP] = Addresses(self.url).sitemap(files, self._date)
+        return {name: self._finished(name, content) for name, content in files.items()}
+
+    def _finished(self, name: str, content: str | bytes) -> str | bytes:
+        """A file as it is written: pages hold no character that HTML may not, and their own address where it is known."""
+        if not isinstance(content, str) or not name.endswith(".html"):
+            return content
+        page = presentable(content)
+        return Addresses(self.url).on_page(name, page) if self.url else page
 
     def table_page(self, table: Table) -> str:
         """Return the page of a measured table."""
         return TableFiles(self, table).page()
 
-    def changes(self) -> str:
-        """Return the page of what moved and what is about to."""
-        page = self.frame.page(
+    def changes(self) -> str | bytes:
+        """Return the page of what moved and what is about to, as it is written."""
+        return self._finished("changes.html", self._changes())
+
+    def _changes(self) -> str:
+        return self.frame.page(
             "changes.html",
             "changes",
             stale=[cell for cell in self.index.cells if _waits(cell)],
             moved=self.history.publications if self.history else [],
             blocks=blocks(self.changelog),
         )
-        return presentable(page)
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -137,11 +149,12 @@ class Site:
         """One per method with a worst case on the start page."""
         return badges(self.starts[0]) if self.starts else []
 
-    def _citation(self) -> str:
-        """BibTeX of this leaderboard, dated by our latest record."""
+    @cached_property
+    def _date(self) -> str:
+        """The day of our latest record, or empty."""
         ours = [cell.score for cell in self.index.cells if not cell.score.reported]
         days = [record.finished[:10] for score in ours for record in score.used]
-        return bibtex.leaderboard(max(filter(DATE.fullmatch, days), default=""))
+        return max(filter(DATE.fullmatch, days), default="")
 
     # groups of files
 
@@ -161,6 +174,7 @@ class Site:
             "start.html",
             "index",
             TITLE if start.is_home else f"{TITLE}: {start.name}",
+            description=start.answer,
             start=start,
             views=[start.view("attack"), start.view("defense")],
             chips=chips(start, self.starts),
@@ -219,7 +233,7 @@ class Site:
         files: Files = {}
         for name, context in contexts.items():
             files[f"{name}.html"] = self.frame.page(f"{name}.html", name, **context)
-        files["changes.html"] = self.changes()
+        files["changes.html"] = self._changes()
         return files
 
     # entries
@@ -350,10 +364,6 @@ def printable(drawings: Mapping[str, str]) -> Files:
         files[f"{name}.svg"] = figures.standalone(svg)
         files[f"{name}.pdf"] = pdf(svg)
     return files
-
-
-def _clean(name: str, content: str | bytes) -> str | bytes:
-    return presentable(content) if isinstance(content, str) and name.endswith(".html") else content
 
 
 def _data_file(table: Table, form: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
 from unlearnable_bench.leaderboard.formats.text import tidy as tidy_csv
+from unlearnable_bench.leaderboard.pages.addresses import FEED, site_url
 from unlearnable_bench.leaderboard.pages.build import Shown
 from unlearnable_bench.leaderboard.pages.frame import TITLE
 from unlearnable_bench.leaderboard.pages.site import Site
@@ -31,6 +32,7 @@ from unlearnable_bench.leaderboard.publishing.changes import (
     numbers,
 )
 from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, sha256, stated
+from unlearnable_bench.leaderboard.publishing.feed import feed
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
 from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
 from unlearnable_bench.leaderboard.tables.printed import tidy
@@ -100,7 +102,9 @@ class Publication:
     release: str = ""
 
     @classmethod
-    def of(cls, published: PublishedRecords, workspace: Path, changelog: str, store: Path | None, release: str) -> Publication:
+    def of(
+        cls, published: PublishedRecords, workspace: Path, changelog: str, store: Path | None, release: str, url: str
+    ) -> Publication:
         """Render the site of the chosen records. FileError if CITATION.cff of the workspace is none."""
         if release and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", release):
             raise FileError(f"--release {release!r}: expected up to 40 letters, digits, dots and dashes, such as 2026.1")
@@ -109,7 +113,7 @@ class Publication:
         if citation and not re.search(r"^cff-version:", citation, re.MULTILINE):
             raise FileError(f"{path} has no line `cff-version: 1.2.0`; see citation-file-format.github.io, or remove it")
         shown = Shown.of(None, {}, published.records)
-        site = replace(shown.site(store, changelog), history=History())
+        site = replace(shown.site(store, changelog), history=History(), url=site_url(url))
         rows = numbers(site, published.records)
         return cls(published, site, site.files(), rows, tidy_csv(tidy(shown.printed_tables)), citation, release)
 
@@ -119,7 +123,8 @@ class Publication:
         count = before.count + (bool(changes) or not before.count)
         stamp = {"publication": str(count), "date": self.published.date, "release": self.release}
         history = [*before.changes, *(stamp | row for row in changes)]
-        site = replace(self.site, history=History(history, links(self.rows)))
+        past = History(history, links(self.rows))
+        site = replace(self.site, history=past)
         texts: dict[str, str | bytes] = {
             **self.texts,
             "changes.html": site.changes(),
@@ -130,6 +135,8 @@ class Publication:
             "data/records.csv": csv_text(COLUMNS, self.published.rows()),
             CITATION: self._citation(count),
         }
+        if site.url:
+            texts[FEED] = feed(past, site.url, self.published.date)
         files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
         folder = self.published.records.folder
         for path in sorted([*folder.glob("*.json"), *folder.glob(f"{FOLDER}/*.json"), *folder.glob(COMMITS)]):
@@ -185,18 +192,19 @@ def publish(
     store: Path | None = None,
     since: Path | None = None,
     release: str = "",
+    url: str = "",
     allow_dirty: bool = False,
     dry_run: bool = False,
 ) -> tuple[Outcome, PublishedRecords]:
     """Publish the records of a workspace to a place. Writes nothing where nothing differs, nor in a dry run.
 
-    `since` is a folder with the publication to compare with, where that is not the one at the place. FileError, with a
-    sentence, for whatever stands in the way; the place is then as it was.
+    `since` is a folder with the publication to compare with, where that is not the one at the place; `url` is where the site
+    will be. FileError, with a sentence, for whatever stands in the way; the place is then as it was.
     """
     before = place.before(since)  # and the seconds of rendering after it
     with published_records(source, workspace, allow_dirty) as published:
         _refuse_nothing(published, source)
-        publication = Publication.of(published, workspace, changelog, store, release)
+        publication = Publication.of(published, workspace, changelog, store, release, url)
         for _ in range(2):
             outcome = publication.after(before)
             _refuse_collision(outcome, place)

@@ -65,6 +65,7 @@ SLOW = {
     "test_printed.py",
     "test_progress.py",
     "test_publish.py",
+    "test_questions.py",
     "test_reference.py",
     "test_reliability.py",
     "test_reproduction.py",

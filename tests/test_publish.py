@@ -401,6 +401,7 @@ def test_a_publication_that_knows_its_address_is_found_by_it(workspace):
         address = ADDRESS + name.replace("index.html", "")
         assert page.count(f'<link rel="canonical" href="{address}">') == page.count(f'content="{address}"') == 1, name
         assert page.count(f'href="{ADDRESS}feed.xml"') == 1
+    assert 'href="feed.xml"' in pages["data.html"]
     places = [node.text for node in ElementTree.fromstring(files["sitemap.xml"]).iter() if node.tag.endswith("loc")]  # noqa: S314
     assert sorted(places) == sorted(ADDRESS + name.replace("index.html", "") for name in pages)
     feed = ElementTree.fromstring(files["feed.xml"])  # noqa: S314  (our own files)

@@ -132,7 +132,7 @@ def test_the_csv_has_the_same_results(files):
 def test_the_leaderboard_is_the_start_page_as_data(files):
     """Ranks, worst cases and outcomes, published and ours apart."""
     (setting,) = json.loads(files["data/leaderboard.json"])["settings"]
-    assert (setting["page"], setting["ours"]) == ("index.html", {"protocol": "fast", "network": "resnet9"})
+    assert (setting["page"], setting["ours"]) == ("index.html", [{"protocol": "fast", "network": "resnet9"}])
     attacks = {one["method"]["label"]: one for one in setting["attacks"]}
     worst = attacks["REM"]["published"]["worst_case"]
     assert (worst["against"], worst["value"], worst["sources"]) == ("D-VAE", 86.38, {"d-vae": 86.38})

@@ -85,7 +85,7 @@ class Site:
         for kind in KINDS:
             files |= self._entries(kind)
         files |= self._perturbations() | self._prediction() | self._overviews()
-        files |= TakeAway(self.starts, self.printed_tables, self._fast).files()
+        files |= TakeAway(self.starts, self.printed_tables, [self._fast] if self._fast else []).files()
         files |= {badge.file: badge.drawing for badge in self._badges}
         if self.url:
             files[SITEMAP] = Addresses(self.url).sitemap(files, self._date)
@@ -227,6 +227,7 @@ class Site:
                 "tables": [table for table in self.measured_tables if table.measured],
                 "formats": formats.ENDINGS,
                 "badges": self._badges,
+                "url": self.url,
             },
             "submit": {},
         }

@@ -19,6 +19,7 @@ from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
+from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
 
@@ -30,7 +31,9 @@ COLUMNS = (
     *("dataset", "network", "protocol", "attack", "attack_label", "attack_spec", "budget", "defense", "defense_label"),
     *("value", "low", "high", "unit", "source", "table", "page", "records"),
 )
+TEXTS = ("attack", "attack_label", "attack_spec", "defense", "defense_label", "source", "table")  # that others write
 Json: TypeAlias = dict[str, Any]
+Key: TypeAlias = tuple[str, str, Method | None, float]  # of a result: its table, the spec of its attack, its defense, its value
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class TakeAway:
-    """The files of numbers of a site. `tables` are those of papers, `fast` is the one of the fast recipe."""
+    """The files of numbers of a site. `printed` are the tables of papers, each of `ours` has what one recipe gave here."""
 
     starts: Sequence[Start]
-    tables: Sequence[Table]
-    fast: Table | None
+    printed: Sequence[Table]
+    ours: Sequence[Table]
 
     def files(self) -> dict[str, str]:
         """Return every file by name. The same tables give the same bytes."""
+        settings = [self._leaderboard(start) for start in self.starts]
         return {
             "data/results.json": _json({"results": self.rows}),
             "data/results.csv": _csv(self.rows),
-            "data/leaderboard.json": _json({"settings": [_leaderboard(start, self._ours) for start in self.starts]}),
+            "data/leaderboard.json": _json({"settings": settings}),
             f"data/{SCHEMA}": asset("results.schema.json"),
         }
 
@@ -64,25 +68,20 @@ class TakeAway:
         """Every result, published ones first."""
         rows = []
         for setting in self._settings:
-            results = published(self.tables, setting.dataset, setting.network)
-            rows += [self._row(setting, result) for result in results]
-        if self.fast is not None and self._ours is not None:
-            once = dict.fromkeys(measured(self.fast))  # a defense that stands for others repeats the best of them
-            rows += [self._row(self._ours, result) for result in once]
+            rows += self._rows(setting, published(self.printed, setting.dataset, setting.network))
+        for table in self.ours:
+            rows += self._rows(_setting(table), measured(table))
         return rows
 
     @property
     def _settings(self) -> list[Setting]:
         """The datasets and networks of the papers' tables, in their order."""
-        fields = [score.place.fields for _, score in accuracies(self.tables)]
+        fields = [score.place.fields for _, score in accuracies(self.printed)]
         return list(dict.fromkeys(Setting(str(one["dataset"]), str(one["architecture"])) for one in fields))
 
-    @property
-    def _ours(self) -> Setting | None:
-        if self.fast is None:
-            return None
-        fixed = self.fast.fixed
-        return Setting(fixed["dataset"], fixed["architecture"], fixed["protocol"])
+    def _rows(self, setting: Setting, results: Sequence[Result]) -> list[Json]:
+        once = dict.fromkeys(results)  # a defense that stands for others repeats the best of them
+        return [self._row(setting, result) for result in once]
 
     def _row(self, setting: Setting, result: Result) -> Json:
         return {
@@ -97,44 +96,59 @@ class TakeAway:
             "defense_label": result.defense.label,
             **_interval(result),
             "unit": UNIT,
-            "source": result.source or OURS,
+            "source": _named(result.source),
             "table": result.table,
             "page": self._pages[result.table],
-            "records": [] if result.source else list(self._records[_key(result)]),
+            "records": list(self._records.get(_key(result), ())),
         }
 
     @cached_property
     def _pages(self) -> dict[str, str]:
         """The page of each table, by its name or, of our own, by its slug."""
-        ours = {} if self.fast is None else {self.fast.slug: f"{self.fast.slug}.html"}
-        return {table.name: f"{table.slug}.html" for table in self.tables} | ours
+        pages = {table.name: f"{table.slug}.html" for table in self.printed}
+        return pages | {table.slug: f"{table.slug}.html" for table in self.ours}
 
     @cached_property
-    def _records(self) -> dict[tuple[str, Method | None, float], tuple[str, ...]]:
+    def _records(self) -> dict[Key, tuple[str, ...]]:
         """The ids of the records behind our results."""
-        scores = [] if self.fast is None else [score for score in self.fast.in_order if score.own is not None and score.runs]
         records = {}
-        for score in scores:
-            defense = method_of("defense", score.runs[0].cell.defense)
-            records[score.point["attack"], defense, 100 * (score.own or 0.0)] = score.records
+        for table in self.ours:
+            for score in table.in_order:
+                if _is_ours(score):
+                    records[_key_of(score, table)] = score.records
         return records
 
+    def _leaderboard(self, start: Start) -> Json:
+        """How methods stand on one dataset and network; ours is by the recipe and with the network that it names."""
+        recipes = [_setting(table) for table in self.ours if table.fixed["dataset"] == start.dataset]
+        return {
+            "name": start.name,
+            "dataset": start.dataset,
+            "network": start.network,
+            "page": start.file,
+            "ours": [{"protocol": recipe.protocol, "network": recipe.network} for recipe in recipes],
+            "attacks": _standings(start, "attack"),
+            "defenses": _standings(start, "defense"),
+        }
 
-def _key(result: Result) -> tuple[str, Method, float]:
-    return result.spec, result.defense, result.value
+
+def _setting(table: Table) -> Setting:
+    """Where a table of ours was measured."""
+    return Setting(table.fixed["dataset"], table.fixed["architecture"], table.fixed["protocol"])
 
 
-def _leaderboard(start: Start, ours: Setting | None) -> Json:
-    """How methods stand on one dataset and network; ours is of the fast recipe, with the network that it names."""
-    return {
-        "name": start.name,
-        "dataset": start.dataset,
-        "network": start.network,
-        "page": start.file,
-        "ours": {"protocol": ours.protocol, "network": ours.network} if ours and start.ours else None,
-        "attacks": _standings(start, "attack"),
-        "defenses": _standings(start, "defense"),
-    }
+def _is_ours(score: Score) -> bool:
+    return score.own is not None and bool(score.runs)
+
+
+def _key(result: Result) -> Key:
+    return result.table, result.spec, result.defense, result.value
+
+
+def _key_of(score: Score, table: Table) -> Key:
+    """The key of the result of a score."""
+    assert score.own is not None
+    return table.slug, score.point["attack"], method_of("defense", score.runs[0].cell.defense), 100 * score.own
 
 
 def _standings(start: Start, axis: Axis) -> list[Json]:
@@ -193,8 +207,12 @@ def _outcome(outcome: Outcome | None) -> Json | None:
 
 
 def _numbers(outcome: Outcome) -> Json:
-    sources = {source or OURS: _rounded(value) for source, value in outcome.by_source.items()}
+    sources = {_named(source): _rounded(value) for source, value in outcome.by_source.items()}
     return {**_interval(outcome), "unit": UNIT, "sources": sources}
+
+
+def _named(source: str) -> str:
+    return source or OURS
 
 
 def _interval(one: Result | Outcome) -> dict[str, float]:
@@ -211,7 +229,7 @@ def _csv(rows: Sequence[Json]) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        texts = {name: inert(value) for name, value in row.items() if isinstance(value, str)}
+        texts = {name: inert(row[name]) for name in TEXTS}
         writer.writerow({**row, **texts, "records": ";".join(row["records"])})
     return file.getvalue()
 

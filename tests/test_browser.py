@@ -425,6 +425,8 @@ KINDS = (  # a page of each kind, what opens on a board included
     "coverage.html",
     "protocols.html",
     "changes.html",
+    "data.html",
+    "submit.html",
 )
 
 

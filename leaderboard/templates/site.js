@@ -233,7 +233,7 @@
     const bibtex = find("footer code").textContent.trim().replace(/^(@misc\{[^,]*)/, `$1-${idOf(link)}`).replace(/ {2}note = .*\n\}$/, () => fields);
     const button = make("button", { type: "button" }, "Copy");
     button.addEventListener("click", () => copy(`${sentence} ${address}\n\n${bibtex}\n`, button));
-    return make("details", {}, make("summary", {}, "Cite this number"), make("p", {}, `${sentence} ${address} `, button),
+    return make("details", {}, make("summary", {}, "Cite this number"), make("p", { className: "address" }, `${sentence} ${address} `, button),
       make("pre", { tabIndex: 0 }, make("code", {}, bibtex)));
   };
 

@@ -199,7 +199,7 @@ def test_a_shared_link_shows_a_title_a_sentence_and_an_icon(files):
     index, entry = (Head(files[name]).fields for name in ("index.html", "attack.rem.html"))
     assert index["og:title"] == "Unlearnable Bench" and "attacks are undone by some defense" in index["og:description"]
     assert index["description"] == index["og:description"] and index["theme-color"].startswith("#")
-    assert entry["og:title"] == "rem · Unlearnable Bench" and "og:url" not in entry
+    assert "rem" in entry["og:title"] and entry["og:title"].endswith(" · Unlearnable Bench") and "og:url" not in entry
     kind, _, drawing = index["icon"].partition(",")
     assert kind == "data:image/svg+xml"
     assert ElementTree.fromstring(unquote(drawing)).tag.endswith("svg")  # noqa: S314  (our own)

@@ -156,7 +156,7 @@ def test_every_site_has_the_files_and_a_page_that_leads_to_them(tmp_path):
 def test_a_badge_says_the_worst_case_of_a_method_and_who_says_so(files):
     """One per entry; published where any paper has it, else ours; the page of data leads to each."""
     rem = files["badge/attack.rem.svg"]
-    assert ">REM<" in rem and "86.4 % under D-VAE, published" in rem and "CIFAR-10 with ResNet-18" in rem
+    assert ">REM ℓ∞ 8/255<" in rem and "86.4 % under D-VAE, published" in rem and "CIFAR-10 with ResNet-18" in rem
     names = [name for name in files if name.startswith("badge/")]
     assert len(names) > 10 and all(f'href="{name}"' in files["data.html"] for name in names)
     for name in names:
@@ -168,15 +168,17 @@ def test_a_badge_says_the_worst_case_of_a_method_and_who_says_so(files):
 
 
 def test_a_badge_of_ours_says_that_it_was_measured():
-    """Where no paper has the method; a setting with one outcome does not stand for one with two."""
+    """Where no paper has the method; another budget does not stand for the default one."""
     ours = [
         result("em", "jpeg", 80.0, "", 1.0),
         result("em", "grayscale", 60.0, "", 1.0),
-        result("em(epsilon=16/255)", "jpeg", 9.0, "", 1.0),
+        *(result("em(epsilon=16/255)", defense, 9.0, "", 1.0) for defense in ("jpeg", "grayscale", "bdr")),
     ]
     start = Start("cifar10", "resnet18", [result("lsp", "jpeg", 70.0)], ours, {}, {"attack": (), "defense": ()})
-    words = {badge.method.label: badge.words for badge in badges(start)}
-    assert words["EM"] == "80.0 % under JPEG 10, measured" and words["LSP"] == "70.0 % under JPEG 10, published"
+    words = {badge.name: badge.words for badge in badges(start)}
+    assert (
+        words["EM ℓ∞ 8/255"] == "80.0 % under JPEG 10, measured" and words["LSP ℓ2 1.30"] == "70.0 % under JPEG 10, published"
+    )
     assert words["JPEG 10"] == "70.0 % against LSP, published"
 
 

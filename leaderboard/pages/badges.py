@@ -10,8 +10,10 @@ from unlearnable_bench.leaderboard.formats.svg import LETTER
 from unlearnable_bench.leaderboard.pages.cells import file_of
 from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.tables.evidence import Result
-from unlearnable_bench.leaderboard.tables.methods import Axis, Method
+from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
 from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
+from unlearnable_bench.registry import resolve
+from unlearnable_bench.results.cells import CellMaker
 
 AXES: tuple[Axis, ...] = ("attack", "defense")
 PREPOSITION = {"attack": "under", "defense": "against"}
@@ -36,13 +38,18 @@ class Badge:
         return f"badge/{self.page.removesuffix('.html')}.svg"
 
     @property
+    def name(self) -> str:
+        """`LSP ℓ2 1.30`: an attack has its budget."""
+        return f"{self.method.label} {self.method.budget_text}".rstrip()
+
+    @property
     def title(self) -> str:
         """What a screen reader says of it."""
-        return f"{self.method.label}: {self.words}, {self.setting}"
+        return f"{self.name}: {self.words}, {self.setting}"
 
     @property
     def left(self) -> int:
-        return _width(self.method.label)
+        return _width(self.name)
 
     @property
     def right(self) -> int:
@@ -54,7 +61,7 @@ class Badge:
 
 
 def badges(start: Start) -> list[Badge]:
-    """Return a badge for every entry with a worst case: the published one, else ours. Of its settings the best known counts."""
+    """Return a badge for every entry with a worst case: the published one, else ours."""
     ours = _badges(start.ours, f"{start.dataset_label}, protocol fast", "measured")
     theirs = _badges(start.published, start.name, "published")
     known = {badge.file: badge for badge in [*ours, *theirs]}
@@ -72,11 +79,16 @@ def _badges(results: Sequence[Result], setting: str, who: str) -> list[Badge]:
 
 
 def _best_known(rows: Iterable[Row]) -> list[Row]:
-    """One row for each entry: the setting with most outcomes."""
+    """One row for each entry: that of its default parameters, else the one with most outcomes."""
     known: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: (len(row.outcomes), row.method.label)):
+    for row in sorted(rows, key=lambda row: (_is_default(row.method), len(row.outcomes), row.method.label)):
         known[row.method.name] = row
     return list(known.values())
+
+
+def _is_default(method: Method) -> bool:
+    parts = CellMaker(resolve).parts(f"{method.axis}s", method.name)
+    return method_of(method.axis, parts) == method
 
 
 def _words(axis: Axis, rival: Method, outcome: Outcome, who: str) -> str:

@@ -80,8 +80,8 @@ class TakeAway:
         return list(dict.fromkeys(Setting(str(one["dataset"]), str(one["architecture"])) for one in fields))
 
     def _rows(self, setting: Setting, results: Sequence[Result]) -> list[Json]:
-        once = dict.fromkeys(results)  # a defense that stands for others repeats the best of them
-        return [self._row(setting, result) for result in once]
+        once = {_key(result): result for result in results}  # a defense that stands for others repeats the best of them
+        return [self._row(setting, result) for result in once.values()]
 
     def _row(self, setting: Setting, result: Result) -> Json:
         return {

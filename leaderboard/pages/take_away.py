@@ -199,11 +199,11 @@ def _side(row: Row | None, standing: Standing) -> Json | None:
 
 
 def _against(worst: tuple[Method, Outcome] | None) -> Json | None:
-    return worst and {"against": worst[0].label, **_numbers(worst[1])}
+    return {"against": worst[0].label, **_numbers(worst[1])} if worst else None
 
 
 def _outcome(outcome: Outcome | None) -> Json | None:
-    return outcome and _numbers(outcome)
+    return _numbers(outcome) if outcome else None
 
 
 def _numbers(outcome: Outcome) -> Json:

@@ -57,7 +57,7 @@ ADDED = {  # file: (a line of it, what takes its place: a field more, which the 
         "def small_cnn(num_classes: int, in_channels: int = 3, image_size: int = 32, width: int = 16)",
     ),
     "registry/datasets/digits.py": (
-        '@DATASETS.register("digits")\ndef digits(root: Path)',
+        '@DATASETS.register("digits", display_name="Handwritten digits", label="Digits")\ndef digits(root: Path)',
         '@DATASETS.register("digits", later={"noise": 0.02})\ndef digits(root: Path, noise: float = 0.02)',
     ),
     "results/cell.py": (

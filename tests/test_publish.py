@@ -942,7 +942,7 @@ def test_the_command_serves_until_ctrl_c_and_a_taken_port_is_told(tmp_path):
         port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/")
-        assert b"not run yet" in connection.getresponse().read()
+        assert b"Do unlearnable examples hold" in connection.getresponse().read()
         connection.close()
         with pytest.raises(FileError, match=f"port {port} of 127.0.0.1 is taken; choose another by --port"):
             Server("127.0.0.1", port, tmp_path, dict)

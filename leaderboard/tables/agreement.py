@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from unlearnable_bench.leaderboard.tables import correlation
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
@@ -55,14 +56,17 @@ def compare_grid(grid: Grid, records: Records) -> dict[str, Any]:
 
 def compare_tables(tables: Sequence[Table]) -> dict[str, Any]:
     """Compare what was measured of printed tables with what they print, and papers with each other. Keys are stable."""
-    papers = group_by(tables, lambda table: table.paper)
     return {
-        "tables": [{"table": table.name} | counts([table]) for table in tables],
-        "papers": [{"paper": paper} | counts(of_paper) for paper, of_paper in papers.items()],
+        "tables": _counts_by("table", group_by(tables, lambda table: table.name)),
+        "papers": _counts_by("paper", group_by(tables, lambda table: table.paper)),
         "overall": counts(tables),
         "deviations": [_deviation_row(score) for score in deviations(tables)[:LARGEST]],
         "disputes": [dispute.row for dispute in disputes(tables)],
     }
+
+
+def _counts_by(key: str, groups: Mapping[str, Sequence[Table]]) -> list[dict[str, Any]]:
+    return [{key: name} | counts(tables) for name, tables in groups.items()]
 
 
 def comparable_scores(tables: Sequence[Table]) -> list[Score]:
@@ -78,9 +82,9 @@ def counts(tables: Sequence[Table]) -> dict[str, Any]:
     scores = comparable_scores(tables)
     by_extent = group_by(scores, _extent)
     full_size = by_extent["stand-in"] + by_extent["exact"]
-    accuracies = [score for score in full_size if score.metric_name == "test_acc"]
-    beyond_doubt = [score for score in accuracies if score.points is not None]
-    distances = [score.distance for score in beyond_doubt]
+    accuracies = group_by(full_size, lambda score: score.metric_name)["test_acc"]
+    beyond_doubt = _beyond_doubt(accuracies)
+    distances = sorted(score.distance for score in beyond_doubt)
     verdicts = Counter(score.verdict for score in scores)
     return {
         "cells": len(scores),
@@ -88,7 +92,7 @@ def counts(tables: Sequence[Table]) -> dict[str, Any]:
         "exact": len(by_extent["exact"]),
         "reduced": len(by_extent["reduced"]),
         "accuracies": len(accuracies),
-        **{f"within_{limit}": _within(distances, limit) for limit in (1, 2, 5)},
+        **{f"within_{limit}": bisect_right(distances, limit) for limit in (1, 2, 5)},  # how many are no larger
         "mean_abs_diff": _mean(distances),
         "tau_attacks": _tau_of_attacks(beyond_doubt),
         "tau_defenses": _tau_along("defense", beyond_doubt),
@@ -102,8 +106,9 @@ def _extent(score: Score) -> Extent:
     return "none" if score.own is None else "reduced"
 
 
-def _within(distances: Sequence[float], limit: float) -> int:
-    return len([distance for distance in distances if distance <= limit])
+def _beyond_doubt(scores: Iterable[Score]) -> list[Score]:
+    """The accuracies whose distance from the published ones is known, and rests on no doubtful value."""
+    return [score for score in scores if score.points is not None]
 
 
 def _tau_of_attacks(scores: Sequence[Score]) -> float | None:
@@ -135,7 +140,8 @@ def _tau(axis: str, scores: Sequence[Score]) -> float | None:
 
 def kendall(scores: Sequence[Score]) -> float | None:
     """Kendall's tau-b of ours against the paper's values; None where one of them is the same everywhere."""
-    ours, theirs = zip(*[(score.mean or 0.0, score.published or 0.0) for score in scores], strict=True)
+    ours = [cast(float, score.mean) for score in scores]
+    theirs = [cast(float, score.published) for score in scores]
     return correlation.kendall(ours, theirs)
 
 
@@ -144,9 +150,9 @@ def kendall(scores: Sequence[Score]) -> float | None:
 
 def deviations(tables: Sequence[Table]) -> list[Score]:
     """The accuracies that differ from the published ones, the farthest first; one that several tables print counts once."""
-    scores = [score for score in comparable_scores(tables) if score.points is not None]
-    same = group_by(scores, lambda score: (score.records, score.place.metric, score.published)).values()
-    return sorted([group[0] for group in same], key=lambda score: (-score.distance, score.place.table, score.place.key))
+    scores = _beyond_doubt(comparable_scores(tables))
+    once = first_of_each(scores, lambda score: (score.records, score.place.metric, score.published))
+    return sorted(once, key=lambda score: (-score.distance, score.place.table, score.place.key))
 
 
 def _deviation_row(score: Score) -> dict[str, Any]:
@@ -179,7 +185,7 @@ class PublishedValue:
     @classmethod
     def of(cls, score: Score) -> PublishedValue:
         paper = score.place.table.partition("/")[0]
-        return cls(paper, score.place.table, 100 * (score.published or 0.0) / score.place.unit)
+        return cls(paper, score.place.table, 100 * cast(float, score.published) / score.place.unit)
 
     def distance(self, other: PublishedValue) -> float:
         """How far the values of two papers are apart; 0 for those of one paper."""
@@ -196,13 +202,13 @@ class Dispute:
     @classmethod
     def of(cls, scores: Sequence[Score]) -> Dispute:
         values = [PublishedValue.of(score) for score in scores]
-        once = group_by(values, lambda value: (value.paper, value.percent)).values()
-        return cls(scores[0].point, [same[0] for same in once])
+        return cls(scores[0].point, first_of_each(values, lambda value: (value.paper, value.percent)))
 
     @cached_property
     def apart(self) -> float:
         """How far two papers are apart at most, in points."""
-        return max(one.distance(other) for one in self.values for other in self.values)
+        distances = [value.distance(other) for value, other in itertools.combinations(self.values, 2)]
+        return max(distances, default=0.0)
 
     @property
     def row(self) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import operator
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -120,26 +121,21 @@ class Comparison:
     @property
     def holds(self) -> bool | None:
         """Whether the number keeps every bound; None where a missing number decides."""
-        if self.missed is not None:
+        outcomes = {self._keeps(bound) for bound in self.bounds}
+        if False in outcomes:
             return False
-        known = [bound for bound in self.bounds if bound.value is not None]
-        complete = self.value is not None and self.bounds and len(known) == len(self.bounds)
-        return True if complete else None
+        return True if outcomes == {True} else None
 
-    @cached_property
-    def missed(self) -> Bound | None:
-        """The first bound that the number is known to miss."""
-        if self.value is None:
+    def _keeps(self, bound: Bound) -> bool | None:
+        if self.value is None or bound.value is None:
             return None
-        for bound in self.bounds:
-            if bound.value is not None and not RELATIONS[self.relation](self.value, bound.value):
-                return bound
-        return None
+        return RELATIONS[self.relation](self.value, bound.value)
 
     @property
     def text(self) -> str:
-        """The number and the bound that it misses."""
-        return f"{self.place} {self.value:.2f}, not {self.relation} {self.missed.text if self.missed else ''}"
+        """The number and the first of the bounds that it misses."""
+        missed = [bound.text for bound in self.bounds if self._keeps(bound) is False]
+        return f"{self.place} {self.value:.2f}, not {self.relation} {missed[0]}"
 
 
 Number = Callable[[Score], float | None]  # of one side: ours, or what the paper prints
@@ -204,13 +200,18 @@ class Case:
     @property
     def marks(self) -> tuple[str, ...]:
         """What was measured in the place of something else."""
-        measured = [score for score in (*self.lefts, *self.rights) if score.own is not None]
-        return tuple(dict.fromkeys(mark for score in measured for mark in score.marks))
+        marks = [score.marks for score in _measured([*self.lefts, *self.rights])]
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(marks)))
 
     @property
     def measured(self) -> int:
         """How many of the places that it is about have a number of ours."""
-        return len([score for score in self.lefts if score.own is not None])
+        return len(_measured(self.lefts))
+
+
+def _measured(scores: Iterable[Score]) -> list[Score]:
+    """The scores that have a number of ours."""
+    return [score for score in scores if score.own is not None]
 
 
 def _is_dash(score: Score) -> bool:

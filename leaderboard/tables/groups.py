@@ -38,3 +38,8 @@ def known(values: Iterable[Item | None]) -> list[Item]:
 def known_items(values: Mapping[Key, Item | None]) -> dict[Key, Item]:
     """Return the items of a dictionary whose values are not None."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+def first_of_each(items: Iterable[Item], shared: Callable[[Item], Hashable]) -> list[Item]:
+    """Return the first item of every such group."""
+    return [group[0] for group in group_by(items, shared).values()]

@@ -5,22 +5,36 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import escape_latex
 from unlearnable_bench.registry import Paper
 
-PROCEEDINGS = {  # the first word of a venue -> `booktitle`
-    "AAAI": "AAAI Conference on Artificial Intelligence",
-    "ACM": "ACM International Conference on Multimedia",
-    "CVPR": "IEEE/CVF Conference on Computer Vision and Pattern Recognition",
-    "ICCV": "IEEE/CVF International Conference on Computer Vision",
-    "ICLR": "International Conference on Learning Representations",
-    "ICML": "International Conference on Machine Learning",
-    "KDD": "ACM SIGKDD Conference on Knowledge Discovery and Data Mining",
-    "NeurIPS": "Advances in Neural Information Processing Systems",
-    "SaTML": "IEEE Conference on Secure and Trustworthy Machine Learning",
+
+class Venue(NamedTuple):
+    """Where papers appear: the type of an entry, and the field that says where."""
+
+    kind: str
+    field: str
+    name: str
+
+
+def _conference(name: str) -> Venue:
+    return Venue("inproceedings", "booktitle", name)
+
+
+VENUES = {  # by the first word of a paper's venue
+    "AAAI": _conference("AAAI Conference on Artificial Intelligence"),
+    "ACM": _conference("ACM International Conference on Multimedia"),
+    "CVPR": _conference("IEEE/CVF Conference on Computer Vision and Pattern Recognition"),
+    "ICCV": _conference("IEEE/CVF International Conference on Computer Vision"),
+    "ICLR": _conference("International Conference on Learning Representations"),
+    "ICML": _conference("International Conference on Machine Learning"),
+    "KDD": _conference("ACM SIGKDD Conference on Knowledge Discovery and Data Mining"),
+    "NeurIPS": _conference("Advances in Neural Information Processing Systems"),
+    "SaTML": _conference("IEEE Conference on Secure and Trustworthy Machine Learning"),
+    "TMLR": Venue("article", "journal", "Transactions on Machine Learning Research"),
 }
-JOURNALS = {"TMLR": "Transactions on Machine Learning Research"}
 
 
 def key(paper: Paper) -> str:
@@ -31,8 +45,12 @@ def key(paper: Paper) -> str:
     plain = unicodedata.normalize("NFKD", f"{paper.authors}|{paper.title}").encode("ascii", "ignore").decode().lower()
     authors, _, title = plain.partition("|")
     name = re.sub(r"[^a-z]", "", authors.partition(",")[0].split()[-1]) if authors.split() else "anonymous"
-    word = next((word for word in re.findall(r"[a-z]+", title) if len(word) > 3), "untitled")
-    return f"{name}{paper.year or ''}{word}"
+    word, *_ = (*re.findall(r"[a-z]{4,}", title), "untitled")
+    return f"{name}{_year(paper)}{word}"
+
+
+def _year(paper: Paper) -> str:
+    return str(paper.year or "")
 
 
 def bibtex(paper: Paper) -> str:
@@ -40,10 +58,15 @@ def bibtex(paper: Paper) -> str:
     if paper.bibtex.strip():
         return paper.bibtex.strip() + "\n"
     names = " and ".join(name.strip() for name in paper.authors.split(",") if name.strip())
-    fields = {"title": f"{{{escape_latex(paper.title)}}}", "author": escape_latex(names), "year": str(paper.year or "")}
-    kind, published = _published(paper.venue)
-    fields |= published | {"url": re.sub(r"[^!-~]|[{}\\%]", "", paper.url)}
-    return _entry(kind, key(paper), fields)
+    venue = VENUES.get(paper.venue.partition(" ")[0], Venue("misc", "howpublished", escape_latex(paper.venue)))
+    fields = {
+        "title": f"{{{escape_latex(paper.title)}}}",
+        "author": escape_latex(names),
+        "year": _year(paper),
+        venue.field: venue.name,
+        "url": re.sub(r"[^!-~]|[{}\\%]", "", paper.url),
+    }
+    return _entry(venue.kind, key(paper), fields)
 
 
 def leaderboard(date: str) -> str:
@@ -70,16 +93,6 @@ def _ours(date: str) -> dict[str, str]:
     }
 
 
-def _published(venue: str) -> tuple[str, dict[str, str]]:
-    """The type of an entry, and the field that says where the paper appeared."""
-    name = venue.partition(" ")[0]
-    if name in PROCEEDINGS:
-        return "inproceedings", {"booktitle": PROCEEDINGS[name]}
-    if name in JOURNALS:
-        return "article", {"journal": JOURNALS[name]}
-    return "misc", {"howpublished": escape_latex(venue)}
-
-
 def _entry(kind: str, name: str, fields: Mapping[str, str]) -> str:
     lines = [f"  {field} = {{{text}}}," for field, text in fields.items() if text]
     return "\n".join([f"@{kind}{{{name},", *lines, "}"]) + "\n"
@@ -87,5 +100,5 @@ def _entry(kind: str, name: str, fields: Mapping[str, str]) -> str:
 
 def bibliography(papers: Iterable[Paper]) -> str:
     """Return the entries of several papers, each once, in the order of their keys."""
-    found = {bibtex(paper): key(paper) for paper in papers if paper.title}
-    return "\n".join(sorted(found, key=lambda text: (found[text], text)))
+    keys = {bibtex(paper): key(paper) for paper in papers if paper.title}  # of each entry
+    return "\n".join(sorted(keys, key=lambda entry: (keys[entry], entry)))

@@ -34,11 +34,12 @@ def text(comparison: Mapping[str, Any]) -> str:
 
 def claims_text(checked: Sequence[CheckedClaim]) -> str:
     """Write claims for people, one a line: in our numbers, in those that the paper itself prints, the claim."""
+    printed = Counter(claim.printed for claim in checked)
     page = {
         "claims": checked,
-        "width": max(len(verdict) for verdict in (UNMEASURED, *(claim.printed for claim in checked))),
+        "width": max(map(len, [UNMEASURED, *printed])),
         "ours": Counter(claim.ours for claim in checked),
-        "printed": Counter(claim.printed for claim in checked),
+        "printed": printed,
         "HOLDS": HOLDS,
         "FAILS": FAILS,
         "UNDECIDED": (UNMEASURED, DOUBTFUL),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
 from unlearnable_bench.results import Record
 from unlearnable_bench.results.record import Metrics
 from unlearnable_bench.results.reference import Key, Labels
@@ -21,6 +21,7 @@ from unlearnable_bench.results.reference import Key, Labels
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from unlearnable_bench.leaderboard.tables.score import Score
     from unlearnable_bench.leaderboard.tables.table import Table
 
 NAMES = {
@@ -41,33 +42,34 @@ PlaceRecords = Mapping[Key, Sequence[Record]]
 
 def curve_figures(table: Table) -> list[CurveFigure]:
     """Return the figures of a table: one per kind of curve, or several where one would have more lines than colors."""
-    records = _records(table)
-    names = dict.fromkeys(name for several in records.values() for name in curves_of(several[0]))
-    return list(itertools.chain.from_iterable(_figures(name, records) for name in names))
+    if not asks_for_curves(table):
+        return []
+    records = {score.place.key: score.used for score in drawn_scores(table)}
+    names = itertools.chain.from_iterable(curves_of(of_seeds[0]) for of_seeds in records.values())
+    return list(itertools.chain.from_iterable(_figures(name, records) for name in dict.fromkeys(names)))
 
 
-def _records(table: Table) -> dict[Key, Sequence[Record]]:
-    """The records of the places whose curves are drawn; places that share a record are drawn once."""
-    if table.file is None or not table.file.curves:
-        return {}
-    records: dict[Key, Sequence[Record]] = {}
-    shown = set()
-    for key, score in table.scores.items():
-        if score.used and not score.reported and score.records[0] not in shown:
-            shown.add(score.records[0])
-            records[key] = score.used
-    return records
+def asks_for_curves(table: Table) -> bool:
+    """Whether the table's file asks for all curves of its records."""
+    return table.file is not None and table.file.curves
+
+
+def drawn_scores(table: Table) -> list[Score]:
+    """The scores that were measured here; of those that share a record the first."""
+    measured = [score for score in table.scores.values() if score.used and not score.reported]
+    return first_of_each(measured, lambda score: score.records[0])
 
 
 def curves_of(record: Record) -> dict[str, Sequence[float]]:
     """The curves of a record by name, points of pictures apart."""
-    metrics = _metrics(record)
+    metrics = metrics_of(record)
     accuracies = {"test_acc": metrics.curve.test_acc, "train_acc": metrics.curve.train_acc}
     of_analysis = {name: values for name, values in metrics.curves.items() if not PICTURE.fullmatch(name)}
     return {name: values for name, values in (accuracies | of_analysis).items() if len(values) > 1}
 
 
-def _metrics(record: Record) -> Metrics:
+def metrics_of(record: Record) -> Metrics:
+    """The numbers of a record that a score rests on."""
     assert record.metrics is not None, "a score rests on records with numbers"
     return record.metrics
 
@@ -91,12 +93,12 @@ class CurveFigure:
     @cached_property
     def judged(self) -> Sequence[int]:
         """The epochs at which the test accuracy was measured."""
-        return list(_metrics(self.some).curve.judged) if self.name == "test_acc" else []
+        return list(metrics_of(self.some).curve.judged) if self.name == "test_acc" else []
 
     @property
     def epochs(self) -> int:
         """How many values a curve over epochs has."""
-        return len(self.judged or _metrics(self.some).curve.train_acc)
+        return len(self.judged or metrics_of(self.some).curve.train_acc)
 
     @property
     def is_pictured(self) -> bool:
@@ -124,8 +126,8 @@ class CurveFigure:
     @cached_property
     def title(self) -> str:
         quantity = self._quantity()
-        about = ", ".join(filter(None, [" / ".join(self.row), self._seeds()]))
-        return f"{quantity[0].upper()}{quantity[1:]} by {self.across}, {about}"
+        row = f"{' / '.join(self.row)}, " if self.row else ""
+        return f"{quantity[0].upper()}{quantity[1:]} by {self.across}, {row}{self._seeds()}"
 
     def _quantity(self) -> str:
         """What the values are, in words."""
@@ -133,8 +135,8 @@ class CurveFigure:
         return NAMES.get(word, word.replace("_", " ").replace("layer", "mean activation of layer"))
 
     def _seeds(self) -> str:
-        several = max(map(len, self.records.values())) > 1
-        return "mean over seeds" if several and self.across == EPOCH else f"seed {self.some.cell.seed}"
+        most = max(map(len, self.records.values()))
+        return "mean over seeds" if most > 1 and self.across == EPOCH else f"seed {self.some.cell.seed}"
 
     def _line(self, name: str, records: Sequence[Record]) -> Line:
         of_seeds = [curves_of(record).get(self.name, ()) for record in records]
@@ -144,15 +146,19 @@ class CurveFigure:
     def _steps(self, record: Record, count: int) -> list[float]:
         """Where the values stand."""
         if self.is_pictured:
-            return [float(epoch) for epoch in _metrics(record).curves.get("picture_epoch", ())]
+            return [float(epoch) for epoch in metrics_of(record).curves.get("picture_epoch", ())]
         return [float(step) for step in self.judged or range(1, count + 1)]
 
     def _names(self) -> dict[Key, str]:
         """What tells the places apart, short."""
         labels = {key: (*key[0], *key[1]) for key in self.records}
         levels = [level for level, texts in enumerate(zip(*labels.values(), strict=True)) if len(set(texts)) > 1]
-        names = {key: " / ".join(texts[level] for level in levels) or texts[-1] for key, texts in labels.items()}
-        return {key: figures.shortened(name, LONGEST) for key, name in names.items()}
+        return {key: figures.shortened(_name(texts, levels), LONGEST) for key, texts in labels.items()}
+
+
+def _name(texts: Labels, levels: Sequence[int]) -> str:
+    """The labels at some levels; the last one where there are none."""
+    return " / ".join([texts[level] for level in levels]) or texts[-1]
 
 
 def _mean(curves: Sequence[Sequence[float]]) -> list[float]:
@@ -163,13 +169,19 @@ def _mean(curves: Sequence[Sequence[float]]) -> list[float]:
 
 def _figures(name: str, records: PlaceRecords) -> list[CurveFigure]:
     """The figures of all curves of a name: grouped by as few labels of rows as leave none with more lines than colors."""
-    holders = {key: several for key, several in records.items() if name in curves_of(several[0])}
-    deepest = len(next(iter(holders))[0])
-    depth = 0
-    while depth < deepest and _most_lines(holders, depth) > figures.COLORS:
-        depth += 1
+    holders = {key: of_seeds for key, of_seeds in records.items() if name in curves_of(of_seeds[0])}
+    depth = _depth(holders)
     rows = group_by(holders, lambda key: key[0][:depth])
     return [CurveFigure(name, row, {key: holders[key] for key in keys}) for row, keys in rows.items()]
+
+
+def _depth(holders: PlaceRecords) -> int:
+    """By how many labels of their rows places are grouped."""
+    deepest = len(next(iter(holders))[0])
+    for depth in range(deepest):
+        if _most_lines(holders, depth) <= figures.COLORS:
+            return depth
+    return deepest
 
 
 def _most_lines(holders: PlaceRecords, depth: int) -> int:

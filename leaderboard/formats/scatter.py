@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from colorsys import hls_to_rgb
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
-from unlearnable_bench.leaderboard.formats.figures import standalone
+from unlearnable_bench.leaderboard.formats.figures import shortened, standalone
 from unlearnable_bench.leaderboard.tables.table import slugged
 
 SIDE, GAP, HEAD, LINE = 260, 24, 46, 22  # pixels: side of a panel, between panels, above one, a line of the legend
@@ -26,6 +28,30 @@ BRIGHT = 0.25  # luminance of the colours of classes
 log = logging.getLogger(__name__)
 
 
+class Range(NamedTuple):
+    """From where to where numbers go."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Range:
+        return cls(min(values, default=0.0), max(values, default=0.0))
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+    def shares(self, values: Iterable[float]) -> list[float]:
+        """Where numbers are between both ends, 0 to 1."""
+        width = self.width or 1.0
+        return [(value - self.low) / width for value in values]
+
+
 @dataclass(frozen=True)
 class Panel:
     """What one poison looks like: a point (x, y) and a class for each of its images, in any unit."""
@@ -34,6 +60,21 @@ class Panel:
     points: Sequence[tuple[float, float]]
     classes: Sequence[int]
     note: str = ""  # a short line under the title
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Panel:
+        """Return what a file of `Plane` says of it."""
+        return cls(
+            title=str(fields["title"]),
+            points=[(float(x), float(y)) for x, y in fields["points"]],
+            classes=list(map(int, fields["classes"])),
+            note=str(fields["note"]),
+        )
+
+    @property
+    def attacks(self) -> set[str]:
+        """The names of the entries in its title."""
+        return set(re.sub(r"\([^()]*\)", "", self.title).split("+"))
 
 
 @dataclass(frozen=True)
@@ -55,24 +96,21 @@ class Plane:
     @classmethod
     def read(cls, text: str, slug: str = "") -> Plane:
         """ValueError, KeyError or TypeError for what `text` did not write, and for what cannot be drawn."""
-        found = json.loads(text)
-        panels = [
-            Panel(
-                str(one["title"]),
-                [(float(x), float(y)) for x, y in one["points"]],
-                [int(label) for label in one["classes"]],
-                str(one["note"]),
-            )
-            for one in found["panels"]
-        ]
-        plane = cls(str(found["title"]), str(found["lead"]), [str(name) for name in found["names"]], panels, slug)
+        content = json.loads(text)
+        plane = cls(
+            title=str(content["title"]),
+            lead=str(content["lead"]),
+            names=list(map(str, content["names"])),
+            panels=[Panel.read(fields) for fields in content["panels"]],
+            slug=slug,
+        )
         plane.drawing()
         return plane
 
     @property
     def attacks(self) -> set[str]:
         """The names of the entries that have a panel."""
-        return {part for panel in self.panels for part in re.sub(r"\([^()]*\)", "", panel.title).split("+")}
+        return set(itertools.chain.from_iterable(panel.attacks for panel in self.panels))
 
     def drawing(self) -> str:
         return drawing(self.panels, self.names, self.title)
@@ -80,13 +118,13 @@ class Plane:
 
 def planes(folder: Path) -> list[Plane]:
     """What a workspace keeps, by name; what is damaged is left out."""
-    found = []
+    kept = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(Plane.read(path.read_text(encoding="utf-8"), slugged(path.stem)))
+            kept.append(Plane.read(path.read_text(encoding="utf-8"), slugged(path.stem)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is left out: %s", path.name, error)
-    return found
+    return kept
 
 
 def svg(panels: Sequence[Panel], names: Sequence[str], title: str) -> str:
@@ -97,24 +135,34 @@ def svg(panels: Sequence[Panel], names: Sequence[str], title: str) -> str:
 def drawing(panels: Sequence[Panel], names: Sequence[str], title: str) -> str:
     """Return the panels as SVG; `names` are those of the classes 0, 1, ... The same input gives the same text."""
     for panel in panels:
-        if len(panel.points) != len(panel.classes):
-            raise ValueError(f"{panel.title}: {len(panel.points)} points, {len(panel.classes)} classes; expected one of each")
-        if min(panel.classes, default=0) < 0:
-            raise ValueError(f"{panel.title}: class {min(panel.classes)}; classes are 0, 1, ...")
-        if not all(math.isfinite(value) for point in panel.points for value in point):
-            raise ValueError(f"{panel.title}: a point is not finite")
+        _check(panel)
     across = max(1, min(PER_ROW, len(panels)))
     width = across * SIDE + (across + 1) * GAP
     count = max([len(names), *(1 + max(panel.classes, default=0) for panel in panels)])
     colours = [colour(number / count) for number in range(count)]
-    parts, top = [], GAP // 2
-    for start in range(0, len(panels), across):
-        for place, panel in enumerate(panels[start : start + across]):
-            parts.append(_panel(panel, GAP + place * (SIDE + GAP), top, names, colours))
-        top += HEAD + SIDE + GAP
-    legend, height = _legend(names if len(names) <= NAMED else [], width, top, colours)
+    parts = []
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, across)
+        parts.append(_panel(panel, GAP + column * (SIDE + GAP), _top(row), names, colours))
+    below = _top(math.ceil(len(panels) / across))
+    legend, height = _legend(names if len(names) <= NAMED else [], width, below, colours)
     opening = f'<svg class="figure scatter" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
     return "\n".join([opening, f"<title>{escape(title)}</title>", *parts, *legend, "</svg>"])
+
+
+def _check(panel: Panel) -> None:
+    """ValueError for what cannot be drawn."""
+    if len(panel.points) != len(panel.classes):
+        raise ValueError(f"{panel.title}: {len(panel.points)} points, {len(panel.classes)} classes; expected one of each")
+    if min(panel.classes, default=0) < 0:
+        raise ValueError(f"{panel.title}: class {min(panel.classes)}; classes are 0, 1, ...")
+    if not all(map(math.isfinite, itertools.chain.from_iterable(panel.points))):
+        raise ValueError(f"{panel.title}: a point is not finite")
+
+
+def _top(row: int) -> int:
+    """Where a row of panels begins."""
+    return GAP // 2 + row * (HEAD + SIDE + GAP)
 
 
 def page(plane: str, title: str, lead: str) -> str:
@@ -138,7 +186,7 @@ def colour(share: float) -> str:
 
 
 def _rounded(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    most = max((abs(value) for point in points for value in point), default=0.0)
+    most = max(map(abs, itertools.chain.from_iterable(points)), default=0.0)
     digits = 4 - math.ceil(math.log10(most)) if most > 0 else 0
     return [(round(x, digits), round(y, digits)) for x, y in points]
 
@@ -147,8 +195,8 @@ def _panel(panel: Panel, left: int, top: int, names: Sequence[str], colours: Seq
     lines = [
         f'<g transform="translate({left} {top})">',
         f"<title>{escape(panel.title)}</title>",
-        f'<text y="16">{escape(_clipped(panel.title, SIDE // LETTER))}</text>',
-        f'<text class="note" y="34">{escape(_clipped(panel.note, SIDE // LETTER))}</text>',
+        f'<text y="16">{escape(shortened(panel.title, SIDE // LETTER))}</text>',
+        f'<text class="note" y="34">{escape(shortened(panel.note, SIDE // LETTER))}</text>',
         f'<rect class="frame" y="{HEAD}" width="{SIDE}" height="{SIDE}"/>',
     ]
     places = _placed(panel.points)
@@ -163,19 +211,19 @@ def _placed(points: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
     """Return where points lie in their panel, both axes in one scale, as text."""
     if not points:
         return []
-    ends = [(min(point[axis] for point in points), max(point[axis] for point in points)) for axis in (0, 1)]
-    scale = (SIDE - 2 * MARGIN) / (max(high - low for low, high in ends) or 1.0)
-    (left, right), (bottom, top) = ends
-    found = []
+    xs, ys = zip(*points, strict=True)
+    across, up = Range.of(xs), Range.of(ys)
+    scale = (SIDE - 2 * MARGIN) / (max(across.width, up.width) or 1.0)
+    placed = []
     for x, y in points:
-        across, up = scale * (x - (left + right) / 2), scale * (y - (bottom + top) / 2)  # from the panel's centre
-        found.append((f"{SIDE / 2 + across:.1f}", f"{HEAD + SIDE / 2 - up:.1f}"))
-    return found
+        right, above = scale * (x - across.middle), scale * (y - up.middle)  # of the panel's center
+        placed.append((f"{SIDE / 2 + right:.1f}", f"{HEAD + SIDE / 2 - above:.1f}"))
+    return placed
 
 
 def _legend(names: Sequence[str], width: int, top: int, colours: Sequence[str]) -> tuple[list[str], int]:
     """Return the names with their colours, in as many lines as they need, and where they end."""
-    lines, left, there = [], GAP, bool(names)
+    lines, left = [], GAP
     for number, name in enumerate(names):
         needed = 24 + LETTER * len(name)
         if left > GAP and left + needed > width:
@@ -185,8 +233,4 @@ def _legend(names: Sequence[str], width: int, top: int, colours: Sequence[str]) 
             f'<text x="{left + 14}" y="{top + 4}">{escape(name)}</text>'
         )
         left += needed
-    return lines, top + LINE * there
-
-
-def _clipped(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return lines, top + LINE * bool(names)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
 from unlearnable_bench.leaderboard.formats.view import view
-from unlearnable_bench.leaderboard.formats.words import brief, inert, note, number, spread
+from unlearnable_bench.leaderboard.formats.words import brief, inert, listed, note, number, spread
 from unlearnable_bench.leaderboard.tables.printed import TIDY
 from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
 from unlearnable_bench.leaderboard.tables.table import Table, distinct
 from unlearnable_bench.results.record import write_file
+from unlearnable_bench.results.reference import Printed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,12 +122,21 @@ def _about(score: Score) -> str:
     """The verdict on a number and what it rests on; or why there is none."""
     if score.mean is None:
         return score.reason or score.verdict
-    return "; ".join(filter(None, [score.verdict, score.oracle, *score.marks]))
+    return listed(score.verdict, score.oracle, *score.marks)
 
 
 def tidy(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of the tidy form as CSV."""
-    return _written([list(TIDY), *([row[key] for key in TIDY] for row in rows)])
+    return csv_text(TIDY, rows)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return these columns of rows as CSV."""
+    file = io.StringIO()
+    writer = csv_.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def _written(lines: Sequence[Sequence[Any]]) -> str:
@@ -153,9 +163,9 @@ VALUES: dict[str, Callable[[Score], Any]] = {
     "seconds": lambda score: score.seconds,
     "records": lambda score: score.records,
     "paper": lambda score: score.published,
-    "printed": lambda score: score.printed.text if score.printed else "",
-    "quality": lambda score: score.printed.quality if score.printed else "",
-    "note": lambda score: score.printed.note if score.printed else "",
+    "printed": lambda score: _published(score).text,
+    "quality": lambda score: _published(score).quality,
+    "note": lambda score: _published(score).note,
     "difference": lambda score: score.difference,
     "tolerance": lambda score: score.tolerance,
     "verdict": lambda score: score.verdict,
@@ -166,6 +176,11 @@ PRINTED = (
     *("metric", "unit", "mean", "std", "n", "paper", "printed", "quality", "note", "difference", "tolerance", "verdict"),
     *("state", "reason", "instead", "oracle", "records"),
 )
+
+
+def _published(score: Score) -> Printed:
+    """What a paper prints; empty texts where it prints nothing."""
+    return score.printed or Printed("", None, quality="")
 
 
 def json_(table: Table) -> str:

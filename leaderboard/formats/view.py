@@ -6,12 +6,12 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS
 from unlearnable_bench.leaderboard.formats.figures import step
 from unlearnable_bench.leaderboard.formats.words import brief, change, difference, digits, note, number, spread, value
-from unlearnable_bench.leaderboard.tables.groups import group_by
+from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
 from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
 from unlearnable_bench.leaderboard.tables.remarks import remarks
 from unlearnable_bench.leaderboard.tables.score import Score
@@ -90,7 +90,7 @@ def _reasons(scores: Iterable[Score]) -> dict[str, list[str]]:
     """Why scores have no number or an unusual one: each sentence once, with the places it is about."""
     by_reason = group_by([score for score in scores if score.runs], lambda score: score.reason)
     by_reason.pop("", None)
-    return {reason: list(map(_where, alike)) for reason, alike in by_reason.items()}
+    return {reason: [_where(score) for score in alike] for reason, alike in by_reason.items()}
 
 
 def _where(score: Score) -> str:
@@ -220,12 +220,11 @@ def _rows(rows: Sequence[Labels], position: int, level: int) -> int:
 
 def _spans(columns: Sequence[Labels], level: int) -> list[dict[str, Any]]:
     groups = itertools.groupby(columns, key=lambda column: column[: level + 1])
-    return [{"label": key[level], "span": len(list(several))} for key, several in groups]
+    return [{"label": key[level], "span": len(list(alike))} for key, alike in groups]
 
 
 def _cell(score: Score, links: Mapping[str, str], top: float) -> dict[str, Any]:
     """Ours, and what is published beside it."""
-    changes = (score.oracle, *score.marks) if score.oracle else score.marks
     return {
         "ours": value(score),
         "heat": None if score.accuracy is None else step(score.accuracy, top),
@@ -234,12 +233,19 @@ def _cell(score: Score, links: Mapping[str, str], top: float) -> dict[str, Any]:
         "verdict": score.verdict,
         "kind": KINDS.get(score.verdict, "why"),
         "sign": SIGNS.get(score.verdict, ""),
-        "changes": () if score.mean is None else changes,
+        "changes": _changes(score),
         "state": score.state,
         "reason": score.reason,
         "short": SHORT.get(score.state, score.state.replace("-", " ")),
         "href": _href(score, links),
     } | _published(score.printed)
+
+
+def _changes(score: Score) -> tuple[str, ...]:
+    """What was measured in the place of something else; nothing where nothing is measured."""
+    if score.mean is None:
+        return ()
+    return (score.oracle, *score.marks) if score.oracle else score.marks
 
 
 def _href(score: Score, links: Mapping[str, str]) -> str:
@@ -262,21 +268,29 @@ def _published(printed: Printed | None) -> dict[str, Any]:
 
 def _sources(table: Table, links: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every record once, with the first number that rests on it."""
-    sources: dict[str, dict[str, Any]] = {}
-    for score in table.direct:
-        for record in score.used:
-            if record.cell.seed in score.per_seed:  # a record may lack the number that others have
-                sources.setdefault(record.id, _source(score, record, links))
-    return list(sources.values())
+    numbers = itertools.chain.from_iterable(_numbers(score) for score in table.direct)
+    first = first_of_each(numbers, lambda number: number.record.id)
+    return [number.row | {"href": links.get(number.record.id, "")} for number in first]
 
 
-def _source(score: Score, record: Record, links: Mapping[str, str]) -> dict[str, Any]:
-    seed = record.cell.seed
-    return {
-        "anchor": f"cell-{record.id}",
-        "place": score.place.where,
-        "seed": seed,
-        "value": f"{score.per_seed[seed]:.{digits(score) + 1}f}",
-        "id": record.id,
-        "href": links.get(record.id, ""),
-    }
+class _Number(NamedTuple):
+    """A number that a mean is made of."""
+
+    score: Score
+    record: Record
+
+    @property
+    def row(self) -> dict[str, Any]:
+        seed = self.record.cell.seed
+        return {
+            "anchor": f"cell-{self.record.id}",
+            "place": self.score.place.where,
+            "seed": seed,
+            "value": f"{self.score.per_seed[seed]:.{digits(self.score) + 1}f}",
+            "id": self.record.id,
+        }
+
+
+def _numbers(score: Score) -> list[_Number]:
+    """The numbers of a score; a record may lack the one that others have."""
+    return [_Number(score, record) for record in score.used if record.cell.seed in score.per_seed]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS, percent
 from unlearnable_bench.leaderboard.tables.score import SHARES, Score
@@ -36,14 +37,15 @@ def brief(labels: Sequence[str]) -> dict[str, str]:
 
 
 def _parameters(label: str) -> set[str]:
-    return set(",".join(_INNER.findall(label)).split(",")) if _INNER.search(label) else set()
+    return set(itertools.chain.from_iterable(inner.split(",") for inner in _INNER.findall(label)))
 
 
 def _without(label: str, parameters: Collection[str]) -> str:
     """The label without such parameters."""
 
     def kept(match: re.Match[str]) -> str:
-        return f"({','.join(one for one in match[1].split(',') if one not in parameters)})"
+        others = [parameter for parameter in match[1].split(",") if parameter not in parameters]
+        return f"({','.join(others)})"
 
     return _INNER.sub(kept, label).replace("()", "")
 
@@ -58,10 +60,11 @@ def inert(text: str) -> str:
 
 def number(score: Score) -> str:
     """Return `92.4 ± 1.2`, `92.4` where one seed tells no spread, or a dash."""
-    if score.mean is None:
-        return DASH
-    spread = "" if score.std is None else f" ± {percent(score.std)}"
-    return percent(score.mean) + spread
+    return DASH if score.mean is None else _with_spread(percent(score.mean), score.std, percent)
+
+
+def _with_spread(mean: str, std: float | None, write: Callable[[float], str]) -> str:
+    return mean if std is None else f"{mean} ± {write(std)}"
 
 
 def change(score: Score) -> str:
@@ -71,19 +74,25 @@ def change(score: Score) -> str:
 
 def note(score: Score, seeds: int) -> str:
     """Return in a few words what is unusual about a number, or why there is none. `seeds` is the table's usual n."""
-    if score.state == "partial":
-        return _listed(score.oracle, score.share, score.tier)
+    if score.current:
+        return listed(score.oracle, _share(score, seeds), score.tier)
     if score.state == "failed":
         return f"failed: {_clipped(score.reason.partition(':')[0], 40)}"
     if score.state == "not-applicable":
         return f"not applicable: {_clipped(score.reason, 60)}"
-    if score.state == "done":
-        return _listed(score.oracle, "" if score.n == seeds else f"n = {score.n}", score.tier)
-    return _listed(STATES[score.state], score.tier) if score.runs else score.reason
+    return listed(STATES[score.state], score.tier) if score.runs else score.reason
 
 
-def _listed(*texts: str) -> str:
-    return "; ".join(filter(None, texts))
+def _share(score: Score, seeds: int) -> str:
+    """How much of a score is done; '' where it has as many seeds as its table."""
+    if score.state == "partial":
+        return score.share
+    return "" if score.n == seeds else f"n = {score.n}"
+
+
+def listed(*texts: str) -> str:
+    """Return the texts that are not empty, behind one another."""
+    return "; ".join([text for text in texts if text])
 
 
 def _clipped(text: str, longest: int) -> str:
@@ -105,8 +114,7 @@ def value(score: Score) -> str:
     if score.mean is None:
         return ""
     places = digits(score)
-    spread = "" if score.std is None else f" ± {score.std:.{places}f}"
-    return f"{score.mean:.{places}f}".replace("-", MINUS) + spread
+    return _with_spread(f"{score.mean:.{places}f}".replace("-", MINUS), score.std, lambda std: f"{std:.{places}f}")
 
 
 def difference(score: Score) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unlearnable_bench.leaderboard.formats import curves as per_epoch
 from unlearnable_bench.leaderboard.formats import figures, scatter
 from unlearnable_bench.leaderboard.formats.figures import Line
-from unlearnable_bench.leaderboard.formats.scatter import Panel
+from unlearnable_bench.leaderboard.formats.scatter import Panel, Range
 from unlearnable_bench.leaderboard.pages.strips import Strip, strip
 from unlearnable_bench.leaderboard.tables.ranking import joined
 from unlearnable_bench.results import Cell
@@ -27,6 +27,7 @@ from unlearnable_bench.results.record import Metrics
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from unlearnable_bench.leaderboard.tables.score import Score
     from unlearnable_bench.leaderboard.tables.table import Table
 
 Curves = Mapping[str, Sequence[float]]
@@ -55,6 +56,11 @@ class Placed:
     cell: Cell
     metrics: Metrics
 
+    @classmethod
+    def of(cls, score: Score) -> Placed:
+        record = score.used[0]
+        return cls(joined(score.place.row), joined(score.place.column), record.cell, per_epoch.metrics_of(record))
+
     @property
     def curves(self) -> Curves:
         return self.metrics.curves
@@ -77,24 +83,14 @@ class Placed:
 
 def sketches(table: Table) -> list[Sketch]:
     """Return the pictures of a table. Curves that are not what their names say are left out."""
-    shown = list(_first_seeds(table).values())
+    shown = _first_seeds(table)
     return [*_planes(table, shown), *_curves(table, shown), *_pictures(shown)]
 
 
-def _first_seeds(table: Table) -> dict[str, Placed]:
-    """Each record with something to draw, the first seed of each place, by its id."""
-    placed: dict[str, Placed] = {}
-    for score in table.direct:
-        record = score.used[0] if score.used and not score.reported else None
-        if record and record.metrics and (record.metrics.figures or _wants_curves(table)):
-            place = Placed(joined(score.place.row), joined(score.place.column), record.cell, record.metrics)
-            placed.setdefault(record.id, place)
-    return placed
-
-
-def _wants_curves(table: Table) -> bool:
-    """Whether the table's file asks for all curves of its records."""
-    return table.file is not None and table.file.curves
+def _first_seeds(table: Table) -> list[Placed]:
+    """The first seed of each place, where its record has something to draw; of places that share a record the first."""
+    placed = [Placed.of(score) for score in per_epoch.drawn_scores(table)]
+    return [place for place in placed if place.metrics.figures or per_epoch.asks_for_curves(table)]
 
 
 # Points of planes
@@ -151,8 +147,13 @@ def _class_panels(placed: Placed) -> Iterator[Group]:
 
 def _coordinates(curves: Curves) -> list[tuple[int, str]]:
     """The curves of first coordinates, each with its epoch."""
-    matches = filter(None, map(AXIS.fullmatch, curves))
-    return sorted((int(match[1] or LAST), match[0]) for match in matches)
+    return sorted((int(match[1] or LAST), match[0]) for match in _matches(AXIS, curves))
+
+
+def _matches(pattern: re.Pattern[str], names: Iterable[str]) -> list[re.Match[str]]:
+    """The names that match as a whole."""
+    matches = [pattern.fullmatch(name) for name in names]
+    return [match for match in matches if match]
 
 
 def _set_panels(placed: Placed) -> Iterator[Group]:
@@ -192,22 +193,6 @@ def _over(title: str, values: Sequence[float], protection: Sequence[float]) -> P
     return Panel(title, points, [0] * len(points), note)
 
 
-class Range(NamedTuple):
-    """From where to where numbers go."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Range:
-        return cls(min(values, default=0.0), max(values, default=0.0))
-
-    def shares(self, values: Iterable[float]) -> list[float]:
-        """Where numbers are between both ends, 0 to 1."""
-        width = (self.high - self.low) or 1.0
-        return [(value - self.low) / width for value in values]
-
-
 def _pairs(across: Iterable[float], up: Iterable[float]) -> list[tuple[float, float]]:
     return list(zip(across, up, strict=False))
 
@@ -217,7 +202,7 @@ def _pairs(across: Iterable[float], up: Iterable[float]) -> list[tuple[float, fl
 
 def _curves(table: Table, shown: Sequence[Placed]) -> Iterator[Sketch]:
     """All curves, where the table's file asks for them, else the accuracies that analyses kept."""
-    if _wants_curves(table):
+    if per_epoch.asks_for_curves(table):
         for plot in per_epoch.curve_figures(table):
             yield Sketch(plot.title, plot.svg)
         return
@@ -277,9 +262,8 @@ def _pictures(shown: Iterable[Placed]) -> list[Sketch]:
 
 def _images(curves: Curves) -> list[Sequence[float]]:
     """The curves that are images, in the order of their numbers."""
-    matches = filter(None, map(PICTURE.fullmatch, curves))
-    names = sorted((int(match[1]), match[0]) for match in matches)
-    return [curves[name] for _, name in names]
+    matches = sorted(_matches(PICTURE, curves), key=lambda match: int(match[1]))
+    return [curves[match[0]] for match in matches]
 
 
 def _are_square(images: Iterable[Sequence[float]]) -> bool:

@@ -11,9 +11,10 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.text import FRACTION
+from unlearnable_bench.leaderboard.formats.text import csv_text as csv_text  # for `publication.py`
 from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.tables.groups import group_by
 from unlearnable_bench.leaderboard.tables.score import POINT, SHARES, Score
@@ -74,21 +75,33 @@ def _printed_row(score: Score, records: Records) -> dict[str, str]:
 
 def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]:
     assert score.mean is not None
-    share = score.metric_name == "test_acc" or (measure != "accuracy" and _is_share(score.metric_name))
-    factor = score.place.unit if share else 1.0
+    unit = _Unit.of(score)
     return {
         **{axis: inert(point[axis]) for axis in POINT},
         "measure": inert(measure),
         "metric": inert(score.place.metric),
-        "value": repr(score.mean / factor),
-        "std": "" if score.std is None else repr(score.std / factor),
+        "value": repr(score.mean / unit.size),
+        "std": "" if score.std is None else repr(score.std / unit.size),
         "n": str(score.n),
         "state": score.state,
         "oracle": inert(score.oracle),
         "records": ";".join(score.records),
         "tier": score.tier,
-        "unit": FRACTION if share else score.unit,
+        "unit": unit.name,
     }
+
+
+class _Unit(NamedTuple):
+    """The unit of a published number, and its size in the unit of its table."""
+
+    name: str
+    size: float
+
+    @classmethod
+    def of(cls, score: Score) -> _Unit:
+        if _is_share(score.metric_name):
+            return cls(FRACTION, score.place.unit)
+        return cls(score.unit, 1.0)
 
 
 def _is_share(metric: str) -> bool:
@@ -100,12 +113,16 @@ def _key(row: Row) -> Key:
     return tuple(row[axis] for axis in KEY)
 
 
+def _by_key(rows: Iterable[Row]) -> dict[Key, Row]:
+    return {_key(row): row for row in rows}
+
+
 def changes_between(before: Iterable[Row], after: Iterable[Row]) -> list[dict[str, str]]:
     """Return what differs between the numbers of two publications: moved ones, then appeared, then vanished.
 
     A number moved if its value is another one or is the mean over more or fewer seeds.
     """
-    old, new = {_key(row): row for row in before}, {_key(row): row for row in after}
+    old, new = _by_key(before), _by_key(after)
     by_kind = group_by({**new, **old}, lambda key: _kind(old.get(key), new.get(key)))
     changes: list[dict[str, str]] = []
     for kind in KINDS:
@@ -131,6 +148,17 @@ def _figures(key: Key, old: Row, new: Row) -> dict[str, str]:
         "after_n": new.get("n", ""),
         "unit": new.get("unit", old.get("unit", "")),
     }
+
+
+class Detail(NamedTuple):
+    """What the page of changes says of a setting, but for its usual value."""
+
+    axis: str
+    usual: str
+    text: str
+
+
+DETAILS = (Detail("ratio", "1", "ratio {}"), Detail("part", "all", "{} images"), Detail("metric", "test_acc", "{}"))
 
 
 @dataclass(frozen=True)
@@ -160,9 +188,7 @@ class History:
 
     def _line(self, row: Row) -> dict[str, str]:
         words = [row[axis] for axis in ("protocol", "dataset", "architecture")]
-        words += [f"ratio {row['ratio']}"] if row["ratio"] != "1" else []
-        words += [f"{row['part']} images"] if row["part"] != "all" else []
-        words += [row["metric"]] if row["metric"] != "test_acc" else []
+        words += [detail.text.format(row[detail.axis]) for detail in DETAILS if row[detail.axis] != detail.usual]
         return {
             "attack": row["attack"],
             "defense": row["defense"],
@@ -187,15 +213,6 @@ def _said(row: Row, which: str) -> str:
     name = row["metric"].partition("(")[0]
     text = f"{100 * value:.1f}" if _is_share(name) else f"{value:.4g}"
     return f"{text} (n = {row[f'{which}_n']})"
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
-    """Return rows as CSV."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([[row[column] for column in columns] for row in rows])
-    return file.getvalue()
 
 
 def read_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from unlearnable_bench.leaderboard.formats.text import FRACTION
 from unlearnable_bench.leaderboard.formats.words import inert
@@ -73,6 +73,13 @@ def published_records(source: Records, workspace: Path, allow_dirty: bool) -> It
         yield PublishedRecords(copy.target, copy.records, dict(copy.left_out))
 
 
+class _Stored(NamedTuple):
+    """A record and the bytes of its file."""
+
+    record: Record
+    content: bytes
+
+
 @dataclass
 class _Copy:
     """Copies what may be published to a folder, and keeps why anything was left out."""
@@ -86,15 +93,22 @@ class _Copy:
 
     def copy_records(self) -> None:
         for cell_id in sorted(self.source.ids()):
-            content = self._readable(cell_id, lambda cell_id: self.source.path(cell_id).read_bytes())
-            record = None if content is None else self._readable(cell_id, self.source.read)
-            if record is None or content is None:
-                continue
-            if _is_dirty(record) and not self.allow_dirty:
-                self.left_out[DIRTY].append(cell_id)
-                continue
-            self.records.append(record)
-            self.target.path(cell_id).write_bytes(content)
+            stored = self._readable(cell_id, self._stored)
+            if stored is not None:
+                self._copy(stored)
+
+    def _stored(self, cell_id: str) -> _Stored | None:
+        content = self.source.path(cell_id).read_bytes()
+        record = self.source.read(cell_id)
+        return None if record is None else _Stored(record, content)
+
+    def _copy(self, stored: _Stored) -> None:
+        record = stored.record
+        if _is_dirty(record) and not self.allow_dirty:
+            self.left_out[DIRTY].append(record.id)
+            return
+        self.records.append(record)
+        self.target.path(record.id).write_bytes(stored.content)
 
     def copy_failures(self) -> None:
         """Copy the failures of cells of which there is no record, without their logs."""

@@ -34,7 +34,7 @@ from unlearnable_bench.leaderboard.publishing import changes, publication, targe
 from unlearnable_bench.leaderboard.publishing.description import COLUMNS
 from unlearnable_bench.leaderboard.publishing.records import published_records
 from unlearnable_bench.leaderboard.publishing.serve import Server
-from unlearnable_bench.leaderboard.publishing.targets import Folder, place
+from unlearnable_bench.leaderboard.publishing.targets import Folder, read_target
 from unlearnable_bench.leaderboard.tables.lookup import look_up
 from unlearnable_bench.registry._paths import hide_paths
 from unlearnable_bench.results import FileError, Records
@@ -59,7 +59,7 @@ def workspace(tmp_path, monkeypatch):
 
 def go(where, workspace, **options):
     """Publish the records of a workspace; return the outcome."""
-    return publication.publish(place(str(where)), records_of(workspace), workspace, **options)[0]
+    return publication.publish(read_target(str(where)), records_of(workspace), workspace, **options)[0]
 
 
 def records_of(workspace):
@@ -282,7 +282,7 @@ def test_publishing_again_writes_nothing(whole):
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace):
     """What is public stays public: one looks first."""
-    outcome, chosen = publication.publish(place("out"), records_of(workspace), workspace, dry_run=True)
+    outcome, chosen = publication.publish(read_target("out"), records_of(workspace), workspace, dry_run=True)
     assert "would be published to out" in publication.text("out", outcome, chosen, True) and not Path("out").exists()
     go("out", workspace)
     before = everything(Path("out"))
@@ -309,14 +309,14 @@ def test_records_of_changed_code_and_damaged_ones_are_left_out_and_counted(works
     dirty, damaged = cells()["ops", "none", 0], cells()["ops", "none", 1]
     records.write(record(dirty, commit="abc-dirty"), replace=True)
     records.path(damaged.id).write_text("{")
-    outcome, chosen = publication.publish(place("out"), records, workspace)
+    outcome, chosen = publication.publish(read_target("out"), records, workspace)
     assert chosen.left_out == {publication.DIRTY: [dirty.id], publication.DAMAGED: [damaged.id]} and len(chosen.all) == 16
     files = everything(Path("out"))
     assert not {f"data/records/{cell.id}.json" for cell in (dirty, damaged)} & set(files)
     assert ("ops", "none") not in {(row["attack"], row["defense"]) for row in table(files["data/numbers.csv"])}
     text = publication.text("out", outcome, chosen, False)
     assert "left out: 1 records, measured with uncommitted changes" in text and "left out: 1 records, damaged" in text
-    outcome, chosen = publication.publish(place("out"), records, workspace, allow_dirty=True)
+    outcome, chosen = publication.publish(read_target("out"), records, workspace, allow_dirty=True)
     assert chosen.dirty == 1 and "warning: 1 of the records" in publication.text("out", outcome, chosen, False)
     assert len(chosen.all) == 17 and outcome.counts["appeared"] == 1
 
@@ -537,8 +537,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from unlearnable_bench.leaderboard.publishing import targets
-place = targets.Folder(Path(sys.argv[1]))
-before, step = place.look(), int(sys.argv[2])
+target = targets.Folder(Path(sys.argv[1]))
+before, step = target.look(), int(sys.argv[2])
 files = {name: b"new" for name in before.files}
 files[targets.DESCRIPTION] = (Path(sys.argv[1]) / targets.DESCRIPTION).read_bytes()
 import hashlib
@@ -553,7 +553,7 @@ def dying(real):
         return real(*arguments, **options)
     return wrapped
 Path.write_bytes, Path.rename, targets.shutil.rmtree = dying(Path.write_bytes), dying(Path.rename), dying(targets.shutil.rmtree)
-place.put(files, before, "")
+target.put(files, before, "")
 """
 
 
@@ -720,7 +720,7 @@ def test_a_remote_that_cannot_be_used_is_told_in_one_sentence(workspace, hub, to
 )
 def test_a_password_is_in_no_output(workspace, told):
     """The log of a workflow is public."""
-    outcome, made = publication.publish(place("out"), records_of(workspace), workspace, dry_run=True)
+    outcome, made = publication.publish(read_target("out"), records_of(workspace), workspace, dry_run=True)
     said = told("https://me:sec/ret@secret@127.0.0.1:1/x.git#pages", outcome, made, True)
     assert "https://127.0.0.1:1/x.git#pages" in said and "sec" not in said
 

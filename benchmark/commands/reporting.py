@@ -137,7 +137,7 @@ def publish(
 
     space = workspace_of(workspace)
     outcome, chosen = publishing.publish(
-        targets.place(to),
+        targets.read_target(to),
         records_of(space),
         space.root,
         changelog=build.changelog(space.root),

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from unlearnable_bench.leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
 from unlearnable_bench.results import FileError
@@ -32,15 +33,17 @@ PROTOCOLS = "file:git:http:https:ssh"  # that git may use; `ext::` would run a c
 LOCAL = re.compile("GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|NAMESPACE|PREFIX)")
 # settings of the repository one stands in that say how to reach a remote; a continuous integration keeps its token there
 REACH = r"^(http|credential|url|core\.sshcommand|ssh)\.?"
+SETTINGS = (("core.hooksPath", os.devnull), ("push.gpgSign", "false"), ("gc.auto", "0"))  # of our own repository
+NOISE = ("hint:", "fatal: Could not read from remote repository")  # of git; of the second ssh said why before
 
 
 class OvertakenError(Exception):
-    """Somebody else published to the place after it was read."""
+    """Somebody else published to the target after it was read."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What is at a place: the publication, if any, and the names of files that are not of it."""
+    """What is at a target: the publication, if any, and the names of files that are not of it."""
 
     files: Mapping[str, str] = field(default_factory=dict)  # sha256 by name
     others: frozenset[str] = frozenset()
@@ -51,10 +54,11 @@ class Before:
 
     def collides(self, name: str) -> bool:
         """Whether a file of ours would take the place of one that is not ours."""
-        return name in self.others or any(parent.as_posix() in self.others for parent in PurePosixPath(name).parents)
+        path = PurePosixPath(name)
+        return any(str(ours) in self.others for ours in (path, *path.parents))
 
 
-class Place(ABC):
+class Target(ABC):
     """Where to publish. `str` of it is what sentences call it."""
 
     @abstractmethod
@@ -63,20 +67,23 @@ class Place(ABC):
 
     @abstractmethod
     def put(self, files: Mapping[str, bytes], before: Before, message: str) -> str:
-        """Put all files there in one step. OvertakenError if the place is no longer as it was `before`."""
+        """Put all files there in one step. OvertakenError if the target is no longer as it was `before`."""
 
     def before(self, since: Path | None) -> Before:
         """Return what is there, with the numbers of `since` where it is given."""
-        there = self.look()
+        before = self.look()
         if since is None:
-            return there
-        older = _read(lambda name: (since / name).read_bytes() if (since / name).is_file() else None, str(since))
+            return before
+        older = _read(lambda name: _content(since / name), str(since))
         if older is None:
             raise FileError(f"{since} holds no publication of `bench publish`; name another folder by --since")
-        return replace(there, count=older.count, numbers=older.numbers, changes=older.changes)
+        return replace(before, count=older.count, numbers=older.numbers, changes=older.changes)
 
 
-def place(text: str) -> Place:
+Place = Target  # what `publication.py` still calls it
+
+
+def read_target(text: str) -> Target:
     """Return what `--to` names: `REMOTE#BRANCH`, or a folder. FileError for what cannot be either."""
     remote, mark, branch = text.rpartition("#")
     if mark:
@@ -84,6 +91,15 @@ def place(text: str) -> Place:
     if "://" in text:
         raise FileError(f"--to {quiet(text)}: an address needs a branch behind it, such as #gh-pages")
     return Folder(expand_home(Path(text)).absolute())
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+# What a publication says of itself
+
+Get = Callable[[str], bytes | None]  # the content of a file by its name, None where there is none
 
 
 @dataclass(frozen=True)
@@ -95,32 +111,76 @@ class Earlier:
     changes: list[dict[str, str]]
 
 
-def _read(get: Callable[[str], bytes | None], where: str) -> Earlier | None:
+@dataclass(frozen=True)
+class Predecessor:
+    """The publication that is at a target, with the sha256 of its files by name."""
+
+    earlier: Earlier
+    sums: Mapping[str, str]
+
+    @classmethod
+    def read(cls, get: Get, where: str, files: int, advice: str) -> Predecessor:
+        """FileError with the advice where the files are not those of a publication, or are damaged."""
+        earlier, sums = _read(get, where), get(SUMS)
+        if earlier is None or sums is None:
+            raise FileError(f"{where} holds {files} files and was not made by `bench publish`; {advice}")
+        return cls(earlier, _listed(sums) | {SUMS: hashlib.sha256(sums).hexdigest()})
+
+    def before(self, files: Mapping[str, str], others: frozenset[str] = frozenset(), commit: str = "") -> Before:
+        """What is at the target, with those of its files that are there."""
+        earlier = self.earlier
+        return Before(
+            files,
+            others=others,
+            count=earlier.count,
+            numbers=earlier.numbers,
+            changes=earlier.changes,
+            commit=commit,
+        )
+
+
+def _read(get: Get, where: str) -> Earlier | None:
     """Return what a publication says; None where there is none. FileError if it is damaged."""
-    try:
-        own = json.loads(get(DESCRIPTION) or b"null")
-        if not isinstance(own, dict) or not isinstance(own.get(OWN_KEY), dict):
-            return None
-    except (ValueError, RecursionError):
+    own = _own(get(DESCRIPTION))
+    if own is None:
         return None
     try:
         return Earlier(
-            count=int(own[OWN_KEY]["publication"]),
-            numbers=read_rows((get("data/numbers.csv") or b"").decode(), NUMBERS),
-            changes=read_rows((get("data/changes.csv") or b"").decode(), CHANGES),
+            count=int(own["publication"]),
+            numbers=_rows(get("data/numbers.csv"), NUMBERS),
+            changes=_rows(get("data/changes.csv"), CHANGES),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(f"the publication in {where} is damaged ({error}); remove it and publish again") from None
 
 
+def _own(description: bytes | None) -> dict[str, Any] | None:
+    """What a description of data says of our publications; None for one of something else."""
+    try:
+        content = json.loads(description or b"null")
+        own = content[OWN_KEY]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+    return own if isinstance(own, dict) else None
+
+
+def _rows(content: bytes | None, columns: Sequence[str]) -> list[dict[str, str]]:
+    return read_rows((content or b"").decode(), columns)
+
+
 def _listed(sums: bytes) -> dict[str, str]:
     """What SHA256SUMS says, by name; lines that we would not have written are left out."""
-    lines = (line.partition("  ") for line in sums.decode(errors="replace").splitlines())
-    return {name: digest for digest, _, name in lines if NAME.fullmatch(name) and ".." not in PurePosixPath(name).parts}
+    lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
+    return {name: digest for digest, _, name in lines if _is_name(name)}
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file of ours may have this name: none that leads out of its folder."""
+    return NAME.fullmatch(name) is not None and ".." not in PurePosixPath(name).parts
 
 
 @dataclass(frozen=True)
-class Folder(Place):
+class Folder(Target):
     """A folder. The new one is written beside it and takes its place by rename."""
 
     path: Path
@@ -140,16 +200,10 @@ class Folder(Place):
         paths = self._paths()
         if not paths:
             return Before()
-        older, sums = _read(self._get, str(self.path)), self._get(SUMS)
-        if older is None or sums is None:
-            raise FileError(
-                f"{self.path} holds {len(paths)} files and was not made by `bench publish`; publish to a new or empty folder"
-            )
-        listed = _listed(sums) | {SUMS: hashlib.sha256(sums).hexdigest()}
+        predecessor = Predecessor.read(self._get, str(self), len(paths), "publish to a new or empty folder")
         for name, path in sorted(paths.items()):
-            self._refuse_foreign(path, listed.get(name, ""))
-        files = {name: listed[name] for name in paths}
-        return Before(files, count=older.count, numbers=older.numbers, changes=older.changes)
+            self._refuse_foreign(path, predecessor.sums.get(name, ""))
+        return predecessor.before({name: predecessor.sums[name] for name in paths})
 
     def _refuse_unusable(self) -> None:
         """FileError if no publication can take the place of what is there."""
@@ -173,9 +227,10 @@ class Folder(Place):
         paths: dict[str, Path] = {}
         for root, folders, names in os.walk(self.path):
             links = [folder for folder in folders if (Path(root) / folder).is_symlink()]
-            paths |= {(Path(root) / name).relative_to(self.path).as_posix(): Path(root) / name for name in [*names, *links]}
-        # `SUMMARIES` is of a `bench report` of the records there; it may be deleted at any time
-        return {name: path for name, path in paths.items() if path.name != SUMMARIES}
+            for name in {*names, *links} - {SUMMARIES}:  # of a `bench report` of the records there; may be deleted at any time
+                path = Path(root) / name
+                paths[path.relative_to(self.path).as_posix()] = path
+        return paths
 
     def _refuse_foreign(self, path: Path, digest: str) -> None:
         """FileError if a file is not as a publication wrote it; `digest` is what that says of it, '' for nothing."""
@@ -229,11 +284,11 @@ class Folder(Place):
 
     def _get(self, name: str) -> bytes | None:
         path = self.path / name
-        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        return None if path.is_symlink() else _content(path)
 
 
 @dataclass(frozen=True)
-class Branch(Place):
+class Branch(Target):
     """A branch of a git repository, by its address. Everything happens in a repository of our own, without hooks or prompts.
 
     Hooks of the repository that receives are its owner's and run there, on this machine where the address is a path.
@@ -251,16 +306,16 @@ class Branch(Place):
         if shutil.which("git") is None:
             raise FileError("there is no program git, which publishing to a branch needs; install it, or publish to a folder")
         whole = quiet(f"{remote}#{branch}")
-        if not remote or remote.startswith("-") or not branch or branch.startswith("-"):
+        if not (_is_argument(remote) and _is_argument(branch)):
             raise FileError(f"--to {whole!r}: expected REMOTE#BRANCH, such as origin#gh-pages, or a folder without '#'")
-        if _git("check-ref-format", f"refs/heads/{branch}").returncode:
+        if _ask("check-ref-format", f"refs/heads/{branch}").returncode:
             raise FileError(f"--to {whole!r}: git allows no branch of this name")
-        named = _git("remote", "get-url", "--push", "--", remote)
-        address, base = remote, Path.cwd()
+        named = _ask("remote", "get-url", "--push", "--", remote)
+        address, base = remote, Path()
         if named.returncode == 0:
             address = named.stdout.decode().strip()
-            base = Path(_git("rev-parse", "--show-toplevel").stdout.decode().strip() or base)
-        local = base / expand_home(Path(address))
+            base = Path(_ask("rev-parse", "--show-toplevel").stdout.decode().strip())
+        local = Path.cwd() / base / expand_home(Path(address))
         if local.exists():
             return cls(str(local), branch)
         if ":" not in address:
@@ -273,40 +328,31 @@ class Branch(Place):
 
     def _look(self, folder: Path) -> Before:
         """Fetch the branch into a new repository in `folder`."""
+        ref = f"refs/heads/{self.branch}"
         self._do(folder, "init", "--quiet", "--bare", "--template=", str(folder))
-        heads = self._do(folder, "ls-remote", "--heads", "--", self.remote, f"refs/heads/{self.branch}").decode().splitlines()
-        if not any(line.endswith(f"\trefs/heads/{self.branch}") for line in heads):
+        heads = self._do(folder, "ls-remote", "--heads", "--", self.remote, ref).decode()
+        if f"\t{ref}\n" not in heads:
             return Before()
-        self._do(
-            folder, "fetch", "--quiet", "--no-tags", "--depth=1", "--", self.remote, f"+refs/heads/{self.branch}:refs/heads/old"
-        )
+        self._do(folder, "fetch", "--quiet", "--no-tags", "--depth=1", "--", self.remote, f"+{ref}:refs/heads/old")
         commit = self._do(folder, "rev-parse", "--verify", "refs/heads/old").decode().strip()
-        rows = self._do(folder, "ls-tree", "-r", "-z", "--full-tree", commit).decode(errors="surrogateescape").split("\0")
-        blobs: dict[str, str] = {}
+        blobs = self._blobs(folder, commit)
+        names = blobs.ids.keys()
+        predecessor = Predecessor.read(blobs.get, str(self), len(names | blobs.others), "name a new branch")
+        ours = names & predecessor.sums.keys()
+        files = {name: hashlib.sha256(content).hexdigest() for name, content in blobs.all(sorted(ours)).items()}
+        return predecessor.before(files, blobs.others | (names - ours), commit)
+
+    def _blobs(self, folder: Path, commit: str) -> _Blobs:
+        """The files of a fetched commit."""
+        rows = self._do(folder, "ls-tree", "-r", "-z", "--full-tree", commit).decode(errors="surrogateescape")
+        ids: dict[str, str] = {}
         others: set[str] = set()
-        for row in filter(None, rows):
-            facts, _, name = row.partition("\t")
-            mode, _, blob = facts.split(" ")
+        for mode, blob, name in re.findall(r"(\S+) \S+ (\S+)\t([^\0]+)\0", rows):
             if mode == "100644":
-                blobs[name] = blob
+                ids[name] = blob
             else:
                 others.add(name)
-        content = _Blobs(self, folder, blobs)
-        older, sums = _read(content.get, str(self)), content.get(SUMS)
-        if older is None or sums is None:
-            raise FileError(
-                f"{self} holds {len(blobs) + len(others)} files and was not made by `bench publish`; name a new branch"
-            )
-        ours = {name for name in [*_listed(sums), SUMS] if name in blobs}
-        files = {name: hashlib.sha256(text).hexdigest() for name, text in content.all(sorted(ours)).items()}
-        return Before(
-            files,
-            others=frozenset(others | (set(blobs) - ours)),
-            count=older.count,
-            numbers=older.numbers,
-            changes=older.changes,
-            commit=commit,
-        )
+        return _Blobs(self, folder, ids, frozenset(others))
 
     def put(self, files: Mapping[str, bytes], before: Before, message: str) -> str:
         with tempfile.TemporaryDirectory(prefix="bench-publish-") as name:
@@ -339,21 +385,22 @@ class _Blobs:
 
     branch: Branch
     folder: Path
-    ids: Mapping[str, str]
+    ids: Mapping[str, str]  # of plain files, by name
+    others: frozenset[str]  # names of links and of files that can be run
 
     def get(self, name: str) -> bytes | None:
         return self.all([name])[name] if name in self.ids else None
 
     def all(self, names: Sequence[str]) -> dict[str, bytes]:
-        wanted = "".join(f"{self.ids[name]}\n" for name in names).encode()
-        out = self.branch._do(self.folder, "cat-file", "--batch", input=wanted)
-        found, start = {}, 0
+        ids = "".join(f"{self.ids[name]}\n" for name in names).encode()
+        out = self.branch._do(self.folder, "cat-file", "--batch", input=ids)
+        contents, start = {}, 0
         for name in names:
             head = out.index(b"\n", start)
             size = int(out[start:head].split()[2])
-            found[name] = out[head + 1 : head + 1 + size]
+            contents[name] = out[head + 1 : head + 1 + size]
             start = head + 2 + size
-        return found
+        return contents
 
 
 def _commit(files: Mapping[str, bytes], before: Before, message: str) -> bytes:
@@ -372,45 +419,63 @@ def _commit(files: Mapping[str, bytes], before: Before, message: str) -> bytes:
 
 def _identity() -> str:
     """Name and address of the user as git knows them, else ours."""
-    found = []
-    for part, ours in (("name", "bench publish"), ("email", "bench@localhost")):
-        known = os.environ.get(f"GIT_COMMITTER_{part.upper()}") or _git("config", f"user.{part}").stdout.decode(
-            errors="replace"
-        )
-        found.append(re.sub(r"[<>\x00-\x1f]", "", known).strip() or ours)
-    return f"{found[0]} <{found[1]}>"
+    name = _known_of_user("name") or "bench publish"
+    return f"{name} <{_known_of_user('email') or 'bench@localhost'}>"
 
 
-def _git(*arguments: str, folder: Path | None = None, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run git: in our own bare repository, or without `folder` in the one that the user stands in, only to ask."""
-    environment = {name: text for name, text in os.environ.items() if not LOCAL.fullmatch(name)}
-    if folder is None:
-        return subprocess.run(["git", *arguments], input=input, capture_output=True, env=environment)  # noqa: S603, S607
-    environment |= {
+def _known_of_user(part: str) -> str:
+    variable = os.environ.get(f"GIT_COMMITTER_{part.upper()}", "")
+    text = variable or _ask("config", f"user.{part}").stdout.decode(errors="replace")
+    return re.sub(r"[<>\x00-\x1f]", "", text).strip()
+
+
+def _ask(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Ask git in the repository that the user stands in; nothing is written there."""
+    return subprocess.run(["git", *arguments], input=b"", capture_output=True, env=_environment())  # noqa: S603, S607
+
+
+def _git(*arguments: str, folder: Path, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git in our own bare repository in `folder`."""
+    environment = _environment() | {
         "GIT_DIR": str(folder),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",
         "GIT_ALLOW_PROTOCOL": PROTOCOLS,
         "LC_ALL": "C",
     }
-    ssh, reach = _reach(Path.cwd())
-    settings = [("core.hooksPath", os.devnull), ("push.gpgSign", "false"), ("gc.auto", "0"), *reach]
+    reach = _reach(Path.cwd())
     if not {"GIT_SSH", "GIT_SSH_COMMAND"} & set(environment):
-        environment["GIT_SSH_COMMAND"] = f"{ssh} -o BatchMode=yes -o ConnectTimeout=30"
-    count = int(environment.get("GIT_CONFIG_COUNT") or 0)
-    for number, (key, value) in enumerate(settings, count):
-        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    environment["GIT_CONFIG_COUNT"] = str(count + len(settings))
+        environment["GIT_SSH_COMMAND"] = f"{reach.ssh} -o BatchMode=yes -o ConnectTimeout=30"
+    environment |= _settings(int(environment.get("GIT_CONFIG_COUNT") or 0), [*SETTINGS, *reach.settings])
     return subprocess.run(["git", *arguments], input=input, capture_output=True, env=environment)  # noqa: S603, S607
 
 
+def _environment() -> dict[str, str]:
+    """The environment without what leads git to another repository."""
+    return {name: text for name, text in os.environ.items() if not LOCAL.fullmatch(name)}
+
+
+def _settings(count: int, settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Settings of git as environment variables, behind the `count` that are there."""
+    variables = {"GIT_CONFIG_COUNT": str(count + len(settings))}
+    for number, (key, value) in enumerate(settings, count):
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables
+
+
+class Reach(NamedTuple):
+    """How a repository reaches its remotes: the program for ssh, and its settings."""
+
+    ssh: str
+    settings: Sequence[tuple[str, str]]
+
+
 @cache
-def _reach(here: Path) -> tuple[str, list[tuple[str, str]]]:
-    """How the repository that the user stands in reaches its remotes: the program for ssh, and its settings."""
-    ssh = _git("config", "core.sshCommand").stdout.decode().strip() or "ssh"
-    rows = _git("config", "--local", "--includes", "-z", "--get-regexp", REACH).stdout.decode(errors="replace").split("\0")
-    pairs = (row.partition("\n") for row in rows if row)
-    return ssh, [(key, value) for key, _, value in pairs]
+def _reach(here: Path) -> Reach:
+    """How the repository that the user stands in reaches its remotes."""
+    ssh = _ask("config", "core.sshCommand").stdout.decode().strip() or "ssh"
+    rows = _ask("config", "--local", "--includes", "-z", "--get-regexp", REACH).stdout.decode(errors="replace")
+    return Reach(ssh, re.findall(r"([^\n\0]+)\n?([^\0]*)\0", rows))  # a setting without a value has no line end
 
 
 def quiet(address: str) -> str:
@@ -418,9 +483,15 @@ def quiet(address: str) -> str:
     return re.sub(r"//\S*@", "//", address)
 
 
+def _is_argument(text: str) -> bool:
+    """Whether git takes a text for an argument: an empty one is none, and `-` begins an option."""
+    return text[:1] not in ("", "-")
+
+
 def _last(errors: bytes) -> str:
     """The last thing that git said, without hints for people at a prompt."""
-    lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip() and not line.startswith("hint:")]
-    told = [line for line in lines if not line.startswith("fatal: Could not read from remote repository")]  # ssh said why
-    said = next((line for line in told if line.startswith(("fatal:", "error:"))), (told or ["git did not say why"])[0])
-    return quiet(re.sub(r"^(fatal|error): ", "", said.strip()))
+    lines = [line.strip() for line in errors.decode(errors="replace").splitlines()]
+    told = [line for line in lines if line and not line.startswith(NOISE)]
+    complaints = [line for line in told if line.startswith(("fatal:", "error:"))]
+    first, *_ = (*complaints, *told, "git did not say why")
+    return quiet(re.sub(r"^(fatal|error): ", "", first))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,9 @@ from unlearnable_bench.results import FileError, Grid, Record, Records, read_gri
 from unlearnable_bench.results.reference import source
 from unlearnable_bench.results.table_file import table_names
 
-FORMATS = ("html", *text.FORMATS)
+WRITERS: Mapping[str, Callable[[Table], str]] = {"html": printed.html, **text.FORMATS}
+ENDINGS = {"html": "html", **text.ENDINGS}
+FORMATS = tuple(WRITERS)
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,10 @@ class Shown:
 
     def text(self, form: str) -> str:
         """Every table in one format, one behind the other; several in JSON are one list."""
-        texts = [self._text(table, form) for table in self.tables]
+        texts = [WRITERS[form](table) for table in self.tables]
         if form == "json" and len(texts) > 1:
             return f"[\n{','.join(texts)}]\n"
         return "".join(texts)
-
-    @staticmethod
-    def _text(table: Table, form: str) -> str:
-        return printed.html(table) if form == "html" else text.FORMATS[form](table)
 
     def tidy(self) -> str:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
@@ -111,11 +110,9 @@ class Shown:
 
     def _printed_files(self, formats: Iterable[str]) -> dict[str, str]:
         """The printed tables in some formats, by the names of their files."""
-        endings = text.ENDINGS | {"html": "html"}
         files = {}
-        for table in self.printed_tables:
-            for form in formats:
-                files[f"{table.slug}.{endings[form]}"] = self._text(table, form)
+        for table, form in itertools.product(self.printed_tables, formats):
+            files[f"{table.slug}.{ENDINGS[form]}"] = WRITERS[form](table)
         return files
 
 
@@ -161,7 +158,7 @@ class Remembered(Records):
                 self.known[cell_id] = super().read(cell_id)
             except FileError as error:
                 self.known[cell_id] = error
-        found = self.known[cell_id]
-        if isinstance(found, FileError):
-            raise found
-        return found
+        record = self.known[cell_id]
+        if isinstance(record, FileError):
+            raise record
+        return record

@@ -39,13 +39,18 @@ class Progress:
 def whole(tables: Sequence[Table]) -> dict[str, Any]:
     """How much of what papers print is measured, and which tables of ours have numbers: said before any of them is shown."""
     total = agreeing.counts(of_papers(tables))
-    ours = [Progress.of_table(table) for table in tables if table.name and not table.source]
+    ours = [Progress.of_table(table) for table in tables if _is_grid_of_ours(table)]
     return {
         "printed": total["cells"],
         "coverage": agreeing.coverage(total),
         "measured": total["measured"],
         "tables": [progress for progress in ours if progress.done],
     }
+
+
+def _is_grid_of_ours(table: Table) -> bool:
+    """Whether a command runs it and no paper prints it."""
+    return bool(table.name) and not table.source
 
 
 def without_layout(tables: Sequence[Table]) -> list[Table]:
@@ -78,7 +83,7 @@ def agreement(tables: Sequence[Table]) -> dict[str, Any]:
         "claims": claimed.rows(claimed.check_claims(published)),
         "signs": SIGNS,
         "tables": {table.name: table for table in published},
-        "sources": {table.file.paper: table.source for table in published if table.file},
+        "sources": {table.paper: table.source for table in published},
         "within": WITHIN,
         "deviates": DEVIATES,
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS, escape_markdown
 from unlearnable_bench.leaderboard.formats.figures import Compared
-from unlearnable_bench.leaderboard.formats.words import brief
+from unlearnable_bench.leaderboard.formats.words import brief, listed
 from unlearnable_bench.leaderboard.tables.correlation import (
     RESAMPLES,
     Coefficient,
@@ -18,6 +18,7 @@ from unlearnable_bench.leaderboard.tables.correlation import (
     kendall_of_lines,
     spearman_of_lines,
 )
+from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
 from unlearnable_bench.leaderboard.tables.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results.reference import source
@@ -26,6 +27,8 @@ from unlearnable_bench.results.table_file import Place
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from unlearnable_bench.leaderboard.tables.correlation import Statistic
+
 GRID = "cifar10"  # whose board is compared
 SEEN = frozenset(("lsp", "ops", "ar", "em", "tap"))  # attacks that were looked at while the recipe was chosen
 ENOUGH, AIM = 30, 0.85  # pairs, and Spearman's rho over them
@@ -33,6 +36,18 @@ LINE = 5  # pairs of a row or column from which its order is told
 HEADING = "How well the fast recipe predicts the papers"
 FIGURE = "prediction"  # stem of the plot's files
 
+HEADS = (  # of the table of pairs
+    "",
+    "attack",
+    "defense",
+    "fast",
+    "seeds",
+    "published",
+    "range",
+    "difference",
+    "papers",
+    "search for the poison",
+)
 RULE = (
     (
         "published value",
@@ -62,6 +77,11 @@ class Line:
     label: str
     tau: Coefficient
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its line of a table."""
+        return self.label, str(self.tau.pairs), written(self.tau)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -70,6 +90,15 @@ class Selection:
     name: str
     pairs: int
     rho: Coefficient | None
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its line of a table."""
+        return self.name, str(self.pairs), written(self.rho)
+
+    @property
+    def value(self) -> float | None:
+        return self.rho.value if self.rho else None
 
 
 @dataclass(frozen=True)
@@ -103,11 +132,11 @@ class Prediction:
             f"without {', '.join(sorted(SEEN))}": lambda pair: not pair.names & SEEN,
             "without poisons of fewer steps": lambda pair: not pair.fewer_steps,
         }
-        return [self._selected(name, list(filter(kept, self.measured))) for name, kept in kinds.items()]
+        return [self._selected(name, belongs) for name, belongs in kinds.items()]
 
-    def _selected(self, name: str, some: Sequence[Pair]) -> Selection:
-        rho = coefficient(spearman_of_lines, _ours(some), _medians(some)) if len(some) > 2 else None
-        return Selection(name, len(some), rho)
+    def _selected(self, name: str, belongs: Callable[[Pair], bool]) -> Selection:
+        selected = [pair for pair in self.measured if belongs(pair)]
+        return Selection(name, len(selected), _order(spearman_of_lines, selected, at_least=3))
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -115,12 +144,9 @@ class Prediction:
         return self._lines("attack", self.attacks) + self._lines("defense", self.defenses)
 
     def _lines(self, axis: str, labels: Mapping[str, str]) -> list[Line]:
-        found = []
-        for text, label in labels.items():
-            some = [pair for pair in self.measured if getattr(pair, axis) == text]
-            tau = coefficient(kendall_of_lines, _ours(some), _medians(some)) if len(some) >= LINE else None
-            found += [Line(f"{axis} {label}", tau)] if tau else []
-        return found
+        pairs_of = group_by(self.measured, lambda pair: getattr(pair, axis))
+        taus = {label: _order(kendall_of_lines, pairs_of[text], at_least=LINE) for text, label in labels.items()}
+        return [Line(f"{axis} {label}", tau) for label, tau in taus.items() if tau]
 
     @property
     def paragraph(self) -> list[str]:
@@ -179,7 +205,7 @@ class Prediction:
                 "seeds": pair.score.n,
                 "median": pair.median,
                 "range": _range(pair.values),
-                "difference": (pair.ours or 0.0) - pair.median,
+                "difference": cast(float, pair.ours) - pair.median,
                 "papers": pair.papers,
                 "effort": effort(pair),
             }
@@ -192,8 +218,8 @@ class Prediction:
         return {
             "known": len(self.pairs),
             "paragraph": self.paragraph,
-            "selections": [(*_selection(one), one.rho.value if one.rho else None) for one in self.selections],
-            "lines": [(*_line(one), one.tau.value) for one in self.lines],
+            "selections": [(*selection.row, selection.value) for selection in self.selections],
+            "lines": [(*line.row, line.tau.value) for line in self.lines],
             "rows": [row | {"links": _links(pair, files)} for row, pair in rows],
             "caution": self.caution,
             "rule": RULE,
@@ -207,22 +233,10 @@ class Prediction:
         if not self.measured:
             return "\n".join(lines[:1]) + "\n"
         lines += [f"![Published test accuracy against that of the fast recipe, one numbered point a pair]({picture})", ""]
-        lines += [*_table(("pairs", "number", "Spearman's rho"), map(_selection, self.selections)), ""]
+        lines += [*_table(("pairs", "number", "Spearman's rho"), [selection.row for selection in self.selections]), ""]
         if self.lines:
-            lines += [*_table(("order within", "pairs", "Kendall's tau"), map(_line, self.lines)), ""]
-        heads = (
-            "",
-            "attack",
-            "defense",
-            "fast",
-            "seeds",
-            "published",
-            "range",
-            "difference",
-            "papers",
-            "search for the poison",
-        )
-        return "\n".join([*lines, self.caution, "", *_table(heads, map(_row, self.rows))]) + "\n"
+            lines += [*_table(("order within", "pairs", "Kendall's tau"), [line.row for line in self.lines]), ""]
+        return "\n".join([*lines, self.caution, "", *_table(HEADS, [_row(row) for row in self.rows])]) + "\n"
 
 
 def rule() -> str:
@@ -230,47 +244,36 @@ def rule() -> str:
     return "\n".join(_table(("", "what counts"), RULE)) + "\n"
 
 
-def written(found: Coefficient | None) -> str:
+def written(order: Coefficient | None) -> str:
     """`0.91 (0.85 to 0.95)`, or a dash."""
-    if found is None:
+    if order is None:
         return DASH
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", MINUS)
+    return f"{order.value:.2f} ({order.low:.2f} to {order.high:.2f})".replace("-", MINUS)
 
 
 def effort(pair: Pair) -> str:
     """How the search for the poison differs from the papers', in words."""
     fewer = f"fewer steps: {', '.join(pair.fewer_steps)}" if pair.fewer_steps else ""
-    return (
-        "; ".join(filter(None, [fewer, f"surrogate {pair.other_surrogate}" if pair.other_surrogate else ""])) or "as published"
-    )
+    surrogate = f"surrogate {pair.other_surrogate}" if pair.other_surrogate else ""
+    return listed(fewer, surrogate) or "as published"
 
 
 def _links(pair: Pair, files: Mapping[str, str]) -> list[dict[str, str]]:
     """The papers of a pair, each with the page of the first table that prints it."""
-    first: dict[str, str] = {}
-    for one in pair.published:
-        first.setdefault(one.paper, one.table)
-    return [{"short": source(paper).short, "file": files.get(table, "")} for paper, table in first.items()]
+    first = first_of_each(pair.published, lambda value: value.paper)
+    return [{"short": source(value.paper).short, "file": files.get(value.table, "")} for value in first]
 
 
-def _ours(some: Sequence[Pair]) -> list[float]:
-    return [pair.ours or 0.0 for pair in some]
-
-
-def _medians(some: Sequence[Pair]) -> list[float]:
-    return [pair.median for pair in some]
+def _order(statistic: Statistic, measured: Sequence[Pair], at_least: int) -> Coefficient | None:
+    """How well the order of measured pairs is predicted; None for fewer than `at_least`."""
+    if len(measured) < at_least:
+        return None
+    ours = [cast(float, pair.ours) for pair in measured]
+    return coefficient(statistic, ours, [pair.median for pair in measured])
 
 
 def _range(values: Sequence[float]) -> str:
     return f"{values[0]:.1f} to {values[-1]:.1f}" if len(values) > 1 else ""
-
-
-def _selection(one: Selection) -> tuple[str, ...]:
-    return one.name, str(one.pairs), written(one.rho)
-
-
-def _line(one: Line) -> tuple[str, ...]:
-    return one.label, str(one.tau.pairs), written(one.tau)
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -282,4 +285,7 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    return [*lines, *(f"| {' | '.join(map(escape_markdown, row))} |" for row in rows)]
+    for row in rows:
+        texts = [escape_markdown(text) for text in row]
+        lines.append(f"| {' | '.join(texts)} |")
+    return lines

@@ -34,8 +34,7 @@ def facts(record: Record) -> Facts:
         "fingerprint of the dataset": record.dataset_fingerprint,
         "finished": record.finished,
     }
-    for key, text in record.versions.items():
-        texts[f"{key} version"] = text
+    texts |= {f"{key} version": text for key, text in record.versions.items()}
     return {key: text for key, text in texts.items() if text}
 
 
@@ -116,9 +115,7 @@ class _Drawer:
 
     def _numbers(self, record: Record | None) -> dict[str, Any]:
         """What was measured; empty without an accuracy."""
-        if record is None or record.metrics is None:
-            return {}
-        if record.metrics.test_acc is None or record.metrics.test_acc_best is None:
+        if record is None or record.metrics is None or record.metrics.test_acc is None:
             return {}
         curve = thinned(record.metrics.curve.test_acc)
         return {

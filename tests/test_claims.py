@@ -14,6 +14,7 @@ from unlearnable_bench.leaderboard.pages import overview
 from unlearnable_bench.leaderboard.tables import claims
 from unlearnable_bench.leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim, Claim, Places
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
+from unlearnable_bench.leaderboard.tables.score import AggregateScore
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import lacking, resolve
 from unlearnable_bench.results import Records, read_grid
@@ -41,7 +42,7 @@ def filled(table: Table, change=lambda score: score.published) -> Table:
     """The table as if ours were what `change` says of a place, one seed."""
     values = {key: change(score) for key, score in table.scores.items()}
     scores = {
-        key: dataclasses.replace(score, runs=(), combined={} if values[key] is None else {0: values[key]})
+        key: AggregateScore(score.place, combined={} if values[key] is None else {0: values[key]})
         for key, score in table.scores.items()
     }
     return dataclasses.replace(table, scores=scores)

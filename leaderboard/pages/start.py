@@ -155,7 +155,7 @@ class Start:
             HEADINGS[axis],
             tuple(lines),
             tuple(method.label for method in others),
-            tuple(method.label for method in self.columns[axis]),
+            tuple(method.full_name for method in self.columns[axis]),
         )
 
     def _others(self, axis: Axis) -> list[Method]:
@@ -173,15 +173,19 @@ class Start:
             row.rank,
             self._number(row.plain, top),
             self._number(ranked[1], top) if ranked else None,
-            ranked[0].label if ranked else "",
+            ranked[0].full_name if ranked else "",
             self._number(worst[1], top) if worst else None,
-            worst[0].label if worst else "",
+            worst[0].full_name if worst else "",
             ", ".join(row.missing),
             tuple(_bar(other, row.outcomes.get(other), top) for other in others),
         )
 
     def _number(self, outcome: Outcome | None, top: float) -> Number | None:
-        return Number.of(outcome, top, lambda result: self.pages[result.table]) if outcome else None
+        return Number.of(outcome, top, self._source) if outcome else None
+
+    def _source(self, result: Result) -> tuple[str, str]:
+        """Who says a result: the name, and the page."""
+        return self.pages[result.table]
 
     @property
     def answer(self) -> str:
@@ -229,7 +233,9 @@ class Start:
         """What papers contest most: attack, defense, and what each prints."""
         found = [one for one in self._outcomes if one[2].is_contested]
         found.sort(key=lambda one: one[2].low - one[2].high)
-        return [(a.label, d.label, Number.of(e, 100.0, lambda result: self.pages[result.table])) for a, d, e in found[:SHOWN]]
+        return [
+            (a.full_name, d.label, Number.of(e, 100.0, lambda result: self.pages[result.table])) for a, d, e in found[:SHOWN]
+        ]
 
 
 @dataclass(frozen=True)
@@ -280,4 +286,4 @@ def _plain_left_out(methods: set[Method]) -> int:
 def _bar(other: Method, outcome: Outcome | None, top: float) -> Bar | None:
     if outcome is None:
         return None
-    return Bar(other.label, outcome.value, f"{outcome.value:.1f}", min(10, round(10 * outcome.value / top)))
+    return Bar(other.full_name, outcome.value, f"{outcome.value:.1f}", min(10, round(10 * outcome.value / top)))

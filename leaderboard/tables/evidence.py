@@ -64,8 +64,11 @@ def accuracies(tables: Iterable[Table]) -> list[tuple[Table, Score]]:
 
 
 def measured(table: Table) -> list[Result]:
-    """Return what was measured here of a table of attacks and defenses under one recipe, with what seeds leave open."""
-    scores = [score for score in table.in_order if score.is_full_size and score.runs]
+    """Return what was measured here of a table of attacks and defenses under one recipe, with what seeds leave open.
+
+    A defense that stands for others is left out: its number is that of one of them, which has a column.
+    """
+    scores = [score for score in table.in_order if score.is_full_size and score.runs and not score.rest]
     spread = Spread.of([score.accuracies for score in scores])
     results = []
     for score in scores:

@@ -67,6 +67,11 @@ class Method:
         return self.budget.text if self.budget else ""
 
     @property
+    def full_name(self) -> str:
+        """The label, of attacks with the budget: `EM ℓ∞ 16/255`."""
+        return f"{self.label} {self.budget_text}".strip()
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is clean training, or no defense."""
         return self.name == "none"

@@ -177,10 +177,11 @@ def test_a_click_on_a_head_sorts_and_the_clean_row_stays_above(browser):
     browser.click('#board th[data-key="row"] .sort')
     assert browser.rows() == ["none", "ops", "random-noise"]
     browser.open("attack.ops.html")  # plain tables sort too
-    browser.click("table.sortable .sort")
-    assert browser.texts("table.sortable tbody td:first-child")[0].startswith("21.0")
-    browser.click("table.sortable .sort")
-    assert browser.texts("table.sortable tbody td:first-child")[0].startswith("70.0")
+    table = "[aria-labelledby=cells] table"
+    browser.click(f"{table} .sort")
+    assert browser.texts(f"{table} tbody td:first-child")[0].startswith("21.0")
+    browser.click(f"{table} .sort")
+    assert browser.texts(f"{table} tbody td:first-child")[0].startswith("70.0")
 
 
 def test_search_filters_and_columns_say_what_is_left(browser):
@@ -360,6 +361,41 @@ def test_rows_of_the_start_page_are_sorted_by_any_column(browser):
     assert len(values) > 5 and values == sorted(values)
 
 
+def test_two_methods_are_compared_by_what_the_address_names(browser):
+    """A link that is sent brings the two side by side; another choice is another address; nonsense is no method."""
+    browser.open("compare.html#a=em&b=rem")
+    assert browser.texts("#compared-words")[0].startswith("Papers print both in ")
+    heads = browser.texts("#compared thead th")
+    assert heads[0] == "defense" and [head.partition(",")[0] for head in heads[1:3]] == ["EM", "REM"]
+    assert len(browser.texts("#compared tbody tr")) > 3 and browser.texts("#compared tbody th a") != []
+    browser.picture("compare")
+    browser.run(
+        "const box = document.querySelector('#compare').elements.b; box.value = 'attacks lsp';"
+        "box.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    browser.until("return location.hash === '#a=em&b=lsp'")
+    browser.until("return document.querySelectorAll('#compared thead th')[2].textContent.startsWith('LSP')")
+    for nonsense in ("", "#a=<b>&b=%22", "#a=em", "#a=em&b=em", "#a=em&b=jpeg", "#of=x&a=jpeg"):
+        browser.open(f"compare.html{nonsense}")
+        assert browser.texts("#compared-words") == ["Choose two methods."], nonsense
+        assert not browser.texts("#compared table")
+
+
+def test_without_script_the_comparison_says_so_and_leads_to_the_methods(browser):
+    """No dead control, and the same numbers a click away."""
+    browser.open("compare.html", script=False)
+    browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
+    assert "needs script" in browser.texts("#needs-script")[0]
+    assert not browser.texts("#compare") and "EM" in browser.texts("main li a")
+
+
+def test_pages_of_methods_are_short_on_a_phone(browser):
+    """What is long is folded: nobody scrolls seven screens of prose to a number."""
+    for page in ("attack.em.html", "attack.ops.html", "defense.d-vae.html", "defense.at.html"):
+        browser.open(page, width=390)
+        assert browser.run("return document.documentElement.scrollHeight") < 6000, page
+
+
 def test_a_second_link_skips_to_the_table(browser):
     """From the top of a page to its first number are else seventy presses of Tab."""
     for page in ("quick.html", "d-vae.table-2.html"):
@@ -424,7 +460,11 @@ KINDS = (  # a page of each kind, what opens on a table included
     "learn-from-unlearnable.table-2.html",
     "attacks.html",
     "attack.ops.html",
+    "attack.em.html",
     "defense.grayscale.html",
+    "methods.html",
+    "compare.html",
+    "compare.html#a=em&b=rem",
     "architecture.small-cnn.html",
     "sources.ops.html",
     "perturbations.html",

@@ -86,7 +86,7 @@ def test_a_board_shows_the_best_member_and_names_it_in_every_format(records):
     assert len(shown) > 1
     for text in [*shown, formats.markdown(made), formats.csv(made), formats.json_(made), formats.latex(made)]:
         assert "oracle grayscale, best of 3" in text
-    assert "oracle grayscale, best of 3" in site["defense.iss.html"].partition("All its cells")[2]  # which no cell names
+    assert "oracle grayscale, best of 3" in site["defense.iss.html"].partition("All measured results")[2]  # which no cell names
     assert made.coverage == {"cells": 8, "done": 8, "stale": 0, "failed": 0, "not-applicable": 0, "missing": 0}
     assert made.settings["defense"]["iss"].text == "iss" and len(made.shown) == 8
     rows = list(csv.DictReader(io.StringIO(formats.csv(made))))

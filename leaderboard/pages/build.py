@@ -12,6 +12,7 @@ from unlearnable_bench.leaderboard.formats import scatter, text
 from unlearnable_bench.leaderboard.pages import gallery, printed
 from unlearnable_bench.leaderboard.pages.frame import NAVIGATION
 from unlearnable_bench.leaderboard.pages.overview import with_layout, without_layout
+from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.tables.lookup import Lookup
 from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
@@ -90,7 +91,8 @@ class Shown:
         measured = distinct(self.measured_tables, [*NAVIGATION, *(table.slug for table in self.printed_tables)])
         pictures = gallery.samples(store) if store else {}
         planes = scatter.planes(kept) if kept else ()
-        return Site([*measured, *self.printed_tables], pictures, changelog, planes=planes)
+        references = References.read(CHECKOUT / "tests/reference")
+        return Site([*measured, *self.printed_tables], pictures, changelog, planes=planes, references=references)
 
     def write(
         self,
@@ -128,10 +130,12 @@ def _printed_tables(grids: Sequence[Grid], records: Records) -> list[Table]:
     return tables
 
 
+CHECKOUT = Path(__file__).parent.parent.parent  # that the program runs from, if it does
+
+
 def changelog(workspace: Path) -> str:
     """The changelog of a workspace, else that of the checkout that the program runs from, else ''."""
-    checkout = Path(__file__).parent.parent.parent
-    folders = [workspace, checkout] if (checkout / "pyproject.toml").exists() else [workspace]
+    folders = [workspace, CHECKOUT] if (CHECKOUT / "pyproject.toml").exists() else [workspace]
     for folder in folders:
         path = folder / "CHANGELOG.md"
         if path.is_file():

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line, Pair
-from unlearnable_bench.leaderboard.formats.words import brief, change, note, number
+from unlearnable_bench.leaderboard.formats.words import change, note, number
 from unlearnable_bench.leaderboard.pages.cells import Cell, file_of, setting, tint
-from unlearnable_bench.leaderboard.pages.methods import idea_of, tags_of
+from unlearnable_bench.leaderboard.pages.methods import display_name_of, idea_of, labels_of, tags_of
 from unlearnable_bench.leaderboard.tables.score import Score
+from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry.entry import Entry
 from unlearnable_bench.registry.spec import write, write_value
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 OTHER = {"attack": "defense", "defense": "attack"}
+LABELED = ("attack", "defense", "architecture", "protocol", "dataset")  # axes whose values are entries
 MOST_LINES = figures.COLORS + 5  # of one figure
 
 
@@ -36,6 +38,10 @@ class EntryRow:
     def of(cls, entry: Entry, cells: Iterable[Cell]) -> EntryRow:
         idea = idea_of(entry).partition("\n")[0]
         return cls(entry, idea, [cell for cell in cells if cell.score.is_ours_and_current])
+
+    @property
+    def name(self) -> str:
+        return display_name_of(self.entry)
 
     @property
     def file(self) -> str:
@@ -57,7 +63,7 @@ class EntryRow:
 
 @dataclass(frozen=True)
 class CellRow:
-    """A row of the table of an entry's cells."""
+    """A row of the table of an entry's measured results."""
 
     cell: Cell
     number: str
@@ -73,6 +79,74 @@ class CellRow:
     @property
     def axes(self) -> Mapping[str, str]:
         return self.cell.score.point
+
+
+# What papers print
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published result of any kind that an entry has a part in."""
+
+    table: Table
+    score: Score
+
+    @property
+    def axes(self) -> Mapping[str, str]:
+        return self.score.point
+
+    @property
+    def href(self) -> str:
+        return f"{self.table.slug}.html"
+
+    @property
+    def text(self) -> str:
+        """The value as the paper prints it."""
+        return self.score.printed.text if self.score.printed else f"{self.score.published:g}"
+
+    @property
+    def measure(self) -> str:
+        """What was measured, and its unit."""
+        metric = self.score.place.metric.replace("test_acc", "test accuracy")
+        return f"{metric}, {self.score.unit}" if self.score.unit else metric
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        """The attacks and defenses that were run for it, each with its kind."""
+        cell = self.score.runs[0].cell
+        return {("attack", part.name) for part in cell.attack} | {("defense", part.name) for part in cell.defense}
+
+
+PublishedIndex = Mapping[tuple[str, str], Sequence[PublishedRow]]  # by kind and name of an entry
+
+
+def published_index(tables: Iterable[Table]) -> PublishedIndex:
+    """Return all results that papers print, by the attacks and defenses that have a part in them."""
+    index: dict[tuple[str, str], list[PublishedRow]] = defaultdict(list)
+    for row in _published_rows(tables):
+        for entry in row.names:
+            index[entry].append(row)
+    return index
+
+
+def _published_rows(tables: Iterable[Table]) -> list[PublishedRow]:
+    rows = []
+    for table in tables:
+        if table.source:
+            rows += [PublishedRow(table, score) for score in table.compared if score.runs]
+    return rows
+
+
+class Labels:
+    """What readers call the specs in some rows, by axis."""
+
+    def __init__(self, rows: Iterable[CellRow | PublishedRow], axes: Iterable[str]) -> None:
+        points = [row.axes for row in rows]
+        self._by_axis = {axis: labels_of(axis, [point[axis] for point in points]) for axis in axes if axis in LABELED}
+
+    def of(self, axis: str, text: str) -> str:
+        """Return the label of a spec; a ratio stays as it is."""
+        return self._by_axis.get(axis, {}).get(text, text)
 
 
 # Figures
@@ -108,11 +182,12 @@ def _per_epoch(cells: Sequence[Cell], other: str) -> list[Drawing]:
     """The mean curve with each method of the other side; the lowest where these are too many."""
     first = [cell for cell in cells if cell.table is cells[0].table and cell.score.current]
     curves = {cell.score.point[other]: _mean_curve(cell.score) for cell in first}
-    names = brief(list(curves))
+    names = labels_of(other, curves)
+    plain = names.get("none")
     lines = [Line(names[text], curve) for text, curve in curves.items() if len(curve) > 1]
     if not lines:
         return []
-    lines.sort(key=lambda line: (line.name != "none", line.points[-1][1]))
+    lines.sort(key=lambda line: (line.name != plain, line.points[-1][1]))
     title = f"Test accuracy per epoch, {cells[0].setting}"
     return [Drawing(title, figures.lines(title, "epoch", lines[:MOST_LINES]))]
 
@@ -186,7 +261,8 @@ def _sweeps(cells: Iterable[Cell], sweep: Sweep) -> list[Drawing]:
     for alike, curves in groups.items():
         lines = _sweep_lines(curves)
         if lines:
-            title = f"Accuracy over {sweep.words}: {alike.attack.partition('(')[0]}, {alike.setting}"
+            (name,) = labels_of("attack", [alike.attack]).values()
+            title = f"Accuracy over {sweep.words}: {name}, {alike.setting}"
             drawings.append(Drawing(title, figures.lines(title, sweep.across, lines[:MOST_LINES], _ticks(lines))))
     return drawings
 
@@ -204,7 +280,7 @@ def _add_point(points: dict[float, Measured], across: float, score: Score) -> No
 
 def _sweep_lines(curves: Curves) -> list[Line]:
     """The curves that have two points beside clean training."""
-    names = brief(list(curves))
+    names = labels_of("defense", curves)
     lines = []
     for defense, points in curves.items():
         if len(points) > 1 + (0.0 in points):

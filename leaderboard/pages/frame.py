@@ -23,10 +23,10 @@ REPRODUCTION = {
     "coverage": "Coverage and cost",
     "protocols": "Protocols",
 }
-NAVIGATION = {**MENU, **METHODS, **REPRODUCTION, "changes": "Changes"}
+NAVIGATION = {**MENU, **METHODS, **REPRODUCTION, "changes": "Changes", "compare": "Compare two methods"}
 """The pages that every site has, by the names of their files."""
 
-UNDER = dict.fromkeys(METHODS, "methods") | dict.fromkeys(REPRODUCTION, "reproduction") | {"changes": "data"}
+UNDER = dict.fromkeys([*METHODS, "compare"], "methods") | dict.fromkeys(REPRODUCTION, "reproduction") | {"changes": "data"}
 """Pages that are no item of the menu, and the item that leads to them."""
 
 SCRIPTED = {  # templates of tables that can be sorted
@@ -34,6 +34,7 @@ SCRIPTED = {  # templates of tables that can be sorted
     "table.html",
     "entries.html",
     "entry.html",
+    "compare.html",
     "coverage.html",
     "agreement.html",
     "prediction.html",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import contextlib
+import re
+from collections.abc import Collection, Iterable
 
-from unlearnable_bench.registry import CATALOGS, EntryError
+from unlearnable_bench.leaderboard.tables.methods import budget_of
+from unlearnable_bench.registry import CATALOGS, EntryError, resolve
 from unlearnable_bench.registry.entry import Entry
+from unlearnable_bench.registry.labels import labels
 from unlearnable_bench.results import Part
 
 DURING = ("augment", "loss", "start", "model", "configure")
+CHANGED = re.compile(r"\bChanged\b[^:.]*: .*", re.DOTALL)  # how docstrings begin what differs from the authors' code
 HOOKS = {"purify": "before training"} | dict.fromkeys(DURING, "during training")
 
 
@@ -47,3 +52,33 @@ def _docstring(entry: Entry) -> str:
         return ast.get_docstring(ast.parse(entry.path.read_text(encoding="utf-8"))) or ""
     except (OSError, ValueError, SyntaxError):  # of somebody's package
         return ""
+
+
+def display_name_of(entry: Entry) -> str:
+    """Its proper name; of an entry without one, or that is not installed here, the name in specs."""
+    return str(entry.facts.get("display_name") or entry.name)
+
+
+def deviations_of(entry: Entry) -> str:
+    """What its docstring says is changed from the authors' code; '' for nothing."""
+    found = CHANGED.search(entry.doc)
+    return found[0] if found else ""
+
+
+def labels_of(axis: str, texts: Collection[str]) -> dict[str, str]:
+    """Return what readers call some specs of an axis; a spec of what is not installed here stays as it is."""
+    chains = {}
+    for text in dict.fromkeys(texts):
+        with contextlib.suppress(EntryError):
+            chains[text] = resolve(f"{axis}s", text)
+    named = dict(zip(chains, labels(list(chains.values())), strict=True))
+    return {text: named.get(text, text) for text in texts}
+
+
+def budget_text_of(entry: Entry) -> str:
+    """The budget of an attack with its defaults; '' for what is no attack of today's."""
+    try:
+        (part,) = resolve("attacks", entry.name)
+    except EntryError:
+        return ""
+    return budget_of(part).text

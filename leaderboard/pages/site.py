@@ -22,16 +22,19 @@ from unlearnable_bench.leaderboard.pages.addresses import SITEMAP, Addresses
 from unlearnable_bench.leaderboard.pages.badges import Badge, badges
 from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
 from unlearnable_bench.leaderboard.pages.changelog import blocks
+from unlearnable_bench.leaderboard.pages.compare import Comparison
 from unlearnable_bench.leaderboard.pages.coverage import coverage
-from unlearnable_bench.leaderboard.pages.entry_pages import CellRow, EntryRow, Plot, plots
+from unlearnable_bench.leaderboard.pages.entry_pages import CellRow, EntryRow, Labels, Plot, plots, published_index
 from unlearnable_bench.leaderboard.pages.frame import METHODS, REPRODUCTION, TITLE, Frame
 from unlearnable_bench.leaderboard.pages.gallery import Sample
-from unlearnable_bench.leaderboard.pages.methods import idea_of
+from unlearnable_bench.leaderboard.pages.method_pages import AXES, Facts, page_of
+from unlearnable_bench.leaderboard.pages.methods import budget_text_of, deviations_of, display_name_of, idea_of, tags_of
 from unlearnable_bench.leaderboard.pages.overview import with_layout, without_layout
 from unlearnable_bench.leaderboard.pages.prediction import Prediction
 from unlearnable_bench.leaderboard.pages.provenance import data
+from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.sources_page import sources
-from unlearnable_bench.leaderboard.pages.start import Start, chips, starts
+from unlearnable_bench.leaderboard.pages.start import HOME, Start, chips, starts
 from unlearnable_bench.leaderboard.pages.take_away import TakeAway
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import CATALOGS
@@ -40,6 +43,8 @@ from unlearnable_bench.registry.spec import write_value
 
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 DRAWN = ("svg", "pdf")
+PLAIN = "none"  # clean images, and no defense: every table has results of them
+PUBLISHED_AXES = ("attack", "defense", "architecture", "dataset", "ratio")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 Files = dict[str, str | bytes]
 
@@ -65,6 +70,7 @@ class Site:
     history: History | None = None
     planes: Sequence[Plane] = ()
     url: str = ""  # where it will be, with a slash at its end; '' where nobody knows
+    references: References = field(default_factory=References)
 
     def __post_init__(self) -> None:
         self.measured_tables = without_layout(self.tables)
@@ -73,6 +79,9 @@ class Site:
         self.frame = Frame(bibtex.leaderboard(self._date), self.history is not None)
         self.noises = _noises(self.samples)
         self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
+        self.home = self.starts[0] if self.starts else Start.of(HOME, self.printed_tables, self._fast, False)
+        self.comparison = Comparison.of(self.home)
+        self.published = published_index(self.printed_tables)
 
     def files(self) -> Files:
         """Return every file by name, index.html first."""
@@ -222,6 +231,7 @@ class Site:
             "coverage": coverage(self.measured_tables, self.printed_tables),
             "protocols": {"protocols": _installed("protocols"), "datasets": _installed("datasets")},
             "methods": {"kinds": {kind: self._known_entries(kind) for kind in KINDS}, "titles": METHODS, "file_of": file_of},
+            "compare": {"comparison": self.comparison, "setting": self.home.name, "titles": METHODS, "page_of": page_of},
             "reproduction": {"pages": REPRODUCTION, "whole": overview.whole(self.tables), "others": self._other_settings},
             "data": {
                 "tables": [table for table in self.measured_tables if table.measured],
@@ -248,7 +258,7 @@ class Site:
         files: Files = {f"{here}.html": self.frame.page("entries.html", here, kind=kind, rows=rows, beside=beside)}
         for entry in entries:
             drawn = plots(kind, entry.name, self.index.of_entry(kind, entry.name))
-            files[file_of(kind, entry.name)] = self._entry(kind, entry, drawn)
+            files[file_of(kind, entry.name)] = self.entry_page(kind, entry, drawn)
             files |= printable({plot.file: plot.svg for plot in drawn})
         return files
 
@@ -260,25 +270,54 @@ class Site:
         unknown = [Entry(f"{kind}s", name, "not installed here", "", "") for name in strange]
         return [installed[name] for name in sorted(installed)] + unknown
 
-    def _entry(self, kind: str, entry: Entry, drawn: Sequence[Plot]) -> str:
-        cells = self.index.of_entry(kind, entry.name)
+    def entry_page(self, kind: str, entry: Entry, drawn: Sequence[Plot] = ()) -> str:
+        """Return the page of an entry: what is known of it as a method, what it is, and every result."""
+        context = self._results(kind, entry) | self._about(kind, entry)
         return self.frame.page(
             "entry.html",
             f"{kind}s",
-            entry.name,
+            f"{display_name_of(entry)} ({entry.name})",
             kind=kind,
             entry=entry,
-            idea=idea_of(entry),
-            write_value=write_value,
-            bibtex=bibliography([entry.paper] if entry.paper and entry.paper.url else []),
-            cells=[CellRow.of(cell) for cell in cells[:LARGE]],
-            count=len(cells),
-            tables=_tables_of(cells) if len(cells) > LARGE else [],
-            axes=_axes(kind, cells),
+            name=display_name_of(entry),
             plots=drawn,
-            beside=kind == "attack" and entry.name in self._compared,
-            samples=self.samples.get(f"{kind}.{entry.name}", ()),
+            **context,
         )
+
+    def _results(self, kind: str, entry: Entry) -> dict[str, Any]:
+        """Every result of an entry, and what they say of it beside those of other methods."""
+        cells = self.index.of_entry(kind, entry.name)
+        rows = [CellRow.of(cell) for cell in cells[:LARGE]]
+        axes = _axes(kind, cells)
+        printed_rows = [] if entry.name == PLAIN else self.published.get((kind, entry.name), [])
+        axis = next((axis for axis in AXES if axis == kind), None)  # none: of architectures papers compare nothing
+        return {
+            "facts": Facts.of(self.home, self.starts, axis, entry.name) if axis else None,
+            "rivals": self.comparison.rivals(axis, entry.name) if axis else [],
+            "cells": rows,
+            "count": len(cells),
+            "tables": _tables_of(cells) if len(cells) > LARGE else [],
+            "axes": axes,
+            "labels": Labels(rows, axes),
+            "published_rows": printed_rows,
+            "published_labels": Labels(printed_rows, PUBLISHED_AXES),
+            "published_axes": PUBLISHED_AXES,
+        }
+
+    def _about(self, kind: str, entry: Entry) -> dict[str, Any]:
+        """What is known of an entry without any result."""
+        return {
+            "idea": idea_of(entry),
+            "deviations": deviations_of(entry),
+            "remark": self.references.remark_on(kind, entry.name),
+            "vectors": self.references.vectors_of(kind, entry.name),
+            "budget": budget_text_of(entry),
+            "acts": [tag for tag in tags_of([entry]) if not tag.startswith("needs ")],
+            "write_value": write_value,
+            "bibtex": bibliography([entry.paper] if entry.paper and entry.paper.url else []),
+            "beside": kind == "attack" and entry.name in self._compared,
+            "samples": self.samples.get(f"{kind}.{entry.name}", ()),
+        }
 
     @property
     def has_perturbations(self) -> bool:

@@ -139,7 +139,7 @@ class Start:
         theirs = {row.method: row for row in Standing.of(axis, self.published, self.columns[axis]).rows}
         mine = {row.method: row for row in Standing.of(axis, self.ours, self.columns[axis]).rows}
         others = self._others(OTHER[axis])
-        top = self._clean
+        top = self.clean
         lines = [
             Line(
                 method,
@@ -155,7 +155,7 @@ class Start:
             HEADINGS[axis],
             tuple(lines),
             tuple(method.label for method in others),
-            tuple(method.full_name for method in self.columns[axis]),
+            tuple(method.full_label for method in self.columns[axis]),
         )
 
     def _others(self, axis: Axis) -> list[Method]:
@@ -171,16 +171,17 @@ class Start:
         worst = row.worst(is_rival)
         return Side(
             row.rank,
-            self._number(row.plain, top),
-            self._number(ranked[1], top) if ranked else None,
-            ranked[0].full_name if ranked else "",
-            self._number(worst[1], top) if worst else None,
-            worst[0].full_name if worst else "",
+            self.number(row.plain, top),
+            self.number(ranked[1], top) if ranked else None,
+            ranked[0].full_label if ranked else "",
+            self.number(worst[1], top) if worst else None,
+            worst[0].full_label if worst else "",
             ", ".join(row.missing),
             tuple(_bar(other, row.outcomes.get(other), top) for other in others),
         )
 
-    def _number(self, outcome: Outcome | None, top: float) -> Number | None:
+    def number(self, outcome: Outcome | None, top: float) -> Number | None:
+        """Return an outcome as cells show it, tinted up to `top`."""
         return Number.of(outcome, top, self._source) if outcome else None
 
     def _source(self, result: Result) -> tuple[str, str]:
@@ -196,7 +197,7 @@ class Start:
         if not held:
             return "Nothing is published here yet."
         best, (defense, outcome) = held[0]
-        undone = sum(worst[1].value >= self._clean - NEAR for _, worst in held)
+        undone = sum(worst[1].value >= self.clean - NEAR for _, worst in held)
         return (
             f"On {self.name}, {undone} of {len(held)} published attacks are undone by some defense: "
             f"it brings test accuracy back to within {NEAR:g} points of clean training. "
@@ -204,10 +205,10 @@ class Start:
         )
 
     @property
-    def _clean(self) -> float:
+    def clean(self) -> float:
         """The accuracy of clean training without defense, percent: the median of what is published, else the highest result."""
         plain = [result.value for result in self.published if result.attack.is_plain and result.defense.is_plain]
-        return median(plain) if plain else max(result.value for result in self.published)
+        return median(plain) if plain else max((result.value for result in self.published), default=100.0)
 
     @property
     def counts(self) -> str:
@@ -234,7 +235,7 @@ class Start:
         found = [one for one in self._outcomes if one[2].is_contested]
         found.sort(key=lambda one: one[2].low - one[2].high)
         return [
-            (a.full_name, d.label, Number.of(e, 100.0, lambda result: self.pages[result.table])) for a, d, e in found[:SHOWN]
+            (a.full_label, d.label, Number.of(e, 100.0, lambda result: self.pages[result.table])) for a, d, e in found[:SHOWN]
         ]
 
 
@@ -286,4 +287,4 @@ def _plain_left_out(methods: set[Method]) -> int:
 def _bar(other: Method, outcome: Outcome | None, top: float) -> Bar | None:
     if outcome is None:
         return None
-    return Bar(other.full_name, outcome.value, f"{outcome.value:.1f}", min(10, round(10 * outcome.value / top)))
+    return Bar(other.full_label, outcome.value, f"{outcome.value:.1f}", min(10, round(10 * outcome.value / top)))

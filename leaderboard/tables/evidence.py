@@ -30,10 +30,15 @@ class Result:
     high: float
     spec: str  # of the attack, as the table ran it
     has_interval: bool = False  # whether seeds say how far it may be off
+    defense_spec: str = ""
 
     def method(self, axis: Axis) -> Method:
         """Return the method on one of its two axes."""
         return self.attack if axis == "attack" else self.defense
+
+    def spec_of(self, axis: Axis) -> str:
+        """Return the spec of one of its two axes, as the table ran it."""
+        return self.spec if axis == "attack" else self.defense_spec
 
 
 def ranked_columns(table: Table) -> dict[Axis, list[Method]]:
@@ -84,4 +89,5 @@ def _result(score: Score, source: str, table: str, value: float, spread: Spread 
         return []
     reach = 100 * spread.half_width(score.n) if spread else 0.0
     bounds = value - reach, value + reach
-    return [Result(attack, defense, source, table, value, *bounds, score.point["attack"], spread is not None)]
+    specs = score.point["attack"], score.point["defense"]
+    return [Result(attack, defense, source, table, value, *bounds, specs[0], spread is not None, specs[1])]

@@ -67,9 +67,9 @@ class Method:
         return self.budget.text if self.budget else ""
 
     @property
-    def full_name(self) -> str:
-        """The label, of attacks with the budget: `EM ℓ∞ 16/255`."""
-        return f"{self.label} {self.budget_text}".strip()
+    def full_label(self) -> str:
+        """Its label, and of an attack its budget: `EM, ℓ∞ 8/255`."""
+        return f"{self.label}, {self.budget_text}" if self.budget_text and not self.is_plain else self.label
 
     @property
     def is_plain(self) -> bool:

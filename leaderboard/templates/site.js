@@ -402,3 +402,102 @@
   box.open = !matchMedia("(max-width: 40rem)").matches || Boolean(location.hash); // a phone shows the table first
   if (location.hash.includes("=")) show();
 })();
+
+// compare.html#a=em&b=rem: two attacks or two defenses side by side, from the numbers that the page carries
+(() => {
+  const form = document.querySelector("#compare");
+  if (!form) return;
+  const make = (name, fields = {}, ...inside) => {
+    const node = Object.assign(document.createElement(name), fields);
+    node.append(...inside);
+    return node;
+  };
+  const data = JSON.parse(document.querySelector("#methods").textContent); // axis -> methods
+  const axes = Object.keys(data);
+  const choices = form.elements;
+  const method = (axis, key) => data[axis].find((one) => one.key === key);
+
+  // what the address says: two methods of one axis, or the one that it names
+
+  const view = () => {
+    const fragment = new URLSearchParams(location.hash.slice(1));
+    const [a, b] = [fragment.get("a"), fragment.get("b")];
+    const sides = axes.filter((one) => !axes.includes(fragment.get("of")) || one === fragment.get("of"));
+    const axis = sides.find((one) => method(one, a) && method(one, b)) ?? sides.find((one) => method(one, a)) ?? sides[0];
+    return { axis, left: method(axis, a), right: method(axis, b) };
+  };
+
+  const option = (axis, chosen) => (one) => make("option",
+    { value: `${axis} ${one.key}`, selected: one === chosen, title: one.name }, `${one.label} (${one.spec})`);
+  const prompt = () => make("option", { value: "" }, "choose");
+  const offer = ({ axis, left, right }) => {
+    const groups = axes.map((other) => make("optgroup", { label: other }, ...data[other].map(option(other, left))));
+    choices.a.replaceChildren(prompt(), ...groups);
+    choices.b.replaceChildren(prompt(), ...data[axis].filter((one) => one !== left).map(option(axis, right)));
+  };
+
+  // the table: a row for each method of the other axis that either has a number with
+
+  const NOTHING = ["", "", "", "", null, "", "", null];
+  const rows = (left, right) => {
+    const seconds = new Map(right.against.map((pair) => [pair[0], pair]));
+    const firsts = new Set(left.against.map((pair) => pair[0]));
+    const alone = right.against.filter((pair) => !firsts.has(pair[0]));
+    return [...left.against.map((pair) => [pair, seconds.get(pair[0]) ?? NOTHING]), ...alone.map((pair) => [NOTHING, pair])];
+  };
+  const cell = (text, range) => make("td", { className: "num" }, text || "–", ...(range ? [make("small", {}, range)] : []));
+  const line = ([left, right]) => {
+    const [label, href] = left[0] ? left : right;
+    const both = left[4] !== null && right[4] !== null;
+    const apart = both ? `${left[4] < right[4] ? "−" : "+"}${Math.abs(left[4] - right[4]).toFixed(1)}` : "";
+    const head = make("th", { scope: "row" }, make("a", { href }, label));
+    return make("tr", {}, head, cell(left[2], left[3]), cell(right[2], right[3]), cell(apart), cell(left[5], left[6]), cell(right[5], right[6]));
+  };
+  const table = (axis, left, right) => {
+    const texts = [axis === "attacks" ? "defense" : "attack", left.label, right.label, "difference", `${left.label}, ours`, `${right.label}, ours`];
+    const heads = texts.map((text, place) => make("th", { scope: "col", className: place ? "num" : "" }, text));
+    const body = make("tbody", {}, ...rows(left, right).map(line));
+    const made = make("table", { className: "sources" }, make("thead", {}, make("tr", {}, ...heads)), body);
+    const frame = make("div", { className: "scroll", tabIndex: 0 }, made);
+    frame.setAttribute("role", "region");
+    frame.setAttribute("aria-label", `${left.label} and ${right.label}`);
+    return frame;
+  };
+
+  const summary = (axis, left, right) => {
+    const pairs = rows(left, right).filter(([one, other]) => one[4] !== null && other[4] !== null);
+    const [side, sign] = axis === "attacks" ? ["lower", 1] : ["higher", -1];
+    const first = pairs.filter(([one, other]) => sign * (one[4] - other[4]) < 0).length;
+    const second = pairs.filter(([one, other]) => sign * (one[4] - other[4]) > 0).length;
+    return `Papers print both in ${pairs.length} rows: test accuracy is ${side} with ${left.label} in ${first}, with ${right.label} in ${second}.`;
+  };
+
+  const show = () => {
+    const { axis, left, right } = view();
+    offer({ axis, left, right });
+    const words = document.querySelector("#compared-words");
+    const place = document.querySelector("#compared");
+    if (!left || !right || left === right) {
+      words.textContent = "Choose two methods.";
+      place.replaceChildren();
+      return;
+    }
+    const pages = [left, right].map((one) => make("a", { href: one.page }, `${one.name} (${one.spec})`));
+    words.textContent = summary(axis, left, right);
+    place.replaceChildren(make("p", {}, pages[0], ", ", pages[1]), table(axis, left, right));
+  };
+
+  form.addEventListener("change", () => {
+    const [axis, a] = choices.a.value.split(" ");
+    const [other, b] = choices.b.value.split(" ");
+    const next = new URLSearchParams({ a: a ?? "" });
+    if (axes.find((one) => method(one, a)) !== axis) next.set("of", axis); // d-vae is an attack and a defense
+    if (b && axis === other && a !== b) next.set("b", b);
+    location.hash = next;
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("hashchange", show);
+  document.querySelector("#needs-script").hidden = true;
+  form.hidden = false;
+  show();
+})();

@@ -176,7 +176,7 @@ def test_a_badge_of_ours_says_that_it_was_measured():
         result("em", "grayscale", 60.0, "", 1.0),
         *(result("em(epsilon=16/255)", defense, 9.0, "", 1.0) for defense in ("jpeg", "grayscale", "bdr")),
     ]
-    start = Start("cifar10", "resnet18", [result("lsp", "jpeg", 70.0)], ours, {}, {"attack": (), "defense": ()})
+    start = Start("cifar10", "resnet18", True, [result("lsp", "jpeg", 70.0)], ours, {}, {"attack": (), "defense": ()})
     words = {badge.name: badge.words for badge in badges(start)}
     assert (
         words["EM ℓ∞ 8/255"] == "80.0 % under JPEG 10, measured" and words["LSP ℓ2 1.30"] == "70.0 % under JPEG 10, published"

@@ -345,7 +345,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         typed = all(isinstance(manifest[key], kind) for key, kind in MANIFEST_TYPES.items())
-        whole = typed and sealed(manifest)["seal"] == manifest.get("seal", sealed(manifest)["seal"])
+        whole = typed and _keeps_seal(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
@@ -361,6 +361,13 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in manifest.items() if key != "seal"}
     text = json.dumps(rest, sort_keys=True)
     return rest | {"seal": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _keeps_seal(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest is as it was sealed. Older programs wrote no seal, and no `kept` either: the two came together."""
+    if "seal" in manifest:
+        return bool(sealed(manifest)["seal"] == manifest["seal"])
+    return "kept" not in manifest
 
 
 def _side_products(folder: Path) -> dict[str, str]:

@@ -112,6 +112,20 @@ def test_a_changed_figure_of_a_manifest_is_noticed(kept):
     assert sealed(read_manifest(kept.path))["seal"] != manifest["seal"]
 
 
+@pytest.mark.parametrize("key", ["seal", "kept"])
+def test_a_bit_in_the_name_of_a_seal_makes_no_older_manifest_of_it(kept, key):
+    """Manifests without a seal are read, for older programs wrote none; those say nothing of side products either."""
+    path = kept.path / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(len(key)):
+        for bit in range(8):
+            name = bytearray(key.encode())
+            name[place] ^= 1 << bit
+            path.write_bytes(whole.replace(f'"{key}"'.encode(), b'"' + name + b'"'))
+            with pytest.raises(DamagedError, match="is not a whole manifest"):
+                verify(kept.path)
+
+
 @pytest.mark.parametrize("name", ["checksum", "recipe", "text"])
 def test_a_manifest_with_other_kinds_of_values_is_no_manifest(kept, name):
     """A number in the place of a checksum was a traceback."""

@@ -1,7 +1,4 @@
-"""The README's first command: the quick grid on real images, its table, its page, and what the numbers must show.
-
-One seed of its two, which halves the longest wait of the suite; everything else is as a newcomer gets it.
-"""
+"""The README's first command, whole: the quick grid on real images, its table, its page, and what the numbers must show."""
 
 import os
 import subprocess
@@ -20,8 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 def make_quick(workspace):
     stamp = f"{sys.prefix}/installed"  # this environment is the one to use, however it was made
-    settings = [f"VENV={sys.prefix}", f"WORKSPACE={workspace}", "ARGS=--seed 0"]
-    command = ["make", "--no-print-directory", "-o", stamp, "quick", *settings]
+    command = ["make", "--no-print-directory", "-o", stamp, "quick", f"VENV={sys.prefix}", f"WORKSPACE={workspace}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -49,7 +45,7 @@ def name(score, axis):
 def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
     """What the README promises a newcomer."""
     workspace, out = quick
-    assert "42 of 42 cells done; ran 42 cells" in out
+    assert "84 of 84 cells done; ran 84 cells" in out
     page = workspace / "leaderboard/site/index.html"
     assert f"page: {page}" in out
     assert "Quick look on handwritten digits" in page.read_text()
@@ -61,7 +57,7 @@ def test_running_it_again_trains_nothing(quick):
     """A cached result is not loaded, not trained, not rewritten."""
     workspace, _ = quick
     before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
-    assert "42 of 42 cells done; nothing to run" in make_quick(workspace)
+    assert "84 of 84 cells done; nothing to run" in make_quick(workspace)
     assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
 
 
@@ -71,8 +67,8 @@ def test_a_deleted_record_runs_one_cell_and_comes_back_the_same(quick):
     path = sorted((workspace / "results/records").glob("*.json"))[-1]
     before = Records(path.parent).read(path.stem)
     path.unlink()
-    out, _ = bench("run", "--grid", "quick", "--seed", "0", workspace=workspace)
-    assert "42 of 42 cells done; ran 1 cells" in out
+    out, _ = bench("run", "--grid", "quick", workspace=workspace)
+    assert "84 of 84 cells done; ran 1 cells" in out
     assert Records(path.parent).read(path.stem).metrics == before.metrics
 
 
@@ -81,7 +77,7 @@ POISONS = ("random-noise", "lsp", "ops", "ar", "em")
 
 def test_clean_training_learns(accuracy):
     """A victim that cannot learn would show every poison at work."""
-    assert accuracy["none", "none"] >= 93
+    assert accuracy["none", "none"] >= 95
 
 
 @pytest.mark.parametrize("attack", POISONS)
@@ -115,5 +111,5 @@ def test_adversarial_training_repairs_lsp_and_fails_on_ops(accuracy):
 
 @pytest.mark.parametrize("attack", POISONS)
 def test_cutout_helps_nobody(accuracy, attack):
-    """A shortcut that is everywhere survives a hole; one seed of `ops` reached 32 %."""
-    assert accuracy[attack, "cutout"] <= 45
+    """A shortcut that is everywhere survives a hole."""
+    assert accuracy[attack, "cutout"] <= 30

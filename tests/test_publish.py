@@ -29,6 +29,7 @@ from test_leaderboard import Tags, cells, fill, made, record
 from test_run import BENCH
 from test_submissions import marked
 
+from unlearnable_bench.leaderboard.formats.text import csv_text
 from unlearnable_bench.leaderboard.pages.build import Shown
 from unlearnable_bench.leaderboard.publishing import changes, publication, targets
 from unlearnable_bench.leaderboard.publishing.description import COLUMNS
@@ -456,7 +457,7 @@ def test_a_publication_elsewhere_can_be_the_one_before(workspace):
 
 def test_a_publication_from_before_units_is_read(workspace):
     """A column that came later must not make what is published look damaged; any other that is missing does."""
-    text = changes.csv_text(changes.NUMBERS, [dict.fromkeys(changes.NUMBERS, "1")])
+    text = csv_text(changes.NUMBERS, [dict.fromkeys(changes.NUMBERS, "1")])
     old = "\n".join(line.rpartition(",")[0] for line in text.splitlines())
     (row,) = changes.read_rows(old, changes.NUMBERS)
     assert row["unit"] == "" and row["value"] == "1"
@@ -477,7 +478,7 @@ def test_the_changes_lead_from_the_one_publication_to_the_other(before, after):
         blank = dict.fromkeys(changes.NUMBERS, "")
         return [blank | {"attack": a, "defense": d, "value": v, "n": n} for (a, d), (v, n) in numbers.items()]
 
-    text = changes.csv_text(changes.NUMBERS, rows(before))
+    text = csv_text(changes.NUMBERS, rows(before))
     assert changes.read_rows(text, changes.NUMBERS) == rows(before)
     state = dict(before)
     for change in changes.changes_between(changes.read_rows(text, changes.NUMBERS), rows(after)):

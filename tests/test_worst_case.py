@@ -2,10 +2,10 @@
 
 import pytest
 
-from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Start, chips
+from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Number, Start, chips
 from unlearnable_bench.leaderboard.tables.evidence import Result
 from unlearnable_bench.leaderboard.tables.methods import Budget, budget_of, method_of
-from unlearnable_bench.leaderboard.tables.worst_case import Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Standing, is_rival
 from unlearnable_bench.registry import ATTACKS, resolve
 from unlearnable_bench.results.cells import CellMaker
 
@@ -69,6 +69,15 @@ def test_the_worst_case_is_the_median_over_papers_of_the_best_defense():
     method, outcome = row.worst(is_rival)
     assert (method.label, outcome.value, outcome.low, outcome.high) == ("JPEG 10", 85.0, 80.0, 90.0)
     assert row.plain.value == 20.0 and outcome.is_contested
+
+
+def test_papers_that_print_one_value_have_no_range():
+    """`88.6` says all that `88.6–88.6` says."""  # noqa: RUF002
+    for low, high, range_ in ((88.6, 88.6, ""), (80.0, 88.6, "80.0–88.6")):  # noqa: RUF001
+        outcome = Outcome((result("em", "jpeg", low), result("em", "jpeg", high, "paper-b")))
+        assert Number.of(outcome, 100.0, lambda one: (one.source, "x.html")).range == range_
+    twice = Outcome((result("em", "jpeg", 80.0), result("em", "jpeg", 88.6)))  # in two tables of one paper
+    assert Number.of(twice, 100.0, lambda one: (one.source, "x.html")).range == ""
 
 
 def test_oracles_and_defenses_with_needs_are_nobodys_worst_case():

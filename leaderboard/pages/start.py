@@ -36,7 +36,7 @@ class Number:
     def of(cls, outcome: Outcome, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
         reach = (outcome.high - outcome.low) / 2
         seeds = any(result.has_interval for result in outcome.results)
-        papers = f"{outcome.low:.1f}–{outcome.high:.1f}" if len(outcome.by_source) > 1 else ""  # noqa: RUF001  (a range)
+        papers = "" if len(outcome.by_source) < 2 else _range(outcome.low, outcome.high)
         who = sorted({(*names(result), f"{result.value:.1f}") for result in outcome.results})
         return cls(
             outcome.value,
@@ -274,6 +274,12 @@ def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Sta
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
     ordered = sorted(chosen, key=lambda setting: setting != HOME)
     return [Start.of(setting, tables, fast, opens and setting == HOME) for setting in ordered]
+
+
+def _range(low: float, high: float) -> str:
+    """Two bounds as pages write them; '' where they read alike."""
+    bounds = f"{low:.1f}", f"{high:.1f}"
+    return "" if bounds[0] == bounds[1] else "–".join(bounds)  # noqa: RUF001
 
 
 def _counted(count: int, noun: str) -> str:

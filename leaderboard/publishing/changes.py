@@ -14,7 +14,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.text import FRACTION
-from unlearnable_bench.leaderboard.formats.text import csv_text as csv_text  # for `publication.py`
 from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.tables.groups import group_by
 from unlearnable_bench.leaderboard.tables.score import POINT, SHARES, Score

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.text import csv_text
 from unlearnable_bench.leaderboard.formats.text import tidy as tidy_csv
 from unlearnable_bench.leaderboard.pages.addresses import FEED, site_url
 from unlearnable_bench.leaderboard.pages.build import Shown
@@ -27,14 +28,13 @@ from unlearnable_bench.leaderboard.publishing.changes import (
     NUMBERS,
     History,
     changes_between,
-    csv_text,
     links,
     numbers,
 )
 from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, sha256, stated
 from unlearnable_bench.leaderboard.publishing.feed import feed
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
-from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Place, quiet
+from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Target, quiet
 from unlearnable_bench.leaderboard.tables.printed import tidy
 from unlearnable_bench.results import FileError, Records
 from unlearnable_bench.results.record import COMMITS
@@ -184,7 +184,7 @@ class Publication:
 
 
 def publish(
-    place: Place,
+    target: Target,
     source: Records,
     workspace: Path,
     *,
@@ -196,26 +196,26 @@ def publish(
     allow_dirty: bool = False,
     dry_run: bool = False,
 ) -> tuple[Outcome, PublishedRecords]:
-    """Publish the records of a workspace to a place. Writes nothing where nothing differs, nor in a dry run.
+    """Publish the records of a workspace to a target. Writes nothing where nothing differs, nor in a dry run.
 
-    `since` is a folder with the publication to compare with, where that is not the one at the place; `url` is where the site
-    will be. FileError, with a sentence, for whatever stands in the way; the place is then as it was.
+    `since` is a folder with the publication to compare with, where that is not the one at the target; `url` is where the site
+    will be. FileError, with a sentence, for whatever stands in the way; the target is then as it was.
     """
-    before = place.before(since)  # and the seconds of rendering after it
+    before = target.before(since)  # and the seconds of rendering after it
     with published_records(source, workspace, allow_dirty) as published:
         _refuse_nothing(published, source)
         publication = Publication.of(published, workspace, changelog, store, release, url)
         for _ in range(2):
             outcome = publication.after(before)
-            _refuse_collision(outcome, place)
+            _refuse_collision(outcome, target)
             if dry_run or not outcome.differs:
                 return outcome, published
             try:
-                where = place.put(outcome.files, outcome.before, outcome.message(len(published.all)))
+                where = target.put(outcome.files, outcome.before, outcome.message(len(published.all)))
                 return replace(outcome, where=where), published
             except OvertakenError:
-                before = place.before(since)
-    raise FileError(f"{place} was changed twice by others during this publication; try again")
+                before = target.before(since)
+    raise FileError(f"{target} was changed twice by others during this publication; try again")
 
 
 def _refuse_nothing(published: PublishedRecords, source: Records) -> None:
@@ -226,10 +226,10 @@ def _refuse_nothing(published: PublishedRecords, source: Records) -> None:
     raise FileError(f"no record to publish in {source.folder}{why}{hint}; `bench run` makes records")
 
 
-def _refuse_collision(outcome: Outcome, place: Place) -> None:
+def _refuse_collision(outcome: Outcome, target: Target) -> None:
     collisions = sorted(name for name in outcome.files if outcome.before.collides(name))
     if collisions:
-        raise FileError(f"{place} has a file {collisions[0]} that `bench publish` did not write; move it away")
+        raise FileError(f"{target} has a file {collisions[0]} that `bench publish` did not write; move it away")
 
 
 def as_json(to: str, outcome: Outcome, published: PublishedRecords, dry_run: bool) -> dict[str, Any]:

@@ -80,9 +80,6 @@ class Target(ABC):
         return replace(before, count=older.count, numbers=older.numbers, changes=older.changes)
 
 
-Place = Target  # what `publication.py` still calls it
-
-
 def read_target(text: str) -> Target:
     """Return what `--to` names: `REMOTE#BRANCH`, or a folder. FileError for what cannot be either."""
     remote, mark, branch = text.rpartition("#")

@@ -29,7 +29,7 @@ from unlearnable_bench.benchmark.plan import Plan
 from unlearnable_bench.benchmark.runs import Piece, Run
 from unlearnable_bench.benchmark.slurm import Array, Profile, SlurmError
 from unlearnable_bench.benchmark.task import Task
-from unlearnable_bench.benchmark.work import AbandonedError, Emit, Event, LostDeviceError, array_task, work
+from unlearnable_bench.benchmark.work import INLINE, AbandonedError, Emit, Event, LostDeviceError, array_task, work
 from unlearnable_bench.poisons.recipe import Recipe
 from unlearnable_bench.registry import EntryError
 from unlearnable_bench.registry._paths import CELLS_PER_GPU, data_root
@@ -61,7 +61,7 @@ def inline(run: Run, workers: int, emit: Emit) -> None:
     """Do everything in this process, one stage after the other."""
     try:
         device = run.content["device"]
-        work(run, run.tasks, "train", lambda event: emit(event | {"worker": 0}), device, lambda: not run.stopped, name="inline")
+        work(run, run.tasks, "train", lambda event: emit(event | {"worker": 0}), device, lambda: not run.stopped, name=INLINE)
     except AbandonedError:
         raise KeyboardInterrupt from None
     except LostDeviceError as error:

@@ -7,10 +7,12 @@ holds is passed over as long as there is another one to do; the first worker tha
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -42,6 +44,7 @@ Emit = Callable[[Event], None]
 GPU_FULL = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 # errors after which a process can compute nothing more on the GPU; torch.AcceleratorError is most of them
 GPU_LOST = ("CUDA error", "Triton Error [CUDA]", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
+INLINE = "inline"  # the name of a worker that is the process of the driver, or of a notebook
 PAUSE = (0.2, 5.0)  # seconds between looks at stages that others hold: at first, and at most
 EMITTED = 0.5  # seconds between two events of progress, at least
 WRITTEN = 3.0  # seconds between two writings of progress, at least: the workspace may lie on a network
@@ -98,7 +101,7 @@ def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, a
 
     worker = _Worker(run, emit, alive, name)
     worker.store = cell.open_store(Path(run.content["poisons"]), device, worker.progress)
-    pause = PAUSE[0]
+    pause, modules = PAUSE[0], 0
     try:
         while True:
             tasks = [task for task in tasks if not run.settled(task)]
@@ -111,6 +114,9 @@ def work(run: Run, tasks: Sequence[Task], stage: str, emit: Emit, device: str, a
             if worker.one_stage(tasks, stage):
                 pause = PAUSE[0]
                 cell.release(device)
+                if name != INLINE and len(sys.modules) > modules:
+                    modules = len(sys.modules)
+                    gc.freeze()  # they live as long as this process; to look at them again takes longer than a small cell
             else:
                 time.sleep(pause)
                 pause = min(1.5 * pause, PAUSE[1])

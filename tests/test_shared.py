@@ -1,5 +1,6 @@
 """Disks that several machines share: what one of them has written, another may think absent for a minute."""
 
+import gc
 import json
 import os
 import shutil
@@ -386,7 +387,7 @@ def count(monkeypatch) -> Counter:
     return seen
 
 
-def run_everywhere(roots: list[Path], **axes) -> tuple[Plan, list[list[dict]]]:
+def run_everywhere(roots: list[Path], name: str = "inline", **axes) -> tuple[Plan, list[list[dict]]]:
     """Run a grid by a driver on each of some machines, which see one disk at these paths; return the plan, and their events."""
     made, events = [], [[] for _ in roots]
     for root in roots:
@@ -398,7 +399,7 @@ def run_everywhere(roots: list[Path], **axes) -> tuple[Plan, list[list[dict]]]:
     def drive(number):
         space = Workspace(roots[number])
         run = runs.Run.create(space, Records(space.records), made[number], "cpu", False)
-        work(run, run.tasks, "train", events[number].append, "cpu", lambda: True, name="inline")
+        work(run, run.tasks, "train", events[number].append, "cpu", lambda: True, name=name)
 
     machines = [threading.Thread(target=drive, args=(number,), name=f"machine-{number}") for number in range(len(roots))]
     for machine in machines:
@@ -431,6 +432,16 @@ def test_two_machines_that_see_each_others_files_late_do_every_cell_once(disk, c
     plan, events = run_everywhere([disk, disk], **TINY, seed=range(4))
     everything_once(disk, plan, events, count)
     assert len(plan.tasks) == 24 and all(any(event["event"] == "done" for event in several) for several in events)
+
+
+@pytest.mark.parametrize("name", ["worker-0", "inline"])
+def test_a_worker_never_looks_at_its_libraries_again(tmp_path, count, name):
+    """Three quarters of a small cell went into it. The process of a driver or a notebook is left as it is."""
+    try:
+        run_everywhere([tmp_path], name, **TINY, seed=[0])
+        assert (gc.get_freeze_count() > 1000) == (name != "inline")
+    finally:
+        gc.unfreeze()
 
 
 @pytest.fixture

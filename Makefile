@@ -13,6 +13,7 @@
 # make toy-analyses   what every analysis sees in them, see docs/results/toy.md
 # make scale   prints how long planning and looking take for 100, 1,000 and 10,000 cells
 # make site-speed   prints what a board of 10,000 cells costs to render, to open and to sort
+# make wheel   installs a wheel in an empty environment: one package, the quick grid, the example plug-in; fifteen minutes
 # make reliability   the robustness campaign: damages, kills, full disks, thousands of cells; some hours, see docs/explanation/reliability.md
 # make gpu MINUTES=9 OUT=DIR [DATA=DIR]   checks a GPU against the CPU, measures speeds, then records until the time is over, see docs/how-to/gpu.md
 # make slurm-full   the long tests on a private SLURM cluster, half an hour; needs slurm-wlm, munge, slurmdbd, mariadb-server
@@ -28,7 +29,7 @@ BIN := $(VENV)/bin
 # two processes, whole files in their order, the slowest first: see tests/conftest.py
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed reliability gpu slurm-full docs site-docs clean
+.PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
@@ -77,6 +78,22 @@ scale: $(VENV)/installed
 
 site-speed: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m speed.site
+
+# what a user has who never saw this repository
+WHEEL := build/wheel
+INSTALLED := cd $(WHEEL)/empty && ../env/bin
+wheel: $(VENV)/installed
+	rm -rf $(WHEEL) && mkdir -p $(WHEEL)/empty
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL) . ./examples/bench-checkerboard
+	$(PYTHON) -m venv $(WHEEL)/env
+	$(WHEEL)/env/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) $(WHEEL)/*.whl
+	$(INSTALLED)/python -c "from importlib.metadata import files; assert {p.parts[0] for p in files('unlearnable-bench') if p.suffix == '.py'} == {'unlearnable_bench'}"
+	$(INSTALLED)/bench check attack:checkerboard
+	$(INSTALLED)/bench check defense:box-blur
+	$(INSTALLED)/bench check attack:lsp
+	$(INSTALLED)/bench run --grid quick --workspace .
+	$(INSTALLED)/bench run --attack checkerboard,none --defense none,box-blur --workspace .
+	$(INSTALLED)/bench report --workspace .
 
 reliability: $(VENV)/installed
 	PYTHONPATH=tests $(BIN)/python -m campaign

@@ -94,9 +94,13 @@ def _inherited_comment(cls: type, name: str) -> str:
 
 
 def _own_comment(cls: type, name: str) -> str:
-    try:
-        lines = inspect.getsource(cls).splitlines()
-    except (OSError, TypeError):
-        return ""
-    comments = [comment_of(line) for line in lines if line.strip().startswith(f"{name}:")]
+    comments = [comment_of(line) for line in _source_lines(cls) if line.strip().startswith(f"{name}:")]
     return next(filter(None, comments), "")
+
+
+@cache  # to find a class, `inspect` parses its whole file: most of the time that a command took to start
+def _source_lines(cls: type) -> list[str]:
+    try:
+        return inspect.getsource(cls).splitlines()
+    except (OSError, TypeError):
+        return []

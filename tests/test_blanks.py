@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.leaderboard.pages.build import ShownTables
 from unlearnable_bench.results import Records
 
 RECORDS = Path(__file__).parent.parent / "results" / "records"
@@ -104,7 +104,7 @@ def blanks(root):
 @pytest.fixture(scope="module")
 def site():
     """The pages of the whole site, parsed, and the names of all its files."""
-    files = Shown.of(None, {}, Records(RECORDS)).site().files()
+    files = ShownTables.of(None, {}, Records(RECORDS)).site().files()
     return {name: Page(text).root for name, text in files.items() if name.endswith(".html")}, set(files)
 
 

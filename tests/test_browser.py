@@ -15,7 +15,7 @@ from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
 from test_submissions import SCRIPT, ids, marked
 
 from unlearnable_bench.leaderboard.formats import text as formats
-from unlearnable_bench.leaderboard.formats.scatter import Panel, Plane
+from unlearnable_bench.leaderboard.formats.scatter import Panel, ScatterPlot
 from unlearnable_bench.leaderboard.pages.gallery import Sample
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.pages.strips import Strip
@@ -141,12 +141,13 @@ def site(tmp_path_factory):
     b = made(records)
     strip = Strip("data:image/gif;base64,R0lGODlhAQABAAAAACw=", "clean", "Ten images", 1, 1)
     samples = {"attack.ops": [Sample("ops", "digits", [strip])]}
-    plane = Plane("Noise", "Two images", ["cat", "dog"], [Panel("ops", [(0.0, 0.0), (1.0, 1.0)], [0, 1], "CSD 0.50")], "one")
+    panel = Panel("ops", [(0.0, 0.0), (1.0, 1.0)], [0, 1], "CSD 0.50")
+    plane = ScatterPlot("Noise", "Two images", ["cat", "dog"], [panel], "one")
     names = ("d-vae/table-2", "learn-from-unlearnable/table-2")
     tables = [one for name in names for one in printed_tables(read_grid(name), records, resolve, lacking)]
     boards = [b, *other_tables(records, b.shown)]
     files = Site([*boards, *tables], samples=samples, changelog="# Changelog\n", planes=[plane]).files()
-    formats.write([], folder, (), more=files)
+    formats.write_tables([], folder, (), more=files)
     return folder
 
 
@@ -292,7 +293,7 @@ def test_an_exported_number_is_that_of_the_page_to_the_last_digit(driver, tmp_pa
     for (attack, defense, _), cell in cells(table).items():
         accuracy = {"grayscale": seeds[0], "bdr": seeds[2]}.get(defense, 0.9 if attack == "none" else 0.1)
         records.write(record(cell, accuracy, metrics=Metrics(test_acc=accuracy, test_acc_best=accuracy, curve=Curve())))
-    formats.write([], tmp_path / "site", (), more=Site([made(records, table)]).files())
+    formats.write_tables([], tmp_path / "site", (), more=Site([made(records, table)]).files())
     window = Browser(driver, tmp_path / "site").open("quick.html")
     shown = window.texts("#board tbody tr:nth-child(2) td a")
     assert shown == ["10.0", "42.6", "42.2"]
@@ -551,7 +552,7 @@ def test_what_is_smuggled_into_a_page_does_not_run(driver, site, tmp_path):
 def test_texts_of_strangers_are_text_in_the_drawer_and_in_exports(driver, tmp_path, tmp_path_factory):
     """Records come from others: the script writes them as texts too, and what it exports is escaped for its language."""
     boards = evil(Records(tmp_path_factory.mktemp("records")))
-    formats.write([], tmp_path / "site", (), more=Site(boards).files())
+    formats.write_tables([], tmp_path / "site", (), more=Site(boards).files())
     driver.get_log("browser")
     window = Browser(driver, tmp_path / "site").open(f"{boards[-1].slug}.html")
     window.run("document.querySelector('#board td a').click()")
@@ -575,7 +576,7 @@ def test_numbers_that_others_report_can_be_left_out_and_their_names_run_nothing(
     records = Records(tmp_path_factory.mktemp("records"))
     fill(records)
     b = made(marked(records, ids("ops"), name=SCRIPT, note=SCRIPT))
-    formats.write([], tmp_path / "site", (), more=Site([b]).files())
+    formats.write_tables([], tmp_path / "site", (), more=Site([b]).files())
     driver.get_log("browser")
     window = Browser(driver, tmp_path / "site").open("quick.html")
     assert len(window.texts("#board td.reported .why")) == 3 and "self-reported" in window.texts("#board td.reported")[0]

@@ -570,8 +570,8 @@ def test_the_policy_lets_our_own_style_and_script_through_and_nothing_else(site)
             (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
             scripts = [script for attributes, script in Tags(text).scripts if "type" not in attributes]
             assert rules["default-src"] == "'none'" and rules["img-src"] == "data:" and rules["form-action"] == "'none'"
-            assert rules["style-src"] == f"'{escaping.fingerprint(style)}'"
-            assert [rules[key] for key in ("script-src",) if key in rules] == [f"'{escaping.fingerprint(s)}'" for s in scripts]
+            assert rules["style-src"] == f"'{escaping.policy_hash(style)}'"
+            assert [rules[key] for key in ("script-src",) if key in rules] == [f"'{escaping.policy_hash(s)}'" for s in scripts]
 
 
 def test_every_number_leads_to_all_that_made_it(full):
@@ -912,11 +912,12 @@ def test_a_site_is_the_same_each_time_and_boards_of_one_name_keep_apart(full, tm
     assert [one.slug for one in three] == ["quick", "quick-2", "attacks-2"]
     files = Site(three).files()
     assert {"index.html", "quick.html", "quick-2.html", "attacks-2.defenses.html", "quick-2.csv", "quick.json"} <= set(files)
-    paths = formats.write([], tmp_path / "site", (), more=files)
+    paths = formats.write_tables([], tmp_path / "site", (), more=files)
     assert paths[0].name == "index.html" and {path.relative_to(tmp_path / "site").as_posix() for path in paths} == set(files)
     assert all(path.is_file() for path in paths)
     assert Site(three).files() == files
-    assert [path.name for path in formats.write([b], tmp_path / "tables", ["latex", "json"])] == ["quick.tex", "quick.json"]
+    written = formats.write_tables([b], tmp_path / "tables", ["latex", "json"])
+    assert [path.name for path in written] == ["quick.tex", "quick.json"]
     assert "bench run --grid quick" in Site([]).files()["index.html"]
 
 

@@ -10,7 +10,7 @@ from conftest import in_process
 from PIL import Image
 
 from unlearnable_bench.benchmark.grid import expand
-from unlearnable_bench.leaderboard.tables.aggregate import combined, labels
+from unlearnable_bench.leaderboard.tables.aggregate import combined, labels_key
 from unlearnable_bench.leaderboard.tables.score import TIMES
 from unlearnable_bench.registry import ATTACKS, DEFENSES, lacking, resolve
 from unlearnable_bench.results import FileError, TableFile, read_grid, read_table
@@ -109,7 +109,7 @@ def test_printed_means_and_changes_follow_from_the_printed_cells():
     wrong, checked = set(), 0
     for name in paper_tables():
         places = shipped(name).places()
-        index = {labels(place.labels): place for place in places}
+        index = {labels_key(place.labels): place for place in places}
         for place in places:
             if place.aggregate is None or place.printed is None or place.printed.value is None or place.metric in TIMES:
                 continue

@@ -182,7 +182,7 @@ def test_a_paper_counts_once_for_a_value_that_it_prints_in_several_tables(record
 
 def test_values_that_their_paper_contradicts_and_best_epochs_are_left_out():
     """A doubtful digit would be blamed on the recipe."""
-    known = pairing.published(FULL.places)
+    known = pairing.published_accuracies(FULL.places)
     values = {(one.table, one.value) for several in known.values() for one in several}
     assert ("transferable-unlearnable/table-4", 19.23) not in values, "marked suspect"
     assert ("d-vae/table-13", 67.61) not in values, "the best epoch"

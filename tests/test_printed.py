@@ -19,10 +19,10 @@ from tables import with_fields
 from unlearnable_bench.leaderboard.formats import comparison
 from unlearnable_bench.leaderboard.formats import text as formats
 from unlearnable_bench.leaderboard.formats.view import view
-from unlearnable_bench.leaderboard.formats.words import value
+from unlearnable_bench.leaderboard.formats.words import measured_value
 from unlearnable_bench.leaderboard.pages import build, printed
 from unlearnable_bench.leaderboard.tables import agreement
-from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy
+from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy_rows
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.leaderboard.tables.verdict import (
     ALIKE,
@@ -304,7 +304,7 @@ def test_a_number_on_fewer_test_images_is_reduced(records):
             records.write(record(fewer := cell.model_copy(update={"dataset": dataset}), accuracy, id=fewer.id))
     one = spot(sheet(records), "OPS", "JPEG")
     assert one.marks == ("100 test images per class",) and one.verdict == REDUCED and one.mean == pytest.approx(50.0)
-    counts = agreement.compare(TABLE, {}, records)["overall"]
+    counts = agreement.compare_named(TABLE, {}, records)["overall"]
     assert (counts["measured"], counts["exact"], counts["reduced"]) == (0, 0, 1)
 
 
@@ -332,7 +332,7 @@ def test_jpeg_on_images_that_are_jpegs_already_is_shown_and_not_compared(records
     assert INCOMPARABLE in printed.html(made) and INCOMPARABLE in formats.markdown(made)
     with_jpeg = {spot.place.fields["defense"] for spot in made.direct if spot.incomparable}
     assert with_jpeg == {"jpeg(quality=10)"}
-    assert all(row["ours"] is None for row in tidy([made]) if row["defense"] == "jpeg")
+    assert all(row["ours"] is None for row in tidy_rows([made]) if row["defense"] == "jpeg")
     measure(records, chosen())
     assert spot(sheet(records), "OPS", "JPEG").verdict == WITHIN, "the paper's own data are compared"
 
@@ -404,7 +404,7 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
         measure(records, chosen(defense=defense), off=off)
         measured += runnable(chosen(defense=defense))
         places[off] = beyond_doubt(judged(chosen(defense=defense)))
-    found = agreement.compare(TABLE, {}, records)
+    found = agreement.compare_named(TABLE, {}, records)
     row = found["tables"][0]
     keys = {"table", "cells", "measured", "exact", "reduced", "within_1", "within_2", "within_5", "mean_abs_diff"}
     assert keys <= set(row) and row["table"] == TABLE and row["cells"] == 100
@@ -412,7 +412,7 @@ def test_agreement_counts_places_within_1_2_and_5_points(records):
     assert [row[f"within_{k}"] for k in (1, 2, 5)] == [sum(n for off, n in places.items() if off <= k) for k in (1, 2, 5)]
     assert row["mean_abs_diff"] == pytest.approx(sum(off * n for off, n in places.items()) / sum(places.values()))
     assert [one["difference"] for one in found["deviations"][: places[9.0]]] == pytest.approx([9.0] * places[9.0])
-    assert f"{measured} of 100 published results are measured" in comparison.text(found)
+    assert f"{measured} of 100 published results are measured" in comparison.comparison_text(found)
 
 
 def test_kendalls_tau_is_scipys(records):
@@ -420,22 +420,22 @@ def test_kendalls_tau_is_scipys(records):
     measure(records, chosen())
     spots = [one for one in sheet(records).direct if one.mean is not None and one.published is not None]
     expected = kendalltau([one.mean for one in spots], [one.published for one in spots]).statistic
-    assert agreement.kendall(spots) == pytest.approx(expected)
+    assert agreement.rank_correlation(spots) == pytest.approx(expected)
 
 
 def test_ranks_are_compared_within_one_setting(records):
     """Attacks under one defense, defenses under one attack: the order of our numbers is the paper's here."""
     measure(records, chosen())
-    row = agreement.compare(TABLE, {}, records)["tables"][0]
+    row = agreement.compare_named(TABLE, {}, records)["tables"][0]
     assert row["tau_attacks"] == pytest.approx(1.0) and row["tau_defenses"] == pytest.approx(1.0)
-    assert agreement.compare("d-vae/table-3", {}, records)["tables"][0]["tau_attacks"] is None
+    assert agreement.compare_named("d-vae/table-3", {}, records)["tables"][0]["tau_attacks"] is None
 
 
 def test_a_comparison_reads_as_a_table_with_its_verdicts(records):
     """Coverage first, then columns under their heads, each explained; a column without a number is left out."""
     measure(records, chosen(defense="jpeg"), off=9.0)
-    found = agreement.compare(TABLE, {}, records)
-    first, _, heads, row, *rest = comparison.text(found).splitlines()
+    found = agreement.compare_named(TABLE, {}, records)
+    first, _, heads, row, *rest = comparison.comparison_text(found).splitlines()
     verdicts, measured = found["overall"]["verdicts"], found["overall"]["measured"]
     assert first == f"{measured} of 100 published results are measured at full size."
     assert heads.split() == ["printed", "measured", "exact", "deviate", "mean", "diff", "tau", "attacks"]
@@ -445,7 +445,7 @@ def test_a_comparison_reads_as_a_table_with_its_verdicts(records):
 
 def test_what_two_papers_print_of_one_setting_is_compared_without_records(records):
     """A reader asks where papers differ from each other; training with labels is never held against training without."""
-    found = agreement.compare(None, {}, records)["disputes"]
+    found = agreement.compare_named(None, {}, records)["disputes"]
     assert [row["apart"] for row in found] == sorted((row["apart"] for row in found), reverse=True) and found[-1]["apart"] >= 5
     assert all(len({value["paper"] for value in row["values"]}) > 1 for row in found)
     ops = next(
@@ -454,20 +454,20 @@ def test_what_two_papers_print_of_one_setting_is_compared_without_records(record
     assert {value["table"]: value["value"] for value in ops["values"]} == {"d-vae/table-2": 19.58, "apbench/table-1": 37.32}
     clean = [row for row in found if row["attack"] == "none" and row["dataset"] == "cifar10" and row["defense"] == "none"]
     assert not clean  # 94 % with labels and 90 % without are no dispute
-    text = comparison.text(agreement.compare(None, {}, records))
+    text = comparison.comparison_text(agreement.compare_named(None, {}, records))
     assert "17.74  cifar10, ops(seed=0) x bdr(bits=2), resnet18: d-vae/table-2 19.58; apbench/table-1 37.32" in text
-    assert agreement.compare(TABLE, {}, records)["disputes"] == []
+    assert agreement.compare_named(TABLE, {}, records)["disputes"] == []
 
 
 def test_agreement_names_what_it_knows(records):
     """A grid of ours has no paper to agree with."""
     with pytest.raises(ValueError, match="quick is not a table of a paper; papers are apbench, d-vae"):
-        agreement.compare("quick", {}, records)
+        agreement.compare_named("quick", {}, records)
     assert (
-        agreement.compare("d-vae", {}, records)["overall"]["cells"]
-        == agreement.compare("d-vae/*", {}, records)["overall"]["cells"]
+        agreement.compare_named("d-vae", {}, records)["overall"]["cells"]
+        == agreement.compare_named("d-vae/*", {}, records)["overall"]["cells"]
     )
-    assert "nothing of it is measured here yet" in comparison.text(agreement.compare(None, {}, records))
+    assert "nothing of it is measured here yet" in comparison.comparison_text(agreement.compare_named(None, {}, records))
 
 
 # The tidy form
@@ -475,7 +475,7 @@ def test_agreement_names_what_it_knows(records):
 
 def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
     """2,928 rows: what an analysis of the papers' numbers starts from."""
-    rows = list(csv.DictReader(io.StringIO(build.Shown.of(None, {}, records, tidy=True).tidy())))
+    rows = list(csv.DictReader(io.StringIO(build.ShownTables.of(None, {}, records, tidy=True).tidy())))
     assert len(rows) == 2928 and all(row["value"] for row in rows)
     assert list(rows[0]) == [*TIDY_COLUMNS, "ours", "ours_std", "n", "state", "record", "unit"]
     assert {row["unit"] for row in rows if row["metric"] == "test_acc"} <= {"percent", "fraction"}
@@ -488,7 +488,7 @@ def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
 def test_the_tidy_form_has_ours_in_the_unit_of_the_paper(records):
     """Unrounded, with the records behind it."""
     measure(records, chosen(), off=0.5)
-    row = next(r for r in tidy([sheet(records)]) if (r["attack"], r["defense"]) == ("ops", "jpeg"))
+    row = next(r for r in tidy_rows([sheet(records)]) if (r["attack"], r["defense"]) == ("ops", "jpeg"))
     assert row["ours"] == pytest.approx(77.83) and row["ours_std"] == pytest.approx(1.0) and row["n"] == 3
     assert row["value"] == "77.33" and len(row["record"].split(";")) == 3 and row["state"] == "done"
 
@@ -503,7 +503,7 @@ def test_a_grid_of_ours_has_a_tidy_form_too(records):
     )
     for cell in one.cells:
         records.write(record(cell, 0.4))
-    rows = list(csv.DictReader(io.StringIO(build.Shown.of("quick", {}, records, tidy=True).tidy())))
+    rows = list(csv.DictReader(io.StringIO(build.ShownTables.of("quick", {}, records, tidy=True).tidy())))
     row = next(row for row in rows if row["ours"])
     assert len(rows) == 42 and (row["attack"], row["defense"], row["value"], row["ours"], row["n"]) == (
         "lsp",
@@ -674,7 +674,7 @@ def written(tmp_path_factory):
     records = Records(folder / "records")
     records.folder.mkdir()
     measure(records, chosen())
-    shown = build.Shown.of(None, {}, records)
+    shown = build.ShownTables.of(None, {}, records)
     return records, shown, shown.write(folder / "site", ["html"])
 
 
@@ -698,7 +698,7 @@ def test_the_site_has_every_table_and_its_links_lead_somewhere(written):
 def test_the_same_records_give_the_same_site(written, tmp_path):
     """A page that changes by itself cannot be published from a repository."""
     records, _, before = written
-    after = build.Shown.of(None, {}, records).write(tmp_path, ["html"])
+    after = build.ShownTables.of(None, {}, records).write(tmp_path, ["html"])
     assert {path.name: path.read_bytes() for path in before} == {path.name: path.read_bytes() for path in after}
 
 
@@ -786,7 +786,7 @@ def test_a_figure_of_an_analysis_keeps_its_digits_that_count(records):
             if cell.measure != "accuracy":
                 records.write(record(cell, 0.3, metrics=Metrics(figures=figures)))
     made = sheet(records, "toy-analyses", grid)
-    shown = {column[0]: value(made.scores[row, column]) for row, column in made.scores if row == ("lsp",)}
+    shown = {column[0]: measured_value(made.scores[row, column]) for row, column in made.scores if row == ("lsp",)}
     assert shown["its t-SNE, cluster measure"] == "0.000263 ± 0.000000" and shown["crafting, s"].startswith("1234 ")
     assert shown["linear model on perturbations"] == "50.0 ± 0.0" and shown["mean l2 norm"].startswith("1.23 ")
     assert shown["mean linf norm"] == "0 ± 0" and "Test accuracy in %" not in formats.markdown(made)

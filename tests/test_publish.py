@@ -31,7 +31,7 @@ from test_run import BENCH
 from test_submissions import marked
 
 from unlearnable_bench.leaderboard.formats.text import csv_text
-from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.leaderboard.pages.build import ShownTables
 from unlearnable_bench.leaderboard.publishing import changes, publication, targets
 from unlearnable_bench.leaderboard.publishing.description import COLUMNS
 from unlearnable_bench.leaderboard.publishing.records import published_records
@@ -51,7 +51,7 @@ def workspace(tmp_path, monkeypatch):
     space = tmp_path / "workspace"
     (space / "results" / "records").mkdir(parents=True)
     fill(Records(space / "results" / "records"))
-    monkeypatch.setattr(Shown, "_all", classmethod(lambda cls, records: cls([made(records)], True)))
+    monkeypatch.setattr(ShownTables, "_all", classmethod(lambda cls, records: cls([made(records)], True)))
     monkeypatch.setattr("unlearnable_bench.leaderboard.pages.site.KINDS", ())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
@@ -269,7 +269,7 @@ def test_pages_of_a_publication_link_to_its_files_and_keep_their_policy(whole):
 def test_the_published_records_make_the_published_pages(whole):
     """The claim of a publication: nothing is on its pages but what its records say."""
     files = everything(whole[0])
-    again = Shown.of(None, {}, Records(whole[0] / "data" / "records"))
+    again = ShownTables.of(None, {}, Records(whole[0] / "data" / "records"))
     texts = replace(again.site(changelog=""), history=changes.History()).files()
     assert len(texts) > 300
     for name, text in texts.items():
@@ -289,7 +289,8 @@ def test_publishing_again_writes_nothing(whole):
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace):
     """What is public stays public: one looks first."""
     outcome, chosen = publication.publish(read_target("out"), records_of(workspace), workspace, dry_run=True)
-    assert "would be published to out" in publication.text("out", outcome, chosen, True) and not Path("out").exists()
+    assert "would be published to out" in publication.publication_text("out", outcome, chosen, True)
+    assert not Path("out").exists()
     go("out", workspace)
     before = everything(Path("out"))
     outcome = go("out", workspace, release="2026.1", dry_run=True)
@@ -320,10 +321,10 @@ def test_records_of_changed_code_and_damaged_ones_are_left_out_and_counted(works
     files = everything(Path("out"))
     assert not {f"data/records/{cell.id}.json" for cell in (dirty, damaged)} & set(files)
     assert ("ops", "none") not in {(row["attack"], row["defense"]) for row in table(files["data/numbers.csv"])}
-    text = publication.text("out", outcome, chosen, False)
+    text = publication.publication_text("out", outcome, chosen, False)
     assert "left out: 1 records, measured with uncommitted changes" in text and "left out: 1 records, damaged" in text
     outcome, chosen = publication.publish(read_target("out"), records, workspace, allow_dirty=True)
-    assert chosen.dirty == 1 and "warning: 1 of the records" in publication.text("out", outcome, chosen, False)
+    assert chosen.dirty == 1 and "warning: 1 of the records" in publication.publication_text("out", outcome, chosen, False)
     assert len(chosen.all) == 17 and outcome.counts["appeared"] == 1
 
 
@@ -722,7 +723,7 @@ def test_a_remote_that_cannot_be_used_is_told_in_one_sentence(workspace, hub, to
 
 
 @pytest.mark.parametrize(
-    "told", [publication.text, lambda *told: json.dumps(publication.as_json(*told))], ids=["words", "json"]
+    "told", [publication.publication_text, lambda *told: json.dumps(publication.publication_json(*told))], ids=["words", "json"]
 )
 def test_a_password_is_in_no_output(workspace, told):
     """The log of a workflow is public."""
@@ -844,7 +845,7 @@ def server(workspace):
 
     def render():
         rendered.append(1)
-        return Shown.of(None, {}, records_of(workspace)).site().files()
+        return ShownTables.of(None, {}, records_of(workspace)).site().files()
 
     with listening("127.0.0.1", workspace, render) as server:
         server.rendered = rendered
@@ -873,7 +874,7 @@ def ask(server, path, method="GET", **headers):
 
 def test_the_server_answers_with_the_pages_as_they_are(server, workspace):
     """What one looks at is what is published: the same bytes, the policy of the page included."""
-    files = Shown.of(None, {}, records_of(workspace)).site().files()
+    files = ShownTables.of(None, {}, records_of(workspace)).site().files()
     for name in ("index.html", "quick.html", "quick.csv", "quick.json", "changes.html"):
         status, headers, content = ask(server, f"/{name}?x=1")
         assert status == 200 and content.decode() == files[name] and headers["X-Content-Type-Options"] == "nosniff"

@@ -7,7 +7,7 @@ import pytest
 from test_browser import CHROMIUM, DRIVER, Browser, driver  # noqa: F401  (a fixture)
 
 from unlearnable_bench.leaderboard.formats import text as formats
-from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.leaderboard.pages.build import ShownTables
 from unlearnable_bench.results import Records
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")
@@ -38,8 +38,8 @@ def browser(driver, tmp_path_factory):  # noqa: F811  (the fixture)
     """A window on the site of the records that come with the repository."""
     folder = tmp_path_factory.mktemp("site")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    formats.write(
-        [], folder, (), more=Shown.of(None, {}, Records(ROOT / "results" / "records")).site(changelog=changelog).files()
+    formats.write_tables(
+        [], folder, (), more=ShownTables.of(None, {}, Records(ROOT / "results" / "records")).site(changelog=changelog).files()
     )
     return Browser(driver, folder)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unlearnable_bench.benchmark import embed
 from unlearnable_bench.leaderboard.formats import scatter
-from unlearnable_bench.leaderboard.formats.scatter import Panel, Plane
+from unlearnable_bench.leaderboard.formats.scatter import Panel, ScatterPlot
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.registry import EntryError
 from unlearnable_bench.results import Workspace
@@ -46,7 +46,7 @@ def test_a_drawing_escapes_what_it_prints_and_can_be_read_in_the_dark():
     """Class names come from folders of users, items from grids; a page loads nothing from elsewhere."""
     hostile = "<script>alert(1)</script> & co"
     text = scatter.svg([Panel(hostile, [(0, 0), (1, 1)], [0, 1], note=hostile)], [hostile, "b"], hostile)
-    page = scatter.page(text, hostile, hostile)
+    page = scatter.scatter_page(text, hostile, hostile)
     parsed(text)
     assert "<script" not in text and "<script" not in page and "<path" in page
     assert "prefers-color-scheme: dark" in text and "href" not in text and "url(" not in text
@@ -56,8 +56,8 @@ def test_a_drawing_escapes_what_it_prints_and_can_be_read_in_the_dark():
 def test_what_a_workspace_keeps_is_a_page_of_its_site(tmp_path):
     """Drawn once, shown with everything else, by the site's own style; a damaged file takes nothing with it."""
     panels = [Panel("lsp(epsilon=2.0)+swap", [(-100.0, 0.25), (7.125, 3.0)], [0, 1], "CSD 0.50"), Panel("ops", [], [])]
-    plane = Plane("Noise & co", "t-SNE of two images", ["cat", "<dog>"], panels)
-    back = Plane.read(plane.text(), "one")
+    plane = ScatterPlot("Noise & co", "t-SNE of two images", ["cat", "<dog>"], panels)
+    back = ScatterPlot.read(plane.text(), "one")
     assert (back.title, back.names, back.panels[0].classes, back.slug) == (plane.title, plane.names, [0, 1], "one")
     assert back.drawing() == plane.drawing() and back.attacks == {"lsp", "swap", "ops"}
     (tmp_path / "good one.json").write_text(plane.text())

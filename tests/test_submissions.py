@@ -26,7 +26,7 @@ from unlearnable_bench.leaderboard.formats import text as formats
 from unlearnable_bench.leaderboard.formats import words
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.publishing.records import published_records
-from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.lookup import SeedRun
 from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.leaderboard.tables.runs import MeasuredScore
@@ -813,7 +813,7 @@ def test_an_aggregate_is_trusted_as_little_as_its_least_trusted_part():
     cell = GRID.cells(resolve, lacking)[0]
     place = GRID.places[0]
     again, disputed, ours = (
-        MeasuredScore(place, (Run(cell, "done", record=record(cell), origin=origin),))
+        MeasuredScore(place, (SeedRun(cell, "done", record=record(cell), origin=origin),))
         for origin in (Origin(RERUN, "A. Author", "0" * 8), Origin(DISPUTED, "A. Author", "0" * 8), None)
     )
     mean = AggregateScore(place, parts=(again, disputed), combined={0: 50.0})

@@ -4,8 +4,8 @@ import pytest
 
 from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Number, Start, chips
 from unlearnable_bench.leaderboard.tables.evidence import Result
-from unlearnable_bench.leaderboard.tables.methods import Budget, budget_of, method_of
-from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.methods import StatedBudget, budget_of, method_of
+from unlearnable_bench.leaderboard.tables.worst_case import PairOutcome, Standing, is_rival
 from unlearnable_bench.registry import ATTACKS, resolve
 from unlearnable_bench.results.cells import CellMaker
 
@@ -42,7 +42,7 @@ def test_budgets_are_written_as_the_field_writes_them():
     assert attack("lsp").budget.text == "ℓ2 1.30"
     assert attack("ops").budget.text == "ℓ0 1 pixel"
     assert attack("ops-em").budget.text == "unbounded"
-    assert Budget("l0", 3).text == "ℓ0 3 pixels"
+    assert StatedBudget("l0", 3).text == "ℓ0 3 pixels"
 
 
 def test_code_and_effort_make_no_other_method_and_ablations_are_none():
@@ -74,9 +74,9 @@ def test_the_worst_case_is_the_median_over_papers_of_the_best_defense():
 def test_papers_that_print_one_value_have_no_range():
     """`88.6` says all that `88.6–88.6` says."""  # noqa: RUF002
     for low, high, range_ in ((88.6, 88.6, ""), (80.0, 88.6, "80.0–88.6")):  # noqa: RUF001
-        outcome = Outcome((result("em", "jpeg", low), result("em", "jpeg", high, "paper-b")))
+        outcome = PairOutcome((result("em", "jpeg", low), result("em", "jpeg", high, "paper-b")))
         assert Number.of(outcome, 100.0, lambda one: (one.source, "x.html")).range == range_
-    twice = Outcome((result("em", "jpeg", 80.0), result("em", "jpeg", 88.6)))  # in two tables of one paper
+    twice = PairOutcome((result("em", "jpeg", 80.0), result("em", "jpeg", 88.6)))  # in two tables of one paper
     assert Number.of(twice, 100.0, lambda one: (one.source, "x.html")).range == ""
 
 

@@ -149,12 +149,12 @@ def tsne(
     panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
     title = f"Perturbations of poisons of {dataset}"
     lead = f"t-SNE of the perturbations of {len(found[0].points)} images, colored by class; CSD is low where classes lie apart."
-    plane = scatter.Plane(title, lead, names, panels)
+    plane = scatter.ScatterPlot(title, lead, names, panels)
     drawing = plane.drawing()
-    text = scatter.page(drawing, title, lead) if output.suffix == ".html" else figures.standalone(drawing)
-    formats.write([], output.parent, (), more={output.name: text})
+    text = scatter.scatter_page(drawing, title, lead) if output.suffix == ".html" else figures.standalone(drawing)
+    formats.write_tables([], output.parent, (), more={output.name: text})
     name = slugged(".".join([dataset, *(e.attack for e in found)]))
-    formats.write([], space.figures, (), more={f"{name}.json": plane.text()})
+    formats.write_tables([], space.figures, (), more={f"{name}.json": plane.text()})
     if as_json:
         return print_json(
             {"path": str(output), "panels": [{"attack": e.attack, "checksum": e.checksum, "csd": e.csd} for e in found]}

@@ -57,7 +57,7 @@ def report(
     unknown = [form for form in formats if form not in build.FORMATS]
     if unknown:
         raise usage(f"unknown format {unknown[0]!r}; formats are {', '.join(build.FORMATS)}")
-    shown = build.Shown.of(grid, wishes, records_of(space), tidy=tidy)
+    shown = build.ShownTables.of(grid, wishes, records_of(space), tidy=tidy)
     _warn_of_changed(records_of(space))
     if tidy:
         return _deliver({"tidy.csv": shown.tidy()}, output, as_json)
@@ -97,7 +97,7 @@ def serve(
     space = workspace_of(workspace)
 
     def render() -> dict[str, str | bytes]:
-        shown = build.Shown.of(None, {}, records_of(space))
+        shown = build.ShownTables.of(None, {}, records_of(space))
         return shown.site(space.poisons, build.changelog(space.root), space.figures).files()
 
     with Server(host, port, space.records, render) as server:
@@ -149,8 +149,8 @@ def publish(
         dry_run=dry_run,
     )
     if as_json:
-        return print_json(publishing.as_json(to, outcome, chosen, dry_run))
-    print(publishing.text(to, outcome, chosen, dry_run))
+        return print_json(publishing.publication_json(to, outcome, chosen, dry_run))
+    print(publishing.publication_text(to, outcome, chosen, dry_run))
 
 
 def compare(
@@ -180,8 +180,8 @@ def compare(
 
         checked = claimed.check_claims(printed_tables(agreement.paper_grid(name, wishes), records, resolve, lacking))
         return print_json(claimed.rows(checked)) if as_json else print(comparison.claims_text(checked))
-    found = agreement.compare(name, wishes, records)
-    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else comparison.text(found))
+    found = agreement.compare_named(name, wishes, records)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else comparison.comparison_text(found))
 
 
 def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
@@ -190,5 +190,5 @@ def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
         return print("".join(texts.values()), end="")
     from unlearnable_bench.leaderboard.formats import text
 
-    paths = text.write([], output, (), more=texts)
+    paths = text.write_tables([], output, (), more=texts)
     print_json([str(path) for path in paths]) if as_json else print("\n".join(map(str, paths)))

@@ -336,7 +336,7 @@ def _print_table(name: str, table: CellGrid, records: Records) -> None:
         from unlearnable_bench.leaderboard.tables.printed import printed_tables
 
         if any(one.paper for one in table.tables.values()):
-            return print(comparison.text(agreement.compare_grid(table, records)))
+            return print(comparison.comparison_text(agreement.compare_grid(table, records)))
         return print("\n".join(text.markdown(shown) for shown in printed_tables(table, records, resolve, lacking)), end="")
 
     from unlearnable_bench.leaderboard.formats import text

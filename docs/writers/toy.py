@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH
-from unlearnable_bench.leaderboard.formats.words import value
+from unlearnable_bench.leaderboard.formats.words import measured_value
 from unlearnable_bench.leaderboard.tables import lookup
 from unlearnable_bench.leaderboard.tables.lookup import look_up
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
@@ -168,7 +168,7 @@ def analyses(table: TableFile, records: Records) -> str:
     heads = [" ".join(column[-1:]) for column in made.columns]
     lines = [f"| {table.rows[0]} | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     for row in made.rows:
-        cells = [value(score) or DASH if (score := made.scores.get((row, column))) else "" for column in made.columns]
+        cells = [measured_value(score) or DASH if (score := made.scores.get((row, column))) else "" for column in made.columns]
         lines.append(f"| {row[0]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -75,7 +75,7 @@ def leaderboard(date: str) -> str:
     return _entry("misc", _key_of_ours(date), _ours(date) | {"note": note})
 
 
-def number(sentence: str, name: str, date: str, url: str) -> str:
+def number_entry(sentence: str, name: str, date: str, url: str) -> str:
     """Return an entry for one number of it. `url` may be empty."""
     fields = _ours(date) | {"note": escape_latex(sentence), "url": re.sub(r"[^!-~]|[{}\\%]", "", url)}
     return _entry("misc", f"{_key_of_ours(date)}-{name}", fields)

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
-from unlearnable_bench.leaderboard.tables.agreement import coverage
+from unlearnable_bench.leaderboard.tables.agreement import coverage_sentence
 from unlearnable_bench.leaderboard.tables.claims import DOUBTFUL, FAILS, HOLDS, UNMEASURED, CheckedClaim
 from unlearnable_bench.leaderboard.tables.verdict import ALIKE, DEVIATES, UNJUDGED, WITHIN
 
@@ -17,12 +17,12 @@ SHOWN = 10  # deviations, and disputes
 Counts = Mapping[str, Any]
 
 
-def text(comparison: Mapping[str, Any]) -> str:
+def comparison_text(comparison: Mapping[str, Any]) -> str:
     """Write a comparison for people: coverage, a line per table with a number and per paper, what deviates most."""
     rows = _labelled_counts(comparison)
     columns = [column for column in COLUMNS if column.is_shown(rows.values())]
     page = {
-        "coverage": coverage(comparison["overall"]),
+        "coverage": coverage_sentence(comparison["overall"]),
         "measured": _has_numbers(comparison["overall"]),
         "lines": _aligned([["", *(column.head for column in columns)], *_body(rows, columns)]),
         "columns": columns,
@@ -60,7 +60,7 @@ def _has_numbers(counts: Counts) -> bool:
     return bool(counts["measured"] + counts["reduced"])
 
 
-def _body(rows: Mapping[str, Counts], columns: Sequence[Column]) -> list[list[str]]:
+def _body(rows: Mapping[str, Counts], columns: Sequence[CountColumn]) -> list[list[str]]:
     return [[label, *(column.text(counts) or "-" for column in columns)] for label, counts in rows.items()]
 
 
@@ -79,7 +79,7 @@ def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Column:
+class CountColumn:
     """A column of counts: its number, None where nothing is printed, and what that means."""
 
     head: str
@@ -107,17 +107,19 @@ def _judged(*verdicts: str) -> Callable[[Counts], int | None]:
 
 
 COLUMNS = (
-    Column("printed", itemgetter("cells"), "numbers in the papers' tables, means and changes left out", always=True),
-    Column("measured", itemgetter("measured"), "with a number of ours at full size", always=True),
-    Column("exact", _count("exact"), "of them on the paper's own data, with nothing in place of anything"),
-    Column("reduced", _count("reduced"), "fewer epochs or images, not judged"),
-    Column("within", _judged(WITHIN), "within the tolerance that the spread over seeds gives"),
-    Column("deviate", _judged(DEVIATES), "beyond it"),
-    Column("unjudged", _judged(UNJUDGED, ALIKE), "one seed, or seeds that change nothing"),
-    Column("<=1", _count("within_1"), "test accuracies within 1 point of the paper's, and within 2 and 5"),
-    Column("<=2", _count("within_2")),
-    Column("<=5", _count("within_5")),
-    Column("mean diff", itemgetter("mean_abs_diff"), "mean of the absolute differences, points", ".2f"),
-    Column("tau attacks", itemgetter("tau_attacks"), "Kendall's tau of the order of attacks, ours against the paper's", ".2f"),
-    Column("tau defenses", itemgetter("tau_defenses"), "the same of defenses", ".2f"),
+    CountColumn("printed", itemgetter("cells"), "numbers in the papers' tables, means and changes left out", always=True),
+    CountColumn("measured", itemgetter("measured"), "with a number of ours at full size", always=True),
+    CountColumn("exact", _count("exact"), "of them on the paper's own data, with nothing in place of anything"),
+    CountColumn("reduced", _count("reduced"), "fewer epochs or images, not judged"),
+    CountColumn("within", _judged(WITHIN), "within the tolerance that the spread over seeds gives"),
+    CountColumn("deviate", _judged(DEVIATES), "beyond it"),
+    CountColumn("unjudged", _judged(UNJUDGED, ALIKE), "one seed, or seeds that change nothing"),
+    CountColumn("<=1", _count("within_1"), "test accuracies within 1 point of the paper's, and within 2 and 5"),
+    CountColumn("<=2", _count("within_2")),
+    CountColumn("<=5", _count("within_5")),
+    CountColumn("mean diff", itemgetter("mean_abs_diff"), "mean of the absolute differences, points", ".2f"),
+    CountColumn(
+        "tau attacks", itemgetter("tau_attacks"), "Kendall's tau of the order of attacks, ours against the paper's", ".2f"
+    ),
+    CountColumn("tau defenses", itemgetter("tau_defenses"), "the same of defenses", ".2f"),
 )

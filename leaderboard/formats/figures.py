@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unlearnable_bench.leaderboard.formats import svg
 from unlearnable_bench.leaderboard.formats.escaping import DASH, asset, percent
-from unlearnable_bench.leaderboard.formats.labels import Column, along, free_box
-from unlearnable_bench.leaderboard.formats.svg import LINE, Box, Point
+from unlearnable_bench.leaderboard.formats.labels import LabelColumn, along, free_box
+from unlearnable_bench.leaderboard.formats.svg import LINE, Box, Position
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -63,9 +63,9 @@ class Plane:
     high: float  # at the right
     down: Callable[[float], float]  # from a value to its distance from the top
 
-    def place(self, pair: Pair) -> Point:
+    def place(self, pair: Pair) -> Position:
         share = (pair[0] - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-        return Point(LEFT + share * (EDGE - LEFT), self.down(pair[1]))
+        return Position(LEFT + share * (EDGE - LEFT), self.down(pair[1]))
 
     def tick(self, across: float, text: str) -> str:
         """A mark below."""
@@ -99,10 +99,10 @@ def series(title: str, across: str, up: str, several: Sequence[Line], last: bool
     parts = []
     for mark in range(marks.first, marks.final + 1):
         at = _down(marks.share(mark))
-        parts.append(svg.rule(LEFT, at, EDGE))
-        parts.append(svg.text(Point(LEFT - 6, at + 4), f"{mark * marks.step:.4g}", "tick end"))
+        parts.append(svg.horizontal_rule(LEFT, at, EDGE))
+        parts.append(svg.text(Position(LEFT - 6, at + 4), f"{mark * marks.step:.4g}", "tick end"))
     label = f"{up}, 1e{marks.power}" if marks.power else up
-    parts.append(svg.upward(Point(11, HEIGHT / 2 - 14), label))
+    parts.append(svg.upward(Position(11, HEIGHT / 2 - 14), label))
     parts += [plane.tick(x, text) for x, text in _whole(plane.low, plane.high)]
     parts.append(_across(across, EDGE))
     parts += _strokes(several, plane, marks.written if last else _nothing, dots=True)
@@ -174,7 +174,7 @@ def _color(number: int) -> str:
 class End(NamedTuple):
     """Where a line ends, and what is said of it at the right."""
 
-    at: Point
+    at: Position
     name: str
     kind: str
 
@@ -195,18 +195,18 @@ def _strokes(several: Sequence[Line], plane: Plane, written: Callable[[float], s
 def _names(ends: Sequence[End]) -> list[str]:
     """The names of lines, joined to their ends."""
     ordered = sorted(ends, key=lambda end: end.at.y)
-    heights = Column(TOP, HEIGHT - BOTTOM).apart(end.at.y for end in ordered)
+    heights = LabelColumn(TOP, HEIGHT - BOTTOM).apart(end.at.y for end in ordered)
     parts = []
     for (at, name, kind), height in zip(ordered, heights, strict=True):
         parts.append(f'<path class="lead {kind}" d="M{at.x:.1f} {at.y:.1f}L{EDGE + 10} {height:.1f}"/>')
-        parts.append(svg.text(Point(EDGE + 13, height + 4), name, f"name {kind}"))
+        parts.append(svg.text(Position(EDGE + 13, height + 4), name, f"name {kind}"))
     return parts
 
 
 # Two accuracies
 
 
-class Named(NamedTuple):
+class NamedPoint(NamedTuple):
     """A point, both coordinates accuracies."""
 
     x: float
@@ -224,13 +224,13 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
     A name stands beside its point where it covers nothing else, those of the line first; without such a place it is left out
     and shown when the point is pointed at.
     """
-    named = [Named(*point) for point in points]
+    named = [NamedPoint(*point) for point in points]
     low = max(0.0, math.floor(10 * min((point.x for point in named), default=0.0) - 0.2) / 10)
     high = min(1.0, math.ceil(10 * max((point.x for point in named), default=1.0) + 0.2) / 10)
     top, right = _top([point.y for point in named]), SQUARE - 14
 
-    def place(pair: Pair) -> Point:
-        return Point(LEFT + (pair[0] - low) / (high - low) * (right - LEFT), _down(pair[1], top))
+    def place(pair: Pair) -> Position:
+        return Position(LEFT + (pair[0] - low) / (high - low) * (right - LEFT), _down(pair[1], top))
 
     parts = [_accuracy_axis(up, top, right), _across(across, right)]
     for mark in range(round(100 * low), round(100 * high) + 1, 10):
@@ -251,20 +251,20 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
             nameless += 1
             continue
         taken.append(box)
-        parts.append(svg.text(Point(box.left, box.bottom - 3), point.name, "name"))
+        parts.append(svg.text(Position(box.left, box.bottom - 3), point.name, "name"))
     if not nameless:
         return svg.document(title, parts, SQUARE, HEIGHT, "figure square")
     note = f"{nameless} more have no room for their names: point at them"
-    parts.append(svg.text(Point(right, HEIGHT + LINE - 4), note, "tick end"))
+    parts.append(svg.text(Position(right, HEIGHT + LINE - 4), note, "tick end"))
     return svg.document(title, parts, SQUARE, HEIGHT + LINE, "figure square")
 
 
-def _unbeaten(points: Sequence[Named]) -> list[Pair]:
+def _unbeaten(points: Sequence[NamedPoint]) -> list[Pair]:
     """The points that no other beats in both, from left to right."""
     return sorted({point.pair for point in points if not any(_beats(other, point) for other in points)})
 
 
-def _beats(other: Named, point: Named) -> bool:
+def _beats(other: NamedPoint, point: NamedPoint) -> bool:
     return other.x >= point.x and other.y >= point.y and other.pair != point.pair
 
 
@@ -298,8 +298,8 @@ def facing(title: str, across: str, up: str, points: Sequence[Compared], full: s
     parts = [f'<path class="front" d="M{LEFT} {bottom}L{right} {TOP}"/>']
     for mark in range(0, 101, 20):
         parts += _marks_of_both(mark)
-    parts.append(svg.upward(Point(11, TOP + PLANE / 2), up))
-    parts.append(svg.text(Point((LEFT + right) / 2, bottom + 34), across, "tick middle"))
+    parts.append(svg.upward(Position(11, TOP + PLANE / 2), up))
+    parts.append(svg.text(Position((LEFT + right) / 2, bottom + 34), across, "tick middle"))
     frame = Box(LEFT, 0.0, right + 12, bottom)
     taken = [Box.around(_facing(point.across, point.up)) for point in points]
     for point in points:
@@ -310,15 +310,15 @@ def facing(title: str, across: str, up: str, points: Sequence[Compared], full: s
         box = free_box(at, point.label, taken, frame, range(7, 120, 8))
         if box:
             taken.append(box)
-            parts.append(_lead(at, box) + svg.text(Point(box.left, box.bottom - 3), point.label, "name"))
+            parts.append(_lead(at, box) + svg.text(Position(box.left, box.bottom - 3), point.label, "name"))
     for number, (kind, text) in enumerate((("c0", full), ("ring c1", hollow))):
         y = bottom + 52 + LINE * number
-        parts += [svg.dot(Point(LEFT + 4, y), kind, 4, text), svg.text(Point(LEFT + 14, y + 4), text, "tick")]
+        parts += [svg.dot(Position(LEFT + 4, y), kind, 4, text), svg.text(Position(LEFT + 14, y + 4), text, "tick")]
     return svg.document(title, parts, right + 14, bottom + 52 + 2 * LINE)
 
 
-def _facing(across: float, up: float) -> Point:
-    return Point(LEFT + across * PLANE, TOP + PLANE - up * PLANE)
+def _facing(across: float, up: float) -> Position:
+    return Position(LEFT + across * PLANE, TOP + PLANE - up * PLANE)
 
 
 def _marks_of_both(mark: int) -> list[str]:
@@ -326,13 +326,13 @@ def _marks_of_both(mark: int) -> list[str]:
     right, bottom = LEFT + PLANE, TOP + PLANE
     at = _facing(mark / 100, mark / 100)
     return [
-        svg.rule(LEFT, at.y, right) + f'<path class="rule" d="M{at.x:.1f} {bottom}v4"/>',
-        svg.text(Point(LEFT - 6, at.y + 4), str(mark), "tick end"),
-        svg.text(Point(at.x, bottom + 17), str(mark), "tick middle"),
+        svg.horizontal_rule(LEFT, at.y, right) + f'<path class="rule" d="M{at.x:.1f} {bottom}v4"/>',
+        svg.text(Position(LEFT - 6, at.y + 4), str(mark), "tick end"),
+        svg.text(Position(at.x, bottom + 17), str(mark), "tick middle"),
     ]
 
 
-def _lead(at: Point, box: Box) -> str:
+def _lead(at: Position, box: Box) -> str:
     """A line from a point to its label, where that is not beside it."""
     edge = box.nearest(at)
     if math.dist(at, edge) < LINE:
@@ -357,21 +357,21 @@ def heat(
     parts = []
     for number, column in enumerate(columns):
         x = left + number * TILE_WIDTH + 20
-        name = svg.text(Point(x, top - 6), shortened(column, COLUMN_LETTERS), "name")
+        name = svg.text(Position(x, top - 6), shortened(column, COLUMN_LETTERS), "name")
         parts.append(f'<g transform="rotate(-45 {x} {top - 6})">{name}</g>')
     for number, (row, line) in enumerate(zip(rows, values, strict=True)):
         y = top + number * TILE_HEIGHT
-        parts.append(svg.text(Point(left - 6, y + 15), shortened(row, ROW_LETTERS), "name end"))
+        parts.append(svg.text(Position(left - 6, y + 15), shortened(row, ROW_LETTERS), "name end"))
         for place, value in enumerate(line):
-            parts.append(_tile(Point(left + place * TILE_WIDTH, y), value, most))
+            parts.append(_tile(Position(left + place * TILE_WIDTH, y), value, most))
     beyond = min(COLUMN_LETTERS, max(map(len, columns[-3:]), default=0))  # where the last names end
     return svg.document(title, parts, left + len(columns) * TILE_WIDTH + 4 * beyond, top + len(rows) * TILE_HEIGHT + 4)
 
 
-def _tile(at: Point, value: float | None, most: float) -> str:
+def _tile(at: Position, value: float | None, most: float) -> str:
     kind, text = ("none", DASH) if value is None else (f"h{step(value, most)}", percent(value))
     tile = f'<rect class="tile {kind}" x="{at.x}" y="{at.y}" width="{TILE_WIDTH - 1}" height="{TILE_HEIGHT - 1}"/>'
-    return tile + svg.text(Point(at.x + TILE_WIDTH / 2, at.y + 15), text, "number")
+    return tile + svg.text(Position(at.x + TILE_WIDTH / 2, at.y + 15), text, "number")
 
 
 # Axes
@@ -392,21 +392,21 @@ def _accuracy_axis(label: str, top: float, right: float) -> str:
     rules, texts = [], []
     for mark in range(0, round(100 * top) + 1, 20 if top > 0.6 else 10):
         at = _down(mark / 100, top)
-        rules.append(svg.rule(LEFT, at, right))
-        texts.append(svg.text(Point(LEFT - 6, at + 4), str(mark), "tick end"))
-    return "".join((*rules, *texts, svg.upward(Point(11, HEIGHT / 2 - 14), label)))
+        rules.append(svg.horizontal_rule(LEFT, at, right))
+        texts.append(svg.text(Position(LEFT - 6, at + 4), str(mark), "tick end"))
+    return "".join((*rules, *texts, svg.upward(Position(11, HEIGHT / 2 - 14), label)))
 
 
 @lru_cache(4096)
 def _tick(x: float, text: str) -> str:
     return f'<path class="rule" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>' + svg.text(
-        Point(x, HEIGHT - BOTTOM + 17), text, "tick middle"
+        Position(x, HEIGHT - BOTTOM + 17), text, "tick middle"
     )
 
 
 @lru_cache(64)
 def _across(label: str, right: float) -> str:
-    return svg.text(Point((LEFT + right) / 2, HEIGHT - 6), label, "tick middle")
+    return svg.text(Position((LEFT + right) / 2, HEIGHT - 6), label, "tick middle")
 
 
 def _whole(low: float, high: float) -> list[tuple[float, str]]:

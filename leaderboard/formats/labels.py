@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from unlearnable_bench.leaderboard.formats.svg import LETTER, LINE, Box, Point
+from unlearnable_bench.leaderboard.formats.svg import LETTER, LINE, Box, Position
 
 
-def free_box(at: Point, name: str, taken: Sequence[Box], frame: Box, reach: Iterable[float] = (8, 16)) -> Box | None:
+def free_box(at: Position, name: str, taken: Sequence[Box], frame: Box, reach: Iterable[float] = (8, 16)) -> Box | None:
     """A place for a name near a point, inside the frame, that touches nothing taken; the nearest ones are tried first."""
     for box in _boxes_near(at, name, reach):
         if box.inside(frame) and not any(box.touches(other) for other in taken):
@@ -18,7 +18,7 @@ def free_box(at: Point, name: str, taken: Sequence[Box], frame: Box, reach: Iter
     return None
 
 
-def _boxes_near(at: Point, name: str, reach: Iterable[float]) -> Iterator[Box]:
+def _boxes_near(at: Position, name: str, reach: Iterable[float]) -> Iterator[Box]:
     """Places for a name: right, left, above and below of its point."""
     wide = LETTER * len(name)
     for far in reach:
@@ -26,18 +26,18 @@ def _boxes_near(at: Point, name: str, reach: Iterable[float]) -> Iterator[Box]:
             yield Box(at.x + x, at.y + y - LINE / 2, at.x + x + wide, at.y + y + LINE / 2)
 
 
-def along(points: Iterable[Point], far: float = 3) -> list[Box]:
+def along(points: Iterable[Position], far: float = 3) -> list[Box]:
     """What a line through some points covers."""
     boxes = []
     for start, end in pairwise(points):
         steps = max(1, round(math.dist(start, end) / 6))
         for k in range(steps + 1):
-            between = Point(start.x + (end.x - start.x) * k / steps, start.y + (end.y - start.y) * k / steps)
+            between = Position(start.x + (end.x - start.x) * k / steps, start.y + (end.y - start.y) * k / steps)
             boxes.append(Box.around(between, far))
     return boxes
 
 
-class Column:
+class LabelColumn:
     """Heights of names one below the other, from `top` to `bottom`."""
 
     def __init__(self, top: float, bottom: float) -> None:

@@ -78,7 +78,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Plane:
+class ScatterPlot:
     """Panels side by side, as a workspace keeps them for its site."""
 
     title: str
@@ -94,7 +94,7 @@ class Plane:
         return json.dumps(content | {"panels": panels}, ensure_ascii=False, separators=(",", ":")) + "\n"
 
     @classmethod
-    def read(cls, text: str, slug: str = "") -> Plane:
+    def read(cls, text: str, slug: str = "") -> ScatterPlot:
         """ValueError, KeyError or TypeError for what `text` did not write, and for what cannot be drawn."""
         content = json.loads(text)
         plane = cls(
@@ -116,12 +116,12 @@ class Plane:
         return drawing(self.panels, self.names, self.title)
 
 
-def planes(folder: Path) -> list[Plane]:
+def planes(folder: Path) -> list[ScatterPlot]:
     """What a workspace keeps, by name; what is damaged is left out."""
     kept = []
     for path in sorted(folder.glob("*.json")):
         try:
-            kept.append(Plane.read(path.read_text(encoding="utf-8"), slugged(path.stem)))
+            kept.append(ScatterPlot.read(path.read_text(encoding="utf-8"), slugged(path.stem)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s is left out: %s", path.name, error)
     return kept
@@ -165,7 +165,7 @@ def _top(row: int) -> int:
     return GAP // 2 + row * (HEAD + SIDE + GAP)
 
 
-def page(plane: str, title: str, lead: str) -> str:
+def scatter_page(plane: str, title: str, lead: str) -> str:
     """Return a page like the site's others around a drawing."""
     from markupsafe import Markup
 

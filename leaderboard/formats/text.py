@@ -125,7 +125,7 @@ def _about(score: Score) -> str:
     return listed(score.verdict, score.oracle, *score.marks)
 
 
-def tidy(rows: Sequence[Mapping[str, Any]]) -> str:
+def tidy_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of the tidy form as CSV."""
     return csv_text(TIDY, rows)
 
@@ -272,7 +272,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 ENDINGS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 
-def write(
+def write_tables(
     tables: Sequence[Table], folder: Path, formats: Sequence[str], *, more: Mapping[str, str | bytes] | None = None
 ) -> list[Path]:
     """Write each table as <slug>.<ending> in every format, and the files `more` by name.

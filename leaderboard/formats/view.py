@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS
 from unlearnable_bench.leaderboard.formats.figures import step
-from unlearnable_bench.leaderboard.formats.words import brief, change, difference, digits, note, number, spread, value
+from unlearnable_bench.leaderboard.formats.words import (
+    brief,
+    change,
+    decimal_places,
+    difference,
+    measured_value,
+    note,
+    number,
+    spread,
+)
 from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
 from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
 from unlearnable_bench.leaderboard.tables.remarks import remarks
@@ -226,7 +235,7 @@ def _spans(columns: Sequence[Labels], level: int) -> list[dict[str, Any]]:
 def _cell(score: Score, links: Mapping[str, str], top: float) -> dict[str, Any]:
     """Ours, and what is published beside it."""
     return {
-        "ours": value(score),
+        "ours": measured_value(score),
         "heat": None if score.accuracy is None else step(score.accuracy, top),
         "n": score.n,
         "difference": difference(score),
@@ -286,7 +295,7 @@ class _Number(NamedTuple):
             "anchor": f"cell-{self.record.id}",
             "place": self.score.place.where,
             "seed": seed,
-            "value": f"{self.score.per_seed[seed]:.{digits(self.score) + 1}f}",
+            "value": f"{self.score.per_seed[seed]:.{decimal_places(self.score) + 1}f}",
             "id": self.record.id,
         }
 

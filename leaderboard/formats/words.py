@@ -109,24 +109,24 @@ def spread(table: Table) -> str:
 # Numbers in the unit of a printed table
 
 
-def value(score: Score) -> str:
+def measured_value(score: Score) -> str:
     """Return ours with its spread, or '' where nothing is measured."""
     if score.mean is None:
         return ""
-    places = digits(score)
+    places = decimal_places(score)
     return _with_spread(f"{score.mean:.{places}f}".replace("-", MINUS), score.std, lambda std: f"{std:.{places}f}")
 
 
 def difference(score: Score) -> str:
     """Return the difference from the published value with its sign; '' where there is none."""
-    return "" if score.difference is None else _signed(f"{score.difference:+.{digits(score)}f}")
+    return "" if score.difference is None else _signed(f"{score.difference:+.{decimal_places(score)}f}")
 
 
 def _signed(text: str) -> str:
     return f"±{text[1:]}" if float(text) == 0 else text.replace("-", MINUS)
 
 
-def digits(score: Score) -> int:
+def decimal_places(score: Score) -> int:
     """How many digits behind the point: as many as the paper prints, else those of a share or three that count."""
     name = score.place.metric.partition("(")[0]
     if score.printed and not name.startswith("test_acc"):

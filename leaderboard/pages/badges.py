@@ -11,7 +11,7 @@ from unlearnable_bench.leaderboard.pages.cells import file_of
 from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.tables.evidence import Result
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
-from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Standing, is_rival
 from unlearnable_bench.registry import resolve
 from unlearnable_bench.results.cells import CellMaker
 
@@ -78,9 +78,9 @@ def _badges(results: Sequence[Result], setting: str, who: str) -> list[Badge]:
     return found
 
 
-def _best_known(rows: Iterable[Row]) -> list[Row]:
+def _best_known(rows: Iterable[MethodOutcomes]) -> list[MethodOutcomes]:
     """One row for each entry: that of its default parameters, else the one with most outcomes."""
-    known: dict[str, Row] = {}
+    known: dict[str, MethodOutcomes] = {}
     for row in sorted(rows, key=lambda row: (_is_default(row.method), len(row.outcomes), row.method.label)):
         known[row.method.name] = row
     return list(known.values())
@@ -91,7 +91,7 @@ def _is_default(method: Method) -> bool:
     return method_of(method.axis, parts) == method
 
 
-def _words(axis: Axis, rival: Method, outcome: Outcome, who: str) -> str:
+def _words(axis: Axis, rival: Method, outcome: PairOutcome, who: str) -> str:
     return f"{outcome.value:.1f} % {PREPOSITION[axis]} {rival.label}, {who}"
 
 

@@ -16,7 +16,7 @@ from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.tables.lookup import Lookup
 from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
-from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy
+from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy_rows
 from unlearnable_bench.leaderboard.tables.table import Table, distinct
 from unlearnable_bench.registry import EntryError, lacking, resolve
 from unlearnable_bench.results import FileError, Grid, Record, Records, read_grid
@@ -29,14 +29,14 @@ FORMATS = tuple(WRITERS)
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTables:
     """Tables ready to print in any format: the measured ones, then those in a printed layout."""
 
     tables: list[Table]
     whole: bool  # the whole site, not what one name stands for
 
     @classmethod
-    def of(cls, name: str | None, wishes: Mapping[str, Sequence[str]], records: Records, *, tidy: bool = False) -> Shown:
+    def of(cls, name: str | None, wishes: Mapping[str, Sequence[str]], records: Records, *, tidy: bool = False) -> ShownTables:
         """What a name stands for; without one the whole site, or with `tidy` what papers print. EntryError, FileError."""
         records = Remembered(records.folder)
         if name is None:
@@ -49,7 +49,7 @@ class Shown:
         return cls([grid_table(grid, records, name, resolve)], False)
 
     @classmethod
-    def _of_papers(cls, records: Records) -> Shown:
+    def _of_papers(cls, records: Records) -> ShownTables:
         """The tables that papers print, without those of leaderboards on the web."""
         full = read_grid("full")
         papers = {name: file for name, file in full.tables.items() if not source(file.paper).leaderboard}
@@ -57,7 +57,7 @@ class Shown:
         return cls(printed_tables(replace(full, tables=papers, places=places), records, resolve, lacking), True)
 
     @classmethod
-    def _all(cls, records: Records) -> Shown:
+    def _all(cls, records: Records) -> ShownTables:
         own = {name: read_grid(name) for name in table_names()}
         in_a_layout = [grid for grid in own.values() if grid.has_layout]
         printed = _printed_tables([*in_a_layout, read_grid("full")], records)
@@ -84,7 +84,7 @@ class Shown:
 
     def tidy(self) -> str:
         """The printed tables in the tidy form. For all papers: what they print, and nothing else."""
-        return text.tidy(tidy(self.printed_tables, everything=not self.whole))
+        return text.tidy_csv(tidy_rows(self.printed_tables, everything=not self.whole))
 
     def site(self, store: Path | None = None, changelog: str = "", kept: Path | None = None) -> Site:
         """The pages of the whole site. `store` is where poisons for pictures lie, `kept` where planes of perturbations do."""
@@ -106,9 +106,9 @@ class Shown:
         if "html" in formats and (self.whole or self.measured_tables):
             made = self.site(store, changelog, kept)
             others = [form for form in formats if form != "html"]
-            return text.write(made.measured_tables, folder, others, more=made.files())
+            return text.write_tables(made.measured_tables, folder, others, more=made.files())
         more = self._printed_files(formats)
-        return text.write(self.measured_tables, folder, formats if self.measured_tables else (), more=more)
+        return text.write_tables(self.measured_tables, folder, formats if self.measured_tables else (), more=more)
 
     def _printed_files(self, formats: Iterable[str]) -> dict[str, str]:
         """The printed tables in some formats, by the names of their files."""

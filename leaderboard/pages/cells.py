@@ -16,7 +16,7 @@ LARGE = 2000  # scores of a table, cells on the page of an entry: of more of the
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoredCell:
     """A combination that was run, in the table that shows it first."""
 
     table: Table
@@ -77,11 +77,11 @@ class CellIndex:
     """The cells of some tables, each once, however many tables show it; in the order of the tables."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self._by_id: dict[str, Cell] = {}
-        self.by_page: dict[str, list[Cell]] = defaultdict(list)  # of sources
+        self._by_id: dict[str, ScoredCell] = {}
+        self.by_page: dict[str, list[ScoredCell]] = defaultdict(list)  # of sources
         self.links: dict[str, str] = {}  # where the sources of each record and failure are, by the id of its cell
         self.names: dict[str, set[str]] = {kind: set() for kind in KINDS}  # of the entries that cells are made of
-        self._by_entry: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        self._by_entry: dict[tuple[str, str], list[ScoredCell]] = defaultdict(list)
         tables = list(tables)
         for table in tables:
             self._take_in(table)
@@ -91,21 +91,21 @@ class CellIndex:
             self._file_oracles(table)
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[ScoredCell]:
         return list(self._by_id.values())
 
-    def of_entry(self, kind: str, name: str) -> list[Cell]:
+    def of_entry(self, kind: str, name: str) -> list[ScoredCell]:
         """The cells that an entry is part of."""
         return self._by_entry.get((kind, name), [])
 
     def _take_in(self, table: Table) -> None:
         for score in table.scores.values():
             if was_run(score):
-                cell = Cell(table, score)
+                cell = ScoredCell(table, score)
                 known = self._by_id.get(cell.key, cell)
                 self._by_id[cell.key] = cell if len(known.score.runs) < len(score.runs) else known
 
-    def _file(self, cell: Cell) -> None:
+    def _file(self, cell: ScoredCell) -> None:
         self.by_page[cell.page].append(cell)
         for run in cell.score.runs:
             if run.state != "missing":
@@ -121,7 +121,7 @@ class CellIndex:
         for score in table.scores.values():
             if score.rest and score.used:
                 name = score.point["defense"].partition("(")[0]
-                self._by_entry["defense", name].append(Cell(table, score))
+                self._by_entry["defense", name].append(ScoredCell(table, score))
 
 
 def was_run(score: Score) -> bool:

@@ -10,7 +10,7 @@ LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
 @dataclass(frozen=True)
-class Block:
+class ChangelogBlock:
     """A heading, a paragraph or a list."""
 
     kind: str
@@ -18,9 +18,9 @@ class Block:
     points: list[str] = field(default_factory=list)
 
 
-def blocks(markdown: str) -> list[Block]:
+def changelog_blocks(markdown: str) -> list[ChangelogBlock]:
     """Return a changelog block by block; links keep their words alone."""
-    found: list[Block] = []
+    found: list[ChangelogBlock] = []
     for piece in PIECES.split(markdown):
         text = LINK.sub(r"\1", " ".join(piece.split()))
         if text.startswith("- "):
@@ -30,14 +30,14 @@ def blocks(markdown: str) -> list[Block]:
     return found
 
 
-def _list_at_the_end(found: list[Block]) -> Block:
+def _list_at_the_end(found: list[ChangelogBlock]) -> ChangelogBlock:
     """The last block if it is a list, else a new one."""
     if not found or found[-1].kind != "list":
-        found.append(Block("list"))
+        found.append(ChangelogBlock("list"))
     return found[-1]
 
 
-def _block(text: str) -> Block:
+def _block(text: str) -> ChangelogBlock:
     if text.startswith("#"):
-        return Block("heading", text.lstrip("# "))
-    return Block("paragraph", text)
+        return ChangelogBlock("heading", text.lstrip("# "))
+    return ChangelogBlock("paragraph", text)

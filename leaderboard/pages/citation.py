@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unlearnable_bench.leaderboard.formats import bibtex
 from unlearnable_bench.leaderboard.formats.words import number
-from unlearnable_bench.leaderboard.pages.cells import Cell
+from unlearnable_bench.leaderboard.pages.cells import ScoredCell
 from unlearnable_bench.leaderboard.tables.score import Score
 
 
@@ -14,7 +14,7 @@ from unlearnable_bench.leaderboard.tables.score import Score
 class Citation:
     """Of the number of a cell. Without the address `url` of the site its own is relative."""
 
-    cell: Cell
+    cell: ScoredCell
     url: str = ""
 
     @property
@@ -33,10 +33,10 @@ class Citation:
     @property
     def bibtex(self) -> str:
         address = self.address if self.url else ""
-        return bibtex.number(self.sentence, self.cell.key, _date(self.cell.score), address)
+        return bibtex.number_entry(self.sentence, self.cell.key, _date(self.cell.score), address)
 
 
-def citation(cell: Cell, url: str) -> Citation | None:
+def citation(cell: ScoredCell, url: str) -> Citation | None:
     """Return how the number of a cell is cited; None where it has none."""
     return None if cell.score.mean is None else Citation(cell, url)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unlearnable_bench.leaderboard.pages.method_pages import AXES, Opponent, Portrait, judged, page_of, portraits
-from unlearnable_bench.leaderboard.pages.provenance import as_json
+from unlearnable_bench.leaderboard.pages.method_pages import AXES, Opponent, Portrait, page_of, portraits, without_plain
+from unlearnable_bench.leaderboard.pages.provenance import embedded_json
 from unlearnable_bench.leaderboard.pages.start import Number, Start
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 
@@ -39,7 +39,7 @@ class Comparison:
     @classmethod
     def of(cls, home: Start) -> Comparison:
         """Gather all methods of the start page, whether papers print them or they were measured here."""
-        return cls({axis: judged(portraits(home, axis)) for axis in AXES})
+        return cls({axis: without_plain(portraits(home, axis)) for axis in AXES})
 
     def rivals(self, axis: Axis, name: str) -> list[Method]:
         """Return the methods of other entries with most results, which the page of an entry offers to compare it with."""
@@ -52,7 +52,7 @@ class Comparison:
     @property
     def data(self) -> Markup:
         """Everything as JSON: texts, and the numbers that rows are sorted and counted by."""
-        return as_json({f"{axis}s": _methods(several) for axis, several in self.by_axis.items()})
+        return embedded_json({f"{axis}s": _methods(several) for axis, several in self.by_axis.items()})
 
 
 def _methods(several: Sequence[Portrait]) -> list[dict[str, Any]]:

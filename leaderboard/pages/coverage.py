@@ -63,18 +63,18 @@ def troubles(tables: Iterable[Table]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmittedRecords:
     """Records that somebody else measured, and how many of them have which trust level."""
 
     origin: Origin
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TIERS, 0))
 
 
-def submissions(tables: Iterable[Table]) -> list[Submission]:
+def submissions(tables: Iterable[Table]) -> list[SubmittedRecords]:
     """The submissions whose records the tables show, the oldest first."""
-    by_digest: dict[str, Submission] = {}
+    by_digest: dict[str, SubmittedRecords] = {}
     for origin in _origins(tables).values():
-        submission = by_digest.setdefault(origin.digest, Submission(origin))
+        submission = by_digest.setdefault(origin.digest, SubmittedRecords(origin))
         submission.counts[origin.tier] += 1
     return sorted(by_digest.values(), key=lambda submission: (submission.origin.accepted, submission.origin.digest))
 
@@ -93,7 +93,7 @@ def _origins(tables: Iterable[Table]) -> dict[str, Origin]:
 
 
 @dataclass
-class Cost:
+class MethodCost:
     """What a method took, a number per record that used it."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by stage
@@ -120,8 +120,8 @@ class Costs:
     """What the methods of a table cost, by what people write for them."""
 
     table: Table
-    attacks: dict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
-    defenses: dict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
+    attacks: dict[str, MethodCost] = field(default_factory=lambda: defaultdict(MethodCost))
+    defenses: dict[str, MethodCost] = field(default_factory=lambda: defaultdict(MethodCost))
 
     @classmethod
     def of(cls, table: Table) -> Costs:

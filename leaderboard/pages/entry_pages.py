@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line, Pair
 from unlearnable_bench.leaderboard.formats.words import change, note, number
-from unlearnable_bench.leaderboard.pages.cells import Cell, file_of, setting, tint
+from unlearnable_bench.leaderboard.pages.cells import ScoredCell, file_of, setting, tint
 from unlearnable_bench.leaderboard.pages.methods import display_name_of, idea_of, labels_of, tags_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
@@ -32,10 +32,10 @@ class EntryRow:
 
     entry: Entry
     idea: str  # its first line, which spells a short name out
-    measured: Sequence[Cell]  # here, by today's versions
+    measured: Sequence[ScoredCell]  # here, by today's versions
 
     @classmethod
-    def of(cls, entry: Entry, cells: Iterable[Cell]) -> EntryRow:
+    def of(cls, entry: Entry, cells: Iterable[ScoredCell]) -> EntryRow:
         idea = idea_of(entry).partition("\n")[0]
         return cls(entry, idea, [cell for cell in cells if cell.score.is_ours_and_current])
 
@@ -65,14 +65,14 @@ class EntryRow:
 class CellRow:
     """A row of the table of an entry's measured results."""
 
-    cell: Cell
+    cell: ScoredCell
     number: str
     change: str
     heat: int | None
     note: str
 
     @classmethod
-    def of(cls, cell: Cell) -> CellRow:
+    def of(cls, cell: ScoredCell) -> CellRow:
         score = cell.score
         return cls(cell, number(score), change(score), tint(score, cell.table), note(score, score.n))
 
@@ -168,7 +168,7 @@ class Plot:
     file: str
 
 
-def plots(kind: str, name: str, cells: Sequence[Cell]) -> list[Plot]:
+def plots(kind: str, name: str, cells: Sequence[ScoredCell]) -> list[Plot]:
     """The curves of an entry: accuracy per epoch in its first table, accuracy over the radius, over the protection ratio."""
     ours = [cell for cell in cells if not cell.score.reported]  # in a picture no mark would say whose a number is
     drawings = _per_epoch(ours, OTHER[kind]) if kind in OTHER else []
@@ -178,7 +178,7 @@ def plots(kind: str, name: str, cells: Sequence[Cell]) -> list[Plot]:
     return [Plot(title, svg, f"{stem}.curve-{number}") for number, (title, svg) in enumerate(drawings, 1)]
 
 
-def _per_epoch(cells: Sequence[Cell], other: str) -> list[Drawing]:
+def _per_epoch(cells: Sequence[ScoredCell], other: str) -> list[Drawing]:
     """The mean curve with each method of the other side; the lowest where these are too many."""
     first = [cell for cell in cells if cell.table is cells[0].table and cell.score.current]
     curves = {cell.score.point[other]: _mean_curve(cell.score) for cell in first}
@@ -214,25 +214,25 @@ class Sweep:
 
     words: str
     across: str  # as its axis says
-    value: Callable[[Cell], object]
-    rest: Callable[[Cell], Alike]
+    value: Callable[[ScoredCell], object]
+    rest: Callable[[ScoredCell], Alike]
 
 
-def _radius(cell: Cell) -> object:
+def _radius(cell: ScoredCell) -> object:
     return cell.score.runs[0].cell.attack[0].fields.get("epsilon")
 
 
-def _without_radius(cell: Cell) -> Alike:
+def _without_radius(cell: ScoredCell) -> Alike:
     attack = cell.score.runs[0].cell.attack[0]
     fields = {name: value for name, value in attack.fields.items() if name != "epsilon"}
     return Alike(write(attack.name, fields), cell.setting)
 
 
-def _ratio(cell: Cell) -> object:
+def _ratio(cell: ScoredCell) -> object:
     return cell.score.runs[0].cell.ratio
 
 
-def _without_ratio(cell: Cell) -> Alike:
+def _without_ratio(cell: ScoredCell) -> Alike:
     return Alike(cell.score.point["attack"], setting({**cell.score.point, "ratio": "1"}))
 
 
@@ -240,17 +240,17 @@ RADIUS = Sweep("the radius", "radius epsilon", _radius, _without_radius)
 RATIO = Sweep("the protection ratio", "share of the training images that is poisoned", _ratio, _without_ratio)
 
 
-class Measured(NamedTuple):
+class MeanAccuracy(NamedTuple):
     """An accuracy over seeds."""
 
     mean: float
     std: float
 
 
-Curves = dict[str, dict[float, Measured]]  # defense -> what is swept -> accuracy
+Curves = dict[str, dict[float, MeanAccuracy]]  # defense -> what is swept -> accuracy
 
 
-def _sweeps(cells: Iterable[Cell], sweep: Sweep) -> list[Drawing]:
+def _sweeps(cells: Iterable[ScoredCell], sweep: Sweep) -> list[Drawing]:
     """One figure per setting, one line per defense, from clean training on where that is known."""
     groups: dict[Alike, Curves] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
@@ -267,15 +267,15 @@ def _sweeps(cells: Iterable[Cell], sweep: Sweep) -> list[Drawing]:
     return drawings
 
 
-def _is_single(cell: Cell) -> bool:
+def _is_single(cell: ScoredCell) -> bool:
     return len(cell.score.runs[0].cell.attack) == 1
 
 
-def _add_point(points: dict[float, Measured], across: float, score: Score) -> None:
+def _add_point(points: dict[float, MeanAccuracy], across: float, score: Score) -> None:
     assert score.mean is not None
-    points[across] = Measured(score.mean, score.std or 0.0)
+    points[across] = MeanAccuracy(score.mean, score.std or 0.0)
     if score.reference is not None:  # nothing added, nobody poisoned: clean training with the same defense
-        points.setdefault(0.0, Measured(score.reference, 0.0))
+        points.setdefault(0.0, MeanAccuracy(score.reference, 0.0))
 
 
 def _sweep_lines(curves: Curves) -> list[Line]:

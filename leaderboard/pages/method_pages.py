@@ -14,10 +14,10 @@ from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result
 from unlearnable_bench.leaderboard.tables.groups import group_by
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 from unlearnable_bench.leaderboard.tables.table import slugged
-from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, is_rival
 
 AXES: tuple[Axis, ...] = ("attack", "defense")
-Printer = Callable[[Outcome | None], Number | None]  # an outcome as a cell shows it
+Printer = Callable[[PairOutcome | None], Number | None]  # an outcome as a cell shows it
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Extremes:
     against: str  # label of the method that the worst case is of
 
     @classmethod
-    def of(cls, row: Row, printer: Printer) -> Extremes:
+    def of(cls, row: MethodOutcomes, printer: Printer) -> Extremes:
         """Find the worst case of a row among the methods that can be one."""
         plain = printer(row.plain)
         worst = row.worst(is_rival)
@@ -64,8 +64,8 @@ class Portrait:
     """What is known of one method. `published` and `ours` are its rows of results, empty where there are none."""
 
     method: Method
-    published: Row
-    ours: Row
+    published: MethodOutcomes
+    ours: MethodOutcomes
     printer: Printer
 
     @property
@@ -111,7 +111,7 @@ class Portrait:
         return sum(outcome.is_contested for outcome in self.published.outcomes.values())
 
 
-def _specs(axis: Axis, outcomes: Iterable[Outcome]) -> list[str]:
+def _specs(axis: Axis, outcomes: Iterable[PairOutcome]) -> list[str]:
     """The specs of an axis that some outcomes are of, each once."""
     specs: set[str] = set()
     for outcome in outcomes:
@@ -137,20 +137,20 @@ def portraits(start: Start, axis: Axis, name: str = "") -> list[Portrait]:
     printer = partial(start.number, top=start.clean)
     made = []
     for method in {**theirs, **ours}:
-        empty = Row(method, {})
+        empty = MethodOutcomes(method, {})
         made.append(Portrait(method, theirs.get(method, empty), ours.get(method, empty), printer))
     return sorted(made, key=lambda portrait: (-portrait.results, portrait.method.label))
 
 
-def judged(several: Iterable[Portrait]) -> list[Portrait]:
+def without_plain(several: Iterable[Portrait]) -> list[Portrait]:
     """Return those that a card shows: clean images, and no defense, have no worst case of their own."""
     return [portrait for portrait in several if not portrait.method.is_plain]
 
 
-def _rows(results: Iterable[Result], axis: Axis, name: str) -> dict[Method, Row]:
+def _rows(results: Iterable[Result], axis: Axis, name: str) -> dict[Method, MethodOutcomes]:
     chosen = [result for result in results if name in ("", result.method(axis).name)]
     grouped = group_by(chosen, lambda result: result.method(axis))
-    return {method: Row.of(method, several) for method, several in grouped.items()}
+    return {method: MethodOutcomes.of(method, several) for method, several in grouped.items()}
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Facts:
 
     @property
     def card(self) -> list[Portrait]:
-        return judged(self.portraits)
+        return without_plain(self.portraits)
 
     @property
     def results(self) -> int:

@@ -42,7 +42,7 @@ def whole(tables: Sequence[Table]) -> dict[str, Any]:
     ours = [Progress.of_table(table) for table in tables if _is_grid_of_ours(table)]
     return {
         "printed": total["cells"],
-        "coverage": agreeing.coverage(total),
+        "coverage": agreeing.coverage_sentence(total),
         "measured": total["measured"],
         "tables": [progress for progress in ours if progress.done],
     }
@@ -76,7 +76,7 @@ def agreement(tables: Sequence[Table]) -> dict[str, Any]:
     return {
         "papers": comparison["papers"],
         "total": total,
-        "coverage": agreeing.coverage(total),
+        "coverage": agreeing.coverage_sentence(total),
         "deviations": comparison["deviations"],
         "disputes": comparison["disputes"],
         "felt": f"{agreeing.FELT:g}",

@@ -71,7 +71,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Line:
+class PredictionRow:
     """How well the order within one row or column is predicted."""
 
     label: str
@@ -139,14 +139,14 @@ class Prediction:
         return Selection(name, len(selected), _order(spearman_of_lines, selected, at_least=3))
 
     @cached_property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[PredictionRow]:
         """The rows, then the columns, that have enough pairs."""
         return self._lines("attack", self.attacks) + self._lines("defense", self.defenses)
 
-    def _lines(self, axis: str, labels: Mapping[str, str]) -> list[Line]:
+    def _lines(self, axis: str, labels: Mapping[str, str]) -> list[PredictionRow]:
         pairs_of = group_by(self.measured, lambda pair: getattr(pair, axis))
         taus = {label: _order(kendall_of_lines, pairs_of[text], at_least=LINE) for text, label in labels.items()}
-        return [Line(f"{axis} {label}", tau) for label, tau in taus.items() if tau]
+        return [PredictionRow(f"{axis} {label}", tau) for label, tau in taus.items() if tau]
 
     @property
     def paragraph(self) -> list[str]:

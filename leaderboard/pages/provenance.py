@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearnable_bench.leaderboard.formats.escaping import moment
 from unlearnable_bench.leaderboard.pages.cells import was_run
-from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.lookup import SeedRun
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results import Record
@@ -74,7 +74,7 @@ def seconds(record: Record) -> str:
 # As JSON
 
 
-def as_json(content: Any) -> Markup:
+def embedded_json(content: Any) -> Markup:
     """JSON that can stand in a page: nothing in it can end its element."""
     from markupsafe import Markup
 
@@ -88,7 +88,7 @@ def data(table: Table) -> Markup:
     """The provenance of a table's numbers, short: what many records share is written once."""
     drawer = _Drawer()
     cells = {score.runs[0].id: drawer.runs(score) for score in table.scores.values() if was_run(score)}
-    return as_json({"shared": list(map(dict, drawer.shared)), "cells": cells})
+    return embedded_json({"shared": list(map(dict, drawer.shared)), "cells": cells})
 
 
 class _Drawer:
@@ -101,7 +101,7 @@ class _Drawer:
         """What is known of every seed of a score."""
         return [self._run(run, score) for run in score.runs]
 
-    def _run(self, run: Run, score: Score) -> dict[str, Any]:
+    def _run(self, run: SeedRun, score: Score) -> dict[str, Any]:
         row: dict[str, Any] = {"seed": run.cell.seed, "id": run.id}
         numbers = self._numbers(run.record)
         row |= numbers or {"why": f"{run.state.replace('-', ' ')}: {run.reason}"}
@@ -133,7 +133,7 @@ class _Drawer:
         return self.shared.setdefault(tuple(texts.items()), len(self.shared))
 
 
-def _is_apart(run: Run, score: Score) -> bool:
+def _is_apart(run: SeedRun, score: Score) -> bool:
     """Whether its number is in no mean: a stale one beside fresh ones, one of others beside ours."""
     return run.record is not None and bool(score.used) and run.id not in score.records
 

@@ -16,12 +16,12 @@ from unlearnable_bench.leaderboard.formats import text as formats
 from unlearnable_bench.leaderboard.formats.bibtex import bibliography
 from unlearnable_bench.leaderboard.formats.escaping import presentable
 from unlearnable_bench.leaderboard.formats.pdf import pdf
-from unlearnable_bench.leaderboard.formats.scatter import Plane
+from unlearnable_bench.leaderboard.formats.scatter import ScatterPlot
 from unlearnable_bench.leaderboard.pages import overview, prediction, printed, table_page
 from unlearnable_bench.leaderboard.pages.addresses import SITEMAP, Addresses
 from unlearnable_bench.leaderboard.pages.badges import Badge, badges
-from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, Cell, CellIndex, file_of
-from unlearnable_bench.leaderboard.pages.changelog import blocks
+from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, CellIndex, ScoredCell, file_of
+from unlearnable_bench.leaderboard.pages.changelog import changelog_blocks
 from unlearnable_bench.leaderboard.pages.compare import Comparison
 from unlearnable_bench.leaderboard.pages.coverage import coverage
 from unlearnable_bench.leaderboard.pages.entry_pages import CellRow, EntryRow, Labels, Plot, plots, published_index
@@ -49,7 +49,7 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d")
 Files = dict[str, str | bytes]
 
 
-class History(Protocol):
+class PublicationHistory(Protocol):
     """The publications so far, as `publishing/changes.py` knows them."""
 
     @property
@@ -67,8 +67,8 @@ class Site:
     tables: Sequence[Table]
     samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     changelog: str = ""
-    history: History | None = None
-    planes: Sequence[Plane] = ()
+    history: PublicationHistory | None = None
+    planes: Sequence[ScatterPlot] = ()
     url: str = ""  # where it will be, with a slash at its end; '' where nobody knows
     references: References = field(default_factory=References)
 
@@ -121,7 +121,7 @@ class Site:
             "changes",
             stale=[cell for cell in self.index.cells if _waits(cell)],
             moved=self.history.publications if self.history else [],
-            blocks=blocks(self.changelog),
+            blocks=changelog_blocks(self.changelog),
         )
 
     @cached_property
@@ -419,7 +419,7 @@ def _first(tables: Sequence[Table]) -> Table | None:
     return max(done or tables, key=lambda table: table.coverage["done"], default=None)
 
 
-def _waits(cell: Cell) -> bool:
+def _waits(cell: ScoredCell) -> bool:
     """Whether it was measured with an earlier version of a method."""
     return any(run.state == "stale" for run in cell.score.runs)
 
@@ -428,12 +428,12 @@ def _installed(kind: str) -> list[Entry]:
     return [entry for entry in CATALOGS[kind].rows if not entry.error]
 
 
-def _tables_of(cells: Iterable[Cell]) -> list[Table]:
+def _tables_of(cells: Iterable[ScoredCell]) -> list[Table]:
     """The tables that show some cells, each once."""
     return list({cell.table.slug: cell.table for cell in cells}.values())
 
 
-def _axes(kind: str, cells: Iterable[Cell]) -> list[str]:
+def _axes(kind: str, cells: Iterable[ScoredCell]) -> list[str]:
     """The axes of the table of an entry's cells; its own where they differ in it."""
     others = [axis for axis in KINDS if axis != kind]
     texts = {cell.score.point[kind] for cell in cells}

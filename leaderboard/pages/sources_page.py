@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line
 from unlearnable_bench.leaderboard.formats.words import number
-from unlearnable_bench.leaderboard.pages.cells import Cell
+from unlearnable_bench.leaderboard.pages.cells import ScoredCell
 from unlearnable_bench.leaderboard.pages.citation import Citation, citation
 from unlearnable_bench.leaderboard.pages.provenance import Facts, facts, lasting_facts, poison_facts, seconds
 from unlearnable_bench.results import Record
@@ -26,17 +26,17 @@ class SeedFacts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class CellSource:
     """A cell with what is known of it alone."""
 
-    cell: Cell
+    cell: ScoredCell
     number: str
     curve: Markup | None
     facts: Sequence[tuple[str, str]]
     citation: Citation | None
 
 
-def sources(cells: Sequence[Cell], url: str = "") -> dict[str, Any]:
+def sources(cells: Sequence[ScoredCell], url: str = "") -> dict[str, Any]:
     """What the template gets of the cells of an attack; `common` is the same for all of their records, `url` is the site's."""
     common = _common(cells)
     return {
@@ -47,11 +47,11 @@ def sources(cells: Sequence[Cell], url: str = "") -> dict[str, Any]:
     }
 
 
-def _source(cell: Cell, common: Mapping[str, str], url: str) -> Source:
-    return Source(cell, number(cell.score), _curve(cell), _own_facts(cell, common), citation(cell, url))
+def _source(cell: ScoredCell, common: Mapping[str, str], url: str) -> CellSource:
+    return CellSource(cell, number(cell.score), _curve(cell), _own_facts(cell, common), citation(cell, url))
 
 
-def _common(cells: Iterable[Cell]) -> Facts:
+def _common(cells: Iterable[ScoredCell]) -> Facts:
     """The facts that all records share."""
     records: list[Record] = []
     for cell in cells:
@@ -68,17 +68,17 @@ def _in_both(some: Facts, others: Facts) -> Facts:
     return {key: text for key, text in some.items() if others.get(key) == text}
 
 
-def _own_facts(cell: Cell, common: Mapping[str, str]) -> list[tuple[str, str]]:
+def _own_facts(cell: ScoredCell, common: Mapping[str, str]) -> list[tuple[str, str]]:
     """What its records do not share with all others."""
     by_seed = []
     for run in cell.score.runs:
         if run.record:
             texts = poison_facts(run.record) | lasting_facts(run.record)
             by_seed.append(SeedFacts(run.cell.seed, {key: text for key, text in texts.items() if key not in common}))
-    return merged(by_seed)
+    return facts_of_seeds(by_seed)
 
 
-def merged(by_seed: Sequence[SeedFacts]) -> list[tuple[str, str]]:
+def facts_of_seeds(by_seed: Sequence[SeedFacts]) -> list[tuple[str, str]]:
     """Facts of several seeds: what they share once, the rest with its seed."""
     rows = []
     for key in _keys(by_seed):
@@ -98,7 +98,7 @@ def _keys(by_seed: Iterable[SeedFacts]) -> dict[str, None]:
     return keys
 
 
-def _curve(cell: Cell) -> Markup | None:
+def _curve(cell: ScoredCell) -> Markup | None:
     """The accuracy of every seed, epoch by epoch."""
     lines = [line for record in cell.score.used for line in _lines(record)]
     if not lines:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published, ranked_columns
+from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published_results, ranked_columns
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
-from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Standing, is_rival
 from unlearnable_bench.registry import resolve
 from unlearnable_bench.registry.labels import label
 
@@ -33,7 +33,7 @@ class Number:
     contested: bool
 
     @classmethod
-    def of(cls, outcome: Outcome, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
+    def of(cls, outcome: PairOutcome, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
         reach = (outcome.high - outcome.low) / 2
         seeds = any(result.has_interval for result in outcome.results)
         papers = "" if len(outcome.by_source) < 2 else _range(outcome.low, outcome.high)
@@ -73,7 +73,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Line:
+class MethodRow:
     """A row of the table."""
 
     method: Method
@@ -89,7 +89,7 @@ class View:
 
     axis: Axis
     heading: str
-    lines: tuple[Line, ...]
+    lines: tuple[MethodRow, ...]
     others: tuple[str, ...]
     ranked: tuple[str, ...]  # labels of the methods over which rows are ranked
 
@@ -114,7 +114,7 @@ class Start:
         if fast is not None:
             pages[fast.slug] = ("measured here", f"{fast.slug}.html")
         columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
-        return cls(*setting, is_home, published(tables, *setting), mine, pages, columns)
+        return cls(*setting, is_home, published_results(tables, *setting), mine, pages, columns)
 
     @property
     def name(self) -> str:
@@ -141,7 +141,7 @@ class Start:
         others = self._others(OTHER[axis])
         top = self.clean
         lines = [
-            Line(
+            MethodRow(
                 method,
                 f"{axis}.{slugged(method.name)}.html",
                 method.paper.venue if method.paper else "",
@@ -163,7 +163,7 @@ class Start:
         counts = Counter(result.method(axis) for result in (*self.published, *self.ours))
         return sorted(counts, key=lambda method: (not method.is_plain, -counts[method], method.label))
 
-    def _side(self, row: Row | None, others: Sequence[Method], top: float) -> Side | None:
+    def _side(self, row: MethodOutcomes | None, others: Sequence[Method], top: float) -> Side | None:
         if row is None:
             return None
         counts = Standing([], self.columns[row.method.axis]).counts
@@ -180,7 +180,7 @@ class Start:
             tuple(_bar(other, row.outcomes.get(other), top) for other in others),
         )
 
-    def number(self, outcome: Outcome | None, top: float) -> Number | None:
+    def number(self, outcome: PairOutcome | None, top: float) -> Number | None:
         """Return an outcome as cells show it, tinted up to `top`."""
         return Number.of(outcome, top, self._source) if outcome else None
 
@@ -225,7 +225,7 @@ class Start:
         )
 
     @property
-    def _outcomes(self) -> list[tuple[Method, Method, Outcome]]:
+    def _outcomes(self) -> list[tuple[Method, Method, PairOutcome]]:
         rows = Standing.of("attack", self.published).rows
         return [(row.method, defense, outcome) for row in rows for defense, outcome in row.outcomes.items()]
 
@@ -290,7 +290,7 @@ def _plain_left_out(methods: set[Method]) -> int:
     return sum(not method.is_plain for method in methods)
 
 
-def _bar(other: Method, outcome: Outcome | None, top: float) -> Bar | None:
+def _bar(other: Method, outcome: PairOutcome | None, top: float) -> Bar | None:
     if outcome is None:
         return None
     return Bar(other.full_label, outcome.value, f"{outcome.value:.1f}", min(10, round(10 * outcome.value / top)))

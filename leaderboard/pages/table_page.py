@@ -13,11 +13,11 @@ from unlearnable_bench.leaderboard.formats.bibtex import bibtex
 from unlearnable_bench.leaderboard.formats.words import brief, change, note, number, spread
 from unlearnable_bench.leaderboard.pages.cells import LARGE, file_of, tint
 from unlearnable_bench.leaderboard.pages.methods import entries_of, tags_of
-from unlearnable_bench.leaderboard.pages.provenance import as_json
+from unlearnable_bench.leaderboard.pages.provenance import embedded_json
 from unlearnable_bench.leaderboard.tables.ranking import Labels, RowSummary, joined
 from unlearnable_bench.leaderboard.tables.remarks import remarks
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
-from unlearnable_bench.leaderboard.tables.settings import Setting
+from unlearnable_bench.leaderboard.tables.settings import SpecDetails
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
 from unlearnable_bench.registry import Paper
 from unlearnable_bench.results import Record, submission
@@ -40,7 +40,7 @@ class Head:
     href: str  # the page of its attack or defense; empty where no cell names it
     clean: bool  # whether it is training on the clean set
     tags: Sequence[str]
-    settings: Sequence[Setting]  # what its labels stand for, as far as it is known
+    settings: Sequence[SpecDetails]  # what its labels stand for, as far as it is known
 
     @property
     def slug(self) -> str:
@@ -66,7 +66,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownScore:
     """A score as its place in the table shows it."""
 
     score: Score
@@ -83,11 +83,11 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row with its scores."""
 
     head: Head
-    cells: Sequence[Shown]
+    cells: Sequence[ShownScore]
     summary: RowSummary | None
     faint: bool  # an attack that does less than the table can measure
 
@@ -118,7 +118,7 @@ class TableView:
             "tags": [_all_tags(row.head for row in self.rows), _all_tags(self.heads)],
             "tiers": self._tiers,
             "most": len(self.heads) - self._has_clean_column,
-            "brief": brief(labels_of(self.table)),
+            "brief": brief(axis_labels(self.table)),
             "remarks": remarks(self.table),
         }
 
@@ -142,9 +142,9 @@ class TableView:
     def _has_clean_column(self) -> bool:
         return self.table.subject == "defense" and any(head.clean for head in self.heads)
 
-    def _row(self, row: Labels) -> Row:
+    def _row(self, row: Labels) -> TableRow:
         cells = [self._shown(row, column) for column in self.table.columns]
-        return Row(
+        return TableRow(
             head=self._head(row, self.table.row_axes, row_scores(self.table, row)),
             cells=cells,
             summary=self.table.ranking.get(row),
@@ -166,7 +166,7 @@ class TableView:
             settings=self._settings(first, axes),
         )
 
-    def _settings(self, score: Score, axes: Sequence[str]) -> list[Setting]:
+    def _settings(self, score: Score, axes: Sequence[str]) -> list[SpecDetails]:
         """What the labels of a score on some axes stand for."""
         known = []
         for axis in axes:
@@ -175,9 +175,9 @@ class TableView:
                 known.append(by_text[score.point[axis]])
         return known
 
-    def _shown(self, row: Labels, column: Labels) -> Shown:
+    def _shown(self, row: Labels, column: Labels) -> ShownScore:
         score = self.table.scores[row, column]
-        return Shown(
+        return ShownScore(
             score=score,
             number=number(score),
             note=note(score, self.table.seeds),
@@ -193,7 +193,7 @@ def row_scores(table: Table, row: Labels) -> list[Score]:
     return [table.scores[row, column] for column in table.columns]
 
 
-def labels_of(table: Table) -> list[str]:
+def axis_labels(table: Table) -> list[str]:
     """The labels of all rows and columns."""
     return [joined(labels) for labels in (*table.rows, *table.columns)]
 
@@ -256,7 +256,7 @@ def papers(table: Table) -> list[Paper]:
     return list(found)
 
 
-def _papers(settings: Iterable[Setting]) -> list[Paper]:
+def _papers(settings: Iterable[SpecDetails]) -> list[Paper]:
     found: list[Paper] = []
     for setting in settings:
         found += setting.papers
@@ -270,7 +270,7 @@ def bibtex_by_label(table: Table, citation: str) -> Markup:
         labels = _labels_on(table, axis)
         for setting in settings.values():
             entries |= _entries_of(setting, labels)
-    return as_json(entries)
+    return embedded_json(entries)
 
 
 def _labels_on(table: Table, axis: str) -> list[Labels]:
@@ -280,7 +280,7 @@ def _labels_on(table: Table, axis: str) -> list[Labels]:
     return [*rows, *columns]
 
 
-def _entries_of(setting: Setting, labels: Iterable[Labels]) -> dict[str, list[str]]:
+def _entries_of(setting: SpecDetails, labels: Iterable[Labels]) -> dict[str, list[str]]:
     """The papers of a setting under each of the labels that show it."""
     entries = [bibtex(paper) for paper in setting.papers]
     if not entries:
@@ -289,7 +289,7 @@ def _entries_of(setting: Setting, labels: Iterable[Labels]) -> dict[str, list[st
 
 
 @dataclass(frozen=True)
-class Side:
+class ViewLink:
     """A view of a table, and its file."""
 
     text: str
@@ -297,13 +297,13 @@ class Side:
     here: bool
 
 
-def sides(base: Table, subject: str, home: bool) -> list[Side]:
+def sides(base: Table, subject: str, home: bool) -> list[ViewLink]:
     """A table seen as an attacker sees it and as a defender does; `subject` is what is seen now, none if there is one side."""
     if not base.other:
         return []
     files = dict.fromkeys(SIDES, f"{base.slug}{base.other}.html")
     files[base.subject] = "index.html" if home else f"{base.slug}.html"
-    return [Side(text, files[axis], axis == subject) for axis, text in SIDES.items()]
+    return [ViewLink(text, files[axis], axis == subject) for axis, text in SIDES.items()]
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Any, TypeAlias
 from unlearnable_bench.leaderboard.formats.escaping import asset
 from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.pages.start import Start
-from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published
+from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published_results
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
-from unlearnable_bench.leaderboard.tables.worst_case import Outcome, Row, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Standing, is_rival
 
 FORMAT = 1  # of both JSON files
 UNIT = "percent"
@@ -68,7 +68,7 @@ class TakeAway:
         """Every result, published ones first."""
         rows = []
         for setting in self._settings:
-            rows += self._rows(setting, published(self.printed, setting.dataset, setting.network))
+            rows += self._rows(setting, published_results(self.printed, setting.dataset, setting.network))
         for table in self.ours:
             rows += self._rows(_setting(table), measured(table))
         return rows
@@ -166,7 +166,7 @@ def _standings(start: Start, axis: Axis) -> list[Json]:
     ]
 
 
-def _by_method(standing: Standing) -> dict[Method, Row]:
+def _by_method(standing: Standing) -> dict[Method, MethodOutcomes]:
     return {row.method: row for row in standing.rows}
 
 
@@ -184,7 +184,7 @@ def _method(method: Method) -> Json:
     }
 
 
-def _side(row: Row | None, standing: Standing) -> Json | None:
+def _side(row: MethodOutcomes | None, standing: Standing) -> Json | None:
     """What papers say of a method, or what we do."""
     if row is None:
         return None
@@ -198,15 +198,15 @@ def _side(row: Row | None, standing: Standing) -> Json | None:
     }
 
 
-def _against(worst: tuple[Method, Outcome] | None) -> Json | None:
+def _against(worst: tuple[Method, PairOutcome] | None) -> Json | None:
     return {"against": worst[0].label, **_numbers(worst[1])} if worst else None
 
 
-def _outcome(outcome: Outcome | None) -> Json | None:
+def _outcome(outcome: PairOutcome | None) -> Json | None:
     return _numbers(outcome) if outcome else None
 
 
-def _numbers(outcome: Outcome) -> Json:
+def _numbers(outcome: PairOutcome) -> Json:
     sources = {_named(source): _rounded(value) for source, value in outcome.by_source.items()}
     return {**_interval(outcome), "unit": UNIT, "sources": sources}
 
@@ -215,7 +215,7 @@ def _named(source: str) -> str:
     return source or OURS
 
 
-def _interval(one: Result | Outcome) -> dict[str, float]:
+def _interval(one: Result | PairOutcome) -> dict[str, float]:
     return {"value": _rounded(one.value), "low": _rounded(one.low), "high": _rounded(one.high)}
 
 

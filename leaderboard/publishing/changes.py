@@ -33,7 +33,7 @@ Row = Mapping[str, str]
 Key = tuple[str, ...]  # the fields of `KEY`
 
 
-def numbers(site: Site, records: Records) -> list[dict[str, str]]:
+def measured_numbers(site: Site, records: Records) -> list[dict[str, str]]:
     """Return every measured number of the pages once: accuracies of boards, then what else printed tables show.
 
     Accuracies and other shares are fractions. Settings that read alike and differ get a number, as on the boards.

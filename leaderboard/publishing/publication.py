@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
-from unlearnable_bench.leaderboard.formats.text import csv_text
-from unlearnable_bench.leaderboard.formats.text import tidy as tidy_csv
+from unlearnable_bench.leaderboard.formats.text import csv_text, tidy_csv
 from unlearnable_bench.leaderboard.pages.addresses import FEED, site_url
-from unlearnable_bench.leaderboard.pages.build import Shown
+from unlearnable_bench.leaderboard.pages.build import ShownTables
 from unlearnable_bench.leaderboard.pages.frame import TITLE
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.publishing.changes import (
@@ -29,13 +28,13 @@ from unlearnable_bench.leaderboard.publishing.changes import (
     History,
     changes_between,
     links,
-    numbers,
+    measured_numbers,
 )
 from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, sha256, stated
 from unlearnable_bench.leaderboard.publishing.feed import feed
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
 from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Target, quiet
-from unlearnable_bench.leaderboard.tables.printed import tidy
+from unlearnable_bench.leaderboard.tables.printed import tidy_rows
 from unlearnable_bench.results import FileError, Records
 from unlearnable_bench.results.record import COMMITS
 from unlearnable_bench.results.submission import FOLDER
@@ -46,7 +45,7 @@ HINTS = {DIRTY: "; --allow-dirty publishes them", DAMAGED: "; -v says what is wr
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PublicationOutcome:
     """What was published, or would be."""
 
     files: Mapping[str, bytes]
@@ -112,12 +111,12 @@ class Publication:
         citation = path.read_text(encoding="utf-8") if path.is_file() else ""
         if citation and not re.search(r"^cff-version:", citation, re.MULTILINE):
             raise FileError(f"{path} has no line `cff-version: 1.2.0`; see citation-file-format.github.io, or remove it")
-        shown = Shown.of(None, {}, published.records)
+        shown = ShownTables.of(None, {}, published.records)
         site = replace(shown.site(store, changelog), history=History(), url=site_url(url))
-        rows = numbers(site, published.records)
-        return cls(published, site, site.files(), rows, tidy_csv(tidy(shown.printed_tables)), citation, release)
+        rows = measured_numbers(site, published.records)
+        return cls(published, site, site.files(), rows, tidy_csv(tidy_rows(shown.printed_tables)), citation, release)
 
-    def after(self, before: Before) -> Outcome:
+    def after(self, before: Before) -> PublicationOutcome:
         """Return the files as they follow a publication; its changes are added to the history of it."""
         changes = changes_between(before.numbers, self.rows) if before.count else []
         count = before.count + (bool(changes) or not before.count)
@@ -144,7 +143,7 @@ class Publication:
         files["README.md"] = self._readme(files[CITATION].decode()).encode()
         files[DESCRIPTION] = self._description(count, files).encode()
         files[SUMS] = "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
-        return Outcome(files, before, self.rows, changes)
+        return PublicationOutcome(files, before, self.rows, changes)
 
     def _citation(self, count: int) -> str:
         """CITATION.cff: the workspace's own with version and date, else one that cites this publication and the program."""
@@ -195,7 +194,7 @@ def publish(
     url: str = "",
     allow_dirty: bool = False,
     dry_run: bool = False,
-) -> tuple[Outcome, PublishedRecords]:
+) -> tuple[PublicationOutcome, PublishedRecords]:
     """Publish the records of a workspace to a target. Writes nothing where nothing differs, nor in a dry run.
 
     `since` is a folder with the publication to compare with, where that is not the one at the target; `url` is where the site
@@ -226,13 +225,13 @@ def _refuse_nothing(published: PublishedRecords, source: Records) -> None:
     raise FileError(f"no record to publish in {source.folder}{why}{hint}; `bench run` makes records")
 
 
-def _refuse_collision(outcome: Outcome, target: Target) -> None:
+def _refuse_collision(outcome: PublicationOutcome, target: Target) -> None:
     collisions = sorted(name for name in outcome.files if outcome.before.collides(name))
     if collisions:
         raise FileError(f"{target} has a file {collisions[0]} that `bench publish` did not write; move it away")
 
 
-def as_json(to: str, outcome: Outcome, published: PublishedRecords, dry_run: bool) -> dict[str, Any]:
+def publication_json(to: str, outcome: PublicationOutcome, published: PublishedRecords, dry_run: bool) -> dict[str, Any]:
     """Return what `--json` prints. Keys are stable: more may come, none is renamed."""
     return {
         "to": quiet(to),
@@ -252,7 +251,7 @@ def as_json(to: str, outcome: Outcome, published: PublishedRecords, dry_run: boo
     }
 
 
-def text(to: str, outcome: Outcome, published: PublishedRecords, dry_run: bool) -> str:
+def publication_text(to: str, outcome: PublicationOutcome, published: PublishedRecords, dry_run: bool) -> str:
     """Say what was published, or would be, in a few lines."""
     page = {
         "records": len(published.all),

@@ -37,7 +37,7 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float | None]] = {
 }
 
 
-def labels(by_axis: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def labels_key(by_axis: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The labels of a place as a key."""
     return tuple(sorted(by_axis.items()))
 
@@ -60,12 +60,12 @@ def _along(place: Place, axis: str, index: Index) -> list[Place]:
 
 def _setting(place: Place, axis: str) -> tuple[Any, ...]:
     """What a place shares with those that differ from it in the label of one axis alone."""
-    return (labels({**place.labels, axis: ""}), place.fields["measure"])
+    return (labels_key({**place.labels, axis: ""}), place.fields["measure"])
 
 
 def _pair(place: Place, item: Item, index: Index) -> list[Place]:
     base = {**place.labels, place.own: item.base}
-    pair = [labels(base), labels({**base, item.of or place.own: item.to})]
+    pair = [labels_key(base), labels_key({**base, item.of or place.own: item.to})]
     return [index[key] for key in pair] if set(pair) <= set(index) else []
 
 

@@ -44,7 +44,7 @@ def _grid_name(name: str | None, papers: set[str]) -> str:
     return f"{name}/*" if name in papers else name
 
 
-def compare(name: str | None, wishes: Mapping[str, Sequence[str]], records: Records) -> dict[str, Any]:
+def compare_named(name: str | None, wishes: Mapping[str, Sequence[str]], records: Records) -> dict[str, Any]:
     """Compare a paper, a table, a glob or everything with the records. FileError for a name that nobody has."""
     return compare_grid(paper_grid(name, wishes), records)
 
@@ -60,7 +60,7 @@ def compare_tables(tables: Sequence[Table]) -> dict[str, Any]:
         "tables": _counts_by("table", group_by(tables, lambda table: table.name)),
         "papers": _counts_by("paper", group_by(tables, lambda table: table.paper)),
         "overall": counts(tables),
-        "deviations": [_deviation_row(score) for score in deviations(tables)[:LARGEST]],
+        "deviations": [_deviation_row(score) for score in deviating_scores(tables)[:LARGEST]],
         "disputes": [dispute.row for dispute in disputes(tables)],
     }
 
@@ -135,10 +135,10 @@ def _mean(numbers: Sequence[float]) -> float | None:
 
 def _tau(axis: str, scores: Sequence[Score]) -> float | None:
     values = {score.place.fields[axis] for score in scores}
-    return kendall(scores) if len(values) >= FEWEST else None
+    return rank_correlation(scores) if len(values) >= FEWEST else None
 
 
-def kendall(scores: Sequence[Score]) -> float | None:
+def rank_correlation(scores: Sequence[Score]) -> float | None:
     """Kendall's tau-b of ours against the paper's values; None where one of them is the same everywhere."""
     ours = [cast(float, score.mean) for score in scores]
     theirs = [cast(float, score.published) for score in scores]
@@ -148,7 +148,7 @@ def kendall(scores: Sequence[Score]) -> float | None:
 # Where ours and a paper's number differ
 
 
-def deviations(tables: Sequence[Table]) -> list[Score]:
+def deviating_scores(tables: Sequence[Table]) -> list[Score]:
     """The accuracies that differ from the published ones, the farthest first; one that several tables print counts once."""
     scores = _beyond_doubt(comparable_scores(tables))
     once = first_of_each(scores, lambda score: (score.records, score.place.metric, score.published))
@@ -254,7 +254,7 @@ def _without_labels(protocol: str) -> bool:
 # In words
 
 
-def coverage(row: Mapping[str, Any]) -> str:
+def coverage_sentence(row: Mapping[str, Any]) -> str:
     """Say how much of what papers print is measured."""
     sentence = f"{row['measured']:,} of {row['cells']:,} published results are measured at full size"
     stand_ins = row["measured"] - row["exact"]

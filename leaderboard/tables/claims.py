@@ -110,7 +110,7 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClaimComparison:
     """The number of a place, None where it is not known, and all that a claim holds it against."""
 
     place: str
@@ -174,8 +174,8 @@ class Case:
         count = [f"{outcomes[True]} of {len(comparisons)} do"] if self.claim.count else []
         return Verdict(FAILS, (*count, *_counterexamples(comparisons)))
 
-    def _comparison(self, score: Score, number: Number) -> Comparison:
-        return Comparison(score.place.where, number(score), self.claim.relation, self._bounds(score, number))
+    def _comparison(self, score: Score, number: Number) -> ClaimComparison:
+        return ClaimComparison(score.place.where, number(score), self.claim.relation, self._bounds(score, number))
 
     def _bounds(self, score: Score, number: Number) -> list[Bound]:
         if isinstance(self.claim.right, float):
@@ -218,7 +218,7 @@ def _is_dash(score: Score) -> bool:
     return score.printed is not None and score.printed.text == "-"
 
 
-def _counterexamples(comparisons: Sequence[Comparison]) -> list[str]:
+def _counterexamples(comparisons: Sequence[ClaimComparison]) -> list[str]:
     against = [comparison.text for comparison in comparisons if comparison.holds is False]
     more = len(against) - SHOWN
     return [*against[:SHOWN], f"and {more} more"] if more > 0 else against

@@ -51,7 +51,7 @@ def _of_specs(axis: Axis, specs: Iterable[str]) -> list[Method]:
     return known(method_of(axis, maker.parts(f"{axis}s", spec)) for spec in specs)
 
 
-def published(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
+def published_results(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
     """Return what papers print of test accuracies after training with labels on a whole poisoned dataset."""
     results = []
     for table, score in accuracies(tables):

@@ -28,7 +28,7 @@ LONGEST = 300  # characters of a failure's message
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """What is known of one seed of a cell. A stale run has its record too."""
 
     cell: Cell
@@ -63,23 +63,23 @@ class Run:
         return self.cell.texts["defense"]
 
 
-def look_up(records: Records, cell: Cell, missing: str) -> Run:
+def look_up(records: Records, cell: Cell, missing: str) -> SeedRun:
     """Look up one cell. FileError if the owner of the records is unknown; what lies there never raises."""
     origin = records.origins.get(cell.id)
     try:
         record = records.read(cell.id)
     except UNREADABLE as error:
-        return Run(cell, "failed", f"damaged record: {_damage(error, records)}")
+        return SeedRun(cell, "failed", f"damaged record: {_damage(error, records)}")
     if record is None:
         failure = _failure(records, cell)
-        return Run(cell, "failed", failure) if failure else Run(cell, "missing", missing)
+        return SeedRun(cell, "failed", failure) if failure else SeedRun(cell, "missing", missing)
     record = record.model_copy(update={"commit": records.commit_of(record)})
     old = outdated(record.versions, record.cell.parts)
     if not old:
-        return Run(cell, record.state, record.reason, record, origin)
+        return SeedRun(cell, record.state, record.reason, record, origin)
     failure = _failure(records, cell)
     failed_since = f" (which failed: {failure})" if failure else ""
-    return Run(cell, "stale", f"{old}; run it again{failed_since}", record, origin)
+    return SeedRun(cell, "stale", f"{old}; run it again{failed_since}", record, origin)
 
 
 def _failure(records: Records, cell: Cell) -> str:
@@ -125,24 +125,24 @@ class Lookup:
         """The seeds of all records."""
         return sorted(self.records.seeds())
 
-    def run(self, cell: Cell, missing: str = NOT_RUN) -> Run:
+    def run(self, cell: Cell, missing: str = NOT_RUN) -> SeedRun:
         """Return what is known of a cell; `missing` is the reason where that is nothing."""
         if cell.id in self.recorded or cell.id in self.failed:
             return look_up(self.records, cell, missing)
-        return Run(cell, "missing", missing)
+        return SeedRun(cell, "missing", missing)
 
     def with_siblings(self, cells: Sequence[Cell]) -> list[Cell]:
         """Return cells that differ in their seeds alone, and those of other seeds that somebody has measured."""
         more = without(self.seeds, {cell.seed for cell in cells})
         return [*cells, *siblings(cells[0], more, self.recorded)]
 
-    def clean_runs(self, cell: Cell) -> tuple[Run, ...]:
+    def clean_runs(self, cell: Cell) -> tuple[SeedRun, ...]:
         """Return the clean trainings in the setting of a cell, whichever table or command asked for them."""
         clean = tuple(Part(name=p.name, fields=dict(p.fields), text=p.text) for p in CATALOGS["attacks"].resolve("none"))
         copy = cell.model_copy(update={"attack": clean, "ratio": 1.0, "part": "all"})
         return tuple(look_up(self.records, one, "no record") for one in siblings(copy, self.seeds, self.recorded))
 
-    def stand_ins(self, cells: Sequence[Cell]) -> list[Run]:
+    def stand_ins(self, cells: Sequence[Cell]) -> list[SeedRun]:
         """Return runs of another dataset, of fewer epochs or of fewer images: those of the closest kind that there is."""
         if not self._unclaimed:
             return []

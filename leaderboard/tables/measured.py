@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from unlearnable_bench.leaderboard.tables.groups import group_by, without
-from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE, Lookup, Run
+from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE, Lookup, SeedRun
 from unlearnable_bench.leaderboard.tables.ranking import Labels
 from unlearnable_bench.leaderboard.tables.runs import MeasuredScore, best_member
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
@@ -62,7 +62,7 @@ class Point(NamedTuple):
         """The same on the whole set, as any share of no attack is."""
         return self._replace(ratio="1", part="all")
 
-    def score(self, runs: Iterable[Run]) -> MeasuredScore:
+    def score(self, runs: Iterable[SeedRun]) -> MeasuredScore:
         """Return its score, a fraction; where it stands in a table is decided when all scores are there."""
         by_seed = tuple(sorted(runs, key=lambda run: run.cell.seed))
         fields = self._asdict() | {"measure": "accuracy"}
@@ -173,7 +173,7 @@ def other_tables(records: Records, shown: set[str]) -> list[Table]:
     return tables
 
 
-def _other_runs(lookup: Lookup, shown: set[str]) -> Iterator[Run]:
+def _other_runs(lookup: Lookup, shown: set[str]) -> Iterator[SeedRun]:
     records = lookup.records
     for cell_id in sorted((lookup.recorded | lookup.failed) - shown):
         try:
@@ -217,7 +217,7 @@ def _honest(part: Part) -> str:
     return part.text if honest else write(part.name, part.fields)
 
 
-def _other_table(setting: Point, group: Mapping[Point, Sequence[Run]], lookup: Lookup) -> Table:
+def _other_table(setting: Point, group: Mapping[Point, Sequence[SeedRun]], lookup: Lookup) -> Table:
     attacks = _clean_first(point.attack for point in group)
     defenses = _clean_first(point.defense for point in group)
     scores = []

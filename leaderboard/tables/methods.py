@@ -25,8 +25,8 @@ WRITTEN = {"linf": "ℓ∞", "l2": "ℓ2", "l0": "ℓ0", "none": "unbounded"}
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What an attack may change of an image: the norm, and the radius in pixel units (of l0: in pixels)."""
+class StatedBudget:
+    """What a spec states that its attack may change of an image: the norm, and the radius in pixel units (of l0: in pixels)."""
 
     norm: str
     epsilon: float
@@ -56,7 +56,7 @@ class Method:
     name: str  # of the entry
     label: str
     display_name: str
-    budget: Budget | None = None  # of attacks
+    budget: StatedBudget | None = None  # of attacks
     needs: tuple[str, ...] = ()
     is_oracle: bool = False  # the best of several defenses, chosen by the test accuracy
     paper: Paper | None = None
@@ -99,10 +99,10 @@ def method_of(axis: Axis, chain: Sequence[Part]) -> Method | None:
     )
 
 
-def budget_of(attack: ConfiguredEntry) -> Budget:
+def budget_of(attack: ConfiguredEntry) -> StatedBudget:
     """Return the budget of an attack without importing it."""
     norm = str(attack.values.get("norm", attack.entry.facts.get("budget_norm", "linf")))
-    return Budget(norm, float(attack.values.get("epsilon", 0.0)))
+    return StatedBudget(norm, float(attack.values.get("epsilon", 0.0)))
 
 
 def _is_ablation(axis: Axis, part: ConfiguredEntry) -> bool:

@@ -153,7 +153,7 @@ class Pair:
 
 def pairs(table: Table, places: Iterable[Place]) -> list[Pair]:
     """Return the scores of a table of protocol `fast` that `places` of papers' tables print a value for, row by row."""
-    by_method = published(places)
+    by_method = published_accuracies(places)
     ours = [score for score in table.in_order if score.runs and not score.rest]
     paired = [Pair(score, tuple(_same_method(score.runs[0].cell, by_method))) for score in ours]
     return [pair for pair in paired if pair.published]
@@ -180,7 +180,7 @@ def comparable(cell: Cell) -> bool:
     return not own_weights and {axis: getattr(cell, axis) for axis in our_side} == our_side
 
 
-def published(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
+def published_accuracies(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
     """What papers print of undoubted test accuracies of whole CIFAR-10 on ResNet-18, by attack and defense."""
     maker = CellMaker(resolve)
     by_method = defaultdict(list)

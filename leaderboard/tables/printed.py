@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from unlearnable_bench.leaderboard.tables.aggregate import basis, combined, labels
+from unlearnable_bench.leaderboard.tables.aggregate import basis, combined, labels_key
 from unlearnable_bench.leaderboard.tables.groups import group_by, known
-from unlearnable_bench.leaderboard.tables.lookup import Lookup, Run, deviations, incomparable
+from unlearnable_bench.leaderboard.tables.lookup import Lookup, SeedRun, deviations, incomparable
 from unlearnable_bench.leaderboard.tables.ranking import Labels
 from unlearnable_bench.leaderboard.tables.runs import MeasuredScore, best_member
-from unlearnable_bench.leaderboard.tables.score import TIMES, AggregateScore, Score, UnavailableScore, numbers
+from unlearnable_bench.leaderboard.tables.score import TIMES, AggregateScore, Score, UnavailableScore, numbers_by_seed
 from unlearnable_bench.leaderboard.tables.table import Table, slug_of
 from unlearnable_bench.leaderboard.tables.tolerance import pooled_spread, with_tolerance
 from unlearnable_bench.results import Cell, Grid, Records, TableFile
@@ -64,7 +64,7 @@ def _table(file: TableFile, places: Sequence[Place], wanted: Sequence[PlaceCells
 
 def _scores(places: Sequence[Place], measured: Mapping[Key, Score]) -> dict[Key, Score]:
     """The scores of all places: those measured, and the aggregates of them."""
-    index = {labels(place.labels): place for place in places}
+    index = {labels_key(place.labels): place for place in places}
     scores = {}
     for place in places:
         scores[place.key] = measured.get(place.key) or _aggregate(place, index, measured)
@@ -110,7 +110,7 @@ def _compared(score: MeasuredScore, asked: Cell) -> MeasuredScore:
     return replace(score, deviations=deviations(cell, asked), incomparable=apart)
 
 
-def _with_stand_ins(runs: Sequence[Run], stand_ins: Sequence[Run]) -> tuple[Run, ...]:
+def _with_stand_ins(runs: Sequence[SeedRun], stand_ins: Sequence[SeedRun]) -> tuple[SeedRun, ...]:
     """Put the runs of other cells in the place of those of their seeds, which have no number."""
     seeds = {run.cell.seed for run in stand_ins}
     return (*stand_ins, *(run for run in runs if run.cell.seed not in seeds))
@@ -122,7 +122,7 @@ def _aggregate(place: Place, index: Mapping[Any, Place], measured: Mapping[Key, 
 
     def values(operand: Place) -> Mapping[int, float]:
         used = measured.get(operand.key, Score(operand)).used
-        return numbers(used, place.metric if is_time else operand.metric, operand.unit)
+        return numbers_by_seed(used, place.metric if is_time else operand.metric, operand.unit)
 
     parts = tuple(known(measured.get(part.key) for part in basis(place, index)))
     per_seed = combined(place, index, values)
@@ -135,7 +135,7 @@ def _aggregate(place: Place, index: Mapping[Any, Place], measured: Mapping[Key, 
 TIDY = (*TIDY_COLUMNS, "ours", "ours_std", "n", "state", "record", "unit")
 
 
-def tidy(tables: Sequence[Table], everything: bool = True) -> list[dict[str, Any]]:
+def tidy_rows(tables: Sequence[Table], everything: bool = True) -> list[dict[str, Any]]:
     """Return one row per number: what papers print, and ours. Without `everything` only what is printed."""
     rows = []
     for table in tables:

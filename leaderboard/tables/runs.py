@@ -10,8 +10,8 @@ from functools import cached_property
 from statistics import fmean
 
 from unlearnable_bench.leaderboard.tables.groups import highest, known
-from unlearnable_bench.leaderboard.tables.lookup import Deviations, Run, RunState
-from unlearnable_bench.leaderboard.tables.score import Score, State, numbers
+from unlearnable_bench.leaderboard.tables.lookup import Deviations, RunState, SeedRun
+from unlearnable_bench.leaderboard.tables.score import Score, State, numbers_by_seed
 from unlearnable_bench.results import Record
 from unlearnable_bench.results.submission import worst
 
@@ -28,12 +28,12 @@ class MeasuredScore(Score):
 
     @cached_property
     def per_seed(self) -> Mapping[int, float]:
-        return numbers(self.used, self.place.metric, self.place.unit)
+        return numbers_by_seed(self.used, self.place.metric, self.place.unit)
 
     # the runs behind the number
 
     @cached_property
-    def _counted(self) -> list[Run]:
+    def _counted(self) -> list[SeedRun]:
         """The runs behind the number: those of today's versions, else the stale ones; ours, else those of others.
 
         Never two kinds in one mean.
@@ -179,11 +179,11 @@ def _is_impossible(score: Score) -> bool:
     return score.state == "not-applicable"
 
 
-def _rest(members: Sequence[Score], shown: Score) -> tuple[Run, ...]:
+def _rest(members: Sequence[Score], shown: Score) -> tuple[SeedRun, ...]:
     """The runs of the members that are not shown."""
     return tuple(itertools.chain.from_iterable(score.runs for score in members if score is not shown))
 
 
 def _accuracy(score: Score) -> float:
-    accuracies = numbers(score.used, "test_acc", 1.0).values()
+    accuracies = numbers_by_seed(score.used, "test_acc", 1.0).values()
     return fmean(accuracies) if accuracies else 0.0  # of an analysis, whose records have none

@@ -16,7 +16,7 @@ from typing import Literal
 from unlearnable_bench.leaderboard.tables import verdict as verdicts
 from unlearnable_bench.leaderboard.tables.aggregate import EXTREMES
 from unlearnable_bench.leaderboard.tables.groups import known_items
-from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.lookup import SeedRun
 from unlearnable_bench.results import Record
 from unlearnable_bench.results.record import Metrics
 from unlearnable_bench.results.reference import Printed
@@ -42,8 +42,8 @@ class Score:
     """What is known of one place of a table. Numbers are in the unit of the table: `place.unit` is what 1 of a fraction is."""
 
     place: Place
-    runs: tuple[Run, ...] = ()  # of what is measured: one per seed
-    rest: tuple[Run, ...] = ()  # of a defense with members: those of the members that are not shown
+    runs: tuple[SeedRun, ...] = ()  # of what is measured: one per seed
+    rest: tuple[SeedRun, ...] = ()  # of a defense with members: those of the members that are not shown
     reference: float | None = None  # accuracy of clean training in the same setting; None where it cannot be told
     incomparable: bool = False  # measured on images on which it must not be held against a paper's number
     tolerance: float | None = None
@@ -105,7 +105,7 @@ class Score:
         return ""
 
     @property
-    def every(self) -> tuple[Run, ...]:
+    def every(self) -> tuple[SeedRun, ...]:
         """Its runs, and those of the other members of its defense."""
         return (*self.runs, *self.rest)
 
@@ -178,7 +178,7 @@ class Score:
     @property
     def best(self) -> float | None:
         """Mean over seeds of the best epoch, chosen on the test set: an oracle. Fraction."""
-        best = numbers(self.used, "test_acc(best)", 1.0)
+        best = numbers_by_seed(self.used, "test_acc(best)", 1.0)
         return fmean(best.values()) if best else None
 
     @property
@@ -290,7 +290,7 @@ class Score:
             return verdicts.BY_OTHERS
         if self.reduced:
             return verdicts.REDUCED
-        return verdicts.judged(self.difference, self.tolerance, self.n)
+        return verdicts.verdict_on(self.difference, self.tolerance, self.n)
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class AggregateScore(Score):
 # The numbers of records
 
 
-def numbers(records: Iterable[Record], metric: str, unit: float) -> dict[int, float]:
+def numbers_by_seed(records: Iterable[Record], metric: str, unit: float) -> dict[int, float]:
     """Return what records say of a metric, by seed; empty for a metric that no record has."""
     return known_items({record.cell.seed: _number(record, metric, unit) for record in records})
 

@@ -18,7 +18,7 @@ AXES = ("attack", "defense", "protocol", "dataset", "architecture")
 
 
 @dataclass(frozen=True)
-class Setting:
+class SpecDetails:
     """What stands behind a label: all fields, defaults included, and where the method comes from."""
 
     text: str
@@ -29,7 +29,7 @@ class Setting:
     cost: float = 1.0  # of a training with a defense, in plain ones
 
 
-def settings(scores: Iterable[Score]) -> dict[str, dict[str, Setting]]:
+def settings(scores: Iterable[Score]) -> dict[str, dict[str, SpecDetails]]:
     """Return the settings of scores by axis and text."""
     measured = [score for score in scores if score.runs]
     made = {axis: _of_axis(axis, _chains(axis, measured)) for axis in AXES}
@@ -44,7 +44,7 @@ def _chains(axis: str, scores: Iterable[Score]) -> dict[str, Sequence[Any]]:
     return {text: _parts(alike[0], axis) for text, alike in by_text.items()}
 
 
-def _of_axis(axis: str, chains: Mapping[str, Sequence[Part]]) -> dict[str, Setting]:
+def _of_axis(axis: str, chains: Mapping[str, Sequence[Part]]) -> dict[str, SpecDetails]:
     return {text: _setting(axis, text, chain) for text, chain in chains.items()}
 
 
@@ -55,10 +55,10 @@ def _parts(score: Score, axis: str) -> Sequence[Any]:
     return part if isinstance(part, tuple) else (part,)
 
 
-def _setting(axis: str, text: str, chain: Sequence[Part]) -> Setting:
+def _setting(axis: str, text: str, chain: Sequence[Part]) -> SpecDetails:
     installed = _installed(axis, chain)
     papers = [part.entry.paper for part in installed if part.entry.paper and part.entry.paper.url]
-    return Setting(
+    return SpecDetails(
         text,
         fields=" + ".join(write(part.name, _values(axis, part)) for part in chain),
         summary=" ".join(part.entry.summary for part in installed),

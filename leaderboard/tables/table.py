@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from unlearnable_bench.leaderboard.tables.groups import group_by, known, known_items
-from unlearnable_bench.leaderboard.tables.lookup import Run
+from unlearnable_bench.leaderboard.tables.lookup import SeedRun
 from unlearnable_bench.leaderboard.tables.ranking import Labels, League, RowSummary, joined
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
-from unlearnable_bench.leaderboard.tables.settings import Setting
+from unlearnable_bench.leaderboard.tables.settings import SpecDetails
 from unlearnable_bench.leaderboard.tables.verdict import explained
 from unlearnable_bench.results import TableFile
 from unlearnable_bench.results.cell import digest
@@ -44,7 +44,7 @@ class Table:
     scores: Mapping[Key, Score]
     name: str = ""  # what `bench run --grid` takes; empty where no grid runs it
     fixed: Mapping[str, str] = field(default_factory=dict)  # the axes that are the same for all scores
-    settings: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)  # axis -> text -> what it means
+    settings: Mapping[str, Mapping[str, SpecDetails]] = field(default_factory=dict)  # axis -> text -> what it means
     ranked: Mapping[Literal["attack", "defense"], Sequence[str]] = field(default_factory=dict)  # over which the other is ranked
     least_drop: float = 0.0  # fraction; attacks that undefended cost less have no rank
     file: TableFile | None = None  # that says how it is printed; None for attack x defense as measured
@@ -110,7 +110,7 @@ class Table:
         return {run.id for run in self._runs}
 
     @property
-    def _runs(self) -> Iterator[Run]:
+    def _runs(self) -> Iterator[SeedRun]:
         return itertools.chain.from_iterable(score.every for score in self.scores.values())
 
     @cached_property

@@ -12,7 +12,7 @@ ILLEGIBLE = "printed value not legible, not compared"
 INCOMPARABLE = "on images that are JPEGs already, not compared"
 
 
-def judged(difference: float, tolerance: float | None, seeds: int) -> str:
+def verdict_on(difference: float, tolerance: float | None, seeds: int) -> str:
     """Return the verdict on a number that may be compared: `difference` is ours less the published one."""
     if tolerance is None:
         return UNJUDGED if seeds < 2 else ALIKE

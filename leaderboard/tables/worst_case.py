@@ -13,13 +13,13 @@ from statistics import median
 
 from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result
 from unlearnable_bench.leaderboard.tables.groups import group_by, known, without
-from unlearnable_bench.leaderboard.tables.methods import Axis, Budget, Method
+from unlearnable_bench.leaderboard.tables.methods import Axis, Method, StatedBudget
 
-FIRST_CLASS = Budget("linf", 8 / 255).group
+FIRST_CLASS = StatedBudget("linf", 8 / 255).group
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PairOutcome:
     """All results of one attack under one defense. Percent."""
 
     results: tuple[Result, ...]
@@ -54,22 +54,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodOutcomes:
     """An attack against all defenses, or a defense against all attacks."""
 
     method: Method
-    outcomes: Mapping[Method, Outcome]  # by the method of the other axis
+    outcomes: Mapping[Method, PairOutcome]  # by the method of the other axis
     rank: int | None = None
     missing: tuple[str, ...] = ()  # labels of the ranked columns that it lacks
 
     @classmethod
-    def of(cls, method: Method, results: Iterable[Result]) -> Row:
+    def of(cls, method: Method, results: Iterable[Result]) -> MethodOutcomes:
         """Gather the results of a method by those of the other axis."""
         grouped = group_by(results, lambda result: result.method(OTHER[method.axis]))
-        return cls(method, {other: Outcome(tuple(several)) for other, several in grouped.items()})
+        return cls(method, {other: PairOutcome(tuple(several)) for other, several in grouped.items()})
 
     @property
-    def plain(self) -> Outcome | None:
+    def plain(self) -> PairOutcome | None:
         """Without defense, or on clean images."""
         return next((outcome for method, outcome in self.outcomes.items() if method.is_plain), None)
 
@@ -78,7 +78,7 @@ class Row:
         """Times this, the lower an accuracy, the better for the method: attacks want it low, defenses high."""
         return 1 if self.method.axis == "attack" else -1
 
-    def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, Outcome] | None:
+    def worst(self, counts: Callable[[Method], bool]) -> tuple[Method, PairOutcome] | None:
         """Return what hurts most of the methods that count: an attack's best defense, a defense's strongest attack."""
         rivals = sorted((method for method in self.outcomes if counts(method)), key=lambda method: method.label)
         if not rivals:
@@ -101,7 +101,7 @@ class _Contender:
     far: float
 
     @classmethod
-    def of(cls, row: Row, worst: Outcome) -> _Contender:
+    def of(cls, row: MethodOutcomes, worst: PairOutcome) -> _Contender:
         near, far = sorted([row.sign * worst.low, row.sign * worst.high])
         return cls(row.method, near, far)
 
@@ -115,14 +115,14 @@ class _Contender:
 class Standing:
     """The rows of one axis. `columns` are the methods of the other axis over which rows are ranked; none: all."""
 
-    rows: Sequence[Row]
+    rows: Sequence[MethodOutcomes]
     columns: Collection[Method] = ()
 
     @classmethod
     def of(cls, axis: Axis, results: Iterable[Result], columns: Collection[Method] = ()) -> Standing:
         """Arrange results by the methods of an axis, and rank them; the ranked first, then by worst case."""
         grouped = group_by(results, lambda result: result.method(axis))
-        rows = [Row.of(method, several) for method, several in grouped.items() if not method.is_plain]
+        rows = [MethodOutcomes.of(method, several) for method, several in grouped.items() if not method.is_plain]
         return cls(rows, columns)._ranked()
 
     def _ranked(self) -> Standing:
@@ -136,10 +136,10 @@ class Standing:
         """Whether a method of the other axis counts in worst cases: one of the ranked columns, where there are any."""
         return is_rival(method) and (not self.columns or method in self.columns)
 
-    def _missing(self, row: Row) -> tuple[str, ...]:
+    def _missing(self, row: MethodOutcomes) -> tuple[str, ...]:
         return tuple(method.label for method in without(self.columns, row.outcomes))
 
-    def _contender(self, row: Row) -> _Contender | None:
+    def _contender(self, row: MethodOutcomes) -> _Contender | None:
         """A row as one that can be ranked: it has every column, and its worst case an interval."""
         worst = row.worst(self.counts)
         if worst is None or row.missing:
@@ -147,14 +147,14 @@ class Standing:
         _, outcome = worst
         return _Contender.of(row, outcome) if outcome.has_interval else None
 
-    def _order(self, row: Row) -> tuple[bool, bool, str, int, float, str]:
+    def _order(self, row: MethodOutcomes) -> tuple[bool, bool, str, int, float, str]:
         """The ranked first, class by class; then the rest by what is worst of all that is known."""
         if row.rank is None:
             return True, False, "", 0, self._strength(row, is_rival), row.method.label
         group = _class(row.method)
         return False, group != FIRST_CLASS, group, row.rank, self._strength(row, self.counts), row.method.label
 
-    def _strength(self, row: Row, counts: Callable[[Method], bool]) -> float:
+    def _strength(self, row: MethodOutcomes, counts: Callable[[Method], bool]) -> float:
         """What rows are sorted by, the strongest lowest."""
         worst = row.worst(counts)
         return row.sign * worst[1].value if worst else float("inf")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unlearnable_bench.leaderboard.formats import comparison
-from unlearnable_bench.leaderboard.pages.build import FORMATS, Shown
+from unlearnable_bench.leaderboard.pages.build import FORMATS, ShownTables
 from unlearnable_bench.leaderboard.tables import agreement, claims
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.registry import lacking, resolve
@@ -55,14 +55,14 @@ def render(ids: list[str], folder: Path) -> dict[str, str]:
         for cell_id in ids:
             (Path(scratch) / f"{cell_id}.json").symlink_to(PUBLISHED / f"{cell_id}.json")
         records = Records(Path(scratch))
-        Shown.of(None, {}, records).write(folder, ["html", *FORMATS])
-        compared = agreement.compare(None, {}, records)
+        ShownTables.of(None, {}, records).write(folder, ["html", *FORMATS])
+        compared = agreement.compare_named(None, {}, records)
         checked = claims.check_claims(printed_tables(agreement.paper_grid(None, {}), records, resolve, lacking))
         texts = {
-            "tidy.csv": Shown.of(None, {}, records, tidy=True).tidy(),
-            "tidy-d-vae.csv": Shown.of("d-vae/*", {}, records, tidy=True).tidy(),
+            "tidy.csv": ShownTables.of(None, {}, records, tidy=True).tidy(),
+            "tidy-d-vae.csv": ShownTables.of("d-vae/*", {}, records, tidy=True).tidy(),
             "compare.json": json.dumps(compared, indent=1),
-            "compare.txt": comparison.text(compared),
+            "compare.txt": comparison.comparison_text(compared),
             "claims.json": json.dumps(claims.rows(checked), indent=1),
             "claims.txt": comparison.claims_text(checked),
         }

@@ -88,7 +88,7 @@ def main(cells: int = 10_000) -> None:
         print(f"the board's page: {time.process_time() - start:.2f} s, {len(page.encode()) / 2**20:.2f} MiB")
         start = time.process_time()
         files = Site([shown]).files()
-        paths = formats.write([], folder / "site", (), more=files)
+        paths = formats.write_tables([], folder / "site", (), more=files)
         size = sum(path.stat().st_size for path in paths)
         print(f"the whole site: {time.process_time() - start:.2f} s, {len(paths)} files, {size / 2**20:.1f} MiB")
         if shutil.which("chromium") and shutil.which("chromedriver"):

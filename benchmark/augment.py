@@ -109,7 +109,7 @@ def resized_crop(x: Tensor, batch: Batch) -> Tensor:
     return part_resized(floats(x), batch.size, 0.08)
 
 
-def jitter(x: Tensor, batch: Batch) -> Tensor:
+def color_jitter(x: Tensor, batch: Batch) -> Tensor:
     """Change brightness, contrast and saturation by factors in [0.6, 1.4] and turn the hue by up to 0.2 of the circle."""
     x = floats(x)
     return jitter_gray(x, None, jitter=1.0, gray=0.0, hue=0.2)(x)
@@ -122,11 +122,11 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "shift": shift,
     "rotate20": rotate20,
     "resized-crop": resized_crop,
-    "jitter": jitter,
+    "jitter": color_jitter,
 }
 
 
-def fit(x: Tensor, size: int) -> Tensor:
+def fit_size(x: Tensor, size: int) -> Tensor:
     """Bring test images to the side that the network sees: cut the centre of larger ones, enlarge smaller ones."""
     height, width = x.shape[2:]
     if height == size and width == size:

@@ -40,7 +40,7 @@ def open_store(root: Path, device: str, progress: Progress) -> Store:
     return Store(root, device, progress)
 
 
-def craft(task: Task, store: Store, wait: bool) -> Kept:
+def craft_poison(task: Task, store: Store, wait: bool) -> Kept:
     """Make the poison of a task if it is not there. BusyError unless told to `wait`."""
     return store.poison(task.poison, load_dataset(task), wait)
 
@@ -51,7 +51,7 @@ def purify(task: Task, store: Store, wait: bool) -> Kept:
     return store.purified(task.purified, load_dataset(task), wait)
 
 
-def run(task: Task, store: Store, report: Report | None = None, checkpoints: Path | None = None) -> Record:
+def run_cell(task: Task, store: Store, report: Report | None = None, checkpoints: Path | None = None) -> Record:
     """Run a cell to its record; stages that are there already are read, a training that was killed goes on."""
     cell, device = task.cell, store.device
     if device.startswith("cuda") and torch.cuda.is_initialized():
@@ -60,7 +60,7 @@ def run(task: Task, store: Store, report: Report | None = None, checkpoints: Pat
     spent: dict[str, Spent] = {}
     note = poison = None
     if task.needs_poison:
-        poison = craft(task, store, wait=True)
+        poison = craft_poison(task, store, wait=True)
         spent["craft"] = poison.spent
         note = record.PoisonNote(
             checksum=poison.checksum,

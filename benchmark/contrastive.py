@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unlearnable_bench.benchmark.augment import fit
+from unlearnable_bench.benchmark.augment import fit_size
 from unlearnable_bench.benchmark.train import EVALUATED, Checkpoint, EpochFigures, Report, Training
 from unlearnable_bench.poisons.numerics import Numerics
 from unlearnable_bench.registry import Contrastive, Defense, ImageSet, Protocol
@@ -72,7 +72,7 @@ def features_of(training: Training, data: ImageSet) -> ImageSet:
     model, device = training.model.eval(), training.device
     found = []
     for where in data.batches(EVALUATED):
-        x = model.normalised(fit(data.pixels(where, device), training.size)).contiguous(memory_format=torch.channels_last)
+        x = model.normalised(fit_size(data.pixels(where, device), training.size)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=training.bf16):
             found.append(model.net.encoder.features(x).float().cpu())  # type: ignore[operator, union-attr]
     return ImageSet(torch.cat(found)[:, :, None, None], data.labels, data.num_classes, data.classes)

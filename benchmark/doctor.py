@@ -18,7 +18,7 @@ from unlearnable_bench.results import Records, Workspace
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """Something that was looked at."""
 
     name: str
@@ -26,24 +26,24 @@ class Finding:
     detail: str
 
 
-def findings(records: Records) -> list[Finding]:
+def findings(records: Records) -> list[MachineCheck]:
     """Look at versions, devices, data and plug-ins, and at whether `records` are as they were written."""
     return [
-        Finding("python", True, platform.python_version()),
+        MachineCheck("python", True, platform.python_version()),
         *(_library(name) for name in (*provenance.LIBRARIES, "submitit", "pandas", "jinja2")),
-        Finding("devices", True, _devices()),
-        Finding("code", True, f"tree {provenance.tree()[:12]}, commit {provenance.commit()[:12] or 'none'}"),
+        MachineCheck("devices", True, _devices()),
+        MachineCheck("code", True, f"tree {provenance.tree()[:12]}, commit {provenance.commit()[:12] or 'none'}"),
         _data(),
         *_entries(),
         _records(records),
     ]
 
 
-def _library(name: str) -> Finding:
+def _library(name: str) -> MachineCheck:
     try:
-        return Finding(name, True, importlib.metadata.version(name))
+        return MachineCheck(name, True, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, False, "not installed; run pip install unlearnable-bench")
+        return MachineCheck(name, False, "not installed; run pip install unlearnable-bench")
 
 
 def _devices() -> str:
@@ -54,13 +54,13 @@ def _devices() -> str:
     return "; ".join([f"{provenance.device_name('cpu')}, {schedule.cores()} cores", *names])
 
 
-def _data() -> Finding:
+def _data() -> MachineCheck:
     """Where datasets lie, whether more can be written there, and which are there."""
     root = data_root()
     present = [entry.name for entry in CATALOGS["datasets"].rows if _is_present(entry)]
     nearest = next(path for path in (root, *root.parents) if path.exists())
     writable = os.access(nearest, os.W_OK)
-    return Finding("data", writable, f"{root} ({'writable' if writable else 'not writable'}); there: {', '.join(present)}")
+    return MachineCheck("data", writable, f"{root} ({'writable' if writable else 'not writable'}); there: {', '.join(present)}")
 
 
 def _is_present(entry: Entry) -> bool:
@@ -71,33 +71,33 @@ def _is_present(entry: Entry) -> bool:
     return not data.missing(catalog.resolve(entry.name)[0])
 
 
-def _entries() -> Iterator[Finding]:
+def _entries() -> Iterator[MachineCheck]:
     """Yield what is wrong with entries: those that fail, and names that are there twice; then how many there are."""
     entries = all_entries()
     errors = child.failing(entries, fresh=True)
     for key, error in errors.items():
         kind, name, package = key.split(":", 2)
-        yield Finding(f"{singular(kind)} {name}", False, f"of {package}: {error}")
+        yield MachineCheck(f"{singular(kind)} {name}", False, f"of {package}: {error}")
     for catalog in CATALOGS.values():
         for name, same_name in catalog.repeated().items():
             packages = " and ".join(entry.source for entry in same_name)
-            yield Finding(f"{catalog.noun} {name}", False, f"two of this name, from {packages}")
-    yield Finding("entries", not errors, f"{len(entries)} found, {len(errors)} broken")
+            yield MachineCheck(f"{catalog.noun} {name}", False, f"two of this name, from {packages}")
+    yield MachineCheck("entries", not errors, f"{len(entries)} found, {len(errors)} broken")
 
 
-def _records(records: Records) -> Finding:
+def _records(records: Records) -> MachineCheck:
     """How many records there are, and which are not as they were written."""
     ids, changed = records.ids(), records.changed()
     detail = f"{len(ids)} in {records.folder}, {len(ids & records.seals().keys())} of them written there"
     if changed:
         detail += f"; changed since: {', '.join(changed[:5])}"
-    return Finding("records", not changed, detail)
+    return MachineCheck("records", not changed, detail)
 
 
-def cluster_findings(space: Workspace, profile: Path | None) -> list[Finding]:
+def cluster_findings(space: Workspace, profile: Path | None) -> list[MachineCheck]:
     """Look at the SLURM cluster that this machine belongs to. FileError for a wrong profile."""
     from unlearnable_bench.benchmark import slurm
 
     read = slurm.read_profile(profile) if profile else None
     space.writable()
-    return [Finding(*found) for found in slurm.site_findings(space.private, read)]
+    return [MachineCheck(*found) for found in slurm.site_findings(space.private, read)]

@@ -19,7 +19,7 @@ from unlearnable_bench.benchmark import runs, schedule, slurm, snapshot, watch
 from unlearnable_bench.benchmark.display import PROGRESS, Display, duration
 from unlearnable_bench.benchmark.failures import FAILURE_RULES
 from unlearnable_bench.benchmark.plan import Plan, Policy, plan_cells
-from unlearnable_bench.benchmark.schedule import Submission
+from unlearnable_bench.benchmark.schedule import ClusterSubmission
 from unlearnable_bench.benchmark.slurm import Profile
 from unlearnable_bench.benchmark.watch import Survey
 from unlearnable_bench.poisons.lease import Lease, holder, leased, waiting
@@ -37,7 +37,7 @@ class InterruptedRunError(Exception):
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """The flags of a run."""
 
     executor: str = "local"
@@ -58,7 +58,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """A run that has ended: the plan it followed, the state of its cells now, how many it ran and in how many seconds."""
 
     plan: Plan
@@ -77,7 +77,7 @@ def choose_grid(grid: str | None, selectors: Mapping[str, Sequence[str]], scale:
     return name, table
 
 
-def plan_table(name: str, table: Grid, space: Workspace, options: Options, dry_run: bool) -> Plan:
+def plan_table(name: str, table: Grid, space: Workspace, options: RunOptions, dry_run: bool) -> Plan:
     """Plan the cells of a table, every flag checked first. A dry run writes and decodes nothing."""
     plan = _plan(name, *grids.expand(table), space, options, dry_run, strict=not (dry_run and table.has_layout))
     plan.absent = grids.absent(table)
@@ -89,7 +89,7 @@ def _plan(
     cells: Sequence[Cell],
     roots: dict[str, str],
     space: Workspace,
-    options: Options,
+    options: RunOptions,
     dry_run: bool,
     seen: Survey | None = None,
     strict: bool = True,
@@ -114,7 +114,7 @@ def _plan(
     return result
 
 
-def _device(options: Options) -> str:
+def _device(options: RunOptions) -> str:
     """Return the device that cells run on, with every flag about machines checked. EntryError, FileError."""
     if options.executor not in (*schedule.EXECUTORS, schedule.CLUSTER):
         known = ", ".join((*schedule.EXECUTORS, schedule.CLUSTER))
@@ -146,7 +146,7 @@ def _device(options: Options) -> str:
     return device
 
 
-def _profile(options: Options) -> Profile:
+def _profile(options: RunOptions) -> Profile:
     if options.profile is None:
         raise EntryError(
             "--executor slurm needs --profile FILE, a description of your cluster; docs/how-to/slurm.md has one to copy"
@@ -154,7 +154,7 @@ def _profile(options: Options) -> Profile:
     return slurm.read_profile(options.profile)
 
 
-def run_table(name: str, table: Grid, space: Workspace, options: Options, quiet: bool = False) -> Outcome:
+def run_table(name: str, table: Grid, space: Workspace, options: RunOptions, quiet: bool = False) -> RunOutcome:
     """Run what is missing of a table; on a cluster, submit it."""
     start = time.monotonic()
     cells, roots = grids.expand(table)
@@ -178,7 +178,7 @@ def run_table(name: str, table: Grid, space: Workspace, options: Options, quiet:
         plan = _plan(name, cells, roots, space, options, dry_run=False, seen=seen)
         ran = _execute(plan, space, records, options, quiet)
     plan.absent = grids.absent(table)
-    return Outcome(plan, stands(name, table, space), ran, time.monotonic() - start)
+    return RunOutcome(plan, stands(name, table, space), ran, time.monotonic() - start)
 
 
 def stands(name: str, table: Grid, space: Workspace) -> Plan:
@@ -202,7 +202,9 @@ def _one_at_a_time(space: Workspace, quiet: bool) -> Iterator[Lease]:
         yield lease
 
 
-def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: Options, quiet: bool) -> Plan:
+def _submit(
+    name: str, cells: Sequence[Cell], roots: dict[str, str], space: Workspace, options: RunOptions, quiet: bool
+) -> Plan:
     """Send what is missing and not yet queued to the cluster; return the plan of it. One process at a time does so."""
     profile, records = _profile(options), Records(space.records)
     space.writable()
@@ -249,12 +251,14 @@ def _submit(name: str, cells: Sequence[Cell], roots: dict[str, str], space: Work
     return plan
 
 
-def _submission(plan: Plan, space: Workspace, options: Options, profile: Profile, settings: dict[str, str]) -> Submission:
+def _submission(
+    plan: Plan, space: Workspace, options: RunOptions, profile: Profile, settings: dict[str, str]
+) -> ClusterSubmission:
     per_job = options.cells_per_job or options.cells_per_device
-    return Submission.of(plan, space.poisons, profile, per_job, settings)
+    return ClusterSubmission.of(plan, space.poisons, profile, per_job, settings)
 
 
-def sbatch_scripts(plan: Plan, space: Workspace, options: Options) -> list[str]:
+def sbatch_scripts(plan: Plan, space: Workspace, options: RunOptions) -> list[str]:
     """Return the scripts with which a plan would be submitted. EntryError, FileError."""
     if not options.detached:
         raise EntryError(f"--show-sbatch is for --executor slurm, and this plan is for --executor {options.executor}")
@@ -338,7 +342,7 @@ def find_record(wish: str, space: Workspace) -> Record:
     return record
 
 
-def plan_again(before: Record, space: Workspace, options: Options, dry_run: bool) -> Plan:
+def plan_again(before: Record, space: Workspace, options: RunOptions, dry_run: bool) -> Plan:
     """Plan one recorded cell as if it had no record."""
     if options.detached:
         raise EntryError("--cell runs one cell at once; leave --executor slurm out, or choose the cell by selectors")
@@ -346,7 +350,7 @@ def plan_again(before: Record, space: Workspace, options: Options, dry_run: bool
     return _plan(before.cell.label, [before.cell], runs.remembered(space), space, forced, dry_run)
 
 
-def run_again(before: Record, space: Workspace, options: Options, quiet: bool = False) -> Record | None:
+def run_again(before: Record, space: Workspace, options: RunOptions, quiet: bool = False) -> Record | None:
     """Run a recorded cell once more and return what it measures now, None if it fails.
 
     A record of this workspace stays as it is, unless `force` is set.
@@ -362,7 +366,7 @@ def run_again(before: Record, space: Workspace, options: Options, quiet: bool = 
     return records.read(before.id)
 
 
-def _execute(plan: Plan, space: Workspace, records: Records, options: Options, quiet: bool) -> int:
+def _execute(plan: Plan, space: Workspace, records: Records, options: RunOptions, quiet: bool) -> int:
     """Run a plan and return how many of its cells it finished. InterruptedRunError."""
     device = _device(options)
     workers = options.workers or schedule.default_workers(plan, device, options.cells_per_device)

@@ -28,7 +28,7 @@ class Estimate:
 
 def estimate_run(tasks: Sequence[Task], past: Iterable[RecordSummary], workers: int, device: str) -> Estimate:
     """Estimate how long `workers` processes take for some cells, given what all records say in brief."""
-    measured = Measured.of(past)
+    measured = MeasuredSeconds.of(past)
     arithmetic = Arithmetic(device)
     source = FROM_RECORDS
     trainings: list[float | None] = []
@@ -47,14 +47,14 @@ def estimate_run(tasks: Sequence[Task], past: Iterable[RecordSummary], workers: 
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSeconds:
     """Seconds that were measured: of trainings by their setting, of crafting by dataset and poison."""
 
     trained: Mapping[tuple[str, ...], Sequence[float]]
     crafted: Mapping[str, float]
 
     @classmethod
-    def of(cls, past: Iterable[RecordSummary]) -> Measured:
+    def of(cls, past: Iterable[RecordSummary]) -> MeasuredSeconds:
         """Collect the seconds that records say."""
         trained: dict[tuple[str, ...], list[float]] = defaultdict(list)
         crafted: dict[str, float] = {}

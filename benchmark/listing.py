@@ -25,7 +25,7 @@ COMMON_COMMENTS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class CatalogRow:
     """An entry or a grid, as `bench list` prints it."""
 
     name: str
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class GridRow(Row):
+class GridRow(CatalogRow):
     """A grid, with its cells and the GPU-hours of training that are left; None where nobody knows these."""
 
     cells: int = 0
@@ -57,9 +57,9 @@ def listing(kind: str, pattern: str, records: Records | None = None) -> list[dic
     return [asdict(_entry_row(entry, errors)) for entry in entries]
 
 
-def _entry_row(entry: Entry, errors: Mapping[str, str]) -> Row:
+def _entry_row(entry: Entry, errors: Mapping[str, str]) -> CatalogRow:
     error = errors.get(entry.key, "") or _repetition(entry)
-    return Row(entry.name, singular(entry.kind), entry.summary, _citation(entry), entry.source, error)
+    return CatalogRow(entry.name, singular(entry.kind), entry.summary, _citation(entry), entry.source, error)
 
 
 def _repetition(entry: Entry) -> str:
@@ -163,7 +163,7 @@ def _budget(entry: Entry) -> str:
     return "none needed" if entry.facts.get("identity") else "see the text"
 
 
-def page(shown: dict[str, Any]) -> str:
+def entry_details(shown: dict[str, Any]) -> str:
     """Write the details of an entry for a terminal."""
     lines = [f"{shown['kind']} {shown['name']}, version {shown['version']}, {shown['source']}", "", shown["doc"], ""]
     lines += _parameters(shown["fields"])

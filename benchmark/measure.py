@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnable_bench.benchmark.augment import fit
+from unlearnable_bench.benchmark.augment import fit_size
 from unlearnable_bench.benchmark.task import Task
 from unlearnable_bench.benchmark.train import EVALUATED, Training
 from unlearnable_bench.poisons.numerics import Numerics, seeded
@@ -81,7 +81,7 @@ class Looked:
         """Hold it still, as a function from pixels on its device to logits, for gradients of what it sees."""
         model, size = self.training.model, self.training.size
         with still(model):
-            yield lambda x: model(fit(x, size)).float()
+            yield lambda x: model(fit_size(x, size)).float()
 
     @contextmanager
     def adapted(self, data: ImageSet) -> Iterator[None]:
@@ -112,7 +112,7 @@ class Looked:
         training.model.eval()
         for module in learning:
             module.train()
-        x = fit(data.pixels(where, training.device), training.size).contiguous(memory_format=torch.channels_last)
+        x = fit_size(data.pixels(where, training.device), training.size).contiguous(memory_format=torch.channels_last)
         with torch.autocast(training.device.partition(":")[0], torch.bfloat16, enabled=training.bf16):
             return function(x).float()
 

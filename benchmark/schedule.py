@@ -203,7 +203,7 @@ def _new_events(source: Path, offset: int) -> tuple[int, list[Event]]:
 
 
 @dataclass(frozen=True)
-class Submission:
+class ClusterSubmission:
     """What goes to SLURM: the pieces of a run and the arrays that hold them."""
 
     pieces: list[tuple[list[Task], Piece]]
@@ -211,7 +211,7 @@ class Submission:
     left: int  # cells that stay behind, because the queue takes no more array tasks
 
     @classmethod
-    def of(cls, plan: Plan, poisons: Path, profile: Profile, per_job: int, settings: dict[str, str]) -> Submission:
+    def of(cls, plan: Plan, poisons: Path, profile: Profile, per_job: int, settings: dict[str, str]) -> ClusterSubmission:
         """Divide the cells of a plan into arrays, as `settings` (those of the cluster) and the profile allow."""
 
         def crafted(recipe: Recipe) -> bool:
@@ -224,7 +224,7 @@ class Submission:
         return cls(kept, slurm.arrays([piece for _, piece in kept], profile, max_array), left)
 
 
-def submit_arrays(run: Run, submission: Submission, profile: Profile, ranks: int) -> list[str]:
+def submit_arrays(run: Run, submission: ClusterSubmission, profile: Profile, ranks: int) -> list[str]:
     """Send the arrays of a run to SLURM and return their numbers. SlurmError has SLURM's words; what was taken stays."""
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -252,7 +252,7 @@ def submit_arrays(run: Run, submission: Submission, profile: Profile, ranks: int
     return [str(job) for job, *_ in taken]
 
 
-def scripts(submission: Submission, profile: Profile, ranks: int, space: Workspace) -> list[str]:
+def scripts(submission: ClusterSubmission, profile: Profile, ranks: int, space: Workspace) -> list[str]:
     """Return the scripts that `submit` would give to sbatch; numbers and hashes that submission fixes stand in <brackets>."""
     content = {"code_path": ["<copy of the code>"]}
     found = []

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from unlearnable_bench.benchmark.augment import AUGMENTATIONS, Batch, fit, floats
+from unlearnable_bench.benchmark.augment import AUGMENTATIONS, Batch, fit_size, floats
 from unlearnable_bench.poisons.numerics import WORTH_COMPILING, Numerics, can_compile, compiles
 from unlearnable_bench.registry import Defense, EntryError, Hooks, ImageSet, Protocol
 from unlearnable_bench.registry._blocks import weights_by_layer
@@ -176,7 +176,7 @@ class Training:
         self.weights = weights_by_layer(self.layers)
         self.size = protocol.input_size or data.images.shape[2]
         victim = Victim(net, protocol.mean, protocol.std)
-        begin(plain, data, lambda x: victim.normalised(fit(x, self.size)))
+        begin(plain, data, lambda x: victim.normalised(fit_size(x, self.size)))
         self.model: Victim = victim.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kept: Tensor | None = None  # rows to train on, None: all
         self.earlier = Spent()  # what a process spent whose checkpoint was taken up
@@ -261,7 +261,7 @@ class Training:
         self.model.eval()
         with self._eager(), torch.no_grad(), torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.bf16):
             for part in rows.cpu().split(EVALUATED):
-                x = fit(data.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
+                x = fit_size(data.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
                 seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
         self.model.train(training)
         return torch.cat(seen)
@@ -519,7 +519,7 @@ def evaluate(
     counts, loss = torch.zeros(classes, device=device, dtype=torch.long), torch.zeros((), device=device)
     with torch.no_grad(), torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bf16):
         for where in test.batches(EVALUATED):
-            x = fit(test.pixels(where, device), size or test.images.shape[2])
+            x = fit_size(test.pixels(where, device), size or test.images.shape[2])
             y = test.labels[where].to(device)
             logits = model(x.contiguous(memory_format=torch.channels_last)).float()
             counts += ((logits.argmax(1) - y) % classes == torch.arange(classes, device=device)[:, None]).sum(1)

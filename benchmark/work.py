@@ -197,7 +197,7 @@ class _Worker:
         from unlearnable_bench.benchmark import cell
 
         if isinstance(recipe, PoisonRecipe):
-            return self._make("craft", recipe, cell.craft, task, tasks)
+            return self._make("craft", recipe, cell.craft_poison, task, tasks)
         return self._make("purify", recipe, cell.purify, task, tasks)
 
     def _train_alone(self, task: Task) -> bool:
@@ -246,7 +246,7 @@ class _Worker:
         self._begin("train" if task.trains else "measure", task, task.cell.label, lease.path)
         start = time.perf_counter()
         try:
-            record = cell.run(task, self.store, self.training, Path(self.run.content["checkpoints"]))
+            record = cell.run_cell(task, self.store, self.training, Path(self.run.content["checkpoints"]))
             lease.check()
         except BusyError:  # somebody took the cell over while this process was frozen
             return self._idle()

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.options import ImportOptions
 from unlearnable_bench.registry import ATTACKS, EntryError, ImageSet, Job
 
 PAINTED = {f"dconv_down{n + 1}": f"down.{n}" for n in range(4)} | {f"dconv_up{3 - n}": f"up.{n}" for n in range(3)}
 PAINTED |= {"conv_last": "last"}  # blocks of DeepConfuse's generator -> ours
 
 
-def from_coefficients(images: np.ndarray, weights: Tensor, clean: ImageSet, options: Options) -> str:
+def from_coefficients(images: np.ndarray, weights: Tensor, clean: ImageSet, options: ImportOptions) -> str:
     """Run the generator of AR with the coefficients of a file; the borders are drawn with seed 0. Return the units."""
     if options.norm not in ("l2", "linf"):
         raise EntryError(
@@ -29,7 +29,7 @@ def from_coefficients(images: np.ndarray, weights: Tensor, clean: ImageSet, opti
     return "coefficients"
 
 
-def from_generator(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: Options) -> str:
+def from_generator(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: ImportOptions) -> str:
     """Run the generator of DeepConfuse with the weights of a file, in evaluation mode. Return the units."""
     if options.norm != "linf" or not options.epsilon:
         raise EntryError(
@@ -54,7 +54,7 @@ def _renamed(key: str, value: Tensor) -> tuple[str, Tensor]:
     return f"{PAINTED.get(block, block)}.{rest}", weight
 
 
-def _paint(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: Options) -> None:
+def _paint(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: ImportOptions) -> None:
     from unlearnable_bench.registry.attacks.deepconfuse import Painter
 
     width = weights["down.0.0.weight"].shape[0]

@@ -22,7 +22,7 @@ from unlearnable_bench.poisons.arrays import Contents, Values, read_npy
 from unlearnable_bench.poisons.formats import is_plain, limit, read_poison
 from unlearnable_bench.poisons.generators import from_coefficients, from_generator
 from unlearnable_bench.poisons.matching import rows_of
-from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.options import ImportOptions
 from unlearnable_bench.poisons.recipe import PoisonRecipe
 from unlearnable_bench.poisons.store import Kept, Store, checksum
 from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job
@@ -31,7 +31,7 @@ from unlearnable_bench.registry._surrogates import statistics
 from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.registry.contract import blocks
 from unlearnable_bench.registry.data import Data
-from unlearnable_bench.registry.spec import write
+from unlearnable_bench.registry.spec import write_spec
 
 SMALLEST = 0.2  # pixel units: float noise beyond it may be in other units
 
@@ -55,8 +55,8 @@ class _Given(Attack):
             job.keep("keep", self.covered)
 
 
-def take_in(
-    store: Store, path: Path, dataset: ConfiguredEntry, data: Data, options: Options, name: str = "", labels: str = ""
+def import_poison(
+    store: Store, path: Path, dataset: ConfiguredEntry, data: Data, options: ImportOptions, name: str = "", labels: str = ""
 ) -> Kept:
     """Put a published poison into the store under an item `imported(...)`. EntryError, BudgetError say what is wrong."""
     contents = read_poison(path, data.train)
@@ -76,7 +76,7 @@ def take_in(
         np.save(folder / "labels.npy", data.train.labels.numpy())
         content = f"sha-{checksum(folder)[:16]}"
         given = {"content": content, "name": word(name or path.stem), "norm": options.norm, "epsilon": options.epsilon}
-        (part,) = ATTACKS.resolve(write("imported", given))
+        (part,) = ATTACKS.resolve(write_spec("imported", given))
         budget = Budget(options.norm, options.epsilon)
         return store.adopt(PoisonRecipe(dataset, (part,), 0), data, _Given(budget, images, covered), source)
 
@@ -107,7 +107,7 @@ def _add(whole: hashlib._Hash, path: Path) -> None:
             whole.update(part)
 
 
-def _fill(images: np.ndarray, contents: Contents, clean: ImageSet, options: Options) -> tuple[str, np.ndarray]:
+def _fill(images: np.ndarray, contents: Contents, clean: ImageSet, options: ImportOptions) -> tuple[str, np.ndarray]:
     """Write the poisoned images, 8 bits; return the units that the file turned out to be in, and which images it is about."""
     everywhere = np.ones(len(clean), bool)
     if contents.weights is not None:
@@ -125,7 +125,7 @@ def _fill(images: np.ndarray, contents: Contents, clean: ImageSet, options: Opti
     return values.units, rows >= 0
 
 
-def _poisoned(own: Tensor, values: Values, rows: np.ndarray, options: Options) -> Tensor:
+def _poisoned(own: Tensor, values: Values, rows: np.ndarray, options: ImportOptions) -> Tensor:
     """Return the poisoned images of some rows of a file, in levels; `own` are the clean ones."""
     levels = values.levels(rows)
     if not torch.isfinite(levels).all():
@@ -143,7 +143,7 @@ def _are_coefficients(array: np.ndarray, clean: ImageSet) -> bool:
     return array.shape == (clean.num_classes, channels, 3, 3) and height > 3
 
 
-def _values(contents: Contents, clean: ImageSet, options: Options) -> Values:
+def _values(contents: Contents, clean: ImageSet, options: ImportOptions) -> Values:
     """Return the array of a file with its units, as the user says or as its values tell. EntryError."""
     array = _channels_first(contents.array, clean)
     if options.units != "auto":
@@ -170,7 +170,7 @@ def _channels_first(array: np.ndarray, clean: ImageSet) -> np.ndarray:
     raise EntryError(f"the file holds an array of {array.shape}, expected {expected}")
 
 
-def _scale(array: np.ndarray, units: str, clean: ImageSet, options: Options) -> Tensor:
+def _scale(array: np.ndarray, units: str, clean: ImageSet, options: ImportOptions) -> Tensor:
     """Return how many levels a unit has."""
     if units == "normalised":
         return 255 * statistics(clean)[1].view(-1, 1, 1)

@@ -7,7 +7,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from unlearnable_bench.poisons.store import DamagedError, Store, read_manifest, verify
+from unlearnable_bench.poisons.store import DamagedError, Store, read_manifest, verify_set
 from unlearnable_bench.registry import ATTACKS, DATASETS, DEFENSES, EntryError
 from unlearnable_bench.registry.catalog import Catalog
 from unlearnable_bench.registry.versions import edition
@@ -46,7 +46,7 @@ def verify_sets(root: Path) -> list[dict[str, Any]]:
         if not _state(folder):
             error = ""
             try:
-                verify(folder)
+                verify_set(folder)
             except DamagedError as damage:
                 error = f"{damage}; the next run makes it again"
             rows.append({"path": str(folder), "error": error})

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearnable_bench.poisons.arrays import Contents, Values
-from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.options import ImportOptions
 from unlearnable_bench.registry import EntryError, ImageSet
 from unlearnable_bench.registry.contract import blocks
 
@@ -17,7 +17,7 @@ SAMPLE = 500  # images on which this is tried
 LIKELY = 8  # clean images that an image of a file is compared with in full
 
 
-def rows_of(contents: Contents, values: Values, clean: ImageSet, options: Options) -> np.ndarray:
+def rows_of(contents: Contents, values: Values, clean: ImageSet, options: ImportOptions) -> np.ndarray:
     """Return which row of the file belongs to each image, -1 where none does. EntryError where that cannot be told."""
     count, size, own = len(values), len(clean), clean.labels.numpy()
     labels = None if contents.labels is None else _classes(contents.labels)
@@ -33,7 +33,7 @@ def rows_of(contents: Contents, values: Values, clean: ImageSet, options: Option
     return rows
 
 
-def _ordered(labels: np.ndarray | None, values: Values, clean: ImageSet, options: Options) -> np.ndarray:
+def _ordered(labels: np.ndarray | None, values: Values, clean: ImageSet, options: ImportOptions) -> np.ndarray:
     """Return the row of each image by `options.order`."""
     count, size = len(values), len(clean)
     if options.order == "match":

@@ -16,7 +16,7 @@ ALLOWED = {"units": UNITS, "order": ORDERS, "negative": ("keep", "drop"), "round
 
 
 @dataclass(frozen=True)
-class Options:
+class ImportOptions:
     """How a file is to be read; all of it goes into the manifest."""
 
     units: str = "auto"  # images; noise in pixel units, 8-bit levels, units of the radius or of the channels' deviations

@@ -404,7 +404,7 @@ def _verify(folder: Path, manifest: dict[str, Any]) -> None:
     _VERIFIED[folder] = stamp
 
 
-def verify(folder: Path) -> None:
+def verify_set(folder: Path) -> None:
     """Check a set against its manifest, always reading all of it. DamagedError."""
     _VERIFIED.pop(folder, None)
     _verify(folder, read_manifest(folder))

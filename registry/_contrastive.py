@@ -48,7 +48,7 @@ def normalised_projection(encoder: nn.Module) -> nn.Module:
     return nn.Sequential(*wide, nn.Linear(512, 128))
 
 
-class SimClr(nn.Module):
+class SimClrObjective(nn.Module):
     """Encoder and a projection, `normalised_projection` unless told; views go through one after the other."""
 
     def __init__(self, encoder: nn.Module, temperature: float, project: nn.Module | None = None) -> None:
@@ -63,7 +63,7 @@ class SimClr(nn.Module):
     easy = forward
 
 
-class MoCo(nn.Module):
+class MoCoObjective(nn.Module):
     """Encoder, a slow copy of it that makes keys, and a queue of the last keys.
 
     Batch normalisation sees an eighth of a batch at a time, keys in another order than queries, as it is done on eight devices:
@@ -156,7 +156,7 @@ def _set(statistics: list[Tensor], values: list[Tensor]) -> None:
         own.copy_(value)
 
 
-class SimSiam(nn.Module):
+class SimSiamObjective(nn.Module):
     """Encoder, a projection D-2048-2048 and a predictor 2048-512-2048: each view predicts the other, which stands still."""
 
     def __init__(self, encoder: nn.Module) -> None:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnable_bench.registry import EntryError
-from unlearnable_bench.registry._contrastive import MoCo, SimClr, SimSiam, plain_projection
+from unlearnable_bench.registry._contrastive import MoCoObjective, SimClrObjective, SimSiamObjective, plain_projection
 from unlearnable_bench.registry._crafting import Crafting, batches_of, mixed
 from unlearnable_bench.registry._noise import zero_noise
 from unlearnable_bench.registry._steps import still
 from unlearnable_bench.registry._surrogates import statistics, surrogate
-from unlearnable_bench.registry._views import contrast
+from unlearnable_bench.registry._views import contrastive_view
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """`term(delta, y)`: what noise (B, C, H, W) of classes y (B,) is to lower beside the contrastive loss; a scalar."""
@@ -184,11 +184,11 @@ def _learn(
     x = x + noise[run.clean.labels[rows] if plan.tied else rows].to(run.device).float()
     x = x if plan.valid else x.clamp(0, 1)
     net.train()
-    loss: Tensor = net(*(seen(contrast(x, run.device_generator, plan.area)(x)) for _ in range(2)))
+    loss: Tensor = net(*(seen(contrastive_view(x, run.device_generator, plan.area)(x)) for _ in range(2)))
     optimizer.zero_grad()
     (plan.scale * loss).backward()
     optimizer.step()
-    run.count(4 if isinstance(net, MoCo) else 6, len(rows))
+    run.count(4 if isinstance(net, MoCoObjective) else 6, len(rows))
     return float(loss.detach())
 
 
@@ -209,7 +209,7 @@ def _move(
                 z = (x + own).clamp(0, 1)
                 loss = torch.zeros((), device=run.device) if term is None else term(own, y)
                 if plan.weight:
-                    views = [seen(contrast(z, run.device_generator, plan.area, plan.shared)(z)) for _ in range(2)]
+                    views = [seen(contrastive_view(z, run.device_generator, plan.area, plan.shared)(z)) for _ in range(2)]
                     with mixed(run.device):
                         loss = loss + plan.weight * net.easy(*views, **follow).float()  # type: ignore[operator]
                     run.count(4, len(rows))
@@ -239,13 +239,13 @@ def objective(run: Crafting, name: str, backbone: str, code: str = "tue") -> nn.
     encoder = _encoder(run, name, backbone, code)
     net: nn.Module
     if backbone == "simsiam":
-        net = SimSiam(encoder)
+        net = SimSiamObjective(encoder)
     elif backbone == "simclr":
-        net = SimClr(encoder, TEMPERATURES[backbone], plain_projection(encoder) if code == "cp" else None)
+        net = SimClrObjective(encoder, TEMPERATURES[backbone], plain_projection(encoder) if code == "cp" else None)
     elif code == "cp":
-        net = MoCo(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits=DEVICES, deep=True, shuffled=False)
+        net = MoCoObjective(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits=DEVICES, deep=True, shuffled=False)
     else:
-        net = MoCo(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits=8)
+        net = MoCoObjective(encoder, TEMPERATURES[backbone], QUEUE, 0.99, splits=8)
     return net.to(run.device)
 
 

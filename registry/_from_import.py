@@ -22,7 +22,7 @@ def imported(entry: Entry) -> Entry:
     return _class(entry, loaded) if entry.kind in BASES else _function(entry, loaded)
 
 
-def merged(cls: type, fact: str) -> dict[str, Any]:
+def inherited_facts(cls: type, fact: str) -> dict[str, Any]:
     """Return what a class and its base classes state of a fact that they add to."""
     stated: dict[str, Any] = {}
     for ancestor in reversed(cls.__mro__):
@@ -56,7 +56,7 @@ def _class(entry: Entry, loaded: Any) -> Entry:
         paper=getattr(loaded, "paper", None),
         fields=dataclass_fields(loaded),
         hooks=frozenset(hooks),
-        facts={**entry.facts, **{fact: merged(loaded, fact) for fact in MERGED}},
+        facts={**entry.facts, **{fact: inherited_facts(loaded, fact) for fact in MERGED}},
     )
 
 

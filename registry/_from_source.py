@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearnable_bench.registry import _old_names, _papers, contract
-from unlearnable_bench.registry._from_import import comment_of, dataclass_fields, merged
+from unlearnable_bench.registry._from_import import comment_of, dataclass_fields, inherited_facts
 from unlearnable_bench.registry._literals import UnreadableError, constants_of, value_of
 from unlearnable_bench.registry.contract import EntryError, Paper
 from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field, check_history
@@ -148,7 +148,7 @@ def _base(base: ast.expr, root: str, module: _Module) -> _Stated:
     if not isinstance(ours, type) or not issubclass(ours, getattr(contract, root)):
         raise UnreadableError
     fields = {own.name: own for own in dataclass_fields(ours)}
-    facts = {fact: merged(ours, fact) for fact in MERGED}
+    facts = {fact: inherited_facts(ours, fact) for fact in MERGED}
     return _Stated(fields, {fact: stated for fact, stated in facts.items() if stated})
 
 

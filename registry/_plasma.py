@@ -56,13 +56,13 @@ def _around(wide: Tensor) -> Tensor:
     return total / neighbours
 
 
-def brightness(x: Tensor) -> Tensor:
+def plasma_brightness(x: Tensor) -> Tensor:
     """Lighten and darken along a map, every image and channel its own; by up to 0.5 to 1 in pixel units."""
     strength = each(uniform(x, 0.5, 1.0))
     return (x + strength * (2 * maps(x, uniform(x, 0.3, 0.7)) - 1)).clamp_(0, 1)
 
 
-def contrast(x: Tensor) -> Tensor:
+def plasma_contrast(x: Tensor) -> Tensor:
     """Stretch around middle gray along a map, by four times its values."""
     return ((x - 0.5) * 4 * maps(x, uniform(x, 0.3, 0.7)) + 0.5).clamp_(0, 1)
 

@@ -75,7 +75,7 @@ def statistics(clean: ImageSet) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SurrogateRecipe:
     """How a surrogate is trained before it is held still."""
 
     epochs: int = 0
@@ -111,10 +111,10 @@ def through(net: nn.Module, view: View) -> Callable[[Tensor], Tensor]:
     return lambda x: net(view(x))
 
 
-def fit(
+def fit_surrogate(
     run: Crafting,
     net: nn.Module,
-    recipe: Recipe,
+    recipe: SurrogateRecipe,
     after_epoch: Callable[[int], None] = lambda epoch: None,
     others: Iterable[nn.Module] = (),
 ) -> None:

@@ -121,7 +121,7 @@ class AutoEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AutoencoderRecipe:
     """How an autoencoder is trained; the fields of `d-vae` that it concerns."""
 
     epochs: int
@@ -192,7 +192,7 @@ def at_once(train: ImageSet) -> int:
     return max(1, min(256, (256 << 10) // (train.images.shape[2] * train.images.shape[3])))
 
 
-class Rounds:
+class SuccessiveNetworks:
     """Networks that are trained one after the other on the same images, or on what the one before left of them.
 
     A checkpoint once a minute: a process that was killed goes on to the same result, with the networks that were finished.
@@ -207,7 +207,7 @@ class Rounds:
         self.noted = job.notes.get("fit_seconds", 0.0)  # of purifiers to the left in a chain
         self.begun = 0  # networks so far
 
-    def autoencoder(self, train: ImageSet, target: float, recipe: Recipe, factor: int = 2) -> Fitted:
+    def autoencoder(self, train: ImageSet, target: float, recipe: AutoencoderRecipe, factor: int = 2) -> Fitted:
         """Return one fitted to a set with the rate held at `target`; `factor`: by which it shrinks the sides."""
         weight = LOW_RATE_WEIGHT if target <= LOW_RATE else RATE_WEIGHT
         quiet = QUIET / max(1, recipe.epochs)  # part of training, so that it grows with what `steps` adds

@@ -123,7 +123,7 @@ def contrasted(x: Tensor, least: float) -> Tensor:
     return jitter_gray(x, None)(x)
 
 
-def contrast(x: Tensor, generator: torch.Generator, least: float, shared: bool = False) -> View:
+def contrastive_view(x: Tensor, generator: torch.Generator, least: float, shared: bool = False) -> View:
     """Draw what `contrasted` does to every image, for gradients; `shared`: one draw for the whole batch."""
     like = x[:1] if shared else x
     part = resized_part(like, generator, least)

@@ -18,7 +18,7 @@ from unlearnable_bench.registry import _discovery, _images, contract
 from unlearnable_bench.registry._paths import expand_home
 from unlearnable_bench.registry.contract import EntryError
 from unlearnable_bench.registry.entry import COMMON, Entry, Field, singular, unknown
-from unlearnable_bench.registry.spec import SELFTRAINED, Named, parse, write
+from unlearnable_bench.registry.spec import SELFTRAINED, Named, parse, write_spec
 
 T = TypeVar("T")
 _ABSENT = object()  # differs from every value
@@ -72,7 +72,7 @@ class ConfiguredEntry:
         given.pop("scale", None)
         scale = values.get("scale", 1.0)
         factor = f"@{scale:g}" if scale != 1.0 else ""
-        return write(f"{self.name}{self.trained}{factor}", given)
+        return write_spec(f"{self.name}{self.trained}{factor}", given)
 
     @property
     def trained(self) -> str:

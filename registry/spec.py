@@ -103,11 +103,11 @@ def _fields(text: str, whole: str) -> dict[str, Value]:
             raise EntryError(f"cannot read {whole!r}: expected key=value, found {pair!r}")
         if key in given:
             raise EntryError(f"cannot read {whole!r}: {key} is given twice")
-        given[key] = value(raw.strip())
+        given[key] = read_value(raw.strip())
     return given
 
 
-def value(raw: str) -> Value:
+def read_value(raw: str) -> Value:
     """Read one value: int, float, fraction, true, false or a bare word."""
     if _NESTED.match(raw):
         if len(raw) > 4 * _LONGEST:
@@ -153,7 +153,7 @@ def write_value(value: Any) -> str:
     return str(value)
 
 
-def write(name: str, fields: Mapping[str, Any]) -> str:
+def write_spec(name: str, fields: Mapping[str, Any]) -> str:
     """Write one part of a spec with the fields given."""
     inner = ",".join(f"{key}={write_value(value)}" for key, value in fields.items())
     return f"{name}({inner})" if inner else name

@@ -33,7 +33,7 @@ from unlearnable_bench.poisons.recipe import PoisonRecipe  # noqa: E402
 from unlearnable_bench.poisons.store import Kept, Store  # noqa: E402
 from unlearnable_bench.registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
 from unlearnable_bench.registry.data import Data, fingerprint  # noqa: E402
-from unlearnable_bench.registry.spec import write  # noqa: E402
+from unlearnable_bench.registry.spec import write_spec  # noqa: E402
 
 SLOWEST = ("test_slurm.py", "test_run.py", "test_pipeline.py")
 # files whose tests all train, start clusters, browsers or many processes, or write the whole site; other files mark single
@@ -224,7 +224,7 @@ def start(code: str, *arguments: object, site: Path | None = None, **environment
 def small_item(row) -> str:
     """The item of an entry with its `small` fields; a tool has noise at its left."""
     left = "random-noise(kind=sample)+" if row.facts.get("chained") else ""
-    return left + write(row.name, row.facts.get("small", {}))
+    return left + write_spec(row.name, row.facts.get("small", {}))
 
 
 def recipe(attack: str, seed: int = 0, dataset: str = "digits") -> PoisonRecipe:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unlearnable_bench.benchmark import driver, grid
 from unlearnable_bench.benchmark.conformance import check_entry
-from unlearnable_bench.benchmark.driver import Options
+from unlearnable_bench.benchmark.driver import RunOptions
 from unlearnable_bench.benchmark.measure import Looked
 from unlearnable_bench.benchmark.plan import plan_cells
 from unlearnable_bench.benchmark.task import Finder, Task
@@ -402,7 +402,7 @@ def measured(tmp_path_factory) -> dict[str, Record]:
     measures = ["accuracy", "dfr(images=200)", "reevaluation", "separability(steps=5)", "acm(per_class=10)", "amplitude"]
     for ratio, several in ((1.0, measures), (0.5, ["amplitude", "separability(steps=5)"])):
         table = a_grid(dataset="digits", measure=several, ratio=ratio)
-        driver.run_table("t", table, space, Options("inline", device="cpu"), quiet=True)
+        driver.run_table("t", table, space, RunOptions("inline", device="cpu"), quiet=True)
     found = {f"{record.cell.measured}/{record.cell.ratio:g}": record for record in Records(space.records)}
     assert len(found) == len(measures) + 2
     return found
@@ -508,13 +508,13 @@ def test_a_killed_measurement_goes_on_to_the_same_figures(tmp_path):
         if progress.epoch == 2:
             raise KilledError
 
-    whole = cell.run(task, cell.open_store(tmp_path / "store", "cpu", None))
+    whole = cell.run_cell(task, cell.open_store(tmp_path / "store", "cpu", None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "__init__", lambda self, path: self.__dict__.update(path=path, seconds=0.0))
         with pytest.raises(KilledError):
-            cell.run(task, cell.open_store(tmp_path / "store", "cpu", None), kill, tmp_path)
+            cell.run_cell(task, cell.open_store(tmp_path / "store", "cpu", None), kill, tmp_path)
         assert list(tmp_path.glob("*.pt"))
-        again = cell.run(task, cell.open_store(tmp_path / "store", "cpu", None), None, tmp_path)
+        again = cell.run_cell(task, cell.open_store(tmp_path / "store", "cpu", None), None, tmp_path)
     assert again.metrics == whole.metrics and len(again.metrics.curves["dfr_test_acc"]) == 3
     assert not list(tmp_path.glob("*.pt"))
 
@@ -590,7 +590,7 @@ def test_planning_an_analysis_imports_no_torch():
         from unlearnable_bench.results import Grid, Records, TableFile
         from pathlib import Path
         assert {"dfr", "separability"} <= {row["name"] for row in listing.listing("analyses", "*")}
-        assert "acts by after_epoch, measure" in listing.page(listing.details(listing.find_entries("analysis:dfr")[0]))
+        assert "acts by after_epoch, measure" in listing.entry_details(listing.details(listing.find_entries("analysis:dfr")[0]))
         axes = dict(protocol="quick", dataset="digits", architecture="small-cnn", defense="none", attack="ops", seed=0)
         table = Grid.of(TableFile(title="t", measure=["dfr", "amplitude"], **axes))
         planned = plan_cells("t", *grid.expand(table), Records(Path("/nonexistent")))
@@ -620,11 +620,11 @@ def test_an_analysis_of_another_package_is_found_and_measured(tmp_path):
         import sys
         from pathlib import Path
         from unlearnable_bench.benchmark import driver
-        from unlearnable_bench.benchmark.driver import Options
+        from unlearnable_bench.benchmark.driver import RunOptions
         from unlearnable_bench.benchmark.grid import adhoc
         from unlearnable_bench.results import Records, Workspace
         space = Workspace(Path(sys.argv[1]))
-        driver.run_table("t", adhoc({"measure": ["count"]}), space, Options("inline", device="cpu"), quiet=True)
+        driver.run_table("t", adhoc({"measure": ["count"]}), space, RunOptions("inline", device="cpu"), quiet=True)
         (record,) = Records(space.records)
         assert record.versions["analysis:count"] == "1 of counting 1.0", record.versions
         print(record.metrics.figures["count"])

@@ -424,7 +424,7 @@ def trained_surrogate() -> tuple[Crafting, torch.nn.Module]:
     run = Crafting(digits()[0], Job())
     attack = ATTACKS["tap"](surrogate="small-cnn", epochs=25, batch=64)
     net = attack.network(run)
-    _surrogates.fit(run, net, attack.recipe)
+    _surrogates.fit_surrogate(run, net, attack.recipe)
     return run, net
 
 
@@ -865,7 +865,7 @@ def test_aligned_features_come_nearer_to_the_mean_of_the_target_class_step_by_st
     clean = tiny(24)
     run = Crafting(clean, Job())
     nets = checkpoints(2, run)
-    means = [sep.class_means(run, net) for net in nets]
+    means = [sep.class_mean_features(run, net) for net in nets]
     x, y = run.batch(slice(None))
     with still(nets[0]), torch.no_grad():
         assert torch.allclose(means[0][2], nets[0].features(x)[y == 2].mean(0), atol=1e-5)
@@ -886,7 +886,7 @@ def test_variance_reduced_steps_are_those_of_the_algorithm_written_down(variant)
     nets = checkpoints(3, run)
     x, y = run.batch(slice(None))
     goal, step, epsilon = (y + 2) % 4, 1 / 255, 3 / 255
-    means = [sep.class_means(run, net) for net in nets]
+    means = [sep.class_mean_features(run, net) for net in nets]
     start = run.job.generator.get_state()
     levels = ATTACKS["sep"](variant=variant, epsilon=epsilon, steps=2, inner_steps=4, checkpoints=3).poison(run, nets)
     draws = torch.Generator()

@@ -8,7 +8,7 @@ import pytest
 from conftest import in_process, plug_in
 
 from unlearnable_bench.registry import ARCHITECTURES, ATTACKS, CATALOGS, DATASETS, DEFENSES, PROTOCOLS, EntryError, resolve
-from unlearnable_bench.registry._from_import import merged
+from unlearnable_bench.registry._from_import import inherited_facts
 from unlearnable_bench.registry.entry import CALLED_WITH, COMMON, MERGED, Entry, Field
 
 ROWS = [row for catalog in CATALOGS.values() for row in catalog.rows if row.source == "built-in"]
@@ -44,7 +44,7 @@ def test_the_source_tells_what_an_import_tells(row):
     assert row.version == getattr(found, "version", 1)
     assert row.paper == getattr(found, "paper", None)
     for fact, told in row.facts.items():
-        assert told == (merged(found, fact) if fact in MERGED and inspect.isclass(found) else getattr(found, fact))
+        assert told == (inherited_facts(found, fact) if fact in MERGED and inspect.isclass(found) else getattr(found, fact))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ids)

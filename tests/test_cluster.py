@@ -18,7 +18,7 @@ from unlearnable_bench.benchmark import failures, provenance, runs, slurm, snaps
 from unlearnable_bench.benchmark.grid import adhoc, expand
 from unlearnable_bench.benchmark.plan import Policy, plan_cells
 from unlearnable_bench.benchmark.runs import Piece, Run
-from unlearnable_bench.benchmark.schedule import Submission
+from unlearnable_bench.benchmark.schedule import ClusterSubmission
 from unlearnable_bench.benchmark.slurm import Profile, arrays, minutes, read_profile
 from unlearnable_bench.benchmark.watch import Trace, task_state
 from unlearnable_bench.results import FileError, Records, Workspace
@@ -233,7 +233,7 @@ def planned(tmp_path, **axes):
 def submitted(space, made, per_job=1, queue_takes=None, **more):
     """A run whose arrays SLURM has taken, as its files show it."""
     profile = Profile(time="4h", gpus=0, max_submit=queue_takes)
-    submission = Submission.of(made, space.poisons, profile, per_job, {"MaxArraySize": "1001"})
+    submission = ClusterSubmission.of(made, space.poisons, profile, per_job, {"MaxArraySize": "1001"})
     content = {
         "walltime": [240] * len(submission.pieces),
         "signal": 90,

@@ -15,7 +15,7 @@ from unlearnable_bench.benchmark.contrastive import Views, pretrain_and_probe
 from unlearnable_bench.benchmark.train import Checkpoint
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS, Contrastive
-from unlearnable_bench.registry._contrastive import MoCo, SimClr, SimSiam, info_nce, nt_xent
+from unlearnable_bench.registry._contrastive import MoCoObjective, SimClrObjective, SimSiamObjective, info_nce, nt_xent
 from unlearnable_bench.registry._views import contrasted
 from unlearnable_bench.results import Records, Workspace
 
@@ -53,7 +53,7 @@ def encoder():
 
 def test_mocos_queue_holds_the_last_keys_and_its_copy_follows_slowly():
     """A queue that skips or repeats keys, or a copy that learns by gradient, is another method."""
-    net = MoCo(encoder(), 0.2, queue=12, momentum=0.9, splits=2)
+    net = MoCoObjective(encoder(), 0.2, queue=12, momentum=0.9, splits=2)
     before = [p.clone() for p in net.slow.parameters()]
     seen = []
     enqueue = net._enqueue
@@ -72,7 +72,7 @@ def test_mocos_queue_holds_the_last_keys_and_its_copy_follows_slowly():
 
 def test_statistics_of_moco_move_once_a_step_by_the_mean_of_the_parts():
     """As its code does: eight steps in turn made the probe see statistics of some 1,200 images instead of 10,000."""
-    net = MoCo(encoder(), 0.2, queue=16, momentum=0.9, splits=4).train()
+    net = MoCoObjective(encoder(), 0.2, queue=16, momentum=0.9, splits=4).train()
     x = torch.rand(12, 3, 32, 32)
     first = net.encoder.layers()[0]
     convolved = first[0](x).detach()
@@ -86,7 +86,7 @@ def test_statistics_of_moco_move_once_a_step_by_the_mean_of_the_parts():
 
 def test_simsiam_stops_the_gradient_of_the_view_that_is_predicted():
     """Without it everything collapses to one point."""
-    net = SimSiam(encoder())
+    net = SimSiamObjective(encoder())
     first, second = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
     net(first, second).backward()
     whole = [p.grad.clone() for p in net.project.parameters()]
@@ -100,7 +100,7 @@ def test_simsiam_stops_the_gradient_of_the_view_that_is_predicted():
 def test_an_objective_sees_every_image_twice_and_falls_when_trained():
     """The thinnest check that pre-training does something."""
     with seeded(0, Numerics()):
-        net = SimClr(encoder(), 0.5)
+        net = SimClrObjective(encoder(), 0.5)
         sgd = torch.optim.Adam(net.parameters(), 1e-3)
         x = tiny().images.float() / 255
         losses = []
@@ -187,7 +187,7 @@ def test_pre_training_and_probe_learn_digits(tmp_path):
     found = {}
     for epochs in (1, 20):
         space = Workspace.find(tmp_path / str(epochs))
-        options = driver.Options(executor="inline", device="cpu")
+        options = driver.RunOptions(executor="inline", device="cpu")
         table = driver.choose_grid(None, wishes | {"protocol": [item.format(epochs)], "defense": ["none", "cutout"]})
         states = driver.run_table(*table, space, options, quiet=True).after.states
         assert sorted(states.values()) == ["done", "not-applicable"]

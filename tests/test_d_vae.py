@@ -20,12 +20,12 @@ from unlearnable_bench.registry import ATTACKS, DEFENSES, Budget, EntryError, Jo
 from unlearnable_bench.registry._spent import Spent
 from unlearnable_bench.registry.attacks.d_vae import projected
 
-RECIPE = _vae.Recipe(epochs=30, batch=16, lr=0.005, width=8)
+RECIPE = _vae.AutoencoderRecipe(epochs=30, batch=16, lr=0.005, width=8)
 
 
 def fitted(train, kld, **changes):
     with seeded(0, Numerics()):
-        return _vae.Rounds(train, Job(seed=0), 1).autoencoder(train, kld, dataclasses.replace(RECIPE, **changes))
+        return _vae.SuccessiveNetworks(train, Job(seed=0), 1).autoencoder(train, kld, dataclasses.replace(RECIPE, **changes))
 
 
 def purified(train, job=None, **fields):
@@ -119,7 +119,7 @@ class Offering(torch.nn.Module):
 def test_the_weight_of_the_rate_and_the_free_epochs_are_the_published_ones(target, epochs, epoch, weight, penalty, monkeypatch):
     """With 0.01 a rate of 0.5 ended at 0.98; on ImageNet, 20 epochs, the perturbation is free for 11 as it is in 60."""
     made = []
-    monkeypatch.setattr(_vae.Rounds, "fit", lambda self, model, train, loss, *rest: made.append(loss))
+    monkeypatch.setattr(_vae.SuccessiveNetworks, "fit", lambda self, model, train, loss, *rest: made.append(loss))
     train = tiny(8, shape=(3, 8, 8))
     fitted(train, target, epochs=epochs)
     x = torch.full((2, 3, 8, 8), 0.5)
@@ -157,7 +157,7 @@ def calls(monkeypatch):
         made.append((target, factor, train.images.clone()))
         return _vae.Fitted(Fake(0.1 if target == 1.5 else 0.2), self.job, 0)
 
-    monkeypatch.setattr(_vae.Rounds, "autoencoder", autoencoder)
+    monkeypatch.setattr(_vae.SuccessiveNetworks, "autoencoder", autoencoder)
     return made
 
 
@@ -232,7 +232,7 @@ def test_detection_flags_what_the_poisoned_half_has_in_common():
     mixed = dataclasses.replace(clean, images=images)
     defense = small(DEFENSES["d-vae"], detect=True, epochs=10, kld1=1.0, detector_epochs=6)
     with seeded(0, Numerics()):
-        flagged = defense.flagged(mixed, _vae.Rounds(mixed, Job(seed=0), 4))
+        flagged = defense.flagged(mixed, _vae.SuccessiveNetworks(mixed, Job(seed=0), 4))
     assert flagged[half].float().mean() > 0.98
     assert half[flagged].float().mean() > 0.6
 

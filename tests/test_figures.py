@@ -15,7 +15,7 @@ from PIL import Image
 from test_analyses import DIGITS, context, noised, rem
 
 from unlearnable_bench.benchmark import driver
-from unlearnable_bench.benchmark.driver import Options
+from unlearnable_bench.benchmark.driver import RunOptions
 from unlearnable_bench.benchmark.grid import expand
 from unlearnable_bench.benchmark.measure import Looked
 from unlearnable_bench.benchmark.train import Training
@@ -309,7 +309,7 @@ def test_analyses_that_train_further_victims_do_so_in_a_cell(tmp_path):
     measures = ["correlation(every=1,batches=1)", "delusiveness(steps=1)", "adversaries(per_class=2)"]
     axes = {"dataset": "digits(per_class=16,test_per_class=5)", "defense": "at(epsilon=4/255,steps=1)"}
     made = a_grid(tmp_path, attack=[small], measure=measures, metric="points", **axes)
-    driver.run_table("t", made, space, Options("inline", device="cpu"), quiet=True)
+    driver.run_table("t", made, space, RunOptions("inline", device="cpu"), quiet=True)
     found = {record.cell.measured.partition("(")[0]: record.metrics for record in Records(space.records)}
     assert set(found) == {"correlation", "delusiveness", "adversaries"}
     points = found["correlation"]

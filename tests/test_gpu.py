@@ -27,7 +27,7 @@ from unlearnable_bench.poisons.numerics import Numerics, compiles, seeded
 from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Job, Protocol, _crafting, _surrogates
 from unlearnable_bench.registry._policies import operate
 from unlearnable_bench.registry._spent import Spent
-from unlearnable_bench.registry._views import contrast, contrasted, jitter_gray, part_resized
+from unlearnable_bench.registry._views import contrasted, contrastive_view, jitter_gray, part_resized
 from unlearnable_bench.results import Records
 
 # Views
@@ -42,7 +42,7 @@ def all_operations(x: Tensor) -> Tensor:
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "contrasted": lambda x: contrasted(x, 0.08),
     "part-resized": lambda x: part_resized(x, 24, 0.08),
-    "contrast": lambda x: contrast(x, torch.Generator().manual_seed(0), 0.08)(x),
+    "contrast": lambda x: contrastive_view(x, torch.Generator().manual_seed(0), 0.08)(x),
     "jitter-gray": lambda x: jitter_gray(x, torch.Generator().manual_seed(0))(x),
     "operations": all_operations,
     "ueraser": DEFENSES["ueraser"](plasma=1.0)._changed,
@@ -240,7 +240,7 @@ def test_checkpoints_of_a_cell_are_named_by_what_computes_them(tmp_path, monkeyp
     places = []
     (task,) = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], protocol=["quick@0.1"])[1].to_run
     monkeypatch.setattr(cell, "Checkpoint", lambda path: places.append(path) or Checkpoint(path))
-    cell.run(task, cell.open_store(tmp_path / "store", "cpu", None), None, tmp_path)
+    cell.run_cell(task, cell.open_store(tmp_path / "store", "cpu", None), None, tmp_path)
     assert places[0].name == f"{task.cell.id}-{provenance.tree()[:16]}-cpu-fp32-1.pt"
     assert Numerics("bf16", True, 1).on("cuda:3") == "cuda-bf16-1-compiled"
 
@@ -322,7 +322,7 @@ def test_the_peak_memory_of_a_cell_is_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "device_name", lambda device: "cuda: a card")
     monkeypatch.setattr(cell, "_victim", victim)
     tasks = planned(tmp_path, dataset=["digits(per_class=5,test_per_class=2)"], seed=[0, 1])[1].to_run
-    records = [cell.run(task, cell.open_store(tmp_path / "store", "cuda", None)) for task in tasks]
+    records = [cell.run_cell(task, cell.open_store(tmp_path / "store", "cuda", None)) for task in tasks]
     assert [record.peak_memory for record in records] == [900, 70]
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from test_run import bench
 
 from unlearnable_bench.poisons.exports import hand_out
-from unlearnable_bench.poisons.imports import take_in, word
-from unlearnable_bench.poisons.options import UNITS, Options
+from unlearnable_bench.poisons.imports import import_poison, word
+from unlearnable_bench.poisons.options import UNITS, ImportOptions
 from unlearnable_bench.poisons.store import BudgetError, Store
 from unlearnable_bench.registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
 from unlearnable_bench.registry.attacks.deepconfuse import Painter
@@ -44,7 +44,7 @@ def store(tmp_path) -> Store:
 
 
 def take(store, path, whole, labels="", **options):
-    return take_in(store, path, resolve("datasets", "digits")[0], whole, Options(**options), "", str(labels))
+    return import_poison(store, path, resolve("datasets", "digits")[0], whole, ImportOptions(**options), "", str(labels))
 
 
 def poisoned(whole, levels=LEVELS) -> torch.Tensor:
@@ -571,7 +571,7 @@ def test_a_poison_beyond_its_declared_radius_is_refused(store, whole, tmp_path):
 def test_wrong_options_are_refused(options, told):
     """Before anything is read."""
     with pytest.raises(EntryError, match=told):
-        Options(**options)
+        ImportOptions(**options)
 
 
 def test_an_imported_poison_is_not_crafted(store, whole):

@@ -182,7 +182,7 @@ def test_the_loss_of_simsiam_is_that_of_lightly(lightly):
     torch.manual_seed(4)
     encoder = nn.Linear(5, 8)
     encoder.head, encoder.features = nn.Linear(8, 2), encoder.forward
-    model = _contrastive.SimSiam(encoder).eval()
+    model = _contrastive.SimSiamObjective(encoder).eval()
     first, second = torch.randn(2, 6, 5)
     a, b = model.project(encoder(first)), model.project(encoder(second))
     theirs = lightly("lightly.loss.negative_cosine_similarity").NegativeCosineSimilarity()

@@ -15,7 +15,7 @@ from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.poisons.recipe import PurifiedRecipe
 from unlearnable_bench.poisons.store import Kept, Store
 from unlearnable_bench.registry import ATTACKS, DEFENSES, Job, lacking, resolve
-from unlearnable_bench.registry.spec import write
+from unlearnable_bench.registry.spec import write_spec
 from unlearnable_bench.results import FileError
 
 PURIFIERS = [name for name in DEFENSES if "purify" in DEFENSES.entry(name).hooks]
@@ -70,7 +70,7 @@ def test_every_purifier_is_given_the_part_that_is_trained_on(name, tmp_path):
     """The control goes through the same defense, alone: nothing of the poisoned images may reach it."""
     clean = tiny(32)
     data, store = as_data(clean), Store(tmp_path)
-    defense = resolve("defenses", write(name, DEFENSES[name].small))
+    defense = resolve("defenses", write_spec(name, DEFENSES[name].small))
     asked = PurifiedRecipe(recipe("lsp"), 0.5, "clean", defense, 0)
     kept = store.purified(asked, data)
     rest = store.training_set(recipe("lsp"), data, 0.5, "clean")

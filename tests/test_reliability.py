@@ -25,7 +25,7 @@ from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.tables.measured import other_tables
 from unlearnable_bench.poisons.lease import WINDOW, Lease, birth, holder
 from unlearnable_bench.poisons.recipe import PurifiedRecipe
-from unlearnable_bench.poisons.store import DamagedError, Store, read_manifest, sealed, verify
+from unlearnable_bench.poisons.store import DamagedError, Store, read_manifest, sealed, verify_set
 from unlearnable_bench.registry import EntryError, Job, resolve
 from unlearnable_bench.results import FileError, Records
 
@@ -105,10 +105,10 @@ def test_a_changed_figure_of_a_manifest_is_noticed(kept):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"budget": manifest["budget"] | {"spent": 0.5}}))
     with pytest.raises(DamagedError, match="is not a whole manifest"):
-        verify(kept.path)
+        verify_set(kept.path)
     older = {key: value for key, value in manifest.items() if key not in ("seal", "kept")}
     path.write_text(json.dumps(older))
-    verify(kept.path)  # of a store made before there were seals
+    verify_set(kept.path)  # of a store made before there were seals
     assert sealed(read_manifest(kept.path))["seal"] != manifest["seal"]
 
 
@@ -123,7 +123,7 @@ def test_a_bit_in_the_name_of_a_seal_makes_no_older_manifest_of_it(kept, key):
             name[place] ^= 1 << bit
             path.write_bytes(whole.replace(f'"{key}"'.encode(), b'"' + name + b'"'))
             with pytest.raises(DamagedError, match="is not a whole manifest"):
-                verify(kept.path)
+                verify_set(kept.path)
 
 
 @pytest.mark.parametrize("name", ["checksum", "recipe", "text"])
@@ -134,7 +134,7 @@ def test_a_manifest_with_other_kinds_of_values_is_no_manifest(kept, name):
     code, _, err = commanded("poisons", "verify", "--workspace", kept.path.parent.parent.parent)
     assert told(code, err)
     with pytest.raises(DamagedError):
-        verify(kept.path)
+        verify_set(kept.path)
 
 
 def test_a_changed_side_product_is_noticed(kept):
@@ -144,7 +144,7 @@ def test_a_changed_side_product_is_noticed(kept):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=r"coefficients\.npy was changed"):
-        verify(kept.path)
+        verify_set(kept.path)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_another_reading_of_the_same_bytes_is_noticed(kept, old, new):
     path = kept.path / ("labels.npy" if old != b"False" else "images.npy")
     path.write_bytes(path.read_bytes().replace(old, new))
     with pytest.raises(DamagedError, match=r"is not an array of|is not a whole array"):
-        verify(kept.path)
+        verify_set(kept.path)
 
 
 def test_a_header_without_its_end_is_noticed(kept):
@@ -163,7 +163,7 @@ def test_a_header_without_its_end_is_noticed(kept):
     path = kept.path / "labels.npy"
     path.write_bytes(path.read_bytes().replace(b"}", b" "))
     with pytest.raises(DamagedError, match="is not a whole array"):
-        verify(kept.path)
+        verify_set(kept.path)
 
 
 def test_a_lease_from_the_future_is_free(tmp_path):

@@ -416,7 +416,7 @@ class Counted(train.Training):
 
 cell.Checkpoint, cell.Training = lambda path: Eager(path, seconds=0), Counted
 wishes = {"dataset": ["digits(per_class=20,test_per_class=5)"], "protocol": ["quick(epochs=5)"]}
-options = driver.Options(executor="inline", device="cpu")
+options = driver.RunOptions(executor="inline", device="cpu")
 driver.run_table(*driver.choose_grid(None, wishes), Workspace.find(Path(sys.argv[1])), options, quiet=True)
 """
 

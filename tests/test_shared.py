@@ -18,7 +18,7 @@ from test_cluster import planned, submitted
 from unlearnable_bench.benchmark import cell as stages
 from unlearnable_bench.benchmark import driver, grid, runs, slurm, snapshot, watch
 from unlearnable_bench.benchmark import work as work_module
-from unlearnable_bench.benchmark.driver import Options
+from unlearnable_bench.benchmark.driver import RunOptions
 from unlearnable_bench.benchmark.plan import Plan, plan_cells
 from unlearnable_bench.benchmark.snapshot import Snapshot
 from unlearnable_bench.benchmark.work import AbandonedError, work
@@ -297,7 +297,7 @@ def submit(tmp_path):
     profile = tmp_path / "site.toml"
     profile.write_text('time = "4h"\ngpus = 0\n')
     table = grid.adhoc({"attack": ["none"], "seed": ["0", "1", "2", "3"]})
-    options = Options(executor="slurm", profile=profile)
+    options = RunOptions(executor="slurm", profile=profile)
     return lambda space: driver.run_table("four", table, space, options).plan
 
 

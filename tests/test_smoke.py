@@ -33,7 +33,7 @@ def run_cell(tmp_path, monkeypatch, protocol: str, architecture: str, per_class:
     wishes = {"protocol": [protocol], "architecture": [architecture], "dataset": [dataset]}
     space = Workspace.find(tmp_path)
     outcome = driver.run_table(
-        *driver.choose_grid(None, wishes), space, driver.Options(executor="inline", device="cpu"), quiet=True
+        *driver.choose_grid(None, wishes), space, driver.RunOptions(executor="inline", device="cpu"), quiet=True
     )
     assert list(outcome.after.states.values()) == ["done"], outcome.after.reasons
     (record,) = Records(space.records)

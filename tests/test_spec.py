@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from unlearnable_bench.registry import EntryError
-from unlearnable_bench.registry.spec import parse, split, value, write, write_value
+from unlearnable_bench.registry.spec import parse, read_value, split, write_spec, write_value
 
 words = st.from_regex(r"[A-Za-z][A-Za-z0-9_.:-]*", fullmatch=True).filter(
-    lambda w: len(w) <= 64 and w.lower() not in ("true", "false") and isinstance(value(w), str)
+    lambda w: len(w) <= 64 and w.lower() not in ("true", "false") and isinstance(read_value(w), str)
 )
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]*", fullmatch=True)
 keys = st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True)
@@ -26,28 +26,28 @@ values = st.booleans() | st.integers(-(10**18), 10**18) | numbers | words
 @example(2 / 3 / 255)
 def test_a_value_reads_back_as_what_was_written(found):
     """Short names on pages and in logs must mean the very same numbers, to the last bit, and the same type."""
-    again = value(write_value(found))
+    again = read_value(write_value(found))
     assert again == found and type(again) is type(found)
 
 
 @given(names, st.dictionaries(keys, values, max_size=4))
 def test_an_item_reads_back_as_what_was_written(name, fields):
     """`write` makes what people copy from a page into a command."""
-    (part,) = parse(write(name, fields))
+    (part,) = parse(write_spec(name, fields))
     assert (part.name, dict(part.given), part.scale) == (name, fields, 1.0)
 
 
 @given(st.lists(st.tuples(names, st.dictionaries(keys, values, max_size=2)), min_size=1, max_size=4))
 def test_a_chain_reads_back_as_its_parts(parts):
     """`a+b(c=1e+22)`: a plus inside parentheses is part of a number, outside it joins."""
-    again = parse("+".join(write(name, fields) for name, fields in parts))
+    again = parse("+".join(write_spec(name, fields) for name, fields in parts))
     assert [(p.name, dict(p.given)) for p in again] == parts
 
 
 @given(st.integers(-1000, 1000), st.integers(1, 1000))
 def test_a_fraction_is_the_quotient(above, below):
     """8/255 in a command is 8 / 255 in Python, not a decimal near it."""
-    assert value(f"{above}/{below}") == above / below
+    assert read_value(f"{above}/{below}") == above / below
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_fraction_is_the_quotient(above, below):
 )
 def test_a_value_has_the_type_that_it_looks_like(written, expected):
     """`steps=3` is an int and `epsilon=3.0` a float; what is no finite number is a word, which no number field takes."""
-    assert value(written) == expected and type(value(written)) is type(expected)
+    assert read_value(written) == expected and type(read_value(written)) is type(expected)
 
 
 def test_n_over_255_is_written_as_such():
     """People know 8/255; nobody knows 0.03137254901960784."""
     assert write_value(8 / 255) == "8/255"
-    assert write("em", {"epsilon": 8 / 255, "staged": True, "lr": 0.1}) == "em(epsilon=8/255,staged=true,lr=0.1)"
+    assert write_spec("em", {"epsilon": 8 / 255, "staged": True, "lr": 0.1}) == "em(epsilon=8/255,staged=true,lr=0.1)"
 
 
 def test_dashes_and_underscores_are_the_same_in_keys():

@@ -27,7 +27,7 @@ from unlearnable_bench.poisons.store import (
     checksum,
     chosen_images,
     read_manifest,
-    verify,
+    verify_set,
 )
 from unlearnable_bench.registry import Attack, Budget, Defense, EntryError, Job, NotApplicable, resolve
 from unlearnable_bench.registry._from_source import describe
@@ -353,18 +353,18 @@ def test_a_damaged_set_is_named_set_aside_and_made_again(store, data, caplog, da
     (message,) = caplog.messages
     assert str(path) in message and name.partition(".")[0] in message and "set aside as" in message
     assert {folder.name for folder in store.folders()} == {path.name, f"{path.name}.damaged-1"}
-    verify(path)
+    verify_set(path)
 
 
 def test_verifying_reads_everything_again(store, data):
     """`bench poisons verify` must not rely on what this process remembers."""
     path = store.poison(recipe("lsp"), data).path
-    verify(path)
+    verify_set(path)
     status = (path / "images.npy").stat()
     flip(path / "images.npy")
     os.utime(path / "images.npy", ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(DamagedError, match=r"images\.npy or labels\.npy was changed"):
-        verify(path)
+        verify_set(path)
 
 
 def test_a_poison_of_other_images_is_not_used(store, data):

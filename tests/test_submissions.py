@@ -114,7 +114,7 @@ def kept(folder, content):
     records = Records(folder)
     found = judged(content, records)
     assert found.ok, found.reasons
-    return keeping.take_in(found, records)
+    return keeping.keep_submission(found, records)
 
 
 # What passes
@@ -132,7 +132,7 @@ def test_published_records_of_ours_pass_every_check_and_keep_their_bytes(tmp_pat
     assert found.ok and all(check.ok for check in found.checks)
     assert bundle.pack(found.submission, dict(reversed(found.contents.items()))) == content, "the same records, the same bytes"
     (tmp_path / "records").mkdir()
-    one = keeping.take_in(found, Records(tmp_path / "records"))
+    one = keeping.keep_submission(found, Records(tmp_path / "records"))
     assert one.kept == ids and Records(tmp_path / "records").ids() == set(ids)
     for cell_id in ids:
         assert (tmp_path / "records" / f"{cell_id}.json").read_bytes() == source.path(cell_id).read_bytes()
@@ -579,7 +579,7 @@ def test_nothing_is_half_taken_in(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keeping, "create_file", failing)
     with pytest.raises(FileError, match="No space left on device; nothing was accepted"):
-        keeping.take_in(found, Records(tmp_path))
+        keeping.keep_submission(found, Records(tmp_path))
     assert len(written) == 2 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -591,7 +591,7 @@ def test_a_cell_that_is_measured_while_a_bundle_is_looked_at_keeps_its_record(tm
     ours = bundle.canonical(REAL[mine] | {"finished": "2026-11-22T00:00:00+00:00"})
     records.path(mine).write_bytes(ours)
     with pytest.raises(FileError, match=f"cell {mine} was measured here meanwhile and keeps its record; nothing was accepted"):
-        keeping.take_in(found, records)
+        keeping.keep_submission(found, records)
     assert records.path(mine).read_bytes() == ours
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [records.path(mine)]
 
@@ -909,7 +909,7 @@ def test_whatever_a_record_says_it_is_kept_whole_or_refused_in_words(tmp_path_fa
         assert all(reason and "\n" not in reason for reason in found.reasons)
         assert not list(folder.iterdir())
         return
-    one = keeping.take_in(found, Records(folder))
+    one = keeping.keep_submission(found, Records(folder))
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {f"{name}.json", f"submissions/{one.short}.json", ".sums"}
     assert Records(folder).read(name) is not None

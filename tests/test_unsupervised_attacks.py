@@ -22,11 +22,11 @@ from unlearnable_bench.registry import (
     _crafting,
     _surrogates,
 )
-from unlearnable_bench.registry._contrastive import MoCo, SimClr, SimSiam, nt_xent
+from unlearnable_bench.registry._contrastive import MoCoObjective, SimClrObjective, SimSiamObjective, nt_xent
 from unlearnable_bench.registry._contrastive_noise import Turns, objective, poisoning, take_turns, transferable
 from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._steps import still
-from unlearnable_bench.registry._views import contrast, resized_part
+from unlearnable_bench.registry._views import contrastive_view, resized_part
 from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he
 from unlearnable_bench.registry.attacks.tue import csd
 
@@ -67,12 +67,12 @@ def test_a_resized_part_is_bilinear_interpolation_pixel_by_pixel(shape):
 def test_a_view_is_drawn_for_each_image_or_shared_by_the_batch():
     """The authors of TUE move noise behind one view per batch; their training draws one per image."""
     x = torch.rand(1, 3, 16, 16).expand(40, -1, -1, -1).clone()
-    own, shared = contrast(x, dice(), 0.08)(x), contrast(x, dice(), 0.08, shared=True)(x)
+    own, shared = contrastive_view(x, dice(), 0.08)(x), contrastive_view(x, dice(), 0.08, shared=True)(x)
     assert len({tuple(image.flatten().tolist()) for image in own}) > 35
     assert (shared == shared[0]).all()
-    assert not torch.equal(shared, contrast(x, dice(1), 0.08, shared=True)(x)), "another draw, another view"
+    assert not torch.equal(shared, contrastive_view(x, dice(1), 0.08, shared=True)(x)), "another draw, another view"
     x.requires_grad_(True)
-    view = contrast(x, dice(), 0.08)
+    view = contrastive_view(x, dice(), 0.08)
     view(x).sum().backward()
     assert (x.grad.abs().amax((1, 2, 3)) > 0).all()
     assert torch.equal(view(x), view(x)), "a view is drawn once"
@@ -151,7 +151,7 @@ def encoder():
 
 def test_noise_sees_both_branches_of_moco_and_of_simsiam():
     """In training the gradient stops at keys and at what is predicted; both papers let it through for noise."""
-    for net, options in ((MoCo(encoder(), 0.2, 32, 0.9, 2), {}), (SimSiam(encoder()), {})):
+    for net, options in ((MoCoObjective(encoder(), 0.2, 32, 0.9, 2), {}), (SimSiamObjective(encoder()), {})):
         reached = []
         for loss in (net.forward, net.easy):
             first, second = (torch.rand(8, 3, 32, 32, generator=dice(k)).requires_grad_(True) for k in range(2))
@@ -164,7 +164,7 @@ def test_noise_sees_both_branches_of_moco_and_of_simsiam():
 
 def test_keys_of_noise_steps_are_queued_and_the_slow_copy_follows_only_where_it_is_told_to():
     """Contrastive poisoning moves it in noise steps, TUE's code does not."""
-    net = MoCo(encoder(), 0.2, 32, 0.5, 2, deep=True, shuffled=False).eval()
+    net = MoCoObjective(encoder(), 0.2, 32, 0.5, 2, deep=True, shuffled=False).eval()
     with torch.no_grad():
         for parameter in net.encoder.parameters():
             parameter += 1
@@ -233,8 +233,8 @@ def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
         for number, batch in enumerate((order[:16], order[16:32], order[32:])):
             x = torch.stack([pixels[i] + noise[i] for i in batch])
             net.train()
-            first = contrast(x, run.device_generator, 0.08)(x)
-            second = contrast(x, run.device_generator, 0.08)(x)
+            first = contrastive_view(x, run.device_generator, 0.08)(x)
+            second = contrastive_view(x, run.device_generator, 0.08)(x)
             z = [net.project(net.encoder.features(view)) for view in (first, second)]
             adam.zero_grad()
             nt_xent(*z, 0.5).backward()
@@ -248,8 +248,8 @@ def test_tue_is_its_two_steps_taken_in_turn_image_by_image():
                 for _step in range(2):
                     leaf = torch.stack([noise[i] for i in part]).requires_grad_(True)
                     u = (pixels[part] + leaf).clamp(0, 1)
-                    first = contrast(u, run.device_generator, 0.08, shared=True)(u)
-                    second = contrast(u, run.device_generator, 0.08, shared=True)(u)
+                    first = contrastive_view(u, run.device_generator, 0.08, shared=True)(u)
+                    second = contrastive_view(u, run.device_generator, 0.08, shared=True)(u)
                     loss = nt_xent(*(net.project(net.encoder.features(view)) for view in (first, second)), 0.5)
                     loss = loss + term(
                         leaf, y
@@ -281,7 +281,7 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     order = torch.randperm(18, generator=run.job.generator)
     x, y = clean.images[order].float() / 255, clean.labels[order]
     z = (x + begun[y]).clamp(0, 1)
-    loss = net(*((contrast(z, run.device_generator, 0.5)(z) - mean) / std for _ in range(2)))
+    loss = net(*((contrastive_view(z, run.device_generator, 0.5)(z) - mean) / std for _ in range(2)))
     (loss * net.temperature / 0.07 / (4 if backbone == "simclr" else 1)).backward()
     sgd.step()
     order = torch.randperm(18, generator=run.job.generator)
@@ -289,7 +289,7 @@ def test_class_wise_noise_takes_the_step_that_all_images_of_the_class_ask_for(ba
     leaf = begun.clone().requires_grad_(True)
     with still(net):
         z = (x + leaf[y]).clamp(0, 1)
-        views = [(contrast(z, run.device_generator, 0.5)(z) - mean) / std for _ in range(2)]
+        views = [(contrastive_view(z, run.device_generator, 0.5)(z) - mean) / std for _ in range(2)]
         loss = net.easy(*views, **({"follow": True} if backbone == "moco" else {}))
         (gradient,) = torch.autograd.grad(loss, leaf)
     expected = (begun - 0.8 / 255 * gradient.sign()).clamp(-8 / 255, 8 / 255)
@@ -323,7 +323,7 @@ def test_noise_makes_contrastive_training_easy(backbone, epochs):
         for images in (x, x + noise):
             judge = copy.deepcopy(net)  # the queue of MoCo moves on
             draws = dice(7)
-            views = [[contrast(images, draws, 0.08)(images) for _ in range(2)] for _ in range(8)]
+            views = [[contrastive_view(images, draws, 0.08)(images) for _ in range(2)] for _ in range(8)]
             losses.append(sum(float(judge.easy(*pair)) for pair in views))
     assert losses[1] < losses[0]
     assert float(noise.abs().max()) <= 8 / 255 + 1e-7
@@ -436,7 +436,7 @@ def test_encoders_of_both_papers_are_built_as_they_say():
     assert (second.splits, second.shuffled, len(list(second.project.parameters()))) == (4, False, 4)
     assert theirs.queue.shape == (4096, 128) and F.normalize(theirs.queue, dim=1).allclose(theirs.queue, atol=1e-5)
     theirs, second = (objective(run, "small-cnn", "simclr", code) for code in ("tue", "cp"))
-    assert isinstance(theirs, SimClr) and theirs.temperature == second.temperature == 0.5
+    assert isinstance(theirs, SimClrObjective) and theirs.temperature == second.temperature == 0.5
     kinds = [[type(layer).__name__ for layer in net.project] for net in (theirs, second)]
     assert kinds == [["Linear", "BatchNorm1d", "ReLU", "Linear"], ["Linear", "ReLU", "Linear"]]
     features = theirs.encoder.head.in_features

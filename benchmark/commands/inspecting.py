@@ -74,7 +74,7 @@ def show(entry: EntryName, as_json: Json = False) -> None:
     if as_json:
         return print_json(shown)
     for each in shown:
-        print(listing.page(each))
+        print(listing.entry_details(each))
 
 
 def doctor_(

@@ -40,13 +40,13 @@ def craft(
     from unlearnable_bench.benchmark import schedule
     from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
     from unlearnable_bench.registry import ATTACKS, DATASETS, MissingDataError, child, data
-    from unlearnable_bench.registry.spec import parse, write
+    from unlearnable_bench.registry.spec import parse, write_spec
 
     named, *tools = parse(item)
     given = dict(named.given) | {
         key: value for pair in set_ or [] for key, value in parse(f"{named.name}({pair})")[0].given.items()
     }
-    attack = ATTACKS.resolve("+".join([write(named.name, given), *(write(tool.name, tool.given) for tool in tools)]))
+    attack = ATTACKS.resolve("+".join([write_spec(named.name, given), *(write_spec(tool.name, tool.given) for tool in tools)]))
     part = DATASETS.resolve(dataset)[0]
     chosen = schedule.choose_device(device)
     space = workspace_of(workspace)
@@ -221,9 +221,9 @@ def import_(
     Example: `bench poisons import perturbation.pt --dataset cifar10 --norm linf --epsilon 8/255`
     """
     from unlearnable_bench.registry import DATASETS, EntryError, MissingDataError, data
-    from unlearnable_bench.registry.spec import value
+    from unlearnable_bench.registry.spec import read_value
 
-    radius = value(epsilon)
+    radius = read_value(epsilon)
     if isinstance(radius, str | bool):
         raise EntryError(f"--epsilon {epsilon}: expected a number, such as 8/255")
     part = DATASETS.resolve(dataset)[0]
@@ -231,12 +231,12 @@ def import_(
     space.writable()
     if sentence := data.missing(part):
         raise MissingDataError(sentence)
-    from unlearnable_bench.poisons.imports import take_in
-    from unlearnable_bench.poisons.options import Options
+    from unlearnable_bench.poisons.imports import import_poison
+    from unlearnable_bench.poisons.options import ImportOptions
     from unlearnable_bench.poisons.store import Store
 
-    options = Options(units, order, negative, rounding, norm, float(radius))
-    kept = take_in(Store(space.poisons), path, part, data.load(part), options, name, labels)
+    options = ImportOptions(units, order, negative, rounding, norm, float(radius))
+    kept = import_poison(Store(space.poisons), path, part, data.load(part), options, name, labels)
     answer = {
         "attack": kept.manifest["text"],
         "path": str(kept.path),

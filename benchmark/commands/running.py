@@ -25,7 +25,7 @@ from unlearnable_bench.benchmark.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from unlearnable_bench.benchmark.driver import Options, Outcome
+    from unlearnable_bench.benchmark.driver import RunOptions, RunOutcome
     from unlearnable_bench.benchmark.plan import Plan
     from unlearnable_bench.results import Grid as CellGrid
     from unlearnable_bench.results import Record, Records, Workspace
@@ -69,7 +69,7 @@ def run(
 
     space = workspace_of(workspace)
     wishes = cells.wishes()
-    options = driver.Options(**vars(machines), force=force, limit=limit)
+    options = driver.RunOptions(**vars(machines), force=force, limit=limit)
     if show_sbatch and not dry_run:
         raise usage("--show-sbatch needs --dry-run; give both")
     if cell is not None:
@@ -101,7 +101,7 @@ def retry(
 
     space = workspace_of(workspace)
     name, table = driver.choose_grid(grid, {"seed": split_wishes(seed)})
-    options = driver.Options(**vars(machines), retry=True)
+    options = driver.RunOptions(**vars(machines), retry=True)
     _print_outcome(name, table, space, driver.run_table(name, table, space, options, as_json), as_json)
 
 
@@ -232,7 +232,7 @@ def _exit(after: Plan) -> None:
         raise typer.Exit(3)
 
 
-def _print_outcome(name: str, table: CellGrid, space: Workspace, outcome: Outcome, as_json: bool) -> None:
+def _print_outcome(name: str, table: CellGrid, space: Workspace, outcome: RunOutcome, as_json: bool) -> None:
     after = outcome.after
     if as_json:
         print_json(after.counts() | {"ran": outcome.ran})
@@ -251,7 +251,7 @@ def _print_results(name: str, table: CellGrid, plan: Plan, records: Records) -> 
         _print_table(name, table, records)
 
 
-def _print_end(name: str, outcome: Outcome) -> None:
+def _print_end(name: str, outcome: RunOutcome) -> None:
     """Print how many cells are done, what the run did, and which cells failed."""
     from unlearnable_bench.benchmark.display import duration
 
@@ -279,7 +279,7 @@ def _print_figures(plan: Plan, records: Records) -> None:
             print(f"{task.cell.label}  {outcome_text(record.outcome)}")
 
 
-def _run_again(before: Record, space: Workspace, options: Options, dry_run: bool, as_json: bool) -> None:
+def _run_again(before: Record, space: Workspace, options: RunOptions, dry_run: bool, as_json: bool) -> None:
     from unlearnable_bench.benchmark import driver
     from unlearnable_bench.benchmark.submissions.verifying import accuracy
 

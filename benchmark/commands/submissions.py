@@ -211,7 +211,7 @@ def _measure_again(
     from unlearnable_bench.benchmark import driver
     from unlearnable_bench.benchmark.submissions import verifying
 
-    options = driver.Options(executor, device=device)
+    options = driver.RunOptions(executor, device=device)
     allowed = None if tolerance is None else tolerance / 100
     return verifying.rerun(one, space, options, count, seed, allowed, as_json)
 
@@ -268,7 +268,7 @@ def _kept(examined: Examined, space: Workspace) -> Taken | None:
     if not examined.new:
         return keeping.by_digest(examined.digest, space.records)
     space.writable()
-    return keeping.take_in(examined, records_of(space))
+    return keeping.keep_submission(examined, records_of(space))
 
 
 def _own_taken_in(path: Path, space: Workspace, force: bool, dry_run: bool, as_json: bool) -> None:

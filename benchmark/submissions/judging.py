@@ -14,7 +14,7 @@ from unlearnable_bench.registry import CATALOGS, EntryError, data, outdated
 from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.registry.contract import Budget, Contrastive, DataInfo, Protocol
 from unlearnable_bench.registry.entry import Entry, singular
-from unlearnable_bench.registry.spec import parse, value, write_value
+from unlearnable_bench.registry.spec import parse, read_value, write_value
 from unlearnable_bench.results import Record, bundle
 from unlearnable_bench.results import cell as cells_
 from unlearnable_bench.results.bundle import Examined
@@ -321,7 +321,7 @@ def _sayable(given: Any) -> bool:
     """Whether a value of a field is one that can be written in an item, so a word at most. EntryError says why not."""
     if isinstance(given, list):
         return all(map(_sayable, given))
-    return given is None or given == "" or digest(value(write_value(given))) == digest(given)
+    return given is None or given == "" or digest(read_value(write_value(given))) == digest(given)
 
 
 def _version(kind: str, name: str, record: Record) -> str:

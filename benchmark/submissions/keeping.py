@@ -16,7 +16,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def take_in(examined: Examined, records: Records) -> Taken:
+def keep_submission(examined: Examined, records: Records) -> Taken:
     """Keep the records of a bundle that was examined and judged, those that are not here yet.
 
     All of them or none, where the disk refuses or a cell was measured here meanwhile; killed in between, the same bundle

@@ -112,7 +112,13 @@ def _checksum(record: Record) -> str:
 
 
 def rerun(
-    one: Taken, space: Workspace, options: driver.Options, count: int, seed: int, tolerance: float | None, quiet: bool = False
+    one: Taken,
+    space: Workspace,
+    options: driver.RunOptions,
+    count: int,
+    seed: int,
+    tolerance: float | None,
+    quiet: bool = False,
 ) -> list[Finding]:
     """Measure `count` cells of a submission again, drawn by `seed`; compare accuracies and write down what came of it.
 

@@ -16,7 +16,7 @@ from unlearnable_bench.leaderboard.pages.methods import display_name_of, idea_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry.entry import Entry
-from unlearnable_bench.registry.spec import write, write_value
+from unlearnable_bench.registry.spec import write_spec, write_value
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -225,7 +225,7 @@ def _radius(cell: ScoredCell) -> object:
 def _without_radius(cell: ScoredCell) -> Alike:
     attack = cell.score.runs[0].cell.attack[0]
     fields = {name: value for name, value in attack.fields.items() if name != "epsilon"}
-    return Alike(write(attack.name, fields), cell.setting)
+    return Alike(write_spec(attack.name, fields), cell.setting)
 
 
 def _ratio(cell: ScoredCell) -> object:

@@ -17,7 +17,7 @@ from unlearnable_bench.leaderboard.formats.escaping import DASH
 from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, stretched, strip
 from unlearnable_bench.registry import EntryError, MissingDataError, resolve
 from unlearnable_bench.registry import data as datasets
-from unlearnable_bench.registry.spec import write
+from unlearnable_bench.registry.spec import write_spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +114,7 @@ def _decoded(stored: StoredSet) -> NDArray[np.uint8] | None:
     if name.startswith("folder-") or fields.get("per_class"):
         return None
     given = {field: value for field, value in fields.items() if value}
-    (dataset,) = resolve("datasets", write(name, given))
+    (dataset,) = resolve("datasets", write_spec(name, given))
     if datasets.decoded_fingerprint(dataset) != stored.manifest["dataset_fingerprint"]:
         return None
     images: NDArray[np.uint8] = np.load(datasets.decoded(dataset) / "train_images.npy", mmap_mode="r", allow_pickle=False)

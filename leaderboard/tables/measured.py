@@ -22,7 +22,7 @@ from unlearnable_bench.leaderboard.tables.score import POINT, Score
 from unlearnable_bench.leaderboard.tables.settings import settings
 from unlearnable_bench.leaderboard.tables.table import Table, axis_values, slug_of, slugged
 from unlearnable_bench.registry import lacking
-from unlearnable_bench.registry.spec import SELFTRAINED, write
+from unlearnable_bench.registry.spec import SELFTRAINED, write_spec
 from unlearnable_bench.results import Cell, Grid, Part, Records
 from unlearnable_bench.results.cell import digest
 from unlearnable_bench.results.cells import CellMaker, Resolve
@@ -214,7 +214,7 @@ def _honest(part: Part) -> str:
     trained = f"-{SELFTRAINED}" if part.fields.get("weights") == SELFTRAINED else ""
     rest = part.text.removeprefix(part.name + trained)
     honest = part.text.startswith(part.name) and rest[:1] in ("", "(", "@")
-    return part.text if honest else write(part.name, part.fields)
+    return part.text if honest else write_spec(part.name, part.fields)
 
 
 def _other_table(setting: Point, group: Mapping[Point, Sequence[SeedRun]], lookup: Lookup) -> Table:

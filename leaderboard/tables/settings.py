@@ -11,7 +11,7 @@ from unlearnable_bench.leaderboard.tables.groups import group_by
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.registry import CATALOGS, EntryError, Paper, child
 from unlearnable_bench.registry.catalog import ConfiguredEntry as Installed
-from unlearnable_bench.registry.spec import write
+from unlearnable_bench.registry.spec import write_spec
 from unlearnable_bench.results import Part
 
 AXES = ("attack", "defense", "protocol", "dataset", "architecture")
@@ -60,7 +60,7 @@ def _setting(axis: str, text: str, chain: Sequence[Part]) -> SpecDetails:
     papers = [part.entry.paper for part in installed if part.entry.paper and part.entry.paper.url]
     return SpecDetails(
         text,
-        fields=" + ".join(write(part.name, _values(axis, part)) for part in chain),
+        fields=" + ".join(write_spec(part.name, _values(axis, part)) for part in chain),
         summary=" ".join(part.entry.summary for part in installed),
         needs=tuple(itertools.chain.from_iterable(part.needs for part in installed)),
         papers=tuple(dict.fromkeys(papers)),

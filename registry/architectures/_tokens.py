@@ -40,7 +40,7 @@ class Patches(nn.Module):
         return self.project(self.norm(x))  # type: ignore[no-any-return]  # (B, patches, width)
 
 
-class Embedding(nn.Module):
+class TokenEmbedding(nn.Module):
     """The patches' tokens plus learned positions, drawn from N(0, 1); optionally a class token before them."""
 
     def __init__(self, patches: Patches, width: int, dropout: float, class_token: bool) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearnable_bench.registry import ARCHITECTURES
-from unlearnable_bench.registry.architectures._tokens import ClassToken, Embedding, Patches, feed_forward
+from unlearnable_bench.registry.architectures._tokens import ClassToken, Patches, TokenEmbedding, feed_forward
 
 
 class _TalkingHeads(nn.Module):
@@ -48,7 +48,7 @@ class _Block(nn.Module):
 class CaiT(nn.Module):
     """Blocks for patches, then blocks for the class token; in training every block is left out with `layer_drop`."""
 
-    def __init__(self, embedding: Embedding, blocks: list[_Block], class_blocks: list[_Block], head: nn.Linear) -> None:
+    def __init__(self, embedding: TokenEmbedding, blocks: list[_Block], class_blocks: list[_Block], head: nn.Linear) -> None:
         super().__init__()
         self.layer_drop = 0.05
         self.embedding = embedding
@@ -94,6 +94,6 @@ def cait_apb(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     accuracies vary from run to run. A block left out in a step has no gradient in it. timm's `Cait` has other parameters.
     """
     width, dropout = 512, 0.1
-    embedding = Embedding(Patches(in_channels, image_size, width), width, dropout, class_token=False)
+    embedding = TokenEmbedding(Patches(in_channels, image_size, width), width, dropout, class_token=False)
     blocks = [_Block(width, 6, 64, 256, dropout) for _ in range(8)]
     return CaiT(embedding, blocks[:6], blocks[6:], nn.Linear(width, num_classes))

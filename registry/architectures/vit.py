@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from unlearnable_bench.registry import ARCHITECTURES
 from unlearnable_bench.registry.architectures._network import Network
-from unlearnable_bench.registry.architectures._tokens import Embedding, Patches, feed_forward
+from unlearnable_bench.registry.architectures._tokens import Patches, TokenEmbedding, feed_forward
 
 
 class _Attention(nn.Module):
@@ -72,7 +72,7 @@ def vit_lfu(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.
     draws it. `features` are the 384 values after the hidden layer: feature reweighting replaces the final linear layer only.
     """
     width = 384
-    embedding = Embedding(Patches(in_channels, image_size, width), width, 0.0, class_token=True)
+    embedding = TokenEmbedding(Patches(in_channels, image_size, width), width, 0.0, class_token=True)
     blocks = [_Block(_Attention(width, 12, 32, width**-0.5, 0.0), width, width, 0.0) for _ in range(7)]
     last = nn.Sequential(_First(), nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
     return Network([embedding, *blocks, last], nn.Linear(width, num_classes))
@@ -87,7 +87,7 @@ def vit_iss(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.
     and class token are drawn from N(0, 1), all else as torch draws it. It needs about 200 epochs.
     """
     width = 512
-    embedding = Embedding(Patches(in_channels, image_size, width), width, 0.1, class_token=True)
+    embedding = TokenEmbedding(Patches(in_channels, image_size, width), width, 0.1, class_token=True)
     blocks = [_Block(_Attention(width, 8, 64, 64**-0.5, 0.1), width, width, 0.1) for _ in range(6)]
     return Network([embedding, *blocks, nn.Sequential(_First(), nn.LayerNorm(width))], nn.Linear(width, num_classes))
 
@@ -102,6 +102,6 @@ def vit_apb(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.
     With Adam the learning rate of 0.1 diverges; 1e-4 to 1e-3 work.
     """
     width = 512
-    embedding = Embedding(Patches(in_channels, image_size, width, shifted=True), width, 0.1, class_token=True)
+    embedding = TokenEmbedding(Patches(in_channels, image_size, width, shifted=True), width, 0.1, class_token=True)
     blocks = [_Block(_LocalAttention(width, 8, 64, 64**-0.5, 0.1), width, width, 0.1) for _ in range(6)]
     return Network([embedding, *blocks, nn.Sequential(_First(), nn.LayerNorm(width))], nn.Linear(width, num_classes))

@@ -75,14 +75,14 @@ class DisentanglingVae(Attack):
             raise NotApplicable(f"needs {sides}, the images are {info.shape[1]}x{info.shape[2]}")
 
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
-        from unlearnable_bench.registry._vae import Estimates, Recipe, Rounds, at_once
+        from unlearnable_bench.registry._vae import AutoencoderRecipe, Estimates, SuccessiveNetworks, at_once
 
         (poison,) = job.parents
         rows = self.known(poison, clean, job)  # (N,), where in the poison
         learnt = rows[rows >= 0].unique()
         source = ImageSet(poison.images[learnt], poison.clean.labels[learnt], clean.num_classes, clean.classes)
-        recipe = Recipe(self.epochs, self.batch, self.lr, self.width, steps=self.steps)
-        rounds = Rounds(source, job, 1)
+        recipe = AutoencoderRecipe(self.epochs, self.batch, self.lr, self.width, steps=self.steps)
+        rounds = SuccessiveNetworks(source, job, 1)
         fitted = rounds.autoencoder(source, self.kld1, recipe, self.shrink)
         seen = clean if self.mode == "increase" else replace(clean, images=poison.images)
         kept = Estimates(clean, job, "p_hat")

@@ -17,7 +17,7 @@ from unlearnable_bench.registry._adversaries import Adversary
 from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._frozen_networks import Descent, frozen, toward
 from unlearnable_bench.registry._noise import in_slices
-from unlearnable_bench.registry._surrogates import Recipe, fit, surrogate
+from unlearnable_bench.registry._surrogates import SurrogateRecipe, fit_surrogate, surrogate
 
 
 @ATTACKS.register("hypo")
@@ -82,7 +82,7 @@ class Hypocritical(Attack):
             return
         run = Crafting(clean, job)
         net = self.network(run)
-        fit(run, net, self.recipe)
+        fit_surrogate(run, net, self.recipe)
         levels = self.poison(run, net)
         run.close()
         yield from in_slices(clean, levels, 1 / 255)
@@ -101,12 +101,12 @@ class Hypocritical(Attack):
         return self.epsilon * F.normalize(drawn.normal_(generator=job.generator).flatten(1), dim=1).view_as(drawn)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> SurrogateRecipe:
         """How the surrogate is trained."""
         if self.variant == "p2":
-            return Recipe(self.epochs or 150, batch=self.batch, drops=(100 / 150, 125 / 150))
+            return SurrogateRecipe(self.epochs or 150, batch=self.batch, drops=(100 / 150, 125 / 150))
         adversary = Adversary("pgd", self.train_epsilon, self.train_attack_steps, self.train_epsilon / 4)
-        return Recipe(self.epochs or 10, batch=self.batch, adversary=adversary)
+        return SurrogateRecipe(self.epochs or 10, batch=self.batch, adversary=adversary)
 
     @property
     def descent(self) -> Descent:

@@ -17,7 +17,7 @@ from unlearnable_bench.registry._crafting import Crafting, mixed
 from unlearnable_bench.registry._frozen_networks import Descent, Pull, frozen, toward
 from unlearnable_bench.registry._noise import in_slices
 from unlearnable_bench.registry._steps import still
-from unlearnable_bench.registry._surrogates import Normalised, Recipe, fit, surrogate
+from unlearnable_bench.registry._surrogates import Normalised, SurrogateRecipe, fit_surrogate, surrogate
 from unlearnable_bench.registry._views import View, identity
 
 
@@ -90,8 +90,8 @@ class SelfEnsembleProtection(Attack):
                 if place == epoch:
                     kept.load_state_dict(net.state_dict())
 
-        recipe = Recipe(self.epochs, batch=self.batch, drops=(75 / 120, 90 / 120), warmup=1)
-        fit(run, net, recipe, keep, made)
+        recipe = SurrogateRecipe(self.epochs, batch=self.batch, drops=(75 / 120, 90 / 120), warmup=1)
+        fit_surrogate(run, net, recipe, keep, made)
         return made  # type: ignore[return-value]
 
     def poison(self, run: Crafting, nets: list[Normalised]) -> Tensor:
@@ -105,7 +105,7 @@ class SelfEnsembleProtection(Attack):
             if self.variant == "sep":
                 return plan.apply(run, x, toward(run, list(nets), goal))
             if not means:
-                means.extend(class_means(run, net) for net in nets)
+                means.extend(class_mean_features(run, net) for net in nets)
             if self.variant == "fa":
                 return plan.apply(run, x, align(run, nets, means, goal))
             return self.reduced(run, plan, x, nets, means, goal)
@@ -132,7 +132,7 @@ class SelfEnsembleProtection(Attack):
         return delta, losses
 
 
-def class_means(run: Crafting, net: Normalised) -> Tensor:
+def class_mean_features(run: Crafting, net: Normalised) -> Tensor:
     """Return the mean features of every class over the clean images, (K, D); of a class without images zeros."""
     clean = run.clean
     total, count = None, torch.zeros(clean.num_classes, 1, device=run.device)

@@ -15,7 +15,7 @@ from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryE
 from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._frozen_networks import Descent, frozen, toward
 from unlearnable_bench.registry._noise import in_slices
-from unlearnable_bench.registry._surrogates import Recipe, fit, surrogate
+from unlearnable_bench.registry._surrogates import SurrogateRecipe, fit_surrogate, surrogate
 
 
 @ATTACKS.register("tap")
@@ -75,7 +75,7 @@ class TargetedAdversarialPoisoning(Attack):
     def craft(self, clean: ImageSet, job: Job) -> Iterator[tuple[slice, Tensor]]:
         run = Crafting(clean, job)
         net = self.network(run)
-        fit(run, net, self.recipe)
+        fit_surrogate(run, net, self.recipe)
         levels = self.poison(run, net)
         run.close()
         yield from in_slices(clean, levels, 1 / 255)
@@ -86,11 +86,11 @@ class TargetedAdversarialPoisoning(Attack):
         return surrogate(run, self.surrogate, sees, drawn)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> SurrogateRecipe:
         """How the surrogate is trained."""
         if self.variant == "rem":
-            return Recipe(steps=self.train_steps, batch=self.batch, drops=(0.4, 0.8), view="crop")
-        return Recipe(self.epochs, batch=self.batch, drops=(14 / 40, 24 / 40, 35 / 40), nesterov=True, view="shift")
+            return SurrogateRecipe(steps=self.train_steps, batch=self.batch, drops=(0.4, 0.8), view="crop")
+        return SurrogateRecipe(self.epochs, batch=self.batch, drops=(14 / 40, 24 / 40, 35 / 40), nesterov=True, view="shift")
 
     def poison(self, run: Crafting, net: nn.Module) -> Tensor:
         """Return 8-bit levels of noise against a trained surrogate."""

@@ -54,9 +54,9 @@ class PlainAutoEncoder(Defense):
             raise NotApplicable(f"needs even sides, the images are {info.shape[1]}x{info.shape[2]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from unlearnable_bench.registry._vae import AutoEncoder, Fitted, Rounds
+        from unlearnable_bench.registry._vae import AutoEncoder, Fitted, SuccessiveNetworks
 
-        rounds = Rounds(train, job, 1)
+        rounds = SuccessiveNetworks(train, job, 1)
         model = AutoEncoder(train.info.shape[0], self.width, self.latents or 4 * self.width).to(job.device)
         rounds.fit(model, train, _distance, torch.optim.Adam(model.parameters(), self.lr), self.epochs, self.batch)
         fitted = Fitted(model, job, rounds.seeds[0])

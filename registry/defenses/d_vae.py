@@ -12,7 +12,7 @@ from unlearnable_bench.registry._papers import D_VAE
 from unlearnable_bench.registry.contract import DataInfo
 
 if TYPE_CHECKING:
-    from unlearnable_bench.registry._vae import Recipe, Rounds
+    from unlearnable_bench.registry._vae import AutoencoderRecipe, SuccessiveNetworks
 
 
 def _without(x: Tensor, image: Tensor, perturbation: Tensor) -> Tensor:
@@ -85,9 +85,9 @@ class DisentanglingVae(Defense):
             raise NotApplicable(f"needs {sides}, the images are {info.shape[1]}x{info.shape[2]}")
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from unlearnable_bench.registry._vae import Rounds
+        from unlearnable_bench.registry._vae import SuccessiveNetworks
 
-        rounds = Rounds(train, job, self.stages + 2 * self.detect)
+        rounds = SuccessiveNetworks(train, job, self.stages + 2 * self.detect)
         if not self.detect:
             return replace(train, images=self._rounds(train, rounds))
         flagged = self.flagged(train, rounds)
@@ -104,7 +104,7 @@ class DisentanglingVae(Defense):
             images[rows] = self._rounds(poisoned, rounds)
         return replace(train, images=images)
 
-    def flagged(self, train: ImageSet, rounds: "Rounds") -> Tensor:
+    def flagged(self, train: ImageSet, rounds: "SuccessiveNetworks") -> Tensor:
         """Return which images look poisoned: bool (N,)."""
         from unlearnable_bench.registry._vae import at_once
 
@@ -120,12 +120,12 @@ class DisentanglingVae(Defense):
             parts = [(net(train.pixels(where, device)).argmax(1).cpu(), where) for where in train.batches(at_once(train))]
         return torch.cat([found == train.labels[where] for found, where in parts])
 
-    def _recipe(self) -> "Recipe":
-        from unlearnable_bench.registry._vae import Recipe
+    def _recipe(self) -> "AutoencoderRecipe":
+        from unlearnable_bench.registry._vae import AutoencoderRecipe
 
-        return Recipe(self.epochs, self.batch, self.lr, self.width, self.disentangle)
+        return AutoencoderRecipe(self.epochs, self.batch, self.lr, self.width, self.disentangle)
 
-    def _rounds(self, train: ImageSet, rounds: "Rounds") -> Tensor:
+    def _rounds(self, train: ImageSet, rounds: "SuccessiveNetworks") -> Tensor:
         """Return the images after the rounds, uint8 (N, C, H, W): algorithm 1, or what is left of it."""
         left_out, estimate = self.ablation, "" if self.detect else "p_hat"
         if left_out != "wo_s1":

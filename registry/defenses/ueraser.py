@@ -95,8 +95,8 @@ class UEraser(Defense):
 
         if self.jpeg == "first":
             x = _compressed(x, int(torch.randint(10, 96, ())))
-        x = chosen(some(x, self.plasma), _plasma.brightness(x), x)
-        x = chosen(some(x, self.plasma), _plasma.contrast(x), x)
+        x = chosen(some(x, self.plasma), _plasma.plasma_brightness(x), x)
+        x = chosen(some(x, self.plasma), _plasma.plasma_contrast(x), x)
         x = chosen(some(x, 0.5), _plasma.shuffled(x), x)
         x = trivialaugment(x).clamp_(0, 1)
         return _compressed(x, 10) if self.jpeg == "last" else x

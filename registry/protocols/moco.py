@@ -52,4 +52,4 @@ class MoCo(Contrastive):
     def objective(self, encoder: nn.Module) -> nn.Module:
         from unlearnable_bench.registry import _contrastive
 
-        return _contrastive.MoCo(encoder, self.temperature, self.queue, self.key_momentum, self.splits)
+        return _contrastive.MoCoObjective(encoder, self.temperature, self.queue, self.key_momentum, self.splits)

@@ -49,4 +49,4 @@ class SimClr(Contrastive):
     def objective(self, encoder: nn.Module) -> nn.Module:
         from unlearnable_bench.registry import _contrastive
 
-        return _contrastive.SimClr(encoder, self.temperature)
+        return _contrastive.SimClrObjective(encoder, self.temperature)

@@ -43,4 +43,4 @@ class SimSiam(Contrastive):
     def objective(self, encoder: nn.Module) -> nn.Module:
         from unlearnable_bench.registry import _contrastive
 
-        return _contrastive.SimSiam(encoder)
+        return _contrastive.SimSiamObjective(encoder)

@@ -22,12 +22,12 @@ from tables import with_fields
 from campaign import Tally, explore, sentence
 from unlearnable_bench.benchmark import grid as grids
 from unlearnable_bench.benchmark.plan import plan_cells
-from unlearnable_bench.poisons.imports import take_in
-from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.imports import import_poison
+from unlearnable_bench.poisons.options import ImportOptions
 from unlearnable_bench.poisons.recipe import PurifiedRecipe
-from unlearnable_bench.poisons.store import CraftError, DamagedError, Store, verify
+from unlearnable_bench.poisons.store import CraftError, DamagedError, Store, verify_set
 from unlearnable_bench.registry import ATTACKS, DEFENSES, EntryError, resolve
-from unlearnable_bench.registry.spec import parse, write
+from unlearnable_bench.registry.spec import parse, write_spec
 from unlearnable_bench.results import Cell, FileError, Grid, Record, Records, TableFile, read_grid
 from unlearnable_bench.results.cell import Part
 from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote
@@ -80,7 +80,7 @@ def items(folder: Path, count: int) -> Tally:
         again = resolve(kind, "+".join(part.text for part in parts))
         assert [(part.name, part.fields) for part in again] == [(part.name, part.fields) for part in parts], text
         for part in parse(text):
-            assert parse(write(part.name, part.given))[0].given == part.given
+            assert parse(write_spec(part.name, part.given))[0].given == part.given
         return "resolved, and back"
 
     kinds = st.sampled_from(["attacks", "defenses", "protocols", "architectures", "datasets"])
@@ -274,7 +274,7 @@ def damaged_sets(folder: Path, count: int) -> Tally:
         (store.root / place).write_bytes(changed)
         name = place.parts[0]
         try:
-            verify(store.root / name)
+            verify_set(store.root / name)
             same = equal(whole / place, store.root / place)
             tally.end("the same set, written otherwise" if same else "not noticed")
             if not same:
@@ -408,7 +408,7 @@ def imports(folder: Path, count: int) -> Tally:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                take_in(store, path, dataset, clean, Options(**radius | options), "", "")
+                import_poison(store, path, dataset, clean, ImportOptions(**radius | options), "", "")
             tally.end("taken: the change left a poison within its budget")
             if number < len(shots):
                 tally.bad(f"{path.name} was taken")
@@ -471,7 +471,7 @@ def archives(folder: Path, count: int) -> Tally:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                take_in(store, path, dataset, clean, Options("images", norm="linf", epsilon=8 / 255), "", "")
+                import_poison(store, path, dataset, clean, ImportOptions("images", norm="linf", epsilon=8 / 255), "", "")
             tally.end("taken")
         except REFUSALS as error:
             try:

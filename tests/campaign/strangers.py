@@ -178,8 +178,8 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from conftest import as_data
 from test_import import smooth
-from unlearnable_bench.poisons.imports import take_in
-from unlearnable_bench.poisons.options import Options
+from unlearnable_bench.poisons.imports import import_poison
+from unlearnable_bench.poisons.options import ImportOptions
 from unlearnable_bench.poisons.store import Store
 from unlearnable_bench.registry import resolve
 import torch
@@ -190,7 +190,7 @@ def peak():
 for path in sorted(Path(sys.argv[2]).glob("large-*")):
     before = peak()
     try:
-        take_in(store, path, dataset, clean, Options(norm="linf", epsilon=8 / 255), "", "")
+        import_poison(store, path, dataset, clean, ImportOptions(norm="linf", epsilon=8 / 255), "", "")
         said = ""
     except Exception as error:
         said = f"{type(error).__name__}: {error}"

@@ -30,7 +30,7 @@ from unlearnable_bench.benchmark.task import NOBODY, Task
 from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe
 from unlearnable_bench.registry import CATALOGS, EntryError, editions, outdated
 from unlearnable_bench.registry.catalog import ConfiguredEntry
-from unlearnable_bench.registry.spec import write
+from unlearnable_bench.registry.spec import write_spec
 from unlearnable_bench.results import Cell, Records
 from unlearnable_bench.results import cell as cells
 from unlearnable_bench.results.cell import NONE
@@ -77,7 +77,7 @@ def resolved(kind: str, name: str, fields: dict[str, Any]) -> ConfiguredEntry:
     scale = values.pop("scale", 1.0)
     unsayable = {key: value for key, value in values.items() if not _sayable(key, value)}
     sayable = {key: value for key, value in values.items() if key not in unsayable}
-    (part,) = CATALOGS[kind].resolve(write(name if scale == 1.0 else f"{name}@{scale!r}", sayable))
+    (part,) = CATALOGS[kind].resolve(write_spec(name if scale == 1.0 else f"{name}@{scale!r}", sayable))
     return part.changed(unsayable)
 
 

@@ -134,7 +134,7 @@ def _five_kinds(setting: Setting) -> Figures:
     left, accuracies = [], []
     for attack, defense in KINDS:
         task = Task.of(_cells(attack, defense)[0])
-        record = cell.run(task, store)
+        record = cell.run_cell(task, store)
         assert record.metrics is not None
         accuracies.append(record.metrics.test_acc)
         del record

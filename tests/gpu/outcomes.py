@@ -9,7 +9,7 @@ from statistics import fmean, variance
 from gpu import Figures, Notes, Setting, must
 from gpu.pool import Pool, run_cells
 from unlearnable_bench.benchmark import grid as grids
-from unlearnable_bench.registry.spec import write
+from unlearnable_bench.registry.spec import write_spec
 from unlearnable_bench.results import Cell, Record, Records
 
 ERRORS = 3.0  # standard errors between the means of GPU and CPU
@@ -32,7 +32,7 @@ def _seeds(setting: Setting, attack: str, precision: str) -> list[Cell]:
     if setting.tiny:
         protocol, dataset, network = ("quick@0.1", "digits(per_class=8,test_per_class=4)", "small-cnn")
     fields = {"precision": precision, "threads": 1}  # one thread is what `fast` says anyway
-    axes = {"protocol": [write(protocol, fields)], "dataset": [dataset], "attack": [attack], "architecture": [network]}
+    axes = {"protocol": [write_spec(protocol, fields)], "dataset": [dataset], "attack": [attack], "architecture": [network]}
     seeds = SEEDS[:2] if setting.tiny else SEEDS
     return grids.expand(grids.adhoc(axes | {"seed": [str(seed) for seed in seeds]}))[0]
 

@@ -35,7 +35,7 @@ def drawn_views() -> dict[str, View]:
         "crop and flip": lambda x: _views.crop_flip(x, dice(x))(x),
         "shift and flip": lambda x: _views.shift_flip(x, dice(x))(x),
         "jitter and gray": lambda x: _views.jitter_gray(x, dice(x))(x),
-        "contrast": lambda x: _views.contrast(x, dice(x), 0.08)(x),
+        "contrast": lambda x: _views.contrastive_view(x, dice(x), 0.08)(x),
         "contrasted": lambda x: _views.contrasted(x, 0.08),
         "part resized": lambda x: _views.part_resized(x, 24, 0.08),
     }

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearnable_bench.benchmark import driver, provenance, runs, slurm
-from unlearnable_bench.benchmark.schedule import Submission
+from unlearnable_bench.benchmark.schedule import ClusterSubmission
 from unlearnable_bench.results import Records, Workspace, read_grid
 from unlearnable_bench.results.record import Curve, Metrics, Record
 
@@ -70,11 +70,11 @@ def _measured(folder: Path, cells: int) -> dict[str, float]:
     grid = str(_grid(space.root, cells))
     found: dict[str, float] = {}
     found["dry run, nothing done"] = _command(space, "run", "--grid", grid, "--dry-run")
-    table, options = read_grid(grid), driver.Options()
+    table, options = read_grid(grid), driver.RunOptions()
     plan = driver.plan_table("scale", table, space, options, dry_run=True)
     start = time.perf_counter()
     records = Records(space.records)
-    submission = Submission.of(plan, space.poisons, PROFILE, 1, {"MaxArraySize": "1001"})
+    submission = ClusterSubmission.of(plan, space.poisons, PROFILE, 1, {"MaxArraySize": "1001"})
     more = {"walltime": [240] * cells, "signal": 90, "cluster": "", "code": "", "code_path": [], "tree": "", "plugins": ""}
     run = runs.Run.create(space, records, plan, "cpu", False, submission.pieces, more)
     (run.folder / "arrays.json").write_text(json.dumps([[str(n), a.first, a.size] for n, a in enumerate(submission.arrays)]))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from unlearnable_bench.registry import ImageSet
 from unlearnable_bench.registry._contrastive_noise import TEMPERATURES, _move, objective
 from unlearnable_bench.registry._crafting import Crafting
-from unlearnable_bench.registry._views import contrast
+from unlearnable_bench.registry._views import contrastive_view
 from unlearnable_bench.registry.attacks.tue import Transferable, csd
 
 REPOSITORY = "renjie3/TUE"
@@ -95,7 +95,7 @@ def moco(net: nn.Module, moco_utils: ModuleType) -> nn.Module:
 def views() -> Callable[[Tensor], Tensor]:
     """Return our random view of a batch as a function that draws anew at each call."""
     dice = torch.Generator().manual_seed(DRAWN)
-    return lambda x: contrast(x, dice, 0.08, shared=True)(x)
+    return lambda x: contrastive_view(x, dice, 0.08, shared=True)(x)
 
 
 def official(rng: np.random.Generator) -> Arrays:

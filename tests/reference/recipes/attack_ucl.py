@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from unlearnable_bench.registry import ImageSet
 from unlearnable_bench.registry._contrastive_noise import TEMPERATURES, _move
-from unlearnable_bench.registry._views import contrast
+from unlearnable_bench.registry._views import contrastive_view
 from unlearnable_bench.registry.attacks.ucl import UnlearnableContrastive
 
 REPOSITORY = "kaiwenzha/contrastive-poisoning"
@@ -113,7 +113,7 @@ def official(rng: np.random.Generator) -> Arrays:
             made = model.AttackModel.__new__(model.AttackModel)
             nn.Module.__init__(made)
             made.opt, made.backbone = opt, backbone(net, name, cl_algs)
-            made.transform = lambda pixels, dice=dice: seen(contrast(pixels, dice, 0.2)(pixels))
+            made.transform = lambda pixels, dice=dice: seen(contrastive_view(pixels, dice, 0.2)(pixels))
             start = before[: clean.num_classes] if tied else before
             made.delta = nn.Parameter(start.double() / EPSILON)
             whole = Module(made)

@@ -10,7 +10,7 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 
 from unlearnable_bench.registry._contrastive_noise import TEMPERATURES
-from unlearnable_bench.registry._views import contrast
+from unlearnable_bench.registry._views import contrastive_view
 
 REPOSITORY = "kaiwenzha/contrastive-poisoning"
 FUNCTION = "model.AttackModel, resnet.ResNetWithHead, util.GatherLayer, losses.SimCLRLoss"
@@ -52,7 +52,7 @@ class Process:
 def views(x: Tensor) -> list[Tensor]:
     """Return two random views of a batch, as the encoder sees them."""
     dice = torch.Generator().manual_seed(DRAWN)
-    return [seen(contrast(x, dice, 0.2)(x)) for _ in range(2)]
+    return [seen(contrastive_view(x, dice, 0.2)(x)) for _ in range(2)]
 
 
 def gradients(encoder: nn.Module, project: nn.Module) -> Arrays:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnable_bench.registry import ImageSet, Job
-from unlearnable_bench.registry._vae import DVae, Loss, Recipe, Rounds
+from unlearnable_bench.registry._vae import AutoencoderRecipe, DVae, Loss, SuccessiveNetworks
 
 REPOSITORY = "yuyi-sd/D-VAE"
 FUNCTION = "configs.models.resnet.ResNetDVAE, main_vae_disentangle.VAE_Trainer.train_batch"
@@ -90,13 +90,15 @@ def ours(rng: np.random.Generator) -> Arrays:
     clean, net, noise = given(rng)
     kept = {name: value.clone() for name, value in net.state_dict().items()}
     x, y, found, losses = inputs.pixels(clean), clean.labels, {}, []
-    fit = Rounds.fit
+    fit = SuccessiveNetworks.fit
     for case, (rate, epoch) in CASES.items():
         net.load_state_dict(kept)
         net.train()
-        rounds = Rounds(clean, Job(), 1)
+        rounds = SuccessiveNetworks(clean, Job(), 1)
 
-        def stepped(self: Rounds, model: nn.Module, train: ImageSet, loss: Loss, *rest: object, epoch: int = epoch) -> None:
+        def stepped(
+            self: SuccessiveNetworks, model: nn.Module, train: ImageSet, loss: Loss, *rest: object, epoch: int = epoch
+        ) -> None:
             def of_epoch(model: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
                 value = loss(net, x.double(), y, epoch / EPOCHS)
                 losses.append(float(value.detach()))
@@ -107,8 +109,8 @@ def ours(rng: np.random.Generator) -> Arrays:
             with in_order, patch.object(torch, "randn", return_value=noise):
                 fit(self, net, train, of_epoch, descent, 1, len(train))
 
-        with patch.object(Rounds, "fit", stepped):
-            rounds.autoencoder(clean, rate, Recipe(EPOCHS, len(clean), 0.005, 2))
+        with patch.object(SuccessiveNetworks, "fit", stepped):
+            rounds.autoencoder(clean, rate, AutoencoderRecipe(EPOCHS, len(clean), 0.005, 2))
         with patch.object(torch, "randn", return_value=noise):
             image, perturbation, _ = net.eval()(x, y)
         found[f"{case}_weights"] = few(corresponding(net))

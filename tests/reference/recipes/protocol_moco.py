@@ -11,7 +11,7 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnable_bench.registry._contrastive import MoCo
+from unlearnable_bench.registry._contrastive import MoCoObjective
 
 REPOSITORY = "renjie3/TUE"
 FUNCTION = "unsupervised.moco.moco_utils.SplitBatchNorm, unsupervised.moco.moco_utils.ModelMoCo.contrastive_loss"
@@ -79,7 +79,7 @@ def official(rng: np.random.Generator) -> Arrays:
 
 def ours(rng: np.random.Generator) -> Arrays:
     first, second, queue, weights = given(rng)
-    net = MoCo(Encoder(nn.BatchNorm2d(8)), TEMPERATURE, QUEUE, 0.99, PARTS, shuffled=False).train()
+    net = MoCoObjective(Encoder(nn.BatchNorm2d(8)), TEMPERATURE, QUEUE, 0.99, PARTS, shuffled=False).train()
     query = Whole(net.encoder, net.project)
     query.load_state_dict(weights)
     Whole(*net.slow).load_state_dict(weights)

@@ -6,7 +6,7 @@ from reference import inputs
 from reference.vectors import Arrays
 from torch import Tensor, nn
 
-from unlearnable_bench.registry._contrastive import SimSiam
+from unlearnable_bench.registry._contrastive import SimSiamObjective
 
 REPOSITORY = "renjie3/TUE"
 FUNCTION = "unsupervised.simsiam.methods.SimSiam.simsiam.SimSiamModel.forward"
@@ -72,7 +72,7 @@ def official(rng: np.random.Generator) -> Arrays:
 
 
 def ours(rng: np.random.Generator) -> Arrays:
-    net = SimSiam(Backbone()).double().train()
+    net = SimSiamObjective(Backbone()).double().train()
     views = given(rng)
     put(rng, net.project, net.predict)
     return arrays(net(*views), views)

@@ -7,7 +7,6 @@ unpickled; it is read in memory, after a look at its sizes.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -26,7 +25,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from unlearnable_bench.results.cell import NONE
-from unlearnable_bench.results.record import CLOSE, Curve, FileError, Metrics, Record, Records
+from unlearnable_bench.results.record import CLOSE, Curve, FileError, Metrics, Record, Records, sha256
 from unlearnable_bench.results.submission import Submission, SubmittedRecord, one_line, unfit
 
 MOST_BYTES = 64 << 20  # bytes of a bundle
@@ -100,10 +99,6 @@ class Examined:
         told = tuple(islice(reasons, MOST_REASONS)) if isinstance(reasons, Iterator) else tuple(reasons[:MOST_REASONS])
         self.checks.append(Check(name, detail, told))
         return not told
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def canonical(content: Any) -> bytes:

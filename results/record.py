@@ -41,6 +41,11 @@ COMMITS = "commits.txt"  # beside the records: which commit has the code of thos
 FOR_ALL = 0o666  # rights of a new file before the umask takes some
 
 
+def sha256(content: bytes) -> str:
+    """Return the sha256 of the bytes of a file, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
 class FileError(ValueError):
     """A file that cannot be used as it is; the text names it and says what to do."""
 
@@ -356,7 +361,7 @@ class Records:
 
         A line that a full disk or a file server loses costs nothing but the notice of a change.
         """
-        line = f"{hashlib.sha256(content).hexdigest()}  {cell_id}.json\n".encode()
+        line = f"{sha256(content)}  {cell_id}.json\n".encode()
         with suppress(OSError):
             handle = os.open(self.folder / SUMS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
@@ -372,9 +377,9 @@ class Records:
         except OSError:
             return {}
         for line in lines:
-            sha256, _, name = line.partition("  ")
-            if len(sha256) == 64 and name.endswith(".json"):
-                found.setdefault(name.removesuffix(".json"), set()).add(sha256)
+            seal, _, name = line.partition("  ")
+            if len(seal) == 64 and name.endswith(".json"):
+                found.setdefault(name.removesuffix(".json"), set()).add(seal)
         return found
 
     def changed(self) -> list[str]:
@@ -382,7 +387,7 @@ class Records:
         seals, found = self.seals(), []
         for cell_id in sorted(seals.keys() & self.ids()):
             with suppress(FileNotFoundError):
-                if hashlib.sha256(self.path(cell_id).read_bytes()).hexdigest() not in seals[cell_id]:
+                if sha256(self.path(cell_id).read_bytes()) not in seals[cell_id]:
                     found.append(cell_id)
         return found
 

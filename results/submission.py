@@ -6,7 +6,6 @@ as somebody else's as long as it has the bytes that they sent: measured anew her
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from unlearnable_bench.results.record import FileError, Metrics, PoisonNote, Record, Records, write_json
+from unlearnable_bench.results.record import FileError, Metrics, PoisonNote, Record, Records, sha256, write_json
 
 FOLDER = "submissions"  # in that of the records
 SELF_REPORTED, VERIFIED, RERUN, DISPUTED = "self-reported", "poison verified", "re-run", "disputed"
@@ -224,8 +223,8 @@ def origins(records: Path) -> dict[str, Origin]:
     found = {}
     for one in taken(records):
         for cell_id in one.kept:
-            path, sha256 = records / f"{cell_id}.json", one.submission.records.get(cell_id)
-            if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            path, listed = records / f"{cell_id}.json", one.submission.records.get(cell_id)
+            if path.is_file() and sha256(path.read_bytes()) == listed:
                 sent = one.submission
                 detail = one.detail(cell_id)
                 found[cell_id] = Origin(one.tier(cell_id), sent.name, one.short, sent.note, one.accepted, detail)

@@ -1,6 +1,7 @@
 """Who may import whom: the table of docs/explanation/architecture.md, kept true by reading the import lines."""
 
 import ast
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -22,6 +23,20 @@ NEEDS_NO_TORCH = (
     *("registry/_discovery.py", "registry/_from_source.py", "registry/_from_import.py", "registry/_literals.py"),
     *("registry/versions.py", "registry/child.py", "registry/_child_main.py", "poisons/recipe.py"),
 )
+
+COMMAND_NAME = "the command of that name, and the work that it calls"
+SHARED_NAMES = {  # public names that two modules define, each with the reason why
+    "DVae": "the recipe of the D-VAE paper, and its autoencoder, whose weights are in checkpoints under this name",
+    "DisentanglingVae": "one paper made an attack and a defense of it",
+    "Nothing": "the entry `none` of attacks, and that of defenses",
+    "attach": COMMAND_NAME,
+    "cancel": COMMAND_NAME,
+    "expand_home": "`registry` and `results` import neither each other nor anything else of ours; each raises its own error",
+    "ls": "`bench data ls` and `bench poisons ls`",
+    "prune": COMMAND_NAME,
+    "publish": COMMAND_NAME,
+    "verify": "`bench data verify` and `bench poisons verify`",
+}
 
 
 def modules(path: Path, everywhere: bool = True) -> set[str]:
@@ -104,6 +119,23 @@ def test_our_own_files_leave_the_public_interface_to_others(path):
     """It imports the registry, and what the registry imports must not need it in turn."""
     names = {name for name in modules(path) if name.startswith("unlearnable_bench.")}
     assert all(name.split(".")[1] in MAY_IMPORT for name in names), names
+
+
+def public_names(path: Path) -> set[str]:
+    """The functions and classes at the top of a module that other modules may import."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")}
+
+
+def test_a_public_name_means_one_thing_in_all_packages():
+    """A search for a name finds one definition, and a reader need not look at the imports to know which is meant."""
+    homes = defaultdict(list)
+    for path in FILES:
+        for name in public_names(path):
+            homes[name].append(str(path.relative_to(ROOT)))
+    shared = {name: paths for name, paths in homes.items() if len(paths) > 1}
+    assert {name: paths for name, paths in shared.items() if name not in SHARED_NAMES} == {}, "rename one, or use the other"
+    assert SHARED_NAMES.keys() - shared.keys() == set(), "these have one definition by now: take them off the list"
 
 
 def test_only_one_file_imports_submitit():

@@ -21,7 +21,7 @@ from unlearnable_bench.leaderboard.tables.lookup import look_up
 from unlearnable_bench.registry import data, lacking, resolve
 from unlearnable_bench.results import FileError, Records, bundle, read_grid
 from unlearnable_bench.results.own import pack_own, read_own
-from unlearnable_bench.results.record import COMMITS
+from unlearnable_bench.results.record import COMMITS, sha256
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "results" / "records"
@@ -282,7 +282,7 @@ def test_records_of_a_clean_commit_are_taken_in_byte_for_byte_and_shown_with_it(
     assert answer["commits"] == {tree: commits[0]} and answer["commits_looked_at"] == 3
     for cell_id, content in read_own(path).items():
         assert records.path(cell_id).read_bytes() == content
-        assert records.seals()[cell_id] == {bundle.sha256(content)}
+        assert records.seals()[cell_id] == {sha256(content)}
         assert records.read(cell_id).commit == ""
         assert look_up(records, records.read(cell_id).cell, "").record.commit == commits[0]
     assert (records.folder / COMMITS).read_text() == f"{tree}  {commits[0]}\n"

@@ -36,7 +36,7 @@ from unlearnable_bench.registry import data, lacking, outdated, resolve
 from unlearnable_bench.registry.data import load
 from unlearnable_bench.results import FileError, Grid, Records, bundle, read_grid, submission
 from unlearnable_bench.results.cell import Cell
-from unlearnable_bench.results.record import Failure
+from unlearnable_bench.results.record import Failure, sha256
 from unlearnable_bench.results.submission import DISPUTED, RERUN, SELF_REPORTED, VERIFIED, Origin, Submission, Taken
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "records"
@@ -67,7 +67,7 @@ REAL = CLEAN | POISONED
 def packed(several, **fields):
     """A bundle of records given as JSON values, each as the program would write it."""
     contents = {cell_id: bundle.canonical(content) for cell_id, content in several.items()}
-    listed = {cell_id: bundle.sha256(content) for cell_id, content in sorted(contents.items())}
+    listed = {cell_id: sha256(content) for cell_id, content in sorted(contents.items())}
     trees = sorted({content["tree"] for content in several.values() if isinstance(content.get("tree"), str)})
     sent = {"name": "A. Author", "contact": "", "note": "", "program": "0.1.0", "trees": trees, "records": listed, "format": 1}
     return zipped({"submission.json": bundle.canonical(sent | fields)} | {f"records/{i}.json": c for i, c in contents.items()})
@@ -317,7 +317,7 @@ def with_text(old, new):
     text = bundle.canonical(content).decode()
     assert old in text
     changed = text.replace(old, new, 1).encode()
-    sent = Submission(name="A", program="0.1.0", trees=[content["tree"]], records={cell_id: bundle.sha256(changed)})
+    sent = Submission(name="A", program="0.1.0", trees=[content["tree"]], records={cell_id: sha256(changed)})
     return bundle.pack(sent, {cell_id: changed})
 
 
@@ -694,13 +694,11 @@ def test_the_schema_can_be_had(tmp_path):
 
 def marked(records, wanted, **tiers):
     """Make records of a folder somebody else's, as if they had been taken in."""
-    listed = {cell.id: bundle.sha256(records.path(cell.id).read_bytes()) for cell in wanted}
+    listed = {cell.id: sha256(records.path(cell.id).read_bytes()) for cell in wanted}
     sent = Submission(
         name=tiers.pop("name", "A. Author"), note=tiers.pop("note", ""), program="0.1.0", trees=[], records=listed
     )
-    one = Taken(
-        digest=bundle.sha256(repr(sent).encode()), accepted="2026-11-21T12:00:00+00:00", submission=sent, kept=[*listed]
-    )
+    one = Taken(digest=sha256(repr(sent).encode()), accepted="2026-11-21T12:00:00+00:00", submission=sent, kept=[*listed])
     for cell in wanted:
         if "poisons" in tiers:
             one.poisons[cell.id] = submission.Verified(

@@ -13,6 +13,7 @@ from unlearnable_bench.benchmark.submissions.judging import judge
 from unlearnable_bench.registry import outdated
 from unlearnable_bench.results import FileError, Record, Records, bundle
 from unlearnable_bench.results.bundle import Examined
+from unlearnable_bench.results.record import sha256
 from unlearnable_bench.results.submission import Submission
 
 
@@ -92,7 +93,7 @@ def write_counts(counts: Mapping[str, int]) -> str:
 def pack_records(chosen: Sequence[Record], records: Records, name: str, contact: str, note: str) -> tuple[bytes, Examined]:
     """Return the bundle of records and what a keeper would find in it. FileError for what one would refuse."""
     contents = {record.id: records.path(record.id).read_bytes() for record in chosen}
-    sums = {cell_id: bundle.sha256(content) for cell_id, content in sorted(contents.items())}
+    sums = {cell_id: sha256(content) for cell_id, content in sorted(contents.items())}
     program, trees = provenance.versions()["unlearnable-bench"], sorted({record.tree for record in chosen})
     try:
         submission = Submission(name=name, contact=contact, note=note, program=program, trees=trees, records=sums)

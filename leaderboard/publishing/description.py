@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -12,12 +11,9 @@ from unlearnable_bench.leaderboard.pages.take_away import COLUMNS as RESULTS
 from unlearnable_bench.leaderboard.publishing.changes import CHANGES, NUMBERS
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS as RECORDS
 from unlearnable_bench.leaderboard.tables.printed import TIDY
+from unlearnable_bench.results.record import sha256
 
 PROGRAM = "unlearnable-bench"
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def stated(citation: str, key: str) -> str:

@@ -30,13 +30,13 @@ from unlearnable_bench.leaderboard.publishing.changes import (
     links,
     measured_numbers,
 )
-from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, sha256, stated
+from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, stated
 from unlearnable_bench.leaderboard.publishing.feed import feed
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
 from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Target, quiet
 from unlearnable_bench.leaderboard.tables.printed import tidy_rows
 from unlearnable_bench.results import FileError, Records
-from unlearnable_bench.results.record import COMMITS
+from unlearnable_bench.results.record import COMMITS, sha256
 from unlearnable_bench.results.submission import FOLDER
 
 FORMAT = 1  # of a publication

@@ -20,7 +20,7 @@ from unlearnable_bench.results.record import FileError, Metrics, PoisonNote, Rec
 
 FOLDER = "submissions"  # in that of the records
 SELF_REPORTED, VERIFIED, RERUN, DISPUTED = "self-reported", "poison verified", "re-run", "disputed"
-TIERS = {
+TRUST_LEVELS = {
     SELF_REPORTED: "measured by somebody else; the files were checked, nothing was computed again",
     VERIFIED: "measured by somebody else; the poison was crafted here too and is the same, byte for byte",
     RERUN: "measured by somebody else, and once more here, with an accuracy within the tolerance",
@@ -152,7 +152,7 @@ class Taken(_Strict):
         """The digest as people write it."""
         return self.digest[:12]
 
-    def tier(self, cell_id: str) -> str:
+    def trust(self, cell_id: str) -> str:
         """How far one of its records is to be trusted."""
         rerun, poison = self.reruns.get(cell_id), self.poisons.get(cell_id)
         if rerun is not None and rerun.agrees is not None:
@@ -184,7 +184,7 @@ class Taken(_Strict):
 class Origin:
     """Whose a record is that was not measured here."""
 
-    tier: str
+    trust: str
     who: str
     digest: str  # of the submission, short
     note: str = ""  # of the submitter
@@ -194,12 +194,12 @@ class Origin:
     @property
     def trusted(self) -> bool:
         """Whether its number may stand among those measured here."""
-        return self.tier not in REPORTED
+        return self.trust not in REPORTED
 
     @property
     def text(self) -> str:
         """In a few words, for pages."""
-        return f"{self.tier}, by {self.who}, submission {self.digest}" + (f"; {self.detail}" if self.detail else "")
+        return f"{self.trust}, by {self.who}, submission {self.digest}" + (f"; {self.detail}" if self.detail else "")
 
 
 def taken(records: Path) -> list[Taken]:
@@ -227,14 +227,14 @@ def origins(records: Path) -> dict[str, Origin]:
             if path.is_file() and sha256(path.read_bytes()) == listed:
                 sent = one.submission
                 detail = one.detail(cell_id)
-                found[cell_id] = Origin(one.tier(cell_id), sent.name, one.short, sent.note, one.accepted, detail)
+                found[cell_id] = Origin(one.trust(cell_id), sent.name, one.short, sent.note, one.accepted, detail)
     return found
 
 
 def worst(several: Iterable[Origin | None]) -> str:
-    """The tier of a number: that of the least trusted of its records, '' where one of them was measured here."""
-    found = [origin.tier if origin is not None else "" for origin in several]
-    return "" if not found or "" in found else next(tier for tier in (*REPORTED, RERUN) if tier in found)
+    """The trust level of a number: that of the least trusted of its records, '' where one of them was measured here."""
+    found = [origin.trust if origin is not None else "" for origin in several]
+    return "" if not found or "" in found else next(trust for trust in (*REPORTED, RERUN) if trust in found)
 
 
 def unfit(text: str) -> str:
@@ -269,13 +269,13 @@ def schema() -> dict[str, Any]:
 
 
 def submission_rows(records: Records) -> list[dict[str, Any]]:
-    """List the submissions of a folder: who, when, how many records are in which tier or were replaced by ours since."""
+    """List the submissions of a folder: who, when, how many records are in which trust level or were replaced by ours since."""
     found = []
     for one in taken(records.folder):
-        counts = dict.fromkeys((*TIERS, "replaced"), 0)
+        counts = dict.fromkeys((*TRUST_LEVELS, "replaced"), 0)
         for cell_id in one.kept:
             origin = records.origins.get(cell_id)
-            counts[origin.tier if origin is not None and origin.digest == one.short else "replaced"] += 1
+            counts[origin.trust if origin is not None and origin.digest == one.short else "replaced"] += 1
         sent = one.submission
         found.append({"digest": one.short, "name": sent.name, "note": sent.note, "accepted": one.accepted} | counts)
     return found

@@ -692,21 +692,21 @@ def test_the_schema_can_be_had(tmp_path):
 # What pages say
 
 
-def marked(records, wanted, **tiers):
+def marked(records, wanted, **checks):
     """Make records of a folder somebody else's, as if they had been taken in."""
     listed = {cell.id: sha256(records.path(cell.id).read_bytes()) for cell in wanted}
     sent = Submission(
-        name=tiers.pop("name", "A. Author"), note=tiers.pop("note", ""), program="0.1.0", trees=[], records=listed
+        name=checks.pop("name", "A. Author"), note=checks.pop("note", ""), program="0.1.0", trees=[], records=listed
     )
     one = Taken(digest=sha256(repr(sent).encode()), accepted="2026-11-21T12:00:00+00:00", submission=sent, kept=[*listed])
     for cell in wanted:
-        if "poisons" in tiers:
+        if "poisons" in checks:
             one.poisons[cell.id] = submission.Verified(
-                agrees=tiers["poisons"], checksum="0" * 64, device="cpu: x", tree="0" * 64, finished=one.accepted
+                agrees=checks["poisons"], checksum="0" * 64, device="cpu: x", tree="0" * 64, finished=one.accepted
             )
-        if "reruns" in tiers:
+        if "reruns" in checks:
             one.reruns[cell.id] = submission.Rerun(
-                agrees=tiers["reruns"], test_acc=0.5, tolerance=0.01, device="cpu: x", tree="0" * 64, finished=one.accepted
+                agrees=checks["reruns"], test_acc=0.5, tolerance=0.01, device="cpu: x", tree="0" * 64, finished=one.accepted
             )
     one.write(records.folder)
     return Records(records.folder)
@@ -717,7 +717,7 @@ def ids(attack=None, seed=None):
 
 
 @pytest.mark.parametrize(
-    ("tier", "checks", "trusted"),
+    ("trust", "checks", "trusted"),
     [
         (SELF_REPORTED, {}, False),
         (SELF_REPORTED, {"poisons": False}, False),
@@ -727,13 +727,13 @@ def ids(attack=None, seed=None):
         (DISPUTED, {"poisons": True, "reruns": False}, False),
     ],
 )
-def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_here(tmp_path, tier, checks, trusted):
+def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_here(tmp_path, trust, checks, trusted):
     """Boards in every form, both views, the page of sources, the drawer, the list of submissions."""
     records = Records(tmp_path)
     fill(records)
     records = marked(records, ids("ops"), **checks)
     b = made(records)
-    assert b.scores[("ops",), ("none",)].tier == tier and b.scores[("none",), ("none",)].tier == ""
+    assert b.scores[("ops",), ("none",)].trust == trust and b.scores[("none",), ("none",)].trust == ""
     assert b.scores[("ops",), ("none",)].mean == pytest.approx(0.21)
     files = Site([b]).files()
     for text in (
@@ -744,9 +744,9 @@ def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_h
         files["quick.html"],
         files["quick.defenses.html"],
     ):
-        assert tier in text.replace("{-}", "-")
-    assert f"{tier}, by A. Author, submission" in files["sources.ops.html"]
-    assert f'"by":"{tier}, by A. Author' in files["quick.html"] and "A. Author" in files["coverage.html"]
+        assert trust in text.replace("{-}", "-")
+    assert f"{trust}, by A. Author, submission" in files["sources.ops.html"]
+    assert f'"by":"{trust}, by A. Author' in files["quick.html"] and "A. Author" in files["coverage.html"]
     ranks = {row: summary.rank for (row,), summary in b.ranking.items()}
     assert ranks == {"none": None, "ops": 1 if trusted else None, "random-noise": 2 if trusted else 1}
     defenders = b.transposed().ranking
@@ -754,7 +754,7 @@ def test_a_number_of_others_is_marked_everywhere_and_ranked_only_once_measured_h
     assert all(standing.rank for standing in defenders.values()), "what others report keeps nobody from a rank"
     assert ("reported by others" in files["quick.html"]) != trusted
     untold = formats.json_(made(Records(filled(tmp_path / "ours"))))
-    assert tier not in untold.replace('"tier": ""', "")
+    assert trust not in untold.replace('"tier": ""', "")
 
 
 def filled(folder):
@@ -769,7 +769,7 @@ def test_ours_and_theirs_are_never_in_one_mean(tmp_path):
     fill(records)
     records = marked(records, ids("ops", 1))
     value = made(records).scores[("ops",), ("none",)]
-    assert value.accuracies == pytest.approx((0.2,)) and value.n == 1 and value.tier == "" and len(value.runs) == 2
+    assert value.accuracies == pytest.approx((0.2,)) and value.n == 1 and value.trust == "" and len(value.runs) == 2
     assert "n = 1" in words.note(value, 2)
     files = Site([made(records)]).files()
     assert SELF_REPORTED in files["sources.ops.html"] and files["quick.html"].count('"apart":true') == 3
@@ -780,7 +780,7 @@ def test_a_drop_of_ours_is_not_from_a_clean_number_of_others(tmp_path):
     records = Records(tmp_path)
     fill(records)
     b = made(marked(records, ids("none")))
-    assert b.scores[("ops",), ("none",)].drop is None and b.scores[("none",), ("none",)].tier == SELF_REPORTED
+    assert b.scores[("ops",), ("none",)].drop is None and b.scores[("none",), ("none",)].trust == SELF_REPORTED
 
 
 def test_measured_here_again_it_is_ours(tmp_path):
@@ -791,7 +791,7 @@ def test_measured_here_again_it_is_ours(tmp_path):
     for cell in ids("ops"):
         records.write(record(cell, 0.3), replace=True)
     value = made(Records(tmp_path)).scores[("ops",), ("none",)]
-    assert value.tier == "" and value.mean == pytest.approx(0.3)
+    assert value.trust == "" and value.mean == pytest.approx(0.3)
     assert submission.submission_rows(Records(tmp_path))[0]["replaced"] == len(ids("ops"))
 
 
@@ -801,8 +801,8 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     fill(records)
     (plain,) = printed_tables(Grid.of(TABLE), records, resolve, lacking)
     (sheet,) = printed_tables(Grid.of(TABLE), marked(records, ids("ops")), resolve, lacking)
-    tiers = {spot.place.fields["attack"]: (spot.tier, spot.marks, spot.own is None) for spot in sheet.direct}
-    assert tiers["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and tiers["none"] == ("", (), False)
+    trust_levels = {spot.place.fields["attack"]: (spot.trust, spot.marks, spot.own is None) for spot in sheet.direct}
+    assert trust_levels["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and trust_levels["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
 
 
@@ -815,9 +815,9 @@ def test_an_aggregate_is_trusted_as_little_as_its_least_trusted_part():
         for origin in (Origin(RERUN, "A. Author", "0" * 8), Origin(DISPUTED, "A. Author", "0" * 8), None)
     )
     mean = AggregateScore(place, parts=(again, disputed), combined={0: 50.0})
-    assert (mean.tier, mean.reported) == (DISPUTED, True)
+    assert (mean.trust, mean.reported) == (DISPUTED, True)
     mean = AggregateScore(place, parts=(ours, again), combined={0: 50.0})
-    assert (mean.tier, mean.reported) == (RERUN, False)
+    assert (mean.trust, mean.reported) == (RERUN, False)
 
 
 def test_a_stranger_does_not_date_a_publication(tmp_path):
@@ -938,15 +938,15 @@ def accept(content, space, *arguments, code=0):
 
 @pytest.mark.slow
 def test_a_poison_that_is_the_same_here_and_a_cell_measured_again_say_so(honest, tmp_path):
-    """Real crafting and real training: the tiers are earned, not declared."""
+    """Real crafting and real training: trust levels are earned, not declared."""
     _, records = honest
     mine = ["--verify-poisons", "--rerun", "1", "--seed", "4", "--executor", "inline"]
     answer = accept(packed(records), tmp_path / "ours", *mine)
     assert [finding["agrees"] for finding in answer["findings"]] == [True] * 2  # one poison, one cell
     assert answer["seed"] == 4 and "the same" in answer["findings"][-1]["found"]
     ours = Records(tmp_path / "ours/results/records")
-    tiers = [origin.tier for origin in ours.origins.values()]
-    assert len(tiers) == 2 and tiers.count(RERUN) == 1
+    trust_levels = [origin.trust for origin in ours.origins.values()]
+    assert len(trust_levels) == 2 and trust_levels.count(RERUN) == 1
     assert [poison.agrees for poison in submission.taken(ours.folder)[0].poisons.values()] == [True]
 
 
@@ -964,7 +964,7 @@ def test_a_poison_and_a_number_that_are_not_what_is_said_are_found_out(honest, t
     answer = accept(packed(wished), tmp_path / "ours", *mine, code=1)
     assert [finding["agrees"] for finding in answer["findings"]] == [False] * 2
     records = Records(tmp_path / "ours/results/records")
-    assert {origin.tier for origin in records.origins.values()} == {DISPUTED}
+    assert {origin.trust for origin in records.origins.values()} == {DISPUTED}
     assert all(
         "another poison" in origin.detail and "measured again here" in origin.detail for origin in records.origins.values()
     )

@@ -169,11 +169,11 @@ def _check_flags(
 
 
 def _print_submissions(rows: list[dict[str, Any]], as_json: bool) -> None:
-    from unlearnable_bench.results.submission import TIERS
+    from unlearnable_bench.results.submission import TRUST_LEVELS
 
     if as_json:
         return print_json(rows)
-    shown = ["digest", "name", "accepted", *TIERS, "replaced"]
+    shown = ["digest", "name", "accepted", *TRUST_LEVELS, "replaced"]
     print_rows(shown, [[str(row[key]) for key in shown] for row in rows])
 
 

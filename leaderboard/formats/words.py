@@ -75,12 +75,12 @@ def change(score: Score) -> str:
 def note(score: Score, seeds: int) -> str:
     """Return in a few words what is unusual about a number, or why there is none. `seeds` is the table's usual n."""
     if score.current:
-        return listed(score.oracle, _share(score, seeds), score.tier)
+        return listed(score.oracle, _share(score, seeds), score.trust)
     if score.state == "failed":
         return f"failed: {_clipped(score.reason.partition(':')[0], 40)}"
     if score.state == "not-applicable":
         return f"not applicable: {_clipped(score.reason, 60)}"
-    return listed(STATES[score.state], score.tier) if score.runs else score.reason
+    return listed(STATES[score.state], score.trust) if score.runs else score.reason
 
 
 def _share(score: Score, seeds: int) -> str:

@@ -24,9 +24,9 @@ class Citation:
     @property
     def sentence(self) -> str:
         score = self.cell.score
-        tier = f", {score.tier}" if score.tier else ""
+        trust = f", {score.trust}" if score.trust else ""
         return (
-            f"{self.cell.title}: {number(score)} % test accuracy ({self.cell.setting}; {_seeds(score)}{tier}). "
+            f"{self.cell.title}: {number(score)} % test accuracy ({self.cell.setting}; {_seeds(score)}{trust}). "
             f"Unlearnable Bench, records until {_date(score)}."
         )
 

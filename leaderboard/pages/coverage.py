@@ -12,7 +12,7 @@ from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import STATES, Table
 from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, WITHIN
 from unlearnable_bench.results import Record
-from unlearnable_bench.results.submission import TIERS, Origin
+from unlearnable_bench.results.submission import TRUST_LEVELS, Origin
 
 TROUBLES = ("failed", "stale", "not-applicable", "partial")
 MEBIBYTE = 2**20
@@ -28,7 +28,7 @@ def coverage(measured: Sequence[Table], printed: Sequence[Table]) -> dict[str, A
         "costs": [costs for costs in map(Costs.of, measured) if costs.known],
         "total": Total.of(measured),
         "submissions": submissions(measured),
-        "tiers": TIERS,
+        "trust_levels": TRUST_LEVELS,
         "within": WITHIN,
         "deviates": DEVIATES,
     }
@@ -67,7 +67,7 @@ class SubmittedRecords:
     """Records that somebody else measured, and how many of them have which trust level."""
 
     origin: Origin
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TIERS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TRUST_LEVELS, 0))
 
 
 def submissions(tables: Iterable[Table]) -> list[SubmittedRecords]:
@@ -75,7 +75,7 @@ def submissions(tables: Iterable[Table]) -> list[SubmittedRecords]:
     by_digest: dict[str, SubmittedRecords] = {}
     for origin in _origins(tables).values():
         submission = by_digest.setdefault(origin.digest, SubmittedRecords(origin))
-        submission.counts[origin.tier] += 1
+        submission.counts[origin.trust] += 1
     return sorted(by_digest.values(), key=lambda submission: (submission.origin.accepted, submission.origin.digest))
 
 

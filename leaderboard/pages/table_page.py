@@ -116,7 +116,7 @@ class TableView:
             "heads": self.heads,
             "lines": self.rows,
             "tags": [_all_tags(row.head for row in self.rows), _all_tags(self.heads)],
-            "tiers": self._tiers,
+            "trust_levels": self._trust_levels,
             "most": len(self.heads) - self._has_clean_column,
             "brief": brief(axis_labels(self.table)),
             "remarks": remarks(self.table),
@@ -133,10 +133,10 @@ class TableView:
         return max((record.finished for record in _own_records(self.table)), default="")
 
     @property
-    def _tiers(self) -> dict[str, str]:
+    def _trust_levels(self) -> dict[str, str]:
         """The trust levels of its numbers, and what each means."""
-        tiers = {score.tier for score in self.table.scores.values()}
-        return {tier: text for tier, text in submission.TIERS.items() if tier in tiers}
+        trust_levels = {score.trust for score in self.table.scores.values()}
+        return {trust: text for trust, text in submission.TRUST_LEVELS.items() if trust in trust_levels}
 
     @property
     def _has_clean_column(self) -> bool:

@@ -85,7 +85,7 @@ def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]
         "state": score.state,
         "oracle": inert(score.oracle),
         "records": ";".join(score.records),
-        "tier": score.tier,
+        "tier": score.trust,
         "unit": unit.name,
     }
 

@@ -193,4 +193,4 @@ def _of_poison(poison: PoisonNote | None) -> dict[str, Any]:
 
 
 def _of_origin(origin: Origin | None) -> dict[str, Any]:
-    return {} if origin is None else {"tier": origin.tier, "by": inert(origin.who)}
+    return {} if origin is None else {"tier": origin.trust, "by": inert(origin.who)}

@@ -45,12 +45,12 @@ class MeasuredScore(Score):
         return tuple(known(run.record for run in self._counted))
 
     @cached_property
-    def tier(self) -> str:
+    def trust(self) -> str:
         return worst(run.origin for run in self._counted)
 
     @cached_property
     def marks(self) -> tuple[str, ...]:
-        by_others = (self.tier,) if self.tier else ()
+        by_others = (self.trust,) if self.trust else ()
         return (*self.place.changes, *self.deviations.marks, *by_others)
 
     @property

@@ -80,7 +80,7 @@ class Score:
         return ()
 
     @property
-    def tier(self) -> str:
+    def trust(self) -> str:
         """The trust level of a number that rests on records of others alone, by the worst of them; else ''."""
         return ""
 
@@ -116,7 +116,7 @@ class Score:
     @property
     def reported(self) -> bool:
         """Whether the number is of others and was not measured here too."""
-        return self.tier in REPORTED
+        return self.trust in REPORTED
 
     @property
     def current(self) -> bool:
@@ -330,9 +330,9 @@ class AggregateScore(Score):
         return "needs every number that it is made of" if self.state == "missing" else ""
 
     @property
-    def tier(self) -> str:
+    def trust(self) -> str:
         """That of its least trusted part."""
-        return min([part.tier for part in self.parts], key=TRUST.index, default="")
+        return min([part.trust for part in self.parts], key=TRUST.index, default="")
 
     @property
     def reduced(self) -> bool:

@@ -23,7 +23,7 @@ NEIGHBOURS = 30.0  # perplexity
 class Embedded:
     """A poison's perturbations in a plane."""
 
-    attack: str  # the item
+    attack: str  # the spec
     checksum: str  # of the poison
     points: np.ndarray  # float64 (n, 2)
     classes: np.ndarray  # int64 (n,)

@@ -58,7 +58,7 @@ class _Given(Attack):
 def import_poison(
     store: Store, path: Path, dataset: ConfiguredEntry, data: Data, options: ImportOptions, name: str = "", labels: str = ""
 ) -> Kept:
-    """Put a published poison into the store under an item `imported(...)`. EntryError, BudgetError say what is wrong."""
+    """Put a published poison into the store under a spec `imported(...)`. EntryError, BudgetError say what is wrong."""
     contents = read_poison(path, data.train)
     source = {"file": path.name, "sha256": _hash(path), "format": contents.format, **asdict(options)}
     if labels:
@@ -82,7 +82,7 @@ def import_poison(
 
 
 def word(text: str) -> str:
-    """Return a text as a bare word that an item can hold."""
+    """Return a text as a bare word that a spec can hold."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:40] or "poison"
     if not plain[0].isalpha() or plain.lower() in ("true", "false", "inf", "nan", "infinity"):
         return f"poison-{plain}"

@@ -60,7 +60,7 @@ class _Recipe(ABC):
 
 @dataclass(frozen=True)
 class PoisonRecipe(_Recipe):
-    """A poison, always of all images. An attack item may fix the seed; else it is the cell's.
+    """A poison, always of all images. The spec of an attack may fix the seed; else it is the cell's.
 
     A chain `a+b` is the poison that the tool b makes of the poison a: its recipe has that one as its parent.
     """

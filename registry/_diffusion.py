@@ -276,7 +276,7 @@ def loaded(owner: str, folder: Path, train: ImageSet, device: torch.device) -> D
 
 
 def check_weights(owner: str, weights: str, checksum: str, info: DataInfo) -> None:
-    """Ask, while planning, whether weights are what an item says and images can be purified. EntryError, NotApplicable."""
+    """Ask, while planning, whether weights are what a spec says and images can be purified. EntryError, NotApplicable."""
     if weights == SELFTRAINED:
         if checksum:
             raise EntryError(f"defense {owner}: checksum={checksum} belongs to weights, and none are named")

@@ -308,7 +308,7 @@ class Attack(ABC):
     small: ClassVar[Mapping[str, Any]] = {}  # fields with which it runs in 5 s on 64 images of 4 classes
     budget_norm: ClassVar[str] = "linf"  # the norm of its budget, where it has no field `norm`
     identity: ClassVar[bool] = False  # True: leaves every image as it is, so nothing needs to be stored
-    parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold items of attacks -> own fields handed to them
+    parents: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that hold specs of attacks -> own fields handed to them
     chained: ClassVar[bool] = False  # True: a tool, acts on the poison at its left in a chain `a+b`
     onto: ClassVar[bool] = False  # True: a tool that takes a poison of the dataset `dataset=` to the cell's
     seedless: ClassVar[bool] = False  # True: no seed enters its poison, all cells share one
@@ -369,7 +369,7 @@ class Defense:
     paper: ClassVar[Paper | None] = None
     needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
     brings: ClassVar[Mapping[str, str]] = {}  # a need -> the field that brings it along, unless it stands at its default
-    members: ClassVar[tuple[str, ...]] = ()  # items that are run in its place; reports show the best, an oracle's choice
+    members: ClassVar[tuple[str, ...]] = ()  # specs that are run in its place; reports show the best, an oracle's choice
     per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set
     soft: ClassVar[bool] = False  # True: `augment` mixes labels and is given them as rows of probabilities, (B, K)
 
@@ -465,7 +465,7 @@ class Protocol:
     scale: float = field(default=1.0, metadata={"hidden": True})  # factor on the epochs, written name@factor
 
     def varied(self, changes: Mapping[str, Any]) -> Protocol:
-        """Return the recipe with `changes` to fields that stand at their defaults: what a user wrote in an item wins."""
+        """Return the recipe with `changes` to fields that stand at their defaults: what a user wrote in a spec wins."""
         plain = type(self)()
         return replace(self, **{key: value for key, value in changes.items() if getattr(self, key) == getattr(plain, key)})
 

@@ -1,4 +1,4 @@
-"""Loads a dataset by its item: decodes it once, keeps the arrays with a fingerprint, takes part of each class if asked.
+"""Loads a dataset by its spec: decodes it once, keeps the arrays with a fingerprint, takes part of each class if asked.
 
 Datasets lie under `$BENCH_DATA` (default: the user's cache directory), each in a folder of its name; decoded arrays lie
 beside them in `.decoded/`, and are memory-mapped when they are large.
@@ -42,7 +42,7 @@ def root_of(part: ConfiguredEntry) -> Path:
 
 
 def load(part: ConfiguredEntry) -> Data:
-    """Return the dataset of a resolved item. MissingDataError, EntryError."""
+    """Return the dataset of a resolved spec. MissingDataError, EntryError."""
     folder = decoded(part)
     meta = json.loads((folder / "meta.json").read_text())
     arrays = {name: open_array(folder / f"{name}.npy") for name in DATA_ARRAYS}
@@ -85,7 +85,7 @@ def judged_images(part: ConfiguredEntry) -> int:
 
 
 def complaint(part: ConfiguredEntry) -> str:
-    """Say in a sentence that a decoded dataset has fewer images per class than an item asks for, or return ''."""
+    """Say in a sentence that a decoded dataset has fewer images per class than a spec asks for, or return ''."""
     meta_file = _folder(part) / "meta.json"
     if not meta_file.exists():
         return ""

@@ -36,7 +36,7 @@ BASES = {"attacks": "Attack", "defenses": "Defense", "protocols": "Protocol", "a
 """Entries that are classes, and what they derive from."""
 
 EXPECTED_TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
-"""Types of fields that an item can give, each as errors call its values."""
+"""Types of fields that a spec can give, each as errors call its values."""
 
 _TYPES: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 

@@ -1,4 +1,4 @@
-"""Items, the way entries are written everywhere: `name`, `name(key=value,...)`, chained by `+`.
+"""Specs, the way entries are written everywhere: `name`, `name(key=value,...)`, chained by `+`.
 
 Values are int, float, fraction (`8/255`), true, false, a bare word or a spec with fields of its own; in keys `-` and `_`
 are the same. A protocol may carry a factor for its epochs (`quick@0.5`), and a folder of images is `folder:PATH(size=32)`.

@@ -73,7 +73,7 @@ def _revisions(parts: Iterable[ConfiguredEntry]) -> dict[str, dict[str, int]]:
 
 
 def _with_sources(part: ConfiguredEntry) -> Iterator[ConfiguredEntry]:
-    """Yield a part and what it is made from: attacks whose items stand in its fields, the dataset of `dataset=`."""
+    """Yield a part and what it is made from: attacks whose specs stand in its fields, the dataset of `dataset=`."""
     yield part
     if part.entry.kind == "attacks" and "dataset" in part.fields:
         yield from DATASETS.resolve(str(part.fields["dataset"]))

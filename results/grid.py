@@ -47,7 +47,7 @@ class Grid:
     def cells_by_place(self, resolve: Resolve, lacking: Lacking) -> list[PlaceCells]:
         """Return the places that are run, each with its cells or with why they are not available.
 
-        Where tables have a layout, place by place as they are printed; else axis by axis. FileError names a table whose item
+        Where tables have a layout, place by place as they are printed; else axis by axis. FileError names a table whose value
         is wrong.
         """
         expansion = Expansion(resolve, lacking)

@@ -46,12 +46,12 @@ def _as_list(value: Any) -> Any:
 # The values of axes
 
 
-class Item(_Strict):
+class AxisValue(_Strict):
     """A value of an axis written as a TOML table: the fields that it sets, the label that is printed.
 
-    With `aggregate` nothing is run: `mean`, `min` and `max` are over the other items of the axis `of` (by default the axis
-    that the item stands in; without the clean row, where these are attacks); `difference` and `ratio` compare the place
-    labelled `base` in the item's own axis with the one labelled `to` in the axis `of`.
+    With `aggregate` nothing is run: `mean`, `min` and `max` are over the other values of the axis `of` (by default the axis
+    that this one stands in; without the clean row, where these are attacks); `difference` and `ratio` compare the place
+    labelled `base` in its own axis with the one labelled `to` in the axis `of`.
     """
 
     label: str = ""
@@ -78,7 +78,7 @@ class Item(_Strict):
         return {axis: value for axis, value in values.items() if value not in ("", None)}
 
 
-class Change(Item):
+class Change(AxisValue):
     """A `[[cell]]`: places, named by printed labels, in which some fields differ from what the axes say."""
 
     at: dict[Axis, Annotated[list[str], BeforeValidator(_as_list)]] = Field(min_length=1)
@@ -104,23 +104,23 @@ class Block(_Strict):
         return _is_named(fields["attack"], self.attack) and _is_named(fields["defense"], self.defense)
 
 
-def _is_named(item: Any, names: Sequence[str]) -> bool:
-    """Whether one of some names or globs is that of an item, or of its first entry."""
-    text = str(item)
+def _is_named(value: Any, names: Sequence[str]) -> bool:
+    """Whether one of some names or globs is that of a value of an axis, or of its first entry."""
+    text = str(value)
     first = text.partition("(")[0]
     return any(fnmatch.fnmatchcase(text, name) or fnmatch.fnmatchcase(first, name) for name in names)
 
 
-def _item(value: Any) -> Any:
-    """Turn the form {name = "lsp", patch = 4} into lsp(patch=4), and tables without a name into items."""
+def _spec(value: Any) -> Any:
+    """Turn the form {name = "lsp", patch = 4} into lsp(patch=4), and tables without a name into values of an axis."""
     if not isinstance(value, Mapping):
         return value
     fields = dict(value)
     name = fields.pop("name", None)
-    if name is None and set(fields) <= set(Item.model_fields):
-        return _read_item(fields)
+    if name is None and set(fields) <= set(AxisValue.model_fields):
+        return _read_axis_value(fields)
     if not isinstance(name, str):
-        raise ValueError(f"a spec written as a table needs a name, or keys from {', '.join(Item.model_fields)}")
+        raise ValueError(f"a spec written as a table needs a name, or keys from {', '.join(AxisValue.model_fields)}")
     inner = ",".join(f"{key}={_word(field)}" for key, field in fields.items())
     return f"{name}({inner})" if inner else name
 
@@ -130,19 +130,19 @@ def _word(value: Any) -> str:
     return text.lower() if isinstance(value, bool) else text
 
 
-def _read_item(fields: Mapping[str, Any]) -> Item:
+def _read_axis_value(fields: Mapping[str, Any]) -> AxisValue:
     try:
-        return Item.model_validate(fields)
+        return AxisValue.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-Items = Annotated[list[Annotated[str | Item, BeforeValidator(_item)]], BeforeValidator(_as_list), Field(min_length=1)]
+Specs = Annotated[list[Annotated[str | AxisValue, BeforeValidator(_spec)]], BeforeValidator(_as_list), Field(min_length=1)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
-Ratios = Annotated[list[Annotated[Ratio | Item, BeforeValidator(_item)]], BeforeValidator(_as_list), Field(min_length=1)]
+Ratios = Annotated[list[Annotated[Ratio | AxisValue, BeforeValidator(_spec)]], BeforeValidator(_as_list), Field(min_length=1)]
 Share = Literal["all", "clean"]
-Shares = Annotated[list[Annotated[Share | Item, BeforeValidator(_item)]], BeforeValidator(_as_list), Field(min_length=1)]
+Shares = Annotated[list[Annotated[Share | AxisValue, BeforeValidator(_spec)]], BeforeValidator(_as_list), Field(min_length=1)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -154,7 +154,7 @@ class Value(NamedTuple):
 
     axis: str
     label: str
-    item: Any
+    sets: Any
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Place:
     metric: str
     better: str
     params: str
-    aggregate: Item | None = None
+    aggregate: AxisValue | None = None
     own: str = ""  # the axis in which the aggregate stands
     printed: Printed | None = None
     changes: tuple[str, ...] = ()  # what the command line put in the place of something else
@@ -234,19 +234,19 @@ class TableFile(_Strict):
     note: str = ""
     paper: str = ""  # the folder under results/papers
     table: str = ""  # the label that the paper prints: II, 2
-    metric: str = "test_acc"  # what the numbers are, unless an item says otherwise
+    metric: str = "test_acc"  # what the numbers are, unless a value of an axis says otherwise
     better: Literal["high", "low"] = "high"  # as the table's authors see it
     params: str = ""
     curves: bool = False  # whether its page draws what its records hold per epoch, and the points of pictures
-    protocol: Items
-    dataset: Items
-    attack: Items
-    defense: Items
-    architecture: Items
+    protocol: Specs
+    dataset: Specs
+    attack: Specs
+    defense: Specs
+    architecture: Specs
     seed: Seeds
     ratio: Ratios = [1.0]
     part: Shares = ["all"]
-    measure: Items = ["accuracy"]
+    measure: Specs = ["accuracy"]
     rows: Annotated[list[Axis], BeforeValidator(_as_list)] = ["attack"]
     columns: Annotated[list[Axis], BeforeValidator(_as_list)] = ["defense"]
     cell: list[Change] = []
@@ -333,7 +333,7 @@ class TableFile(_Strict):
         if self.measure != ["accuracy"] and self.metric != "test_acc":  # a figure of an analysis
             return True
         values = itertools.chain(*map(self.__getattribute__, PLACED))
-        return any(isinstance(value, Item) for value in values)
+        return any(isinstance(value, AxisValue) for value in values)
 
     def values(self, axis: str) -> list[Value]:
         """The values of an axis with their labels."""
@@ -368,13 +368,13 @@ class TableFile(_Strict):
         key = self._key(labels)
         printed = (self._reference or {}).get(key)
         values = [*fixed, *chosen, *self._changes(labels)]
-        aggregates = [value for value in values if value.item.aggregate]
+        aggregates = [value for value in values if value.sets.aggregate]
         is_corner = len(aggregates) > 1  # of two aggregates, which is no number
         if printed is None and (is_corner or self._reference is not None):
             return None
         last = aggregates[-1] if aggregates else Value("", "", None)
-        items = [value.item for value in values]
-        fields = _merged_fields(items)
+        parts = [value.sets for value in values]
+        fields = _merged_fields(parts)
         return Place(
             table=self._name,
             row=key[0],
@@ -382,10 +382,10 @@ class TableFile(_Strict):
             labels=labels,
             fields=fields,
             seeds=self.seeds_of(fields),
-            metric=_last_text([self, *items], "metric"),
-            better=_last_text([self, *items], "better"),
-            params=";".join(filter(None, map(attrgetter("params"), [self, *items]))),
-            aggregate=last.item,
+            metric=_last_text([self, *parts], "metric"),
+            better=_last_text([self, *parts], "better"),
+            params=";".join(filter(None, map(attrgetter("params"), [self, *parts]))),
+            aggregate=last.sets,
             own=last.axis,
             printed=printed,
             cited=_names_in_transcription(values),
@@ -425,29 +425,29 @@ class TableFile(_Strict):
 
 
 def _value(axis: str, value: Any) -> Value:
-    item = value if isinstance(value, Item) else Item.model_validate({axis: value})
-    own = getattr(item, axis)
+    sets = value if isinstance(value, AxisValue) else AxisValue.model_validate({axis: value})
+    own = getattr(sets, axis)
     text = f"{own:g}" if isinstance(own, float) else str(own)
-    return Value(axis, item.label or text, item)
+    return Value(axis, sets.label or text, sets)
 
 
-def _merged_fields(items: Sequence[Item]) -> dict[str, Any]:
-    """Every axis but the seed; of items that set one axis, the last counts."""
+def _merged_fields(values: Sequence[AxisValue]) -> dict[str, Any]:
+    """Every axis but the seed; of values that set one axis, the last counts."""
     fields: dict[str, Any] = dict.fromkeys(PLACED)
-    for item in items:
-        fields |= item.fields()
+    for value in values:
+        fields |= value.fields()
     return fields
 
 
 def _names_in_transcription(values: Sequence[Value]) -> dict[str, str]:
     names = {}
     for value in values:
-        if value.item.cited:
-            names[value.axis] = value.item.cited
+        if value.sets.cited:
+            names[value.axis] = value.sets.cited
     return names
 
 
-def _last_text(sources: Sequence[TableFile | Item], name: str) -> str:
+def _last_text(sources: Sequence[TableFile | AxisValue], name: str) -> str:
     """The last text of this name that is not empty."""
     texts = map(attrgetter(name), reversed(sources))
     return str(next(filter(None, texts)))
@@ -508,11 +508,11 @@ def _refuse_idle_names(path: Path, table: TableFile) -> None:
     """A name in a block that stands for no value of its axis is a misspelt one."""
     for number, block in enumerate(table.block, 1):
         for axis in ("attack", "defense"):
-            items = getattr(table, axis)
+            values = getattr(table, axis)
             for name in getattr(block, axis):
-                named = [item for item in items if _is_named(item, [name])]
+                named = [value for value in values if _is_named(value, [name])]
                 if not named:
-                    shown = ", ".join(map(str, items))
+                    shown = ", ".join(map(str, values))
                     raise FileError(f"{path}: block {number}: the table has no {axis} {name!r}; it has {shown}")
 
 
@@ -540,7 +540,7 @@ def _refuse_twins(path: Path, places: Sequence[Place]) -> None:
             raise FileError(f"{path}: {twin.where} and {place.where} are the same cell; {remedy}")
 
 
-_BRANCH = re.compile(r"(str|Item|float|constrained-\w+)\Z|.*\[")  # how pydantic names the alternatives of a field
+_BRANCH = re.compile(r"(str|AxisValue|float|constrained-\w+)\Z|.*\[")  # how pydantic names the alternatives of a field
 
 
 def _complaint(error: ValidationError) -> str:

@@ -34,8 +34,8 @@ def tidy_row(place: Place, table: TableFile) -> dict[str, str]:
     row["paper"] = table.paper
     row["table"] = table.table
     for axis in ("dataset", "attack", "defense", "architecture"):
-        item = str(place.fields[axis])
-        name = item.partition("(")[0]
+        spec = str(place.fields[axis])
+        name = spec.partition("(")[0]
         if axis != "dataset":
             name = name.partition("+")[0]
         row[axis] = place.cited.get(axis) or paper.name_of(name)

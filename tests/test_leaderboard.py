@@ -310,8 +310,8 @@ def test_a_blank_beside_an_accuracy_gives_its_own_reason(full):
 
 def test_a_name_is_not_cut_at_parentheses_inside_parentheses():
     """An attack made on another dataset holds a spec in a spec."""
-    item = escaping.environment("html").filters["item"]
-    assert item("em(a=1,dataset=jpeg(q=2))+transfer").replace("<wbr>", "") == (
+    spec = escaping.environment("html").filters["spec"]
+    assert spec("em(a=1,dataset=jpeg(q=2))+transfer").replace("<wbr>", "") == (
         "em<span class=args>(a=1,dataset=jpeg(q=2))</span>+transfer"
     )
     assert escaping.parenthesized(") a(b)(c(d)) (e") == [") a", "(b)", "", "(c(d))", " ", "(e"]

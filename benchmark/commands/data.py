@@ -125,7 +125,7 @@ def _counted(text: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
 
 
 def verify(
-    item: Annotated[str | None, typer.Argument(metavar="SPEC", help="Spec of a dataset; default: all on this machine.")] = None,
+    spec: Annotated[str | None, typer.Argument(metavar="SPEC", help="Spec of a dataset; default: all on this machine.")] = None,
     as_json: Json = False,
 ) -> None:
     """Decode datasets from their files again and compare them with the decoded copies.
@@ -134,9 +134,9 @@ def verify(
     """
     from unlearnable_bench.registry import DATASETS, data
 
-    names = [item] if item else [e.name for e in DATASETS.rows if e.name != "folder" and not e.error]
+    names = [spec] if spec else [e.name for e in DATASETS.rows if e.name != "folder" and not e.error]
     parts = [DATASETS.resolve(name)[0] for name in names]
-    rows = [_verified(part) for part in parts if item or not data.missing(part)]
+    rows = [_verified(part) for part in parts if spec or not data.missing(part)]
     _print_data(rows, as_json)
     if any(row["changed"] for row in rows):
         raise typer.Exit(1)

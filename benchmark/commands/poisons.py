@@ -22,7 +22,7 @@ AttackSpec = Annotated[str, typer.Argument(metavar="SPEC", help="Spec of the att
 
 
 def craft(
-    item: AttackSpec,
+    spec: AttackSpec,
     dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     set_: Annotated[
         Several, typer.Option("--set", help="key=value: a parameter of the attack, or of the first attack of a chain.")
@@ -42,7 +42,7 @@ def craft(
     from unlearnable_bench.registry import ATTACKS, DATASETS, MissingDataError, child, data
     from unlearnable_bench.registry.spec import parse, write_spec
 
-    named, *tools = parse(item)
+    named, *tools = parse(spec)
     given = dict(named.given) | {
         key: value for pair in set_ or [] for key, value in parse(f"{named.name}({pair})")[0].given.items()
     }
@@ -120,7 +120,7 @@ def verify(workspace: Where = None, as_json: Json = False) -> None:
 
 
 def tsne(
-    items: Annotated[list[str], typer.Argument(metavar="SPEC", help="Specs of attacks, one panel each.")],
+    specs: Annotated[list[str], typer.Argument(metavar="SPEC", help="Specs of attacks, one panel each.")],
     dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     output: Annotated[Path, typer.Option(help="File to write, .svg or .html.")] = Path("perturbations.svg"),
     images: Annotated[int, typer.Option(help="Number of images to show, equally many from each class.", min=4)] = 1000,
@@ -145,7 +145,7 @@ def tsne(
 
     space = workspace_of(workspace)
     space.writable()
-    found, names = embed.embed_poisons(items, dataset, space, schedule.choose_device(device), images, seed)
+    found, names = embed.embed_poisons(specs, dataset, space, schedule.choose_device(device), images, seed)
     panels = [scatter.Panel(e.attack, e.points.tolist(), e.classes.tolist(), f"CSD {e.csd:.2f}") for e in found]
     title = f"Perturbations of poisons of {dataset}"
     lead = f"t-SNE of the perturbations of {len(found[0].points)} images, colored by class; CSD is low where classes lie apart."
@@ -258,7 +258,7 @@ def import_(
 
 
 def export(
-    item: AttackSpec,
+    spec: AttackSpec,
     to: Annotated[Path, typer.Option(help="Folder or file to write; it must not exist.")],
     dataset: Annotated[str, typer.Option(help="Spec of the dataset.")] = "digits",
     format_: Annotated[str, typer.Option("--format", help="png (a folder with data/<index>.png) or npz (one file).")] = "png",
@@ -276,7 +276,7 @@ def export(
     from unlearnable_bench.registry import ATTACKS, DATASETS, MissingDataError, data
 
     part = DATASETS.resolve(dataset)[0]
-    recipe = PoisonRecipe(part, ATTACKS.resolve(item), seed)
+    recipe = PoisonRecipe(part, ATTACKS.resolve(spec), seed)
     chosen = schedule.choose_device(device)
     space = workspace_of(workspace)
     for one in recipe.family:

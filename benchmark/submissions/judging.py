@@ -318,7 +318,7 @@ def _check_text(kind: str, part: cells_.Part) -> None:
 
 
 def _sayable(given: Any) -> bool:
-    """Whether a value of a field is one that can be written in an item, so a word at most. EntryError says why not."""
+    """Whether a value of a field is one that can be written in a spec, so a word at most. EntryError says why not."""
     if isinstance(given, list):
         return all(map(_sayable, given))
     return given is None or given == "" or digest(read_value(write_value(given))) == digest(given)

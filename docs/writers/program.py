@@ -22,13 +22,13 @@ from unlearnable_bench.results import submission
 from unlearnable_bench.results.cell import Cell, Part
 from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote, Record
 from unlearnable_bench.results.reference import Mark, Source
-from unlearnable_bench.results.table_file import Block, Change, Item, TableFile
+from unlearnable_bench.results.table_file import AxisValue, Block, Change, TableFile
 from writers.source import SourceClass, SourceField, SourceMethod, aliases_of, class_of, classes_of
 
 CONTRACT = Path(inspect.getfile(entry_contract))
 TRAINING = Path(inspect.getfile(training))
 RECORD_FORMS = (Record, Cell, Part, Metrics, Curve, PoisonNote, Failure)
-TABLE_FORMS = (TableFile, Item, Change, Block, Mark)
+TABLE_FORMS = (TableFile, AxisValue, Change, Block, Mark)
 OF_TABLES = {  # keys of table files whose source has no comment
     "title": "what the table shows; printed above it",
     "note": "sentences printed below the table: what its title does not say",
@@ -99,7 +99,7 @@ OF_RECORDS = {  # keys of records whose source has no comment
     "attempts": "how often the cell was tried",
 }
 TYPES = {  # words for types that are names of the source
-    "Items": "one or more specs",
+    "Specs": "one or more specs",
     "Seeds": "one or more numbers",
     "Ratios": "one or more numbers",
     "Shares": "one or more of all, clean",

@@ -154,8 +154,8 @@ def environment(language: str) -> Environment:
         return f"one of {', '.join(words)}" if len(words) > 1 else ""
 
     @lru_cache(4096)
-    def item(text: str) -> Markup:
-        """Print an item with its parameters small, and let it break behind commas."""
+    def spec(text: str) -> Markup:
+        """Print a spec with its parameters small, and let it break behind commas."""
         groups = parenthesized(str(escape(text)))
         small = "".join(f"<wbr><span class=args>{one}</span>" if one.startswith("(") else one for one in groups)
         return Markup(re.sub(r"(,(?!\d)|[+@]|/(?!span>))", r"\1<wbr>", small))  # noqa: S704  (escaped first)
@@ -177,7 +177,7 @@ def environment(language: str) -> Environment:
     environment.filters |= {
         "exact": exact,
         "code": code,
-        "item": item,
+        "spec": spec,
         "percent": percent,
         "prose": prose,
         "sort_of": sort_of,

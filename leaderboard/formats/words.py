@@ -14,7 +14,7 @@ from unlearnable_bench.leaderboard.tables.table import Table
 
 STATES = {"missing": "not run yet", "stale": "stale"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_INNER = re.compile(r"\(([^()]*)\)")  # parameters, the innermost ones where an item stands among them
+_INNER = re.compile(r"\(([^()]*)\)")  # parameters, the innermost ones where a spec stands among them
 
 
 # Labels

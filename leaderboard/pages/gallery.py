@@ -126,7 +126,7 @@ def _without(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def samples(store: Path) -> dict[str, list[Sample]]:
-    """Return pictures by `attack.<name>` and `defense.<name>`, one set per item and dataset. What is damaged is left out."""
+    """Return pictures by `attack.<name>` and `defense.<name>`, one set per spec and dataset. What is damaged is left out."""
     stored = list(_stored_sets(store))
     poisons = {json.dumps(one.recipe, sort_keys=True): one for one in stored if one.kind == "attack"}
     by_entry: dict[str, list[Sample]] = {}
@@ -152,7 +152,7 @@ def _stored_sets(store: Path) -> Iterator[StoredSet]:
 
 
 def _lowest_seeds(stored: Iterable[StoredSet]) -> list[StoredSet]:
-    """One set of each item and dataset: that of the lowest seed."""
+    """One set of each spec and dataset: that of the lowest seed."""
     lowest: dict[str, StoredSet] = {}
     for one in stored:
         other = lowest.setdefault(one.but_for_seeds, one)

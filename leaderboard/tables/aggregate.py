@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from unlearnable_bench.leaderboard.tables.groups import group_by, known_items
-from unlearnable_bench.results.table_file import Item, Place
+from unlearnable_bench.results.table_file import AxisValue, Place
 
 Index = Mapping[tuple[tuple[str, str], ...], Place]
 """The places of a table by their labels."""
@@ -44,12 +44,12 @@ def labels_key(by_axis: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 def operands(place: Place, index: Index) -> list[Place]:
     """The places that an aggregate is made of: those averaged, or the two compared; empty where the layout lacks them."""
-    item = place.aggregate
-    if item is None:
+    aggregate = place.aggregate
+    if aggregate is None:
         return []
-    if item.aggregate in OVER_AN_AXIS:
-        return _along(place, item.of or place.own, index)
-    return _pair(place, item, index)
+    if aggregate.aggregate in OVER_AN_AXIS:
+        return _along(place, aggregate.of or place.own, index)
+    return _pair(place, aggregate, index)
 
 
 def _along(place: Place, axis: str, index: Index) -> list[Place]:
@@ -63,9 +63,9 @@ def _setting(place: Place, axis: str) -> tuple[Any, ...]:
     return (labels_key({**place.labels, axis: ""}), place.fields["measure"])
 
 
-def _pair(place: Place, item: Item, index: Index) -> list[Place]:
-    base = {**place.labels, place.own: item.base}
-    pair = [labels_key(base), labels_key({**base, item.of or place.own: item.to})]
+def _pair(place: Place, aggregate: AxisValue, index: Index) -> list[Place]:
+    base = {**place.labels, place.own: aggregate.base}
+    pair = [labels_key(base), labels_key({**base, aggregate.of or place.own: aggregate.to})]
     return [index[key] for key in pair] if set(pair) <= set(index) else []
 
 

@@ -86,7 +86,7 @@ class Point(NamedTuple):
 def grid_table(grid: Grid, records: Records, name: str, resolve: Resolve) -> Table:
     """Return the table of a grid of one file. `name` is what `bench run --grid` takes; `resolve` as for `Grid.cells`.
 
-    A damaged record is a failed cell here, never an error. EntryError for items that nobody has.
+    A damaged record is a failed cell here, never an error. EntryError for specs that nobody has.
     """
     (file,) = grid.tables.values()
     lookup = Lookup(records)

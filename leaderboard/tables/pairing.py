@@ -271,5 +271,5 @@ def _surrogates(parts: Iterable[Part]) -> list[str]:
     return [str(part.fields["surrogate"]) for part in _flat(parts) if "surrogate" in part.fields]
 
 
-def _part(kind: str, item: str) -> Part:
-    return CellMaker(resolve).parts(kind, item)[0]
+def _part(kind: str, spec: str) -> Part:
+    return CellMaker(resolve).parts(kind, spec)[0]

@@ -138,13 +138,13 @@ def read_value(raw: str) -> Value:
 
 
 def write_value(value: Any) -> str:
-    """Write a value so that `value` reads the same one back; levels (8/255, 1.6/255) are written as such."""
+    """Write a value so that `read_value` reads the same one back; levels (8/255, 1.6/255) are written as such."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         if len(repr(value)) > 8:  # 0.1 stays 0.1
-            tenths = round(value * 2550) / 10  # levels, to one decimal
-            if abs(value) < 1 and tenths / 255 == value:
+            tenths = round(value * 2550) / 10 if abs(value) < 1 else math.nan  # levels, to one decimal
+            if tenths / 255 == value:
                 return f"{tenths:g}/255"
             fraction = Fraction(value).limit_denominator(2550)
             if fraction.denominator > 1 and fraction.numerator / fraction.denominator == value:

@@ -20,6 +20,7 @@ values = st.booleans() | st.integers(-(10**18), 10**18) | numbers | words
 
 @given(values)
 @example(1e22)
+@example(-7.1e304)
 @example(-0.0)
 @example(5e-324)
 @example(1 / 3)

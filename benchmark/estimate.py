@@ -27,7 +27,7 @@ class Estimate:
 
 
 def estimate_run(tasks: Sequence[Task], past: Iterable[RecordSummary], workers: int, device: str) -> Estimate:
-    """Estimate how long `workers` processes take for some cells, given what all records say in brief."""
+    """Estimate how long `workers` processes take for some cells, given the index of records."""
     measured = MeasuredSeconds.of(past)
     arithmetic = Arithmetic(device)
     source = FROM_RECORDS

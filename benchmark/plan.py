@@ -49,7 +49,7 @@ class Plan:
     estimate: Estimate = field(default_factory=Estimate)  # of how long the run takes
     absent: Sequence[tuple[str, str]] = ()  # cells that no entry can run yet, and why
     failures: dict[str, Failure] = field(default_factory=dict)
-    past: Mapping[str, RecordSummary] = field(default_factory=dict)  # what all records say in brief, by id
+    past: Mapping[str, RecordSummary] = field(default_factory=dict)  # the index of records
 
     def counts(self) -> dict[str, Any]:
         """The keys of `bench run --json` and `bench status --json`."""

@@ -327,7 +327,7 @@ def test_jpeg_on_images_that_are_jpegs_already_is_shown_and_not_compared(records
     made = sheet(records, grid=stand_in if named else None)
     one, beside = spot(made, "OPS", "JPEG"), spot(made, "OPS", "Gray")
     assert one.mean is not None and one.verdict == INCOMPARABLE
-    assert one.difference is None and one.own is None and one.open
+    assert one.difference is None and one.measured_here is None and one.open
     assert beside.difference is not None and beside.verdict in (WITHIN, DEVIATES) and not beside.open
     assert INCOMPARABLE in printed.html(made) and INCOMPARABLE in formats.markdown(made)
     with_jpeg = {spot.place.fields["defense"] for spot in made.direct if spot.incomparable}

@@ -801,7 +801,7 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     fill(records)
     (plain,) = printed_tables(Grid.of(TABLE), records, resolve, lacking)
     (sheet,) = printed_tables(Grid.of(TABLE), marked(records, ids("ops")), resolve, lacking)
-    trust_levels = {spot.place.fields["attack"]: (spot.trust, spot.marks, spot.own is None) for spot in sheet.direct}
+    trust_levels = {spot.place.fields["attack"]: (spot.trust, spot.marks, spot.measured_here is None) for spot in sheet.direct}
     assert trust_levels["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and trust_levels["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
 

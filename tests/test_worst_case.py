@@ -5,7 +5,7 @@ import pytest
 from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Number, Start, chips
 from unlearnable_bench.leaderboard.tables.evidence import Result
 from unlearnable_bench.leaderboard.tables.methods import StatedBudget, budget_of, method_of
-from unlearnable_bench.leaderboard.tables.worst_case import PairOutcome, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import PairOutcome, Ranking, is_rival
 from unlearnable_bench.registry import ATTACKS, resolve
 from unlearnable_bench.results.cells import CellMaker
 
@@ -65,7 +65,7 @@ def test_the_worst_case_is_the_median_over_papers_of_the_best_defense():
         result("em", "jpeg", 90.0, "paper-b"),
         result("em", "grayscale", 84.0),
     ]
-    (row,) = Standing.of("attack", printed).rows
+    (row,) = Ranking.of("attack", printed).rows
     method, outcome = row.worst(is_rival)
     assert (method.label, outcome.value, outcome.low, outcome.high) == ("JPEG 10", 85.0, 80.0, 90.0)
     assert row.plain.value == 20.0 and outcome.is_contested
@@ -83,7 +83,7 @@ def test_papers_that_print_one_value_have_no_range():
 def test_oracles_and_defenses_with_needs_are_nobodys_worst_case():
     """A victim who has clean data, or who may choose by the test set, is no measure of an attack."""
     printed = [result("em", "jpeg", 50.0), result("em", "iss", 95.0), result("em", "le", 96.0)]
-    (row,) = Standing.of("attack", printed).rows
+    (row,) = Ranking.of("attack", printed).rows
     assert row.worst(is_rival)[0].label == "JPEG 10"
 
 
@@ -96,7 +96,7 @@ def test_a_rank_is_one_more_than_the_rivals_that_lie_wholly_on_the_better_side()
             printed += [result(spec, "jpeg", value, source), result(spec, "bdr", 20.0, source)]
     printed += [result("sem", "jpeg", 30.0), result("sem", "bdr", 31.0)]  # one paper
     printed += [result("hypo", "jpeg", 30.0), result("hypo", "jpeg", 35.0, "paper-b")]  # lacks a column
-    rows = {row.method.label: row for row in Standing.of("attack", printed, columns).rows}
+    rows = {row.method.label: row for row in Ranking.of("attack", printed, columns).rows}
     assert {name: row.rank for name, row in rows.items()} == {
         **{"EM": 1, "REM": 1, "TAP": 2, "LSP": 1},
         **{"SEM": None, "HYPO": None},
@@ -112,10 +112,10 @@ def test_ours_are_ranked_by_what_seeds_leave_open_and_never_with_papers():
         for name, values in {"jpeg": (80, 70), "grayscale": (71.5, 90), "bdr": (60, 50)}.items()
         for spec, value in zip(("em", "lsp"), values, strict=True)
     ]
-    rows = {row.method.label: row.rank for row in Standing.of("defense", ours).rows}
+    rows = {row.method.label: row.rank for row in Ranking.of("defense", ours).rows}
     assert rows == {"Grayscale": 1, "JPEG 10": 1, "BDR 2 bits": 3}
     without = [result(spec, "jpeg", 80.0, "") for spec in ("em", "lsp")]
-    assert [row.rank for row in Standing.of("defense", without).rows] == [None]
+    assert [row.rank for row in Ranking.of("defense", without).rows] == [None]
 
 
 def start(network, printed):

@@ -1,4 +1,4 @@
-"""Looking around: `list`, `show`, `doctor`, `check`."""
+"""Inspecting: `list`, `show`, `doctor`, `check`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ DEFENSES = {"none": "no defense", "jpeg": "JPEG 10"}  # that they are shown unde
 RATIOS = {0.5: "half", 1.0: "once", 2.0: "twice"}  # the lengths that are compared, times the recipe's
 TOLERANCE = 1.5  # points that twice the length may gain
 BROKEN, REPAIRED = 40.0, 70.0  # %: where an undefended poison should end below, and JPEG 10 above
-ROWS = 8  # of the board, in the README
+ROWS = 8  # of the table, in the README
 SETTING = {"dataset": DATASET, "architecture": OUR_NETWORK, "ratio": "1", "part": "all"}
 LENGTH = {"epochs", "scale"}  # fields of a protocol that say how long it trains
 MEASURED = ("done", "partial")  # states of a place whose number is of today's versions
@@ -221,31 +221,31 @@ class Fast:
         names = ", ".join(f"{self.labels[group.attack]} ({group.mean:.1f})" for group in several)
         return f" (not {names})" if names else ""
 
-    # the board and the papers
+    # the table and the papers
 
     @cached_property
-    def board(self) -> Table:
+    def table(self) -> Table:
         return grid_table(read_grid(GRID), self.records, GRID, resolve)
 
     @cached_property
     def prediction(self) -> Prediction:
-        return Prediction.of(self.board, read_grid("full").places)
+        return Prediction.of(self.table, read_grid("full").places)
 
     def predicted(self) -> str:
-        """Return how well the board predicts the papers."""
+        """Return how well the table predicts the papers."""
         return self.prediction.markdown(f"fast-{FIGURE}.svg")
 
     def first_rows(self) -> str:
-        """Return the first rows of the board that have a number, without derived columns, and how much is measured."""
-        there = [key for key, score in self.board.scores.items() if score.state in MEASURED and not score.rest]
+        """Return the first rows of the table that have a number, without derived columns, and how much is measured."""
+        there = [key for key, score in self.table.scores.items() if score.state in MEASURED and not score.rest]
         if not there:
             return f"Nothing of the grid `{GRID}` is measured yet.\n"
-        rows = _in_order(self.board.rows, [row for row, _ in there])[:ROWS]
-        columns = _in_order(self.board.columns, [column for row, column in there if row in rows])
-        heads, labels = (words.brief([joined(one) for one in side]) for side in (self.board.columns, self.board.rows))
-        cells = [(labels[joined(row)], *(_place(self.board.scores[row, column]) for column in columns)) for row in rows]
-        counts = self.board.coverage
-        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {words.spread(self.board)}.\n"
+        rows = _in_order(self.table.rows, [row for row, _ in there])[:ROWS]
+        columns = _in_order(self.table.columns, [column for row, column in there if row in rows])
+        heads, labels = (words.brief([joined(one) for one in side]) for side in (self.table.columns, self.table.rows))
+        cells = [(labels[joined(row)], *(_place(self.table.scores[row, column]) for column in columns)) for row in rows]
+        counts = self.table.coverage
+        told = f"{counts['done']} of {counts['cells']} cells of the grid `{GRID}` are measured; {words.spread(self.table)}.\n"
         return "\n".join([_table(("attack", *(heads[joined(column)] for column in columns)), cells), told])
 
 

@@ -136,13 +136,13 @@ class Reproduction:
 
     def values(self) -> str:
         """Return how many values the tables print, and with how many of them runs are compared: the same for all documents."""
-        boards = [table for table in self.tables if source(table.paper).leaderboard]
+        leaderboard = [table for table in self.tables if source(table.paper).leaderboard]
         papers = [table for table in self.tables if not source(table.paper).leaderboard]
         names = {table.paper for table in papers}
         total, compared = _printed(self.tables), counts(self.tables)["cells"]
         return (
-            f"{len(papers)} tables of {len(names)} papers print {_printed(papers):,} values, {len(boards)} tables of the "
-            f"APBench leaderboard {_printed(boards):,}: {total:,} in all. Runs are compared with {compared:,} of them; "
+            f"{len(papers)} tables of {len(names)} papers print {_printed(papers):,} values, {len(leaderboard)} tables of the "
+            f"APBench leaderboard {_printed(leaderboard):,}: {total:,} in all. Runs are compared with {compared:,} of them; "
             f"the other {total - compared:,} are means and changes that tables compute from their own numbers.\n"
         )
 

@@ -11,7 +11,7 @@ from unlearnable_bench.leaderboard.pages.cells import file_of
 from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.tables.evidence import Result
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
-from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Ranking, is_rival
 from unlearnable_bench.registry import resolve
 from unlearnable_bench.results.cells import CellMaker
 
@@ -71,7 +71,7 @@ def badges(start: Start) -> list[Badge]:
 def _badges(results: Sequence[Result], setting: str, who: str) -> list[Badge]:
     found = []
     for axis in AXES:
-        for row in _best_known(Standing.of(axis, results).rows):
+        for row in _best_known(Ranking.of(axis, results).rows):
             worst = row.worst(is_rival)
             if worst is not None:
                 found.append(Badge(row.method, _words(axis, *worst, who), setting))

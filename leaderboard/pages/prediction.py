@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from unlearnable_bench.leaderboard.tables.correlation import Statistic
 
-GRID = "cifar10"  # whose board is compared
+GRID = "cifar10"  # whose table is compared
 SEEN = frozenset(("lsp", "ops", "ar", "em", "tap"))  # attacks that were looked at while the recipe was chosen
 ENOUGH, AIM = 30, 0.85  # pairs, and Spearman's rho over them
 LINE = 5  # pairs of a row or column from which its order is told
@@ -103,7 +103,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Pairs of a board and the papers, measured or not."""
+    """Pairs of a table and the papers, measured or not."""
 
     pairs: Sequence[Pair]
 

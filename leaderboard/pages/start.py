@@ -10,7 +10,7 @@ from statistics import median
 from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published_results, ranked_columns
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
-from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Ranking, is_rival
 from unlearnable_bench.registry import resolve
 from unlearnable_bench.registry.labels import label
 
@@ -136,8 +136,8 @@ class Start:
 
     def view(self, axis: Axis) -> View:
         """Return the tab of an axis."""
-        theirs = {row.method: row for row in Standing.of(axis, self.published, self.columns[axis]).rows}
-        mine = {row.method: row for row in Standing.of(axis, self.ours, self.columns[axis]).rows}
+        theirs = {row.method: row for row in Ranking.of(axis, self.published, self.columns[axis]).rows}
+        mine = {row.method: row for row in Ranking.of(axis, self.ours, self.columns[axis]).rows}
         others = self._others(OTHER[axis])
         top = self.clean
         lines = [
@@ -166,7 +166,7 @@ class Start:
     def _side(self, row: MethodOutcomes | None, others: Sequence[Method], top: float) -> Side | None:
         if row is None:
             return None
-        counts = Standing([], self.columns[row.method.axis]).counts
+        counts = Ranking([], self.columns[row.method.axis]).counts
         ranked = None if row.missing else row.worst(counts)
         worst = row.worst(is_rival)
         return Side(
@@ -191,7 +191,7 @@ class Start:
     @property
     def answer(self) -> str:
         """The computed sentence."""
-        rows = Standing.of("attack", self.published).rows
+        rows = Ranking.of("attack", self.published).rows
         held = [(row, worst) for row in rows if (worst := row.worst(is_rival)) is not None]
         held.sort(key=lambda one: one[1][1].value)
         if not held:
@@ -226,7 +226,7 @@ class Start:
 
     @property
     def _outcomes(self) -> list[tuple[Method, Method, PairOutcome]]:
-        rows = Standing.of("attack", self.published).rows
+        rows = Ranking.of("attack", self.published).rows
         return [(row.method, defense, outcome) for row in rows for defense, outcome in row.outcomes.items()]
 
     @property

@@ -21,7 +21,7 @@ from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accurac
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
-from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Standing, is_rival
+from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Ranking, is_rival
 
 FORMAT = 1  # of both JSON files
 UNIT = "percent"
@@ -138,7 +138,7 @@ def _setting(table: Table) -> Setting:
 
 
 def _is_ours(score: Score) -> bool:
-    return score.own is not None and bool(score.runs)
+    return score.measured_here is not None and bool(score.runs)
 
 
 def _key(result: Result) -> Key:
@@ -147,14 +147,14 @@ def _key(result: Result) -> Key:
 
 def _key_of(score: Score, table: Table) -> Key:
     """The key of the result of a score."""
-    assert score.own is not None
-    return table.slug, score.point["attack"], method_of("defense", score.runs[0].cell.defense), 100 * score.own
+    assert score.measured_here is not None
+    return table.slug, score.point["attack"], method_of("defense", score.runs[0].cell.defense), 100 * score.measured_here
 
 
 def _standings(start: Start, axis: Axis) -> list[Json]:
     columns = start.columns[axis]
-    theirs = Standing.of(axis, start.published, columns)
-    ours = Standing.of(axis, start.ours, columns)
+    theirs = Ranking.of(axis, start.published, columns)
+    ours = Ranking.of(axis, start.ours, columns)
     by_theirs, by_ours = _by_method(theirs), _by_method(ours)
     return [
         {
@@ -166,8 +166,8 @@ def _standings(start: Start, axis: Axis) -> list[Json]:
     ]
 
 
-def _by_method(standing: Standing) -> dict[Method, MethodOutcomes]:
-    return {row.method: row for row in standing.rows}
+def _by_method(ranking: Ranking) -> dict[Method, MethodOutcomes]:
+    return {row.method: row for row in ranking.rows}
 
 
 def _method(method: Method) -> Json:
@@ -184,7 +184,7 @@ def _method(method: Method) -> Json:
     }
 
 
-def _side(row: MethodOutcomes | None, standing: Standing) -> Json | None:
+def _side(row: MethodOutcomes | None, ranking: Ranking) -> Json | None:
     """What papers say of a method, or what we do."""
     if row is None:
         return None
@@ -192,7 +192,7 @@ def _side(row: MethodOutcomes | None, standing: Standing) -> Json | None:
         "rank": row.rank,
         "plain": _outcome(row.plain),
         "worst_case": _against(row.worst(is_rival)),
-        "ranked_worst_case": None if row.missing else _against(row.worst(standing.counts)),
+        "ranked_worst_case": None if row.missing else _against(row.worst(ranking.counts)),
         "missing": list(row.missing),
         "outcomes": [{OTHER[row.method.axis]: other.label, **_numbers(outcome)} for other, outcome in row.outcomes.items()],
     }

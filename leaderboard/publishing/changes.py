@@ -34,9 +34,9 @@ Key = tuple[str, ...]  # the fields of `KEY`
 
 
 def measured_numbers(site: Site, records: Records) -> list[dict[str, str]]:
-    """Return every measured number of the pages once: accuracies of boards, then what else printed tables show.
+    """Return every measured number of the pages once: accuracies of tables of grids, then what else printed tables show.
 
-    Accuracies and other shares are fractions. Settings that read alike and differ get a number, as on the boards.
+    Accuracies and other shares are fractions. Settings that read alike and differ get a number, as in the tables.
     """
     rows: dict[Key, dict[str, str]] = {}
     for cell in site.index.cells:

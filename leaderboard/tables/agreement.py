@@ -103,7 +103,7 @@ def counts(tables: Sequence[Table]) -> dict[str, Any]:
 def _extent(score: Score) -> Extent:
     if score.is_full_size:
         return "stand-in" if score.marks else "exact"
-    return "none" if score.own is None else "reduced"
+    return "none" if score.measured_here is None else "reduced"
 
 
 def _beyond_doubt(scores: Iterable[Score]) -> list[Score]:

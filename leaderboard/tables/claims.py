@@ -211,7 +211,7 @@ class Case:
 
 def _measured(scores: Iterable[Score]) -> list[Score]:
     """The scores that have a number of ours."""
-    return [score for score in scores if score.own is not None]
+    return [score for score in scores if score.measured_here is not None]
 
 
 def _is_dash(score: Score) -> bool:
@@ -269,7 +269,7 @@ def check_claim(claim: Claim, table: Table) -> CheckedClaim:
     case = Case.of(claim, table)
     if not case.lefts or _needs_more(claim, table):
         return CheckedClaim(claim, UNMEASURED, UNMEASURED, len(case.lefts))
-    ours = case.verdict(lambda score: score.own)
+    ours = case.verdict(lambda score: score.measured_here)
     printed = _published_verdict(case)
     return CheckedClaim(
         claim,

@@ -77,7 +77,7 @@ def measured(table: Table) -> list[Result]:
     spread = Spread.of([score.accuracies for score in scores])
     results = []
     for score in scores:
-        results += _result(score, "", table.slug, 100 * (score.own or 0.0), spread)
+        results += _result(score, "", table.slug, 100 * (score.measured_here or 0.0), spread)
     return results
 
 

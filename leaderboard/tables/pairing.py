@@ -1,4 +1,4 @@
-"""Which published accuracies are of the same attack and defense as a place of a board whose victims have another recipe.
+"""Which published accuracies are of the same attack and defense as a score of a table whose victims have another recipe.
 
 The victim's recipe and network may differ. Nothing that an attack or a defense is given may, except how hard the poison was
 searched for, the fields in `EFFORT`, and how a defense trains its victim, those in `TRAINING`.

@@ -149,14 +149,14 @@ class Score:
         return None if self.incomparable else self.mean
 
     @property
-    def own(self) -> float | None:
+    def measured_here(self) -> float | None:
         """The mean of what was measured here; None for numbers that others report, or that must not be compared."""
         return None if self.reported else self.comparable
 
     @property
     def is_full_size(self) -> bool:
         """Whether it was measured here, on as many epochs and images as the table asks for."""
-        return self.own is not None and not self.reduced
+        return self.measured_here is not None and not self.reduced
 
     @property
     def is_ours_and_current(self) -> bool:
@@ -171,9 +171,9 @@ class Score:
     @cached_property
     def accuracy(self) -> float | None:
         """The test accuracy as a fraction, where it was measured here and is one, not a change of two."""
-        if self.own is None or self.aggregate in CHANGES:
+        if self.measured_here is None or self.aggregate in CHANGES:
             return None
-        return self.own / self.place.unit if self.place.metric.startswith("test_acc") else None
+        return self.measured_here / self.place.unit if self.place.metric.startswith("test_acc") else None
 
     @property
     def best(self) -> float | None:

@@ -112,25 +112,25 @@ class _Contender:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Ranking:
     """The rows of one axis. `columns` are the methods of the other axis over which rows are ranked; none: all."""
 
     rows: Sequence[MethodOutcomes]
     columns: Collection[Method] = ()
 
     @classmethod
-    def of(cls, axis: Axis, results: Iterable[Result], columns: Collection[Method] = ()) -> Standing:
+    def of(cls, axis: Axis, results: Iterable[Result], columns: Collection[Method] = ()) -> Ranking:
         """Arrange results by the methods of an axis, and rank them; the ranked first, then by worst case."""
         grouped = group_by(results, lambda result: result.method(axis))
         rows = [MethodOutcomes.of(method, several) for method, several in grouped.items() if not method.is_plain]
         return cls(rows, columns)._ranked()
 
-    def _ranked(self) -> Standing:
+    def _ranked(self) -> Ranking:
         rows = [replace(row, missing=self._missing(row)) for row in self.rows]
         contenders = known(self._contender(row) for row in rows)
         ranks = {contender.method: contender.rank(contenders) for contender in contenders}
         ranked = [replace(row, rank=ranks.get(row.method)) for row in rows]
-        return Standing(sorted(ranked, key=self._order), self.columns)
+        return Ranking(sorted(ranked, key=self._order), self.columns)
 
     def counts(self, method: Method) -> bool:
         """Whether a method of the other axis counts in worst cases: one of the ranked columns, where there are any."""

@@ -15,7 +15,7 @@ from unlearnable_bench.results.selectors import typed_value
 
 def expand(grid: Grid) -> tuple[list[Cell], dict[str, str]]:
     """Return the cells of a grid, and the paths of the folders of images among its datasets, by their names."""
-    datasets = {str(place.fields["dataset"]) for place in grid.places}
+    datasets = {str(request.fields["dataset"]) for request in grid.requests}
     folders = [entries.resolve("datasets", spec)[0] for spec in datasets if spec.startswith("folder:")]
     roots = {part.name: str(part.root) for part in folders}
     return grid.cells(entries.resolve, entries.lacking), roots

@@ -1,6 +1,7 @@
 """Surrogates: how a network is made for a crafting, trained on clean images, and trained in stages as a defense would.
 
-`surrogate` makes a network, `fit` trains it on clean images by a `Recipe`, `Watched` takes epochs of its training back.
+`surrogate` makes a network, `fit_surrogate` trains it on clean images by a `SurrogateRecipe`, `Watched` takes epochs of its
+training back.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 from unlearnable_bench.results.cell import NONE, Cell, Part
 from unlearnable_bench.results.record import FileError
-from unlearnable_bench.results.table_file import PLACED, Place, TableFile
+from unlearnable_bench.results.table_file import REQUESTED, ScoreRequest, TableFile
 
 KIND_OF_AXIS = {
     "measure": "analyses",
@@ -100,46 +100,46 @@ def _members_of(part: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class PlaceCells:
-    """The cells of one place, one per seed, or one per seed and member of a defense that has these; or why there are none."""
+class RequestedCells:
+    """The cells of one score, one per seed, or one per seed and member of a defense that has these; or why there are none."""
 
-    place: Place
+    request: ScoreRequest
     cells: tuple[Cell, ...] = ()
     reason: str = ""
 
 
 class Expansion:
-    """Makes the cells of places, those of equal places once."""
+    """Makes the cells of scores, those of equal scores once."""
 
     def __init__(self, resolve: Resolve, lacking: Lacking) -> None:
         self.maker = CellMaker(resolve)
         self._lacking = cache(lacking)
         self._cells = cache(self._make_cells)
 
-    def expand(self, place: Place, table: TableFile) -> PlaceCells:
-        """Return the cells of a place, or why they are not available. FileError for a mistake in a table with a layout."""
+    def expand(self, request: ScoreRequest, table: TableFile) -> RequestedCells:
+        """Return the cells of a score, or why they are not available. FileError for a mistake in a table with a layout."""
         try:
-            reason = self._reason(place, table)
+            reason = self._reason(request, table)
             if reason:
-                return PlaceCells(place, reason=reason)
-            return PlaceCells(place, self._cells(place.written, place.seeds))
+                return RequestedCells(request, reason=reason)
+            return RequestedCells(request, self._cells(request.written, request.seeds))
         except FileError:
             raise
         except ValueError as error:  # an entry's, from the registry
             if table.has_layout:
-                raise FileError(f"{table.file}, {place.where}: {error}") from None
+                raise FileError(f"{table.file}, {request.where}: {error}") from None
             raise
 
     def _make_cells(self, written: tuple[Any, ...], seeds: tuple[int, ...]) -> tuple[Cell, ...]:
-        fields = dict(zip(PLACED, written, strict=True))
+        fields = dict(zip(REQUESTED, written, strict=True))
         cells: list[Cell] = []
         for seed in seeds:
             cells += self.maker.cells(fields, seed)
         return tuple(cells)
 
-    def _reason(self, place: Place, table: TableFile) -> str:
-        """Why the cells of a place cannot be run here, or ''. ValueError for an entry whose name is a mistake."""
-        fields = dict(zip(PLACED, place.written, strict=True))
+    def _reason(self, request: ScoreRequest, table: TableFile) -> str:
+        """Why the cells of a score cannot be run here, or ''. ValueError for an entry whose name is a mistake."""
+        fields = dict(zip(REQUESTED, request.written, strict=True))
         for axis in KIND_OF_AXIS:
             for name, field in self._lacks(axis, fields):
                 return self._complaint(axis, str(fields[axis]), name, field, table)

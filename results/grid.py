@@ -1,4 +1,4 @@
-"""Grids: the places of one or more tables, the order in which their cells run, and how selectors change them.
+"""Grids: the scores of one or more tables, the order in which their cells run, and how selectors change them.
 
 A grid of the program is one table file. A grid of a paper is `<paper>/table-<label>`, several are named by a glob (`d-vae/*`),
 all of them are `full`.
@@ -15,11 +15,11 @@ from operator import itemgetter
 from typing import Any
 
 from unlearnable_bench.results.cell import Cell
-from unlearnable_bench.results.cells import CellMaker, Expansion, Lacking, PlaceCells, Resolve
+from unlearnable_bench.results.cells import CellMaker, Expansion, Lacking, RequestedCells, Resolve
 from unlearnable_bench.results.record import FileError
 from unlearnable_bench.results.reference import paper_tables
 from unlearnable_bench.results.selectors import Selector, seeds_of
-from unlearnable_bench.results.table_file import Place, TableFile, read_table, table_names
+from unlearnable_bench.results.table_file import ScoreRequest, TableFile, read_table, table_names
 
 ORDER = ("measure", "protocol", "dataset", "attack", "ratio", "part", "defense", "architecture")
 """The axes in the order in which a table without a layout is run; the last one changes first."""
@@ -31,43 +31,43 @@ class Grid:
 
     title: str
     tables: Mapping[str, TableFile]
-    places: tuple[Place, ...]
+    requests: tuple[ScoreRequest, ...]
 
     @classmethod
     def of(cls, *tables: TableFile, title: str = "") -> Grid:
-        """The grid of all places of some tables."""
-        places = itertools.chain(*(table.places() for table in tables))
-        return cls(title or tables[0].title, {table.name: table for table in tables}, tuple(places))
+        """The grid of all scores of some tables."""
+        requests = itertools.chain(*(table.requests() for table in tables))
+        return cls(title or tables[0].title, {table.name: table for table in tables}, tuple(requests))
 
     @property
     def has_layout(self) -> bool:
         """Whether its tables say how they are printed; else it is one table of the program whose rows are ranked."""
         return any(table.has_layout for table in self.tables.values())
 
-    def cells_by_place(self, resolve: Resolve, lacking: Lacking) -> list[PlaceCells]:
-        """Return the places that are run, each with its cells or with why they are not available.
+    def requested_cells(self, resolve: Resolve, lacking: Lacking) -> list[RequestedCells]:
+        """Return the scores that are run, each with its cells or with why they are not available.
 
-        Where tables have a layout, place by place as they are printed; else axis by axis. FileError names a table whose value
+        Where tables have a layout, score by score as they are printed; else axis by axis. FileError names a table whose value
         is wrong.
         """
         expansion = Expansion(resolve, lacking)
-        return [expansion.expand(place, self.tables[place.table]) for place in self._ordered() if place.runs]
+        return [expansion.expand(request, self.tables[request.table]) for request in self._ordered() if request.runs]
 
-    def _ordered(self) -> Sequence[Place]:
-        """Its places as they are run."""
-        places: Sequence[Place] = self.places
+    def _ordered(self) -> Sequence[ScoreRequest]:
+        """Its scores as they are run."""
+        requests: Sequence[ScoreRequest] = self.requests
         if not self.has_layout:
             for axis in reversed(ORDER):
-                places = _sorted_by(axis, places)
-        return places
+                requests = _sorted_by(axis, requests)
+        return requests
 
     def cells(self, resolve: Resolve, lacking: Lacking) -> list[Cell]:
         """The cells that can be run, each once, in the order in which they are run: block by block, then the rest."""
         turns: list[tuple[int, Cell]] = []
-        for wanted in self.cells_by_place(resolve, lacking):
-            table = self.tables[wanted.place.table]
+        for wanted in self.requested_cells(resolve, lacking):
+            table = self.tables[wanted.request.table]
             for cell in wanted.cells:
-                turn = table.turn(wanted.place.fields, cell.seed)
+                turn = table.turn(wanted.request.fields, cell.seed)
                 turns.append((turn, cell))
         turns.sort(key=itemgetter(0))
         return list({cell.id: cell for _, cell in turns}.values())
@@ -75,20 +75,20 @@ class Grid:
     def absent(self, resolve: Resolve, lacking: Lacking) -> list[tuple[str, str]]:
         """The cells that cannot be run here, each once, seeds apart: what it is, and why."""
         found: dict[tuple[Any, ...], tuple[str, str]] = {}
-        for wanted in self.cells_by_place(resolve, lacking):
+        for wanted in self.requested_cells(resolve, lacking):
             if not wanted.reason:
                 continue
-            place = wanted.place
+            request = wanted.request
             reason = f"not available: {wanted.reason}"
-            for seed in place.seeds:
-                key = (*place.written, seed)
-                found.setdefault(key, (f"{place.text}/s{seed}", reason))
+            for seed in request.seeds:
+                key = (*request.written, seed)
+                found.setdefault(key, (f"{request.text}/s{seed}", reason))
         return list(found.values())
 
     def selected(self, wishes: Mapping[str, Sequence[str]], resolve: Resolve) -> Grid:
-        """Keep the places that match, or replace: a value or a glob keeps, `old=new` replaces. FileError if nothing matches.
+        """Keep the scores that match, or replace: a value or a glob keeps, `old=new` replaces. FileError if nothing matches.
 
-        Seeds are no axis of the places: those that are named are the seeds of every place, whether it had them or not.
+        Seeds are no axis of the scores: those that are named are the seeds of every score, whether it had them or not.
         """
         grid = self
         maker = CellMaker(resolve)
@@ -107,47 +107,47 @@ class Grid:
             seeds = seeds_of(wishes, table.seed, there)
             tables[name] = table.with_seeds(seeds)
         grid = replace(self, tables=tables)
-        return replace(grid, places=tuple(map(grid._seeded, self.places)))
+        return replace(grid, requests=tuple(map(grid._seeded, self.requests)))
 
-    def _seeded(self, place: Place) -> Place:
-        """A place with the seeds that its table has for it."""
-        table = self.tables[place.table]
-        return replace(place, seeds=table.seeds_of(place.fields))
+    def _seeded(self, request: ScoreRequest) -> ScoreRequest:
+        """A score with the seeds that its table has for it."""
+        table = self.tables[request.table]
+        return replace(request, seeds=table.seeds_of(request.fields))
 
     def _with_values(self, selectors: Sequence[Selector]) -> Grid:
         """Apply the selectors of one axis, one after the other."""
-        places = list(self.places)
-        first: dict[int, int] = {}  # number of a place -> number of the first selector that it matches
+        requests = list(self.requests)
+        first: dict[int, int] = {}  # number of a score -> number of the first selector that it matches
         for turn, selector in enumerate(selectors):
-            for number in selector.hits(places):
+            for number in selector.hits(requests):
                 first.setdefault(number, turn)
-                places[number] = self._seeded(selector.applied(places[number]))
+                requests[number] = self._seeded(selector.applied(requests[number]))
         if all(selector.new for selector in selectors):
-            return replace(self, places=tuple(places))
+            return replace(self, requests=tuple(requests))
         kept = sorted(first)
         if not self.has_layout:
             kept.sort(key=first.__getitem__)  # in the order in which they were named
-        return replace(self, places=tuple(map(places.__getitem__, kept)))
+        return replace(self, requests=tuple(map(requests.__getitem__, kept)))
 
     def scaled(self, factor: float) -> Grid:
         """The same grid with the epochs of its protocols multiplied by `factor`, which makes them other protocols."""
-        places = tuple(_scaled(place, factor) for place in self.places)
-        return replace(self, places=places)
+        requests = tuple(_scaled(request, factor) for request in self.requests)
+        return replace(self, requests=requests)
 
 
-def _sorted_by(axis: str, places: Sequence[Place]) -> list[Place]:
-    """Sort places by an axis, whose values keep the order in which they come."""
+def _sorted_by(axis: str, requests: Sequence[ScoreRequest]) -> list[ScoreRequest]:
+    """Sort scores by an axis, whose values keep the order in which they come."""
     ranks: dict[Any, int] = {}
-    for place in places:
-        ranks.setdefault(place.fields[axis], len(ranks))
-    return sorted(places, key=lambda place: ranks[place.fields[axis]])
+    for request in requests:
+        ranks.setdefault(request.fields[axis], len(ranks))
+    return sorted(requests, key=lambda request: ranks[request.fields[axis]])
 
 
-def _scaled(place: Place, factor: float) -> Place:
-    protocol = f"{place.fields['protocol']}@{factor:g}"
-    fields = {**place.fields, "protocol": protocol}
-    changes = (*place.changes, f"epochs x {factor:g}")
-    return replace(place, fields=fields, changes=changes)
+def _scaled(request: ScoreRequest, factor: float) -> ScoreRequest:
+    protocol = f"{request.fields['protocol']}@{factor:g}"
+    fields = {**request.fields, "protocol": protocol}
+    changes = (*request.changes, f"epochs x {factor:g}")
+    return replace(request, fields=fields, changes=changes)
 
 
 # Names

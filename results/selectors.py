@@ -10,7 +10,7 @@ from typing import Any
 
 from unlearnable_bench.results.cells import KIND_OF_AXIS, CellMaker
 from unlearnable_bench.results.record import FileError
-from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.table_file import ScoreRequest
 
 MOST_SHOWN = 12  # values of an axis in a message
 _SPEC = re.compile(r"[^\s(]+\(")  # how a spec with fields begins; labels have a space before the parenthesis
@@ -39,16 +39,16 @@ class Selector:
             _check_name(axis, new, maker)
         return cls(axis, old, new, maker)
 
-    def holds(self, place: Place) -> bool:
-        """Whether a place matches by its value, by the name of its first entry, or by its label."""
-        value = place.fields[self.axis]
+    def holds(self, request: ScoreRequest) -> bool:
+        """Whether a score matches by its value, by the name of its first entry, or by its label."""
+        value = request.fields[self.axis]
         if self.axis == "ratio":
             return bool(value == typed_value(self.axis, self.old))
         spec = str(value)
         text = self._text(spec)
         if self._is_spec and text == self._text(self.old):
             return True
-        names = [spec, spec.partition("(")[0], text, place.labels.get(self.axis, "")]
+        names = [spec, spec.partition("(")[0], text, request.labels.get(self.axis, "")]
         return any(fnmatch.fnmatchcase(name, self.old) for name in names)
 
     @property
@@ -66,26 +66,26 @@ class Selector:
         except ValueError:
             return spec
 
-    def hits(self, places: Sequence[Place]) -> list[int]:
-        """The numbers of the places that match. FileError if there is none."""
-        numbers = [number for number, place in enumerate(places) if self.holds(place)]
+    def hits(self, requests: Sequence[ScoreRequest]) -> list[int]:
+        """The numbers of the scores that match. FileError if there is none."""
+        numbers = [number for number, request in enumerate(requests) if self.holds(request)]
         if not numbers:
-            raise FileError(self._complaint(places))
+            raise FileError(self._complaint(requests))
         return numbers
 
-    def applied(self, place: Place) -> Place:
-        """A place with the new value, if there is one."""
+    def applied(self, request: ScoreRequest) -> ScoreRequest:
+        """A score with the new value, if there is one."""
         if not self.new:
-            return place
-        change = f"{self.new} instead of {place.fields[self.axis]}"
-        fields = {**place.fields, self.axis: typed_value(self.axis, self.new)}
-        return replace(place, fields=fields, changes=(*place.changes, change))
+            return request
+        change = f"{self.new} instead of {request.fields[self.axis]}"
+        fields = {**request.fields, self.axis: typed_value(self.axis, self.new)}
+        return replace(request, fields=fields, changes=(*request.changes, change))
 
-    def _complaint(self, places: Iterable[Place]) -> str:
-        """What to say where no place matches. ValueError for a spec that is a mistake by itself."""
+    def _complaint(self, requests: Iterable[ScoreRequest]) -> str:
+        """What to say where no score matches. ValueError for a spec that is a mistake by itself."""
         if self._is_spec:
             self.maker.resolve(KIND_OF_AXIS[self.axis], self.old)
-        there = list(dict.fromkeys(str(place.fields[self.axis]) for place in places))
+        there = list(dict.fromkeys(str(request.fields[self.axis]) for request in requests))
         shown = ", ".join(there[:MOST_SHOWN])
         if len(there) > MOST_SHOWN:
             shown += f" and {len(there) - MOST_SHOWN} more"

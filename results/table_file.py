@@ -26,8 +26,8 @@ from unlearnable_bench.results.reference import PAPERS, Key, Labels, Mark, Print
 
 AXES = ("protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "seed")
 Axis = Literal["protocol", "dataset", "attack", "ratio", "part", "defense", "architecture", "measure"]
-PLACED: tuple[str, ...] = get_args(Axis)
-"""The axes that a place of a table fixes; seeds are averaged."""
+REQUESTED: tuple[str, ...] = get_args(Axis)
+"""The axes that a score of a table fixes; seeds are averaged."""
 
 MOST_CELLS = 1_000_000
 """Combinations of a table; the largest grids so far have ten thousand."""
@@ -50,7 +50,7 @@ class AxisValue(_Strict):
     """A value of an axis written as a TOML table: the fields that it sets, the label that is printed.
 
     With `aggregate` nothing is run: `mean`, `min` and `max` are over the other values of the axis `of` (by default the axis
-    that this one stands in; without the clean row, where these are attacks); `difference` and `ratio` compare the place
+    that this one stands in; without the clean row, where these are attacks); `difference` and `ratio` compare the score
     labelled `base` in its own axis with the one labelled `to` in the axis `of`.
     """
 
@@ -74,17 +74,17 @@ class AxisValue(_Strict):
 
     def fields(self) -> dict[str, Any]:
         """The axes that it sets."""
-        values = self.model_dump(include=set(PLACED))
+        values = self.model_dump(include=set(REQUESTED))
         return {axis: value for axis, value in values.items() if value not in ("", None)}
 
 
 class Change(AxisValue):
-    """A `[[cell]]`: places, named by printed labels, in which some fields differ from what the axes say."""
+    """A `[[cell]]`: scores, named by printed labels, in which some fields differ from what the axes say."""
 
     at: dict[Axis, Annotated[list[str], BeforeValidator(_as_list)]] = Field(min_length=1)
 
     def holds(self, labels: Mapping[str, str]) -> bool:
-        """Whether it changes the place with these labels."""
+        """Whether it changes the score with these labels."""
         return all(labels[axis] in chosen for axis, chosen in self.at.items())
 
 
@@ -150,7 +150,7 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), 
 
 
 class Value(NamedTuple):
-    """A value of an axis: the label that is printed, and what it sets; None where a place has no aggregate."""
+    """A value of an axis: the label that is printed, and what it sets; None where a score has no aggregate."""
 
     axis: str
     label: str
@@ -158,8 +158,8 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
-    """One place of a table: what is measured for it, and what the paper prints there."""
+class ScoreRequest:
+    """A score that a table asks for: what is measured for it, and what the paper prints there."""
 
     table: str
     row: Labels
@@ -193,7 +193,7 @@ class Place:
         fields = dict(self.fields)
         if self.shares_clean and fields["ratio"] == 0:
             fields |= {"attack": "none", "ratio": 1.0}
-        return tuple(fields[axis] for axis in PLACED)
+        return tuple(fields[axis] for axis in REQUESTED)
 
     @property
     def published(self) -> float | None:
@@ -208,7 +208,7 @@ class Place:
     @property
     def text(self) -> str:
         """Its cells as logs write them, without the seed."""
-        fields = dict(zip(PLACED, self.written, strict=True))
+        fields = dict(zip(REQUESTED, self.written, strict=True))
         words = [str(fields[axis]) for axis in ("dataset", "attack", "defense", "architecture")]
         if (fields["ratio"], fields["part"]) != (1, "all"):
             words.insert(2, f"{fields['part']}-{fields['ratio']:g}")
@@ -262,7 +262,7 @@ class TableFile(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> TableFile:
-        """Every value of an axis is printed somewhere, under one label; every [[cell]] names places that are there."""
+        """Every value of an axis is printed somewhere, under one label; every [[cell]] names scores that are there."""
         count = math.prod(len(getattr(self, axis)) for axis in (*AXES, "measure"))
         if count > MOST_CELLS:
             raise ValueError(
@@ -278,7 +278,7 @@ class TableFile(_Strict):
             raise ValueError("`block` is for tables without printed labels; leave out the labels or the blocks")
         if twice := set(self.rows) & set(self.columns):
             raise ValueError(f"`{min(twice, key=self.rows.index)}` is in rows and in columns; leave it out of one of them")
-        for axis in PLACED:
+        for axis in REQUESTED:
             labels = self.labels(axis)
             if len(labels) > 1 and axis not in self.layout:
                 raise ValueError(
@@ -332,7 +332,7 @@ class TableFile(_Strict):
             return True
         if self.measure != ["accuracy"] and self.metric != "test_acc":  # a figure of an analysis
             return True
-        values = itertools.chain(*map(self.__getattribute__, PLACED))
+        values = itertools.chain(*map(self.__getattribute__, REQUESTED))
         return any(isinstance(value, AxisValue) for value in values)
 
     def values(self, axis: str) -> list[Value]:
@@ -347,11 +347,11 @@ class TableFile(_Strict):
         """The labels of all rows, or of all columns, that these axes span."""
         return list(itertools.product(*map(self.labels, axes)))
 
-    def places(self) -> list[Place]:
-        """Every place, row by row; where there is a reference, only those in which it prints something."""
+    def requests(self) -> list[ScoreRequest]:
+        """Every score, row by row; where there is a reference, only those in which it prints something."""
         fixed: list[Value] = []
         varying = [self.values(axis) for axis in dict.fromkeys(self.layout)]
-        for axis in PLACED:
+        for axis in REQUESTED:
             values = self.values(axis)
             if axis in self.layout:
                 continue
@@ -359,11 +359,11 @@ class TableFile(_Strict):
                 fixed += values
             else:
                 varying.append(values)
-        places = (self._place(fixed, chosen) for chosen in itertools.product(*varying))
-        return list(filter(None, places))
+        requests = (self._request(fixed, chosen) for chosen in itertools.product(*varying))
+        return list(filter(None, requests))
 
-    def _place(self, fixed: Sequence[Value], chosen: Sequence[Value]) -> Place | None:
-        """Make the place where these values of the axes meet; None where the table has none."""
+    def _request(self, fixed: Sequence[Value], chosen: Sequence[Value]) -> ScoreRequest | None:
+        """Make the request where these values of the axes meet; None where the table has none."""
         labels = {value.axis: value.label for value in chosen}
         key = self._key(labels)
         printed = (self._reference or {}).get(key)
@@ -375,7 +375,7 @@ class TableFile(_Strict):
         last = aggregates[-1] if aggregates else Value("", "", None)
         parts = [value.sets for value in values]
         fields = _merged_fields(parts)
-        return Place(
+        return ScoreRequest(
             table=self._name,
             row=key[0],
             column=key[1],
@@ -393,12 +393,12 @@ class TableFile(_Strict):
         )
 
     def _changes(self, labels: Mapping[str, str]) -> list[Value]:
-        """The `[[cell]]`s of a place with these labels."""
+        """The `[[cell]]`s of a score with these labels."""
         changes = [change for change in self.cell if change.holds(labels)]
         return [Value("", "", change) for change in changes]
 
     def _key(self, labels: Mapping[str, str]) -> Key:
-        """The row and the column of a place with these labels."""
+        """The row and the column of a score with these labels."""
         row = tuple(label for axis, label in labels.items() if axis not in self.columns)
         column = tuple(labels[axis] for axis in self.columns)
         return row, column
@@ -433,7 +433,7 @@ def _value(axis: str, value: Any) -> Value:
 
 def _merged_fields(values: Sequence[AxisValue]) -> dict[str, Any]:
     """Every axis but the seed; of values that set one axis, the last counts."""
-    fields: dict[str, Any] = dict.fromkeys(PLACED)
+    fields: dict[str, Any] = dict.fromkeys(REQUESTED)
     for value in values:
         fields |= value.fields()
     return fields
@@ -475,9 +475,9 @@ def read_table(name: str) -> TableFile:
     elif table.paper:
         raise FileError(f"{path} is a paper's table and has no {beside.name} beside it; add the values as they are printed")
     if table.has_layout:
-        places = table.places()
-        _refuse_impossible_accuracies(path.with_suffix(".csv"), places)
-        _refuse_twins(path, places)
+        requests = table.requests()
+        _refuse_impossible_accuracies(path.with_suffix(".csv"), requests)
+        _refuse_twins(path, requests)
     _refuse_idle_names(path, table)
     return table
 
@@ -516,28 +516,28 @@ def _refuse_idle_names(path: Path, table: TableFile) -> None:
                     raise FileError(f"{path}: block {number}: the table has no {axis} {name!r}; it has {shown}")
 
 
-def _refuse_impossible_accuracies(path: Path, places: Sequence[Place]) -> None:
+def _refuse_impossible_accuracies(path: Path, requests: Sequence[ScoreRequest]) -> None:
     """An accuracy over 100 % is a lost point."""
-    for place in places:
-        value = place.published
-        if value is None or not place.is_accuracy:
+    for request in requests:
+        value = request.published
+        if value is None or not request.is_accuracy:
             continue
-        if not 0 <= value <= place.unit:
-            expected = f"expected 0 to {place.unit:g}, or another `metric`"
-            raise FileError(f"{path}, {place.where}: {value:g} is not an accuracy; {expected}")
+        if not 0 <= value <= request.unit:
+            expected = f"expected 0 to {request.unit:g}, or another `metric`"
+            raise FileError(f"{path}, {request.where}: {value:g} is not an accuracy; {expected}")
 
 
-def _refuse_twins(path: Path, places: Sequence[Place]) -> None:
-    """Two places of one cell under one condition would be one place written twice."""
-    seen: dict[tuple[Any, ...], Place] = {}
-    for place in places:
-        if not place.runs:
+def _refuse_twins(path: Path, requests: Sequence[ScoreRequest]) -> None:
+    """Two scores of one cell under one condition would be one score written twice."""
+    seen: dict[tuple[Any, ...], ScoreRequest] = {}
+    for request in requests:
+        if not request.runs:
             continue
-        conditions = sorted(place.params.split(";"))
-        twin = seen.setdefault((*place.fields.values(), place.metric, *conditions), place)
-        if twin is not place:
+        conditions = sorted(request.params.split(";"))
+        twin = seen.setdefault((*request.fields.values(), request.metric, *conditions), request)
+        if twin is not request:
             remedy = "leave one out or tell them apart by `params`"
-            raise FileError(f"{path}: {twin.where} and {place.where} are the same cell; {remedy}")
+            raise FileError(f"{path}: {twin.where} and {request.where} are the same cell; {remedy}")
 
 
 _BRANCH = re.compile(r"(str|AxisValue|float|constrained-\w+)\Z|.*\[")  # how pydantic names the alternatives of a field

@@ -552,7 +552,7 @@ def test_a_sheet_takes_the_figure_that_its_table_names(tmp_path):
         write_json(records.path(one.id), record.model_dump(mode="json"))
         assert number < 4
     (sheet,) = printed_tables(made, records, resolve, lacking)
-    means = {spot.place.column[0]: spot.mean for spot in sheet.scores.values()}
+    means = {spot.request.column[0]: spot.mean for spot in sheet.scores.values()}
     assert means == pytest.approx({"Separable": 55.0, "Norm": 1.5, "PSNR": 30.0, "Missing": None})
     assert plan_cells("t", cells, {}, records).counts()["done"] == 4
 
@@ -560,7 +560,7 @@ def test_a_sheet_takes_the_figure_that_its_table_names(tmp_path):
 def test_every_analysis_that_a_papers_table_asks_for_is_there():
     """And the figure that a table names is one that the analysis gives, by its docstring or the metric's own name."""
     asked = set()
-    for place in read_grid("full").places:
+    for place in read_grid("full").requests:
         measure = str(place.fields["measure"])
         if measure != "accuracy" and place.runs:
             asked.add((measure.partition("(")[0], place.metric))

@@ -42,7 +42,7 @@ def filled(table: Table, change=lambda score: score.published) -> Table:
     """The table as if ours were what `change` says of a place, one seed."""
     values = {key: change(score) for key, score in table.scores.items()}
     scores = {
-        key: AggregateScore(score.place, combined={} if values[key] is None else {0: values[key]})
+        key: AggregateScore(score.request, combined={} if values[key] is None else {0: values[key]})
         for key, score in table.scores.items()
     }
     return dataclasses.replace(table, scores=scores)
@@ -68,7 +68,7 @@ def test_numbers_of_ours_that_equal_the_printed_ones_give_the_printed_verdict():
     """And a claim falls when the one number that carries it does."""
     one = seven(filled(TABLE_3))
     assert (one.ours, one.printed, one.measured, one.over) == (FAILS, FAILS, 11, 11)
-    one = seven(filled(TABLE_3, lambda score: 81.0 if score.place.row == ("AR",) else score.published))
+    one = seven(filled(TABLE_3, lambda score: 81.0 if score.request.row == ("AR",) else score.published))
     assert (one.ours, one.printed) == (HOLDS, FAILS)
     assert "of 11 places" not in comparison.claims_text([one]) and claims.rows([one])[0]["verdict"] == HOLDS
 
@@ -105,7 +105,7 @@ def test_a_verdict_is_that_of_every_way_to_fill_the_blanks(values, count):
     """It holds or fails only where no number that is still missing could turn it."""
     keys = [key for key in TABLE_3.scores if key[1] == ("Ortho Proj (Ours)",) and key[0] != ("Clean",)]
     ours = dict(zip(keys, values, strict=True))
-    whole = filled(TABLE_3, lambda score: ours.get(score.place.key))
+    whole = filled(TABLE_3, lambda score: ours.get(score.request.key))
     left = Places(row="*", column="Ortho Proj (Ours)")
     claim = Claim(paper="", place="", text="", table="", left=left, relation=">", right=80.0, count=count, without=("Clean",))
     wanted = count or len(values)

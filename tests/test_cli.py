@@ -204,7 +204,7 @@ def test_a_spec_chooses_its_own_cells_and_a_name_those_of_all_its_settings(wish,
     """Whoever asks for one cell of an hour must not get three."""
     axes = {"protocol": "quick", "dataset": "digits", "attack": "none", "architecture": "small-cnn", "seed": 0}
     table = TableFile(title="", **axes, defense=["none", "jpeg(quality=10)", "jpeg(quality=30)"])
-    assert [place.fields["defense"] for place in select(Grid.of(table), {"defense": [wish]}).places] == kept
+    assert [place.fields["defense"] for place in select(Grid.of(table), {"defense": [wish]}).requests] == kept
 
 
 def test_what_a_stranger_named_does_not_steer_the_terminal(capsys):

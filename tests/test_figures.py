@@ -56,7 +56,7 @@ def grey(n: int = 8, shape: tuple[int, int, int] = (3, 10, 10), classes: int = 4
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_place_of_a_figures_grid_can_be_run(name):
     """A grid without a reference column is worth nothing where a method of it is missing."""
-    wanted = list(read_grid(name).cells_by_place(resolve, lacking))
+    wanted = list(read_grid(name).requested_cells(resolve, lacking))
     assert wanted and not [one.reason for one in wanted if one.reason]
 
 

@@ -122,7 +122,7 @@ def test_members_that_are_not_measured_make_the_place_partial(records):
 def of_paper(records, accuracy=ACCURACY, without=()):
     """The place LSP x ISS of a table of D-VAE, with records for it."""
     made = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]}, resolve)
-    for one in made.cells_by_place(resolve, lacking):
+    for one in made.requested_cells(resolve, lacking):
         for cell in one.cells:
             name = cell.defense[0].name
             if name not in without:
@@ -154,7 +154,7 @@ def test_members_are_compared_only_where_they_were_measured_alike(records):
     made = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]}, resolve)
     short = made.scaled(0.1)
     for grid_, names, accuracy in ((made, ("bdr", "jpeg"), 0.4), (short, ("grayscale",), 0.9)):
-        for one in grid_.cells_by_place(resolve, lacking):
+        for one in grid_.requested_cells(resolve, lacking):
             for cell in one.cells:
                 if cell.defense[0].name in names:
                     records.write(printed_record(cell, accuracy))
@@ -167,7 +167,7 @@ def test_a_stale_member_is_not_the_best_of_a_printed_table(records):
     """A number of an earlier version is shown only where no member has one of today's: the same rule as on boards."""
     grid_ = read_grid("d-vae/table-3").selected({"defense": ["iss"], "attack": ["lsp*"]}, resolve)
     of_paper(records)
-    (wanted,) = grid_.cells_by_place(resolve, lacking)
+    (wanted,) = grid_.requested_cells(resolve, lacking)
     for cell in wanted.cells:
         if cell.defense[0].name == "grayscale":
             records.write(printed_record(cell, 0.9, versions={"defense:grayscale": "0"}), replace=True)

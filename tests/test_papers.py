@@ -42,7 +42,7 @@ def shipped(name: str) -> TableFile:
 
 
 def printed(name: str):
-    return [place for place in shipped(name).places() if place.printed and place.printed.value is not None]
+    return [place for place in shipped(name).requests() if place.printed and place.printed.value is not None]
 
 
 # Every printed value
@@ -108,7 +108,7 @@ def test_printed_means_and_changes_follow_from_the_printed_cells():
     """Recomputed from what a table prints, to one unit of the last digit: papers round and truncate. Exceptions are listed."""
     wrong, checked = set(), 0
     for name in paper_tables():
-        places = shipped(name).places()
+        places = shipped(name).requests()
         index = {labels_key(place.labels): place for place in places}
         for place in places:
             if place.aggregate is None or place.printed is None or place.printed.value is None or place.metric in TIMES:
@@ -166,7 +166,7 @@ def test_f1_follows_from_precision_and_recall(name):
 
 def test_the_same_cells_in_two_layouts_are_the_same_cells():
     """Tables 9 and 12 are one set of cells, turned: both grids run the same."""
-    nine, twelve = ({place.written for place in shipped(f"d-vae/table-{k}").places()} for k in (9, 12))
+    nine, twelve = ({place.written for place in shipped(f"d-vae/table-{k}").requests()} for k in (9, 12))
     assert nine == twelve and len(nine) == 56
 
 
@@ -174,7 +174,7 @@ def test_the_same_cells_in_two_layouts_are_the_same_cells():
 
 
 def wanted(name: str):
-    return read_grid(name).cells_by_place(resolve, lacking)
+    return read_grid(name).requested_cells(resolve, lacking)
 
 
 @pytest.fixture
@@ -192,16 +192,16 @@ def hide(monkeypatch):
 @pytest.mark.parametrize("name", paper_tables())
 def test_every_entry_and_field_that_a_shipped_table_names_is_there(name):
     """A misspelt one would only show as a cell that is not available."""
-    assert [(one.place.where, one.reason) for one in wanted(name) if one.reason or not one.cells] == []
+    assert [(one.request.where, one.reason) for one in wanted(name) if one.reason or not one.cells] == []
 
 
 @pytest.mark.parametrize("name", paper_tables())
 def test_a_plain_accuracy_stands_for_one_cell_and_its_seeds(name):
     """A number of a paper is one setting: one protocol, dataset, attack, ratio, part, defense, network."""
     for one in wanted(name):
-        assert one.place.seeds == (0, 1, 2)
+        assert one.request.seeds == (0, 1, 2)
         members = {cell.texts["defense"] for cell in one.cells}
-        assert len(members) <= 1 or "iss" in one.place.fields["defense"]
+        assert len(members) <= 1 or "iss" in one.request.fields["defense"]
         for member in members:
             cells = [cell for cell in one.cells if cell.texts["defense"] == member]
             assert [cell.seed for cell in cells] == [0, 1, 2]
@@ -212,9 +212,9 @@ def test_cells_that_tables_share_are_run_once():
     """JPEG on OPS stands in tables 2, 17 and 18 of one paper; what two tables write alike, and no more, is one cell."""
     names = [f"d-vae/table-{k}" for k in (2, 17, 18)]
     ids = [{cell.id for one in wanted(name) for cell in one.cells} for name in names]
-    jpeg = next(one for one in wanted(names[0]) if (one.place.row, one.place.column) == (("OPS",), ("JPEG",)))
+    jpeg = next(one for one in wanted(names[0]) if (one.request.row, one.request.column) == (("OPS",), ("JPEG",)))
     assert len(jpeg.cells) == 3 and {cell.id for cell in jpeg.cells} <= set.intersection(*ids)
-    two, seventeen = ({one.place.written for one in wanted(name) if one.cells} for name in names[:2])
+    two, seventeen = ({one.request.written for one in wanted(name) if one.cells} for name in names[:2])
     assert len(ids[0] & ids[1]) == 3 * len(two & seventeen)
     both = [cell.id for cell in read_grid("d-vae/table-[1-2]*").cells(resolve, lacking)]
     assert set.union(*ids) <= set(both) and len(both) == len(set(both))
@@ -230,7 +230,7 @@ def test_full_is_the_union_of_all_tables_and_a_glob_of_some():
 def test_poisons_of_papers_are_made_once_whatever_the_seed_of_the_victim():
     """A paper has one poison; three seeds of a poison that takes a day would not be its experiment."""
     for name in paper_tables():
-        for place in shipped(name).places():
+        for place in shipped(name).requests():
             attack = str(place.fields["attack"])
             assert attack in ("none", "mean", "all") or "seed=0" in attack, (name, attack)
 
@@ -239,8 +239,8 @@ def test_ratio_0_is_the_clean_cell_for_every_attack():
     """Nothing is poisoned then: under each defense the four attacks of table VI share one cell."""
     clean = defaultdict(list)
     for one in wanted("progressive-staged-training/table-vi"):
-        if one.place.labels["ratio"] == "0" and one.cells:
-            clean[one.place.labels["defense"]].append(one.cells[0].id)
+        if one.request.labels["ratio"] == "0" and one.cells:
+            clean[one.request.labels["defense"]].append(one.cells[0].id)
     assert "NT" in clean and all(len(ids) == 4 and len(set(ids)) == 1 for ids in clean.values())
     assert len({ids[0] for ids in clean.values()}) == len(clean)
 
@@ -249,7 +249,7 @@ def test_a_cell_of_an_entry_that_is_not_installed_is_listed_with_the_reason(hide
     """Never dropped: a grid that silently ran less than its table would claim too much."""
     hide(ATTACKS, "ntga")
     absent = read_grid("d-vae/table-2").absent(resolve, lacking)
-    ntga = next(place.fields["attack"] for place in shipped("d-vae/table-2").places() if place.labels["attack"] == "NTGA")
+    ntga = next(place.fields["attack"] for place in shipped("d-vae/table-2").requests() if place.labels["attack"] == "NTGA")
     assert (f"cifar10/{ntga}/none/resnet18/s0", "not available: attack ntga") in absent
     assert all(reason.startswith("not available: ") for _, reason in absent)
     runs = sum(len(one.cells) or 3 for one in wanted("d-vae/table-2"))
@@ -274,16 +274,16 @@ def test_expanding_everything_needs_no_torch():
 def test_selectors_keep_or_replace_what_a_table_runs():
     """The flags of `bench run` on a paper's grid, by item, by bare name, by printed label."""
     grid = read_grid("d-vae/table-2")
-    assert {p.fields["attack"] for p in grid.selected({"attack": ["ops"]}, resolve).places} == {"ops(seed=0)"}
-    assert {p.labels["attack"] for p in grid.selected({"attack": ["LSP", "a?"]}, resolve).places} == {"LSP", "AR"}
-    assert {p.seeds for p in grid.selected({"seed": ["0"]}, resolve).places} == {(0,)}
-    assert {p.seeds for p in grid.selected({"seed": ["0", "7"]}, resolve).places} == {(0, 7)}, "seeds are no places of a table"
-    assert {p.seeds for p in grid.selected({"seed": ["0=7"]}, resolve).places} == {(7, 1, 2)}
+    assert {p.fields["attack"] for p in grid.selected({"attack": ["ops"]}, resolve).requests} == {"ops(seed=0)"}
+    assert {p.labels["attack"] for p in grid.selected({"attack": ["LSP", "a?"]}, resolve).requests} == {"LSP", "AR"}
+    assert {p.seeds for p in grid.selected({"seed": ["0"]}, resolve).requests} == {(0,)}
+    assert {p.seeds for p in grid.selected({"seed": ["0", "7"]}, resolve).requests} == {(0, 7)}, "seeds are no axis of scores"
+    assert {p.seeds for p in grid.selected({"seed": ["0=7"]}, resolve).requests} == {(7, 1, 2)}
     moved = grid.selected({"dataset": ["cifar10=cifar10-jpeg75"], "architecture": ["resnet18"]}, resolve)
-    assert {p.fields["dataset"] for p in moved.places} == {"cifar10-jpeg75"}
-    assert {p.changes for p in moved.places} == {("cifar10-jpeg75 instead of cifar10",)}
+    assert {p.fields["dataset"] for p in moved.requests} == {"cifar10-jpeg75"}
+    assert {p.changes for p in moved.requests} == {("cifar10-jpeg75 instead of cifar10",)}
     scaled = grid.scaled(0.1)
-    assert {p.fields["protocol"] for p in scaled.places} == {"dvae@0.1"}
+    assert {p.fields["protocol"] for p in scaled.requests} == {"dvae@0.1"}
     assert not {c.id for c in scaled.cells(resolve, lacking)} & {c.id for c in grid.cells(resolve, lacking)}
 
 
@@ -291,12 +291,12 @@ def test_selectors_that_keep_and_that_replace_can_be_mixed_on_one_axis():
     """`--attack lsp,ops=ar` keeps what one of them names: LSP as it is, and AR in the place of OPS."""
     grid = read_grid("d-vae/table-2")
     mixed = grid.selected({"attack": ["LSP", "ops=ar"]}, resolve)
-    kept = {(p.fields["attack"].partition("(")[0], p.labels["attack"], p.changes) for p in mixed.places}
+    kept = {(p.fields["attack"].partition("(")[0], p.labels["attack"], p.changes) for p in mixed.requests}
     assert kept == {("lsp", "LSP", ()), ("ar", "OPS", ("ar instead of ops(seed=0)",))}
-    of_both = [p for p in grid.places if p.labels["attack"] in ("LSP", "OPS")]
-    assert [(p.row, p.column) for p in mixed.places] == [(p.row, p.column) for p in of_both]
+    of_both = [p for p in grid.requests if p.labels["attack"] in ("LSP", "OPS")]
+    assert [(p.row, p.column) for p in mixed.requests] == [(p.row, p.column) for p in of_both]
     turned = grid.selected({"attack": ["ops=ar", "LSP"]}, resolve)
-    assert turned.places == mixed.places, "the order of a table counts, not that of the flag"
+    assert turned.requests == mixed.requests, "the order of a table counts, not that of the flag"
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def table(tmp_path):
 def test_a_table_is_read_with_labels_values_and_marks(table):
     """The whole format in one small file."""
     grid = table()
-    values = {place.key: place.printed for place in grid.places}
+    values = {place.key: place.printed for place in grid.requests}
     lsp = values[("LSP",), ("none",)]
     assert (lsp.text, lsp.value, lsp.quality, lsp.note) == ("13.14", 13.14, "suspect", "Why.")
     assert len(grid.cells(resolve, lacking)) == 4
@@ -412,7 +412,7 @@ def test_a_table_in_a_folder_of_papers_names_its_paper(monkeypatch, tmp_path):
 def test_a_blank_line_at_the_end_of_the_values_does_no_harm(table):
     """Editors and spreadsheets leave one."""
     last = CSV.splitlines()[-1]
-    assert table({}, {last: f"{last}\n\n"}).places == table().places
+    assert table({}, {last: f"{last}\n\n"}).requests == table().requests
 
 
 def test_a_field_that_an_entry_does_not_have_yet_makes_a_cell_not_available(table):

@@ -43,7 +43,7 @@ VERSIONS = {f"attack:{name}": str(ATTACKS.entry(name).version) for name in ("non
 
 
 def predicted(records, table=TABLE):
-    return Prediction.of(grid_table(Grid.of(table), records, GRID, resolve), FULL.places)
+    return Prediction.of(grid_table(Grid.of(table), records, GRID, resolve), FULL.requests)
 
 
 def fill(records, table=TABLE, off=lambda pair: 0.0):
@@ -182,7 +182,7 @@ def test_a_paper_counts_once_for_a_value_that_it_prints_in_several_tables(record
 
 def test_values_that_their_paper_contradicts_and_best_epochs_are_left_out():
     """A doubtful digit would be blamed on the recipe."""
-    known = pairing.published_accuracies(FULL.places)
+    known = pairing.published_accuracies(FULL.requests)
     values = {(one.table, one.value) for several in known.values() for one in several}
     assert ("transferable-unlearnable/table-4", 19.23) not in values, "marked suspect"
     assert ("d-vae/table-13", 67.61) not in values, "the best epoch"
@@ -287,7 +287,7 @@ def test_no_number_of_the_fast_recipe_stands_in_a_papers_table(records):
 def test_every_table_of_a_paper_is_run_by_a_recipe_of_a_paper():
     """A recipe of ours in such a table would be judged by the paper's tolerance."""
     for name in paper_tables():
-        for place in read_table(name).places():
+        for place in read_table(name).requests():
             protocol = str(place.fields["protocol"]).partition("(")[0].partition("@")[0]
             assert PROTOCOLS.entry(protocol).paper is not None, f"{name}: {protocol}"
     assert PROTOCOLS.entry("fast").paper is None

@@ -37,7 +37,7 @@ from unlearnable_bench.leaderboard.tables.verdict import (
 )
 from unlearnable_bench.registry import ATTACKS, lacking, resolve
 from unlearnable_bench.results import Grid, Record, Records, read_grid, read_table
-from unlearnable_bench.results.cells import PlaceCells
+from unlearnable_bench.results.cells import RequestedCells
 from unlearnable_bench.results.record import Curve, Failure, Metrics
 from unlearnable_bench.results.reference import Printed
 from unlearnable_bench.results.table_file import table_names
@@ -56,10 +56,10 @@ def record(cell, accuracy: float, **changes) -> Record:
 
 def measure(records: Records, grid: Grid, off: float = 0.0, step: float = 1.0) -> None:
     """Write records for all cells of a grid that can be run: the paper's value, `off` points besides, and steps per seed."""
-    for one in grid.cells_by_place(resolve, lacking):
-        value = one.place.printed.value if one.place.printed and one.place.printed.value is not None else 50.0
+    for one in grid.requested_cells(resolve, lacking):
+        value = one.request.printed.value if one.request.printed and one.request.printed.value is not None else 50.0
         for cell in one.cells:
-            accuracy = value / one.place.unit + off / 100 + step * (OFFSETS[cell.seed] - 0.01)
+            accuracy = value / one.request.unit + off / 100 + step * (OFFSETS[cell.seed] - 0.01)
             records.write(record(cell, min(1.0, max(0.0, accuracy))))
 
 
@@ -72,21 +72,21 @@ def runnable(grid: Grid) -> int:
     return numbered(judged(grid))
 
 
-def numbered(wanted: list[PlaceCells]) -> int:
+def numbered(wanted: list[RequestedCells]) -> int:
     """How many of the places have a number of the paper."""
-    places = [one.place for one in wanted]
+    places = [one.request for one in wanted]
     assert places
     return sum(place.printed is not None and place.printed.value is not None for place in places)
 
 
-def beyond_doubt(wanted: list[PlaceCells]) -> int:
+def beyond_doubt(wanted: list[RequestedCells]) -> int:
     """How many of the places have a number of the paper that is neither inferred nor contradicted."""
-    return numbered([one for one in wanted if one.place.printed is not None and one.place.printed.quality == "ok"])
+    return numbered([one for one in wanted if one.request.printed is not None and one.request.printed.quality == "ok"])
 
 
-def judged(grid: Grid) -> list[PlaceCells]:
+def judged(grid: Grid) -> list[RequestedCells]:
     """The places that are run as in the paper: those that want weights from elsewhere run with weights of our own."""
-    wanted = grid.cells_by_place(resolve, lacking)
+    wanted = grid.requested_cells(resolve, lacking)
     return [one for one in wanted if one.cells and "selftrained" not in one.cells[0].texts["defense"]]
 
 
@@ -126,7 +126,7 @@ def test_ours_is_the_mean_over_seeds_in_the_unit_of_the_table(records):
 def test_a_seed_that_was_added_counts_in_a_printed_table(records):
     """Four seeds of one place, three of the others: the mean is over what was measured."""
     measure(records, chosen())
-    wanted = next(one for one in chosen(attack="OPS", defense="JPEG").cells_by_place(resolve, lacking))
+    wanted = next(one for one in chosen(attack="OPS", defense="JPEG").requested_cells(resolve, lacking))
     records.write(record(wanted.cells[0].model_copy(update={"seed": 7}), 0.5))
     made = sheet(records)
     assert list(spot(made, "OPS", "JPEG").per_seed) == [0, 1, 2, 7] and spot(made, "OPS", "JPEG").state == "done"
@@ -136,7 +136,7 @@ def test_a_seed_that_was_added_counts_in_a_printed_table(records):
 def test_fractions_stay_fractions(tmp_path):
     """Tables 8 and 11 print 0.1009 where others print 10.09."""
     grid = read_grid("d-vae/table-8")
-    place = next(place for place in grid.places if place.labels["measure"] == "Test Acc.")
+    place = next(place for place in grid.requests if place.labels["measure"] == "Test Acc.")
     assert place.unit == 1.0 and place.printed.value == 0.1009
 
 
@@ -146,7 +146,7 @@ def test_an_unmeasured_place_says_why(records):
     made = sheet(records)
     assert spot(made, "OPS", "JPEG").state == "missing"
     assert spot(made, "NTGA", "JPEG").reason == "not available: attack ntga"
-    cell = next(one.cells[0] for one in chosen(attack="ops", defense="none").cells_by_place(resolve, lacking))
+    cell = next(one.cells[0] for one in chosen(attack="ops", defense="none").requested_cells(resolve, lacking))
     records.fail(Failure(id=cell.id, cell=cell, kind="diverged", message="loss is not finite"))
     assert spot(sheet(records), "OPS", "w/o").reason == "diverged: loss is not finite"
 
@@ -164,14 +164,14 @@ def test_a_mean_over_attacks_needs_all_of_them_and_leaves_clean_training_out(rec
         {"label": "Clean", "attack": "none"}, {"label": "A", "attack": "ops(seed=0)"}, {"label": "B", "attack": "ar(seed=0)"},
         {"label": "Mean", "attack": "mean", "aggregate": "mean"},
     ], defense=["none", {"label": "Gray", "defense": "grayscale"}], marks={}))  # fmt: skip
-    for one in grid.cells_by_place(resolve, lacking):
-        base = {"Clean": 0.9, "A": 0.2, "B": 0.4}[one.place.labels["attack"]]
-        for cell in one.cells[: 3 if one.place.labels["defense"] == "none" else 2]:
+    for one in grid.requested_cells(resolve, lacking):
+        base = {"Clean": 0.9, "A": 0.2, "B": 0.4}[one.request.labels["attack"]]
+        for cell in one.cells[: 3 if one.request.labels["defense"] == "none" else 2]:
             records.write(record(cell, base + cell.seed / 100))
     made = printed_tables(grid, records, resolve, lacking)[0]
     mean = spot(made, "Mean", "none")
     assert mean.per_seed == pytest.approx({0: 30.0, 1: 31.0, 2: 32.0}) and mean.std == pytest.approx(1.0)
-    assert spot(made, "Mean", "Gray").n == 2 and spot(made, "Mean", "none").place.aggregate is not None
+    assert spot(made, "Mean", "Gray").n == 2 and spot(made, "Mean", "none").request.aggregate is not None
 
 
 def test_times_come_from_the_seconds_of_records(records):
@@ -186,7 +186,7 @@ def test_times_come_from_the_seconds_of_records(records):
 def test_the_best_epoch_is_told_from_the_last(records):
     """Table 13 prints the best epoch of UEraser, table 2 the last one: one cell, two numbers of its record."""
     two, thirteen = read_table("d-vae/table-2"), read_table("d-vae/table-13")
-    metrics = {place.metric for table in (two, thirteen) for place in table.places() if place.labels["defense"] == "AA"}
+    metrics = {place.metric for table in (two, thirteen) for place in table.requests() if place.labels["defense"] == "AA"}
     assert metrics == {"test_acc", "test_acc_mean", "test_acc(best)"}
     table = with_fields(thirteen, defense=[{"label": "AA", "defense": "none", "metric": "test_acc(best)"}], marks={})
     measure(records, chosen(attack="none", defense="none"))
@@ -283,7 +283,7 @@ def test_a_stand_in_counts_with_a_mark(records):
     made = sheet(records)
     assert spot(made, "OPS", "JPEG").marks == ("cifar10-jpeg75 instead of cifar10",)
     counts = agreement.compare_grid(read_grid(TABLE), records)["tables"][0]
-    own = len([one for one in read_grid(TABLE).cells_by_place(resolve, lacking) if one.cells]) - len(judged(read_grid(TABLE)))
+    own = len([one for one in read_grid(TABLE).requested_cells(resolve, lacking) if one.cells]) - len(judged(read_grid(TABLE)))
     apart = sum(spot.incomparable for spot in made.direct if spot.published is not None)
     assert (counts["measured"], counts["exact"], counts["reduced"]) == (runnable(read_grid(TABLE)) - apart, 0, own)
     page = printed.html(made)
@@ -297,7 +297,7 @@ def test_a_stand_in_counts_with_a_mark(records):
 
 def test_a_number_on_fewer_test_images_is_reduced(records):
     """It is of another test set than the paper's, and stands in only where nothing is closer."""
-    (wanted,) = chosen(attack="OPS", defense="JPEG").cells_by_place(resolve, lacking)
+    (wanted,) = chosen(attack="OPS", defense="JPEG").requested_cells(resolve, lacking)
     for per_class, accuracy in ((10, 0.1), (100, 0.5)):
         for cell in wanted.cells:
             dataset = cell.dataset.model_copy(update={"fields": {**cell.dataset.fields, "test_per_class": per_class}})
@@ -310,7 +310,7 @@ def test_a_number_on_fewer_test_images_is_reduced(records):
 
 def test_the_sources_of_a_number_are_the_records_that_have_it(records):
     """A record of an analysis may lack the figure that those of other seeds have."""
-    (wanted,) = chosen(attack="OPS", defense="JPEG").cells_by_place(resolve, lacking)
+    (wanted,) = chosen(attack="OPS", defense="JPEG").requested_cells(resolve, lacking)
     first, *others = wanted.cells
     records.write(record(first, 0.5, metrics=Metrics(figures={"extent": 1.0})))
     for cell in others:
@@ -330,7 +330,7 @@ def test_jpeg_on_images_that_are_jpegs_already_is_shown_and_not_compared(records
     assert one.difference is None and one.measured_here is None and one.open
     assert beside.difference is not None and beside.verdict in (WITHIN, DEVIATES) and not beside.open
     assert INCOMPARABLE in printed.html(made) and INCOMPARABLE in formats.markdown(made)
-    with_jpeg = {spot.place.fields["defense"] for spot in made.direct if spot.incomparable}
+    with_jpeg = {spot.request.fields["defense"] for spot in made.direct if spot.incomparable}
     assert with_jpeg == {"jpeg(quality=10)"}
     assert all(row["ours"] is None for row in tidy_rows([made]) if row["defense"] == "jpeg")
     measure(records, chosen())
@@ -340,7 +340,7 @@ def test_jpeg_on_images_that_are_jpegs_already_is_shown_and_not_compared(records
 def test_a_psnr_of_images_that_are_jpegs_already_is_not_compared(records):
     """Its reference is an image that was compressed before."""
     name = "d-vae/table-17"
-    for one in chosen(name, dataset="cifar10=cifar10-jpeg75", attack="PSNR").cells_by_place(resolve, lacking):
+    for one in chosen(name, dataset="cifar10=cifar10-jpeg75", attack="PSNR").requested_cells(resolve, lacking):
         for cell in one.cells:
             records.write(record(cell, 0.0, metrics=Metrics(figures={"psnr": 28.0})))
     made = sheet(records, name)
@@ -351,7 +351,7 @@ def test_a_psnr_of_images_that_are_jpegs_already_is_not_compared(records):
 
 def test_a_stand_in_of_an_earlier_version_is_stale(records):
     """What is measured with code of yesterday says so, whatever data it was measured on."""
-    (wanted,) = chosen(dataset="cifar10=cifar10-jpeg75", attack="ops", defense="gray*").cells_by_place(resolve, lacking)
+    (wanted,) = chosen(dataset="cifar10=cifar10-jpeg75", attack="ops", defense="gray*").requested_cells(resolve, lacking)
     for cell in wanted.cells:
         records.write(record(cell, 0.5, versions={"attack:ops": "0"}))
     one = spot(sheet(records), "OPS", "Gray")
@@ -366,7 +366,7 @@ def test_a_scaled_protocol_counts_as_reduced_and_nowhere_else(records):
     one = spot(made, "OPS", "JPEG")
     assert one.verdict == REDUCED and one.marks == ("epochs x 0.1",) and one.mean is not None
     counts = agreement.compare_grid(read_grid(TABLE), records)["tables"][0]
-    everything = [one for one in read_grid(TABLE).cells_by_place(resolve, lacking) if one.cells]
+    everything = [one for one in read_grid(TABLE).requested_cells(resolve, lacking) if one.cells]
     assert counts["reduced"] == numbered(everything) > runnable(read_grid(TABLE))
     assert (counts["measured"], counts["exact"], counts["within_5"]) == (0, 0, 0)
     assert counts["mean_abs_diff"] is None
@@ -498,8 +498,8 @@ def test_a_grid_of_ours_has_a_tidy_form_too(records):
     grid = read_grid("quick")
     one = next(
         w
-        for w in grid.cells_by_place(resolve, lacking)
-        if w.place.row[0].startswith("lsp") and w.place.column[0].startswith("jpeg")
+        for w in grid.requested_cells(resolve, lacking)
+        if w.request.row[0].startswith("lsp") and w.request.column[0].startswith("jpeg")
     )
     for cell in one.cells:
         records.write(record(cell, 0.4))
@@ -570,7 +570,7 @@ def test_every_table_renders_in_html_with_values_as_the_paper_prints_them(everyt
         words = " ".join(page.cells).replace("−", "-")  # noqa: RUF001
         for one in made.scores.values():
             if one.printed.value is not None:
-                assert texts(one.printed) in words, (made.name, one.place.key)
+                assert texts(one.printed) in words, (made.name, one.request.key)
         assert all(f"mark-{mark}" in page.ids for mark in made.doubts)
         assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
 
@@ -585,7 +585,7 @@ def test_every_table_renders_in_markdown_with_one_column_per_printed_column(ever
         assert tokens.count("th_open") + tokens.count("td_open") == width * height, made.name
         for one in made.scores.values():
             if one.printed.value is not None:
-                assert f"*{texts(one.printed)}*" in text.replace("−", "-").replace("\\", ""), (made.name, one.place.key)  # noqa: RUF001
+                assert f"*{texts(one.printed)}*" in text.replace("−", "-").replace("\\", ""), (made.name, one.request.key)  # noqa: RUF001
 
 
 def body(text: str) -> str:
@@ -710,9 +710,9 @@ def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):
         records.write(record(cell, 0.2), replace=True)
     made = sheet(records, "summary")
     worst, best = spot(made, "worst case", "jpeg"), spot(made, "ops", "best defense")
-    attacks, defenses = chosen("summary", defense="jpeg").cells_by_place(resolve, lacking), chosen("summary", attack="ops")
+    attacks, defenses = chosen("summary", defense="jpeg").requested_cells(resolve, lacking), chosen("summary", attack="ops")
     assert worst.mean == pytest.approx(20.0) and worst.marks == (f"over 3 of {len(attacks) - 1}",)  # clean training is none
-    places = len(defenses.cells_by_place(resolve, lacking))
+    places = len(defenses.requested_cells(resolve, lacking))
     assert best.mean == pytest.approx(50.0) and best.marks == (f"over 4 of {places}",)  # iss has two of its members
     assert ("worst case",) in made.rows and (("worst case",), ("best defense",)) not in made.scores
 
@@ -781,7 +781,7 @@ def test_a_figure_of_an_analysis_keeps_its_digits_that_count(records):
     """A cluster measure of 0.00026 must not be shown as 0.00, nor an accuracy as a fraction beside it."""
     grid = read_grid("toy-analyses")
     figures = {"acm": 0.000263, "acm_max": 0.000263, "train_acc": 0.5, "l2_norm": 1.2345, "linf_norm": 0.0, "seconds": 1234.5}
-    for one in grid.cells_by_place(resolve, lacking):
+    for one in grid.requested_cells(resolve, lacking):
         for cell in one.cells:
             if cell.measure != "accuracy":
                 records.write(record(cell, 0.3, metrics=Metrics(figures=figures)))

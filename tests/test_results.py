@@ -502,7 +502,7 @@ def test_blocks_say_what_runs_first_and_which_cells_have_more_seeds():
     assert {cell.id for cell in cells_of(plain)} < {cell.id for cell in cells_of(table)}
     other = Grid.of(table).selected({"seed": ["5"]}, resolve)
     assert {cell.seed for cell in other.cells(resolve, lacking)} == {5}
-    shown = [one.place.fields["defense"] for one in Grid.of(table).cells_by_place(resolve, lacking)]
+    shown = [one.request.fields["defense"] for one in Grid.of(table).requested_cells(resolve, lacking)]
     assert shown == axes["defense"] * 3  # printed in the order of the axes
 
 

@@ -801,7 +801,8 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
     fill(records)
     (plain,) = printed_tables(Grid.of(TABLE), records, resolve, lacking)
     (sheet,) = printed_tables(Grid.of(TABLE), marked(records, ids("ops")), resolve, lacking)
-    trust_levels = {spot.place.fields["attack"]: (spot.trust, spot.marks, spot.measured_here is None) for spot in sheet.direct}
+    by_attack = {score.request.fields["attack"]: score for score in sheet.direct}
+    trust_levels = {attack: (score.trust, score.marks, score.measured_here is None) for attack, score in by_attack.items()}
     assert trust_levels["ops"] == (SELF_REPORTED, (SELF_REPORTED,), True) and trust_levels["none"] == ("", (), False)
     assert sum(one.freedom for one in sheet.spread.values()) < sum(one.freedom for one in plain.spread.values())
 
@@ -809,7 +810,7 @@ def test_printed_tables_mark_numbers_of_others_and_judge_nothing_by_them(tmp_pat
 def test_an_aggregate_is_trusted_as_little_as_its_least_trusted_part():
     """A mean over a number that was measured here again and one that is disputed is no number of ours."""
     cell = GRID.cells(resolve, lacking)[0]
-    place = GRID.places[0]
+    place = GRID.requests[0]
     again, disputed, ours = (
         MeasuredScore(place, (SeedRun(cell, "done", record=record(cell), origin=origin),))
         for origin in (Origin(RERUN, "A. Author", "0" * 8), Origin(DISPUTED, "A. Author", "0" * 8), None)

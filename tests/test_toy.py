@@ -52,8 +52,9 @@ def test_a_place_without_labels_shows_how_easy_its_task_had_become():
     table, records = read_table("toy-contrastive"), Records(ROOT / "results" / "records")
     (clean,) = (line for line in toy.contrastive(table, records).splitlines() if line.startswith("| clean |"))
     supervised, probed = clean.split(" | ")[1:3]
-    places = {tuple(wanted.place.labels.values()): wanted.cells for wanted in Grid.of(table).cells_by_place(resolve, lacking)}
-    (cells,) = (found for labels, found in places.items() if {"clean", "SimCLR"} <= set(labels))
+    requested = Grid.of(table).requested_cells(resolve, lacking)
+    by_labels = {tuple(one.request.labels.values()): one.cells for one in requested}
+    (cells,) = (found for labels, found in by_labels.items() if {"clean", "SimCLR"} <= set(labels))
     runs = [records.read(cell.id) for cell in cells]
     losses, accuracies = [run.metrics.curve.objective[-1] for run in runs], [100 * run.metrics.test_acc for run in runs]
     assert len(runs) == 2 and "loss" not in supervised
@@ -91,7 +92,7 @@ def test_every_method_has_a_row_in_a_smoke_table(axis, catalog, apart):
 
 def test_every_analysis_is_in_a_table_of_small_size():
     """An analysis that nobody ever ran on real images would be a promise."""
-    places = [place for name in (*FROZEN, *SMOKE) for place in read_grid(name).places]
+    places = [place for name in (*FROZEN, *SMOKE) for place in read_grid(name).requests]
     shown = {
         part.name
         for item in {str(place.fields["measure"]) for place in places} - {"accuracy"}
@@ -105,14 +106,14 @@ def test_smoke_tables_are_of_the_original_images():
     targets = (ROOT / "Makefile").read_text()
     for name in SMOKE:
         assert set(read_table(name).dataset) == {"cifar10(per_class=200)"} and name in targets
-        items = [str(place.fields[axis]) for place in read_grid(name).places for axis in ("dataset", "attack")]
+        items = [str(place.fields[axis]) for place in read_grid(name).requests for axis in ("dataset", "attack")]
         assert not any("jpeg75" in item for item in items)
 
 
 @pytest.mark.parametrize(("name", "cells", "digest"), CELLS)
 def test_the_tables_at_toy_scale_are_frozen(name, cells, digest):
     """They are of images that are JPEGs already: no row is added, and their cells keep their ids and their records."""
-    ids = sorted({cell.id for wanted in read_grid(name).cells_by_place(resolve, lacking) for cell in wanted.cells})
+    ids = sorted({cell.id for wanted in read_grid(name).requested_cells(resolve, lacking) for cell in wanted.cells})
     assert (len(ids), hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]) == (cells, digest)
     assert "CIFAR-10 re-encoded as JPEG 75" in read_table(name).title
     assert [name for name, _, _ in CELLS] == FROZEN
@@ -120,7 +121,7 @@ def test_the_tables_at_toy_scale_are_frozen(name, cells, digest):
 
 def test_no_figure_of_a_paper_stands_beside_jpeg_on_jpegs():
     """Images that are JPEGs already lose less under JPEG; `iss` may be JPEG, and `ueraser` has a variant that is."""
-    places = read_grid("toy-defenses").places
+    places = read_grid("toy-defenses").requests
     apart = {str(place.fields["defense"]) for place in places if toy.incomparable(place)}
     assert apart == {"jpeg(quality=10)", "iss"}
     known = toy.printed()

@@ -38,7 +38,7 @@ BROKEN, REPAIRED = 40.0, 70.0  # %: where an undefended poison should end below,
 ROWS = 8  # of the table, in the README
 SETTING = {"dataset": DATASET, "architecture": OUR_NETWORK, "ratio": "1", "part": "all"}
 LENGTH = {"epochs", "scale"}  # fields of a protocol that say how long it trains
-MEASURED = ("done", "partial")  # states of a place whose number is of today's versions
+MEASURED = ("done", "partial")  # states of a score whose number is of today's versions
 NOTHING = "Not measured yet.\n"
 
 
@@ -229,7 +229,7 @@ class Fast:
 
     @cached_property
     def prediction(self) -> Prediction:
-        return Prediction.of(self.table, read_grid("full").places)
+        return Prediction.of(self.table, read_grid("full").requests)
 
     def predicted(self) -> str:
         """Return how well the table predicts the papers."""

@@ -22,7 +22,7 @@ from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, INCOMPARABLE, INCONSISTENT, UNMEASURED, WITHIN
 from unlearnable_bench.registry import ATTACKS, DEFENSES, lacking, resolve
 from unlearnable_bench.results import Cell, Grid, Record, Records, read_grid, read_table
-from unlearnable_bench.results.cells import PlaceCells
+from unlearnable_bench.results.cells import RequestedCells
 from unlearnable_bench.results.reference import Key, source
 from writers import toy
 
@@ -32,7 +32,7 @@ FELT = 5.0  # points: a smaller change has no direction
 UNTRIED = "not tried: no record"
 NO_PAPER = "none of this version and setting"
 VERDICTS = (WITHIN, DEVIATES, INCONSISTENT)
-ENDS = {  # of a place without a number, by its state
+ENDS = {  # of a score without a number, by its state
     "missing": "not run yet",
     "not-available": "not available",
     "not-applicable": "does not apply",
@@ -56,13 +56,13 @@ class Reproduction:
         return printed_tables(self.grid, self.records, resolve, lacking)
 
     @cached_property
-    def wanted(self) -> dict[tuple[str, Key], PlaceCells]:
-        """The cells of every place, by its table and its labels."""
-        return {(one.place.table, one.place.key): one for one in self.grid.cells_by_place(resolve, lacking)}
+    def wanted(self) -> dict[tuple[str, Key], RequestedCells]:
+        """The cells of every score, by its table and its labels."""
+        return {(one.request.table, one.request.key): one for one in self.grid.requested_cells(resolve, lacking)}
 
     def _cells(self, score: Score) -> dict[str, Cell]:
         """The cells of a score, by id."""
-        return {cell.id: cell for cell in self.wanted[score.place.table, score.place.key].cells}
+        return {cell.id: cell for cell in self.wanted[score.request.table, score.request.key].cells}
 
     def papers(self) -> str:
         """Return the Markdown of every paper: its tables, what is measured of them, how it agrees, what it would take."""
@@ -105,7 +105,7 @@ class Reproduction:
                 if score.published is None or not score.open:
                     continue
                 why = _why(score)
-                key = (str(score.place.fields["dataset"]).partition("(")[0], why)
+                key = (str(score.request.fields["dataset"]).partition("(")[0], why)
                 numbers[key] += 1
                 cells[key] |= self._cells(score)
         lines = []
@@ -170,12 +170,12 @@ def _printed(several: Sequence[Table]) -> int:
 
 
 def _told(against: Sequence[str]) -> str:
-    """The places that speak against a claim, behind its verdict."""
+    """The scores that speak against a claim, behind its verdict."""
     return f": {'; '.join(against)}" if against else ""
 
 
 def _why(score: Score) -> str:
-    """Say why a place has no number to compare, where it is not for want of a run."""
+    """Say why a score has no number to compare, where it is not for want of a run."""
     if score.incomparable:
         return "figures of images that are JPEGs already are not compared"
     return score.reason if score.state in ("not-available", "not-applicable", "failed") else ""
@@ -231,21 +231,22 @@ def _attacks(records: Records, used: Mapping[tuple[str, str], int], known: Mappi
     Both are of victims with labels.
     """
     tables = [toy.measured(read_table(name), records) for name in ("toy-attacks", "toy-contrastive")]
-    measured = [(place, runs) for table in tables for place, runs in table if str(place.fields["protocol"]).startswith("toy")]
-    clean = {str(place.fields["dataset"]): _mean(runs) for place, runs in measured if runs and place.fields["attack"] == "none"}
+    measured = [pair for table in tables for pair in table if str(pair[0].fields["protocol"]).startswith("toy")]
+    of_clean = [(request, runs) for request, runs in measured if runs and request.fields["attack"] == "none"]
+    clean = {str(request.fields["dataset"]): _mean(runs) for request, runs in of_clean}
     tried: dict[str, list[float]] = defaultdict(list)
     earlier: set[str] = set()  # of which some number is of an earlier version
     papers_: dict[str, list[float]] = defaultdict(list)
     none = known.get(toy.methods("none", "none"), {})
     every = [value for values in none.values() for value in values]  # where a paper prints no clean training
-    for place, runs in measured:
-        name = "+".join(part.name for part in resolve("attacks", str(place.fields["attack"])))
+    for request, runs in measured:
+        name = "+".join(part.name for part in resolve("attacks", str(request.fields["attack"])))
         if name != "none":
-            if runs and str(place.fields["dataset"]) in clean:
-                tried[name].append(_mean(runs) - clean[str(place.fields["dataset"])])
+            if runs and str(request.fields["dataset"]) in clean:
+                tried[name].append(_mean(runs) - clean[str(request.fields["dataset"])])
                 if toy.stale(runs):
                     earlier.add(name)
-            printed = known.get(toy.methods(str(place.fields["attack"]), "none"), {})
+            printed = known.get(toy.methods(str(request.fields["attack"]), "none"), {})
             papers_[name] += [fmean(values) - fmean(none.get(paper, every)) for paper, values in printed.items()]
     heads = ("attack", "records", "ours, from clean training", "papers, at full size", "direction")
     lines = [_line(heads), "| --- | ---: | --- | --- | --- |"]
@@ -270,19 +271,19 @@ def _defenses(records: Records, used: Mapping[tuple[str, str], int], known: Mapp
     earlier: set[str] = set()  # of which some number is of an earlier version
     apart: set[str] = set()  # defenses of which no paper's figure may stand beside ours
     for table in map(read_table, toy.OF_DEFENSES):
-        places = toy.measured(table, records)
-        at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in places}
-        for place, runs in places:
-            attack, defense = str(place.fields["attack"]), str(place.fields["defense"])
+        requests = toy.measured(table, records)
+        at = {(str(p.fields["attack"]), str(p.fields["defense"])): runs for p, runs in requests}
+        for request, runs in requests:
+            attack, defense = str(request.fields["attack"]), str(request.fields["defense"])
             name = "+".join(part.name for part in resolve("defenses", defense))
-            if toy.incomparable(place):
+            if toy.incomparable(request):
                 apart.add(name)
             if toy.stale(runs):
                 earlier.add(name)
             if attack != "none":
                 bare = at[attack, "none"]
                 ours = _mean(runs) - _mean(bare) if runs and bare else None
-                with_, without = toy.beside(place, known), known.get(toy.methods(attack, "none"), {})
+                with_, without = toy.beside(request, known), known.get(toy.methods(attack, "none"), {})
                 theirs = [fmean(with_[paper]) - fmean(without[paper]) for paper in with_ if paper in without]
                 found[name].append((ours, theirs))
     heads = ("defense", "records", "ours, from no defense", "papers, at full size", "direction")

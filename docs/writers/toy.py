@@ -18,10 +18,10 @@ from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.registry import lacking, outdated, resolve
 from unlearnable_bench.results import Grid, Record, Records, TableFile, read_grid
 from unlearnable_bench.results.reference import source
-from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.table_file import ScoreRequest
 
 Methods = tuple[tuple[str, ...], ...]
-"""What tells two places apart here: the attack's parts and the defense's, each by its name and what changes its nature."""
+"""What tells two scores apart here: the attack's parts and the defense's, each by its name and what changes its nature."""
 
 NATURE = {  # fields, and values of fields, that make another method of one name
     "attacks": ("kind", "augment", "staged", "mode", "norm", "backbone", "variant=cp-c"),
@@ -42,7 +42,7 @@ LEGEND = "; ".join(f"{short} {source(paper).short}" for paper, short in SHORT.it
 
 
 def methods(attack: str, defense: str) -> Methods:
-    """Name the methods of a place. EntryError for one that does not exist."""
+    """Name the methods of a score. EntryError for one that does not exist."""
     found = []
     for kind, item in (("attacks", attack), ("defenses", defense)):
         for part in resolve(kind, item):
@@ -57,33 +57,34 @@ def printed(protocols: Collection[str] = FULL["protocols"]) -> Mapping[Methods, 
     """
     full = read_grid("full")
     found: dict[Methods, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for place in full.places:
-        fields, value = place.fields, place.printed
-        if value is None or value.value is None or value.quality != "ok" or place.metric != "test_acc":
+    for request in full.requests:
+        fields, value = request.fields, request.printed
+        if value is None or value.value is None or value.quality != "ok" or request.metric != "test_acc":
             continue
-        same = fields["ratio"] == 1 and fields["part"] == "all" and fields["measure"] == "accuracy" and place.aggregate is None
+        whole = fields["ratio"] == 1 and fields["part"] == "all"
+        same = whole and fields["measure"] == "accuracy" and request.aggregate is None
         here = fields["dataset"] == FULL["dataset"] and fields["architecture"] == FULL["architecture"]
-        if not (same and here and _family(place) in protocols):
+        if not (same and here and _family(request) in protocols):
             continue
         if any(lacking(kind, str(fields[axis])) for kind, axis in (("attacks", "attack"), ("defenses", "defense"))):
             continue
         key = methods(str(fields["attack"]), str(fields["defense"]))
-        found[key][full.tables[place.table].paper].append(value.value)
+        found[key][full.tables[request.table].paper].append(value.value)
     return {key: {paper: tuple(values) for paper, values in papers.items()} for key, papers in found.items()}
 
 
-def incomparable(place: Place) -> bool:
-    """Whether no paper's figure may stand beside a place: its images are JPEGs, and JPEG is, or may be, part of its defense."""
-    parts = resolve("defenses", str(place.fields["defense"]))
+def incomparable(request: ScoreRequest) -> bool:
+    """Whether no paper's figure may stand beside a score: its images are JPEGs, and JPEG is, or may be, part of its defense."""
+    parts = resolve("defenses", str(request.fields["defense"]))
     texts = [text for part in parts for text in (part.text, *part.members)]
-    return lookup.incomparable(str(place.fields["dataset"]).partition("(")[0], [*texts, place.metric])
+    return lookup.incomparable(str(request.fields["dataset"]).partition("(")[0], [*texts, request.metric])
 
 
-def beside(place: Place, known: Mapping[Methods, Mapping[str, tuple[float, ...]]]) -> Mapping[str, tuple[float, ...]]:
-    """Return the papers' figures that may stand beside a place, by paper."""
-    if incomparable(place):
+def beside(request: ScoreRequest, known: Mapping[Methods, Mapping[str, tuple[float, ...]]]) -> Mapping[str, tuple[float, ...]]:
+    """Return the papers' figures that may stand beside a score, by paper."""
+    if incomparable(request):
         return {}
-    return known.get(methods(str(place.fields["attack"]), str(place.fields["defense"])), {})
+    return known.get(methods(str(request.fields["attack"]), str(request.fields["defense"])), {})
 
 
 def quoted(papers: Mapping[str, Sequence[float]]) -> str:
@@ -108,21 +109,21 @@ def spanned(papers: Mapping[str, Sequence[float]]) -> str:
 def attacks(table: TableFile, records: Records) -> str:
     """Return the Markdown table of attacks without a defense."""
     known, found = printed(), measured(table, records)
-    clean = {place.fields["dataset"]: runs for place, runs in found if place.fields["attack"] == "none"}
+    clean = {request.fields["dataset"]: runs for request, runs in found if request.fields["attack"] == "none"}
     heads = ("attack", "test accuracy", "change", "taken for the class before", "passes", "surrogate", "papers, full size")
     lines = [f"| {' | '.join(heads)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
-    for place, runs in found:
-        reference = clean.get(place.fields["dataset"], [])
+    for request, runs in found:
+        reference = clean.get(request.fields["dataset"], [])
         other = bool(runs and reference) and runs is not reference
         change = f"{_mean(runs, accuracy) - _mean(reference, accuracy):+.1f}" if other else ""
         cells = (
-            place.labels["attack"],
+            request.labels["attack"],
             _accuracy(runs),
             change.replace("-", "−"),  # noqa: RUF001
             _spread(runs, _before),
             _passes(runs),
             _surrogate(runs),
-            quoted(beside(place, known)),
+            quoted(beside(request, known)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -133,14 +134,14 @@ def defenses(table: TableFile, records: Records) -> str:
     known, found = printed(), measured(table, records)
     columns = table.labels("attack")
     rows = table.labels("defense")
-    at = {(str(place.fields["defense"]), str(place.fields["attack"])): (place, runs) for place, runs in found}
+    at = {(str(request.fields["defense"]), str(request.fields["attack"])): (request, runs) for request, runs in found}
     names = [label.partition("(")[0] for label in columns]
     lines = [f"| defense | {' | '.join(names)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in rows:
         cells = []
         for column in columns:
-            place, runs = at[row, column]
-            cells.append(_accuracy(runs) + spanned(beside(place, known)))
+            request, runs = at[row, column]
+            cells.append(_accuracy(runs) + spanned(beside(request, known)))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -153,11 +154,11 @@ def contrastive(table: TableFile, records: Records) -> str:
     found = measured(table, records)
     known = {family: printed(FULL["protocols"] if family == "toy" else (family,)) for family in {_family(p) for p, _ in found}}
     rows: dict[str, list[str]] = defaultdict(list)
-    for place, runs in found:
-        papers = spanned(beside(place, known[_family(place)]))
+    for request, runs in found:
+        papers = spanned(beside(request, known[_family(request)]))
         losses = [run.metrics.curve.objective[-1] for run in runs if run.metrics is not None and run.metrics.curve.objective]
         loss = f", loss {fmean(losses):.2f}".replace("-", "−") if losses else ""  # noqa: RUF001
-        rows[place.labels["attack"]].append(_accuracy(runs) + papers + loss)
+        rows[request.labels["attack"]].append(_accuracy(runs) + papers + loss)
     lines = [f"| attack | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     return "\n".join([*lines, *(f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items())]) + "\n"
 
@@ -173,22 +174,22 @@ def analyses(table: TableFile, records: Records) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _family(place: Place) -> str:
-    """The protocol of a place without its fields."""
-    return str(place.fields["protocol"]).partition("(")[0]
+def _family(request: ScoreRequest) -> str:
+    """The protocol of a score without its fields."""
+    return str(request.fields["protocol"]).partition("(")[0]
 
 
-def measured(table: TableFile, records: Records) -> list[tuple[Place, list[Record]]]:
-    """Return every place with its records: of a defense that stands for others those of the best."""
+def measured(table: TableFile, records: Records) -> list[tuple[ScoreRequest, list[Record]]]:
+    """Return every score with its records: of a defense that stands for others those of the best."""
     grid = Grid.of(table)
     found = []
-    for wanted in grid.cells_by_place(resolve, lacking):
+    for wanted in grid.requested_cells(resolve, lacking):
         members: dict[str, list[Record]] = {}
         for cell in wanted.cells:
             record = look_up(records, cell, "").record
             if record is not None and record.metrics is not None:
                 members.setdefault(cell.texts["defense"], []).append(record)
-        found.append((wanted.place, max(members.values(), key=lambda runs: _mean(runs, accuracy), default=[])))
+        found.append((wanted.request, max(members.values(), key=lambda runs: _mean(runs, accuracy), default=[])))
     return found
 
 

@@ -102,7 +102,7 @@ def _count(key: str) -> Callable[[Counts], int | None]:
 
 
 def _judged(*verdicts: str) -> Callable[[Counts], int | None]:
-    """The number of places that have one of these verdicts; nothing is printed for 0."""
+    """The number of scores that have one of these verdicts; nothing is printed for 0."""
     return lambda counts: sum(counts["verdicts"].get(verdict, 0) for verdict in verdicts) or None
 
 

@@ -37,14 +37,14 @@ LONGEST = 20  # letters of a line's name
 
 
 PlaceRecords = Mapping[Key, Sequence[Record]]
-"""The records of places, one per seed."""
+"""The records of scores, one per seed."""
 
 
 def curve_figures(table: Table) -> list[CurveFigure]:
     """Return the figures of a table: one per kind of curve, or several where one would have more lines than colors."""
     if not asks_for_curves(table):
         return []
-    records = {score.place.key: score.used for score in drawn_scores(table)}
+    records = {score.request.key: score.used for score in drawn_scores(table)}
     names = itertools.chain.from_iterable(curves_of(of_seeds[0]) for of_seeds in records.values())
     return list(itertools.chain.from_iterable(_figures(name, records) for name in dict.fromkeys(names)))
 
@@ -79,10 +79,10 @@ def metrics_of(record: Record) -> Metrics:
 
 @dataclass(frozen=True)
 class CurveFigure:
-    """The curves of one name, of some places of a table."""
+    """The curves of one name, of some scores of a table."""
 
     name: str
-    row: Labels  # what the rows of these places share
+    row: Labels  # what the rows of these scores share
     records: PlaceRecords
 
     @cached_property
@@ -150,7 +150,7 @@ class CurveFigure:
         return [float(step) for step in self.judged or range(1, count + 1)]
 
     def _names(self) -> dict[Key, str]:
-        """What tells the places apart, short."""
+        """What tells the scores apart, short."""
         labels = {key: (*key[0], *key[1]) for key in self.records}
         levels = [level for level, texts in enumerate(zip(*labels.values(), strict=True)) if len(set(texts)) > 1]
         return {key: figures.shortened(_name(texts, levels), LONGEST) for key, texts in labels.items()}
@@ -176,7 +176,7 @@ def _figures(name: str, records: PlaceRecords) -> list[CurveFigure]:
 
 
 def _depth(holders: PlaceRecords) -> int:
-    """By how many labels of their rows places are grouped."""
+    """By how many labels of their rows scores are grouped."""
     deepest = len(next(iter(holders))[0])
     for depth in range(deepest):
         if _most_lines(holders, depth) <= figures.COLORS:
@@ -185,5 +185,5 @@ def _depth(holders: PlaceRecords) -> int:
 
 
 def _most_lines(holders: PlaceRecords, depth: int) -> int:
-    """How many lines a figure has at most, if the places are grouped by so many labels of their rows."""
+    """How many lines a figure has at most, if the scores are grouped by so many labels of their rows."""
     return max(Counter(row[:depth] for row, _ in holders).values())

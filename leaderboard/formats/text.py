@@ -148,7 +148,7 @@ def _written(lines: Sequence[Sequence[Any]]) -> str:
 # JSON
 
 VALUES: dict[str, Callable[[Score], Any]] = {
-    "metric": lambda score: score.place.metric,
+    "metric": lambda score: score.request.metric,
     "unit": lambda score: score.unit,
     "state": lambda score: score.state,
     "reason": lambda score: score.reason,
@@ -224,7 +224,7 @@ def _values(scores: Iterable[Score], keys: Sequence[str], labels: Callable[[Labe
 
 
 def _value(score: Score, keys: Sequence[str], labels: Callable[[Labels], Any]) -> dict[str, Any]:
-    place = {"row": labels(score.place.row), "column": labels(score.place.column)}
+    place = {"row": labels(score.request.row), "column": labels(score.request.column)}
     return place | {key: VALUES[key](score) for key in keys}
 
 

@@ -103,7 +103,7 @@ def _reasons(scores: Iterable[Score]) -> dict[str, list[str]]:
 
 
 def _where(score: Score) -> str:
-    return f"{joined(score.place.row)} × {joined(score.place.column)}"  # noqa: RUF001
+    return f"{joined(score.request.row)} × {joined(score.request.column)}"  # noqa: RUF001
 
 
 # In a printed layout
@@ -293,7 +293,7 @@ class _Number(NamedTuple):
         seed = self.record.cell.seed
         return {
             "anchor": f"cell-{self.record.id}",
-            "place": self.score.place.where,
+            "place": self.score.request.where,
             "seed": seed,
             "value": f"{self.score.per_seed[seed]:.{decimal_places(self.score) + 1}f}",
             "id": self.record.id,

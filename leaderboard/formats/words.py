@@ -128,10 +128,10 @@ def _signed(text: str) -> str:
 
 def decimal_places(score: Score) -> int:
     """How many digits behind the point: as many as the paper prints, else those of a share or three that count."""
-    name = score.place.metric.partition("(")[0]
+    name = score.request.metric.partition("(")[0]
     if score.printed and not name.startswith("test_acc"):
         return len(score.printed.text.partition(".")[2])
     if SHARES.intersection(name.split("_")):
-        return 1 if score.place.unit > 1 else 3
+        return 1 if score.request.unit > 1 else 3
     size = abs(score.mean or 0.0)
     return max(0, 2 - math.floor(math.log10(size))) if size else 0

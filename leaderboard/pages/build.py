@@ -53,8 +53,8 @@ class ShownTables:
         """The tables that papers print, without those of leaderboards on the web."""
         full = read_grid("full")
         papers = {name: file for name, file in full.tables.items() if not source(file.paper).leaderboard}
-        places = tuple(place for place in full.places if place.table in papers)
-        return cls(printed_tables(replace(full, tables=papers, places=places), records, resolve, lacking), True)
+        requests = tuple(request for request in full.requests if request.table in papers)
+        return cls(printed_tables(replace(full, tables=papers, requests=requests), records, resolve, lacking), True)
 
     @classmethod
     def _all(cls, records: Records) -> ShownTables:

@@ -107,7 +107,7 @@ class PublishedRow:
     @property
     def measure(self) -> str:
         """What was measured, and its unit."""
-        metric = self.score.place.metric.replace("test_acc", "test accuracy")
+        metric = self.score.request.metric.replace("test_acc", "test accuracy")
         return f"{metric}, {self.score.unit}" if self.score.unit else metric
 
     @property

@@ -22,7 +22,7 @@ from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
 from unlearnable_bench.leaderboard.tables.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results.reference import source
-from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.table_file import ScoreRequest
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -108,9 +108,9 @@ class Prediction:
     pairs: Sequence[Pair]
 
     @classmethod
-    def of(cls, table: Table, places: Iterable[Place]) -> Prediction:
-        """Compare a table with what is printed at `places` of papers' tables."""
-        return cls(pairs(table, places))
+    def of(cls, table: Table, requests: Iterable[ScoreRequest]) -> Prediction:
+        """Compare a table with what is printed for `requests` of papers' tables."""
+        return cls(pairs(table, requests))
 
     @cached_property
     def measured(self) -> list[Pair]:

@@ -130,7 +130,7 @@ class Site:
         if self._fast is None:
             return Prediction(())
         scores = [score for table in overview.of_papers(self.printed_tables) for score in table.scores.values()]
-        return Prediction.of(self._fast, [score.place for score in scores])
+        return Prediction.of(self._fast, [score.request for score in scores])
 
     @property
     def _other_settings(self) -> list[Table]:

@@ -59,7 +59,7 @@ class Placed:
     @classmethod
     def of(cls, score: Score) -> Placed:
         record = score.used[0]
-        return cls(joined(score.place.row), joined(score.place.column), record.cell, per_epoch.metrics_of(record))
+        return cls(joined(score.request.row), joined(score.request.column), record.cell, per_epoch.metrics_of(record))
 
     @property
     def curves(self) -> Curves:

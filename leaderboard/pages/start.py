@@ -268,7 +268,7 @@ def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Sta
     """
     counts: Counter[tuple[str, str]] = Counter()
     for _, score in accuracies(tables):
-        counts[str(score.place.fields["dataset"]), str(score.place.fields["architecture"])] += 1
+        counts[str(score.request.fields["dataset"]), str(score.request.fields["architecture"])] += 1
     if counts[HOME] < LEAST:
         return []
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]

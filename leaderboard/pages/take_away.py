@@ -76,7 +76,7 @@ class TakeAway:
     @property
     def _settings(self) -> list[Setting]:
         """The datasets and networks of the papers' tables, in their order."""
-        fields = [score.place.fields for _, score in accuracies(self.printed)]
+        fields = [score.request.fields for _, score in accuracies(self.printed)]
         return list(dict.fromkeys(Setting(str(one["dataset"]), str(one["architecture"])) for one in fields))
 
     def _rows(self, setting: Setting, results: Sequence[Result]) -> list[Json]:

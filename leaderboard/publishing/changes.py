@@ -68,7 +68,7 @@ def _printed_row(score: Score, records: Records) -> dict[str, str]:
     """A score of a printed table, named by what its records measured."""
     record = records.read(score.records[0])
     assert record is not None
-    chosen = {"defense": str(score.place.fields["defense"])} if score.oracle else {}
+    chosen = {"defense": str(score.request.fields["defense"])} if score.oracle else {}
     return _row(score, record.cell.texts | chosen, record.cell.measured)
 
 
@@ -78,7 +78,7 @@ def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]
     return {
         **{axis: inert(point[axis]) for axis in POINT},
         "measure": inert(measure),
-        "metric": inert(score.place.metric),
+        "metric": inert(score.request.metric),
         "value": repr(score.mean / unit.size),
         "std": "" if score.std is None else repr(score.std / unit.size),
         "n": str(score.n),
@@ -99,7 +99,7 @@ class _Unit(NamedTuple):
     @classmethod
     def of(cls, score: Score) -> _Unit:
         if _is_share(score.metric_name):
-            return cls(FRACTION, score.place.unit)
+            return cls(FRACTION, score.request.unit)
         return cls(score.unit, 1.0)
 
 

@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from unlearnable_bench.leaderboard.tables.groups import group_by, known_items
-from unlearnable_bench.results.table_file import AxisValue, Place
+from unlearnable_bench.results.table_file import AxisValue, ScoreRequest
 
-Index = Mapping[tuple[tuple[str, str], ...], Place]
-"""The places of a table by their labels."""
+Index = Mapping[tuple[tuple[str, str], ...], ScoreRequest]
+"""The requests of a table by their labels."""
+NumbersOf = Callable[[ScoreRequest], Mapping[int, float]]  # by seed
 OVER_AN_AXIS = ("mean", "min", "max")
 EXTREMES = ("min", "max")
 NO_MEMBER = {"attack": "none"}  # what does not count along an axis
@@ -38,42 +39,42 @@ AGGREGATES: dict[str, Callable[[Sequence[float]], float | None]] = {
 
 
 def labels_key(by_axis: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The labels of a place as a key."""
+    """The labels of a score as a key."""
     return tuple(sorted(by_axis.items()))
 
 
-def operands(place: Place, index: Index) -> list[Place]:
-    """The places that an aggregate is made of: those averaged, or the two compared; empty where the layout lacks them."""
-    aggregate = place.aggregate
+def operands(request: ScoreRequest, index: Index) -> list[ScoreRequest]:
+    """The scores that an aggregate is made of: those averaged, or the two compared; empty where the layout lacks them."""
+    aggregate = request.aggregate
     if aggregate is None:
         return []
     if aggregate.aggregate in OVER_AN_AXIS:
-        return _along(place, aggregate.of or place.own, index)
-    return _pair(place, aggregate, index)
+        return _along(request, aggregate.of or request.own, index)
+    return _pair(request, aggregate, index)
 
 
-def _along(place: Place, axis: str, index: Index) -> list[Place]:
-    """The measured places that differ from a place in the label of one axis; clean training is no attack."""
-    beside = group_by(index.values(), lambda other: _setting(other, axis))[_setting(place, axis)]
+def _along(request: ScoreRequest, axis: str, index: Index) -> list[ScoreRequest]:
+    """The measured scores that differ from a score in the label of one axis; clean training is no attack."""
+    beside = group_by(index.values(), lambda other: _setting(other, axis))[_setting(request, axis)]
     return [other for other in beside if other.runs and other.fields.get(axis) != NO_MEMBER.get(axis, "")]
 
 
-def _setting(place: Place, axis: str) -> tuple[Any, ...]:
-    """What a place shares with those that differ from it in the label of one axis alone."""
-    return (labels_key({**place.labels, axis: ""}), place.fields["measure"])
+def _setting(request: ScoreRequest, axis: str) -> tuple[Any, ...]:
+    """What a score shares with those that differ from it in the label of one axis alone."""
+    return (labels_key({**request.labels, axis: ""}), request.fields["measure"])
 
 
-def _pair(place: Place, aggregate: AxisValue, index: Index) -> list[Place]:
-    base = {**place.labels, place.own: aggregate.base}
-    pair = [labels_key(base), labels_key({**base, aggregate.of or place.own: aggregate.to})]
+def _pair(request: ScoreRequest, aggregate: AxisValue, index: Index) -> list[ScoreRequest]:
+    base = {**request.labels, request.own: aggregate.base}
+    pair = [labels_key(base), labels_key({**base, aggregate.of or request.own: aggregate.to})]
     return [index[key] for key in pair] if set(pair) <= set(index) else []
 
 
-def basis(place: Place, index: Index) -> list[Place]:
-    """The measured places behind a place: itself, or what its aggregate is made of."""
-    if place.aggregate is None:
-        return [place]
-    return list(chain.from_iterable(basis(operand, index) for operand in operands(place, index)))
+def basis(request: ScoreRequest, index: Index) -> list[ScoreRequest]:
+    """The measured scores behind a score: itself, or what its aggregate is made of."""
+    if request.aggregate is None:
+        return [request]
+    return list(chain.from_iterable(basis(operand, index) for operand in operands(request, index)))
 
 
 def by_shared_seed(parts: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
@@ -84,12 +85,12 @@ def by_shared_seed(parts: Sequence[Mapping[int, float]]) -> dict[int, list[float
     return {seed: [part[seed] for part in parts] for seed in sorted(seeds)}
 
 
-def combined(place: Place, index: Index, numbers: Callable[[Place], Mapping[int, float]]) -> Mapping[int, float]:
-    """Evaluate an aggregate: `numbers(place)` gives them by seed; only seeds that all parts have count."""
-    if place.aggregate is None:
-        return numbers(place)
-    kind = place.aggregate.aggregate
-    parts = [combined(operand, index, numbers) for operand in operands(place, index)]
+def combined(request: ScoreRequest, index: Index, numbers: NumbersOf) -> Mapping[int, float]:
+    """Evaluate an aggregate: `numbers(request)` gives them by seed; only seeds that all parts have count."""
+    if request.aggregate is None:
+        return numbers(request)
+    kind = request.aggregate.aggregate
+    parts = [combined(operand, index, numbers) for operand in operands(request, index)]
     if kind in EXTREMES:  # of what there is; a mark says of how much
         parts = [part for part in parts if part]
     return known_items({seed: AGGREGATES[kind](values) for seed, values in by_shared_seed(parts).items()})

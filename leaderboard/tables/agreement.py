@@ -78,7 +78,7 @@ def comparable_scores(tables: Sequence[Table]) -> list[Score]:
 
 
 def counts(tables: Sequence[Table]) -> dict[str, Any]:
-    """Counts of places. Points are of accuracies; scaled protocols count in `reduced` and nowhere else."""
+    """Counts of scores. Points are of accuracies; scaled protocols count in `reduced` and nowhere else."""
     scores = comparable_scores(tables)
     by_extent = group_by(scores, _extent)
     full_size = by_extent["stand-in"] + by_extent["exact"]
@@ -123,7 +123,7 @@ def _tau_along(axis: str, scores: Sequence[Score]) -> float | None:
     """
 
     def setting(score: Score) -> tuple[str, ...]:
-        return (score.place.table, score.place.metric, *(score.point | {axis: ""}).values())
+        return (score.request.table, score.request.metric, *(score.point | {axis: ""}).values())
 
     taus = [_tau(axis, group) for group in group_by(scores, setting).values()]
     return _mean([tau for tau in taus if tau is not None])
@@ -134,7 +134,7 @@ def _mean(numbers: Sequence[float]) -> float | None:
 
 
 def _tau(axis: str, scores: Sequence[Score]) -> float | None:
-    values = {score.place.fields[axis] for score in scores}
+    values = {score.request.fields[axis] for score in scores}
     return rank_correlation(scores) if len(values) >= FEWEST else None
 
 
@@ -151,15 +151,15 @@ def rank_correlation(scores: Sequence[Score]) -> float | None:
 def deviating_scores(tables: Sequence[Table]) -> list[Score]:
     """The accuracies that differ from the published ones, the farthest first; one that several tables print counts once."""
     scores = _beyond_doubt(comparable_scores(tables))
-    once = first_of_each(scores, lambda score: (score.records, score.place.metric, score.published))
-    return sorted(once, key=lambda score: (-score.distance, score.place.table, score.place.key))
+    once = first_of_each(scores, lambda score: (score.records, score.request.metric, score.published))
+    return sorted(once, key=lambda score: (-score.distance, score.request.table, score.request.key))
 
 
 def _deviation_row(score: Score) -> dict[str, Any]:
     return {
-        "table": score.place.table,
-        "row": list(score.place.row),
-        "column": list(score.place.column),
+        "table": score.request.table,
+        "row": list(score.request.row),
+        "column": list(score.request.column),
         "unit": score.unit,
         "ours": score.mean,
         "std": score.std,
@@ -184,8 +184,8 @@ class PublishedValue:
 
     @classmethod
     def of(cls, score: Score) -> PublishedValue:
-        paper = score.place.table.partition("/")[0]
-        return cls(paper, score.place.table, 100 * cast(float, score.published) / score.place.unit)
+        paper = score.request.table.partition("/")[0]
+        return cls(paper, score.request.table, 100 * cast(float, score.published) / score.request.unit)
 
     def distance(self, other: PublishedValue) -> float:
         """How far the values of two papers are apart; 0 for those of one paper."""
@@ -235,13 +235,13 @@ def disputes(tables: Sequence[Table]) -> list[Dispute]:
 
 def _is_sure_accuracy(score: Score) -> bool:
     """Whether its paper leaves no doubt about the number, which is the accuracy after the last epoch."""
-    return score.place.metric == "test_acc" and not score.doubtful
+    return score.request.metric == "test_acc" and not score.doubtful
 
 
 def _setting(score: Score) -> tuple[str, ...]:
     """What papers have to share so that their numbers are held against each other: all but the recipe of training."""
     labels = "without labels" if _without_labels(score.point["protocol"]) else "with labels"
-    return (*(score.point | {"protocol": labels}).values(), str(score.place.fields["measure"]))
+    return (*(score.point | {"protocol": labels}).values(), str(score.request.fields["measure"]))
 
 
 def _without_labels(protocol: str) -> bool:

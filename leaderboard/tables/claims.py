@@ -19,7 +19,7 @@ from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results import FileError
 from unlearnable_bench.results.reference import read_toml
-from unlearnable_bench.results.table_file import Axis, Place
+from unlearnable_bench.results.table_file import Axis, ScoreRequest
 
 HOLDS, FAILS, UNMEASURED, DOUBTFUL = "holds", "fails", "not measured", "rests on doubtful values"
 VERDICTS = (HOLDS, FAILS, UNMEASURED, DOUBTFUL)
@@ -43,8 +43,8 @@ class Places(_Strict):
     row: Labels
     column: Labels
 
-    def holds(self, place: Place) -> bool:
-        return _match(place.row, self.row) and _match(place.column, self.column)
+    def holds(self, request: ScoreRequest) -> bool:
+        return _match(request.row, self.row) and _match(request.column, self.column)
 
 
 def _match(labels: Sequence[str], globs: Sequence[str]) -> bool:
@@ -52,13 +52,13 @@ def _match(labels: Sequence[str], globs: Sequence[str]) -> bool:
 
 
 class Claim(_Strict):
-    """`left relation times x right + plus`, for all places that `left` matches or for at least `count` of them.
+    """`left relation times x right + plus`, for all scores that `left` matches or for at least `count` of them.
 
-    Each place is compared with every other that `right` matches; with `same`, with those that have its label on these axes.
+    Each score is compared with every other that `right` matches; with `same`, with those that have its label on these axes.
     """
 
     paper: str
-    place: str  # in the paper
+    request: str  # in the paper
     text: str
     table: str
     left: Places
@@ -70,14 +70,14 @@ class Claim(_Strict):
     without: tuple[str, ...] = ()  # labels of rows or columns that `left` does not mean
     same: tuple[Axis, ...] = ()  # axes of the table: attack by attack, dataset by dataset
 
-    def is_about(self, place: Place) -> bool:
-        """Whether it says something about the number at a place."""
-        left_out = set(self.without) & {*place.row, *place.column}
-        return self.left.holds(place) and not left_out
+    def is_about(self, request: ScoreRequest) -> bool:
+        """Whether it says something about the number at a score."""
+        left_out = set(self.without) & {*request.row, *request.column}
+        return self.left.holds(request) and not left_out
 
-    def compares_with(self, place: Place) -> bool:
-        """Whether it may hold a number against the one at a place."""
-        return isinstance(self.right, Places) and self.right.holds(place)
+    def compares_with(self, request: ScoreRequest) -> bool:
+        """Whether it may hold a number against the one at a score."""
+        return isinstance(self.right, Places) and self.right.holds(request)
 
     def bound(self, value: float) -> float:
         """What a number is held against, by what stands on the right side."""
@@ -111,9 +111,9 @@ class Bound(NamedTuple):
 
 @dataclass(frozen=True)
 class ClaimComparison:
-    """The number of a place, None where it is not known, and all that a claim holds it against."""
+    """The number of a score, None where it is not known, and all that a claim holds it against."""
 
-    place: str
+    where: str
     value: float | None
     relation: str
     bounds: Sequence[Bound]
@@ -135,14 +135,14 @@ class ClaimComparison:
     def text(self) -> str:
         """The number and the first of the bounds that it misses."""
         missed = [bound.text for bound in self.bounds if self._keeps(bound) is False]
-        return f"{self.place} {self.value:.2f}, not {self.relation} {missed[0]}"
+        return f"{self.where} {self.value:.2f}, not {self.relation} {missed[0]}"
 
 
 Number = Callable[[Score], float | None]  # of one side: ours, or what the paper prints
 
 
 class Verdict(NamedTuple):
-    """What follows for a claim; and where it fails, the places that speak against it, with their numbers."""
+    """What follows for a claim; and where it fails, the scores that speak against it, with their numbers."""
 
     verdict: str
     against: tuple[str, ...] = ()
@@ -159,11 +159,11 @@ class Case:
     @classmethod
     def of(cls, claim: Claim, table: Table) -> Case:
         scores = [score for score in table.scores.values() if not _is_dash(score)]
-        lefts = [score for score in scores if claim.is_about(score.place)]
-        return cls(claim, lefts, [score for score in scores if claim.compares_with(score.place)])
+        lefts = [score for score in scores if claim.is_about(score.request)]
+        return cls(claim, lefts, [score for score in scores if claim.compares_with(score.request)])
 
     def verdict(self, number: Number) -> Verdict:
-        """Judge the numbers of one side. A claim about several places fails by one that is known, and waits for the others."""
+        """Judge the numbers of one side. A claim about several scores fails by one that is known, and waits for the others."""
         comparisons = [self._comparison(score, number) for score in self.lefts]
         outcomes = Counter(comparison.holds for comparison in comparisons)
         needed = self.claim.count or len(comparisons)
@@ -175,7 +175,7 @@ class Case:
         return Verdict(FAILS, (*count, *_counterexamples(comparisons)))
 
     def _comparison(self, score: Score, number: Number) -> ClaimComparison:
-        return ClaimComparison(score.place.where, number(score), self.claim.relation, self._bounds(score, number))
+        return ClaimComparison(score.request.where, number(score), self.claim.relation, self._bounds(score, number))
 
     def _bounds(self, score: Score, number: Number) -> list[Bound]:
         if isinstance(self.claim.right, float):
@@ -187,15 +187,15 @@ class Case:
         return other is not score and self._labels(other) == self._labels(score)
 
     def _labels(self, score: Score) -> list[str]:
-        return [score.place.labels[axis] for axis in self.claim.same]
+        return [score.request.labels[axis] for axis in self.claim.same]
 
     def _bound(self, other: Score, value: float | None) -> Bound:
-        """What follows from the number of another place; that number is named where the bound is another one."""
+        """What follows from the number of another score; that number is named where the bound is another one."""
         if value is None:
             return Bound(None)
         bound = self.claim.bound(value)
-        place = other.place.where
-        return Bound(bound, place if bound == value else f"from {place}, {value:.2f}")
+        where = other.request.where
+        return Bound(bound, where if bound == value else f"from {where}, {value:.2f}")
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -205,7 +205,7 @@ class Case:
 
     @property
     def measured(self) -> int:
-        """How many of the places that it is about have a number of ours."""
+        """How many of the scores that it is about have a number of ours."""
         return len(_measured(self.lefts))
 
 
@@ -234,10 +234,10 @@ class CheckedClaim:
     claim: Claim
     ours: str
     printed: str
-    over: int  # places that it is about
+    over: int  # scores that it is about
     measured: int = 0  # of them with a number of ours
     marks: tuple[str, ...] = ()  # what was measured in the place of something else
-    against: tuple[str, ...] = ()  # where ours fail: which places, with their numbers
+    against: tuple[str, ...] = ()  # where ours fail: which scores, with their numbers
     printed_against: tuple[str, ...] = ()  # where those of the paper do
 
     @property
@@ -265,7 +265,7 @@ def check_claims(tables: Sequence[Table]) -> list[CheckedClaim]:
 
 
 def check_claim(claim: Claim, table: Table) -> CheckedClaim:
-    """Check a claim about a table, which is not measured where a selector left out a place that it needs."""
+    """Check a claim about a table, which is not measured where a selector left out a score that it needs."""
     case = Case.of(claim, table)
     if not case.lefts or _needs_more(claim, table):
         return CheckedClaim(claim, UNMEASURED, UNMEASURED, len(case.lefts))
@@ -292,10 +292,10 @@ def _published_verdict(case: Case) -> Verdict:
 
 
 def _needs_more(claim: Claim, table: Table) -> bool:
-    """Whether a selector left out a place that the claim is about: what is left of it is another claim."""
-    places = table.file.places() if table.file else []
-    left_out = [place for place in places if place.key not in table.scores]
-    return any(claim.left.holds(place) or claim.compares_with(place) for place in left_out)
+    """Whether a selector left out a score that the claim is about: what is left of it is another claim."""
+    requests = table.file.requests() if table.file else []
+    left_out = [request for request in requests if request.key not in table.scores]
+    return any(claim.left.holds(request) or claim.compares_with(request) for request in left_out)
 
 
 def rows(checked: Sequence[CheckedClaim]) -> list[dict[str, Any]]:

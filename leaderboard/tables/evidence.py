@@ -55,7 +55,7 @@ def published_results(tables: Iterable[Table], dataset: str, network: str) -> li
     """Return what papers print of test accuracies after training with labels on a whole poisoned dataset."""
     results = []
     for table, score in accuracies(tables):
-        fields = score.place.fields
+        fields = score.request.fields
         if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
             results += _result(score, table.name.partition("/")[0], table.name, score.published_percent)
     return results

@@ -27,7 +27,7 @@ from unlearnable_bench.results import Cell, Grid, Part, Records
 from unlearnable_bench.results.cell import digest
 from unlearnable_bench.results.cells import CellMaker, Resolve
 from unlearnable_bench.results.reference import Key
-from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.table_file import ScoreRequest
 
 SUBJECTS = ("attack", "defense")
 LABELS = {"ratio": "ratio {}", "part": "part {}"}  # of rows and columns, by axis; other texts say what they are
@@ -66,7 +66,7 @@ class Point(NamedTuple):
         """Return its score, a fraction; where it stands in a table is decided when all scores are there."""
         by_seed = tuple(sorted(runs, key=lambda run: run.cell.seed))
         fields = self._asdict() | {"measure": "accuracy"}
-        place = Place(
+        request = ScoreRequest(
             table="",
             row=(),
             column=(),
@@ -77,7 +77,7 @@ class Point(NamedTuple):
             better="high",
             params="unit=fraction",
         )
-        return MeasuredScore(place, by_seed)
+        return MeasuredScore(request, by_seed)
 
 
 # Tables of grids
@@ -106,8 +106,8 @@ def _combinations(grid: Grid, resolve: Resolve) -> Mapping[Point, Members]:
     """The cells of accuracies of a grid. Figures of analyses are printed where a table names one."""
     combinations: dict[Point, dict[str, dict[str, Cell]]] = {}
     maker = CellMaker(resolve)
-    for wanted in grid.cells_by_place(resolve, lacking):
-        defense = maker.text("defenses", wanted.place.fields["defense"])
+    for wanted in grid.requested_cells(resolve, lacking):
+        defense = maker.text("defenses", wanted.request.fields["defense"])
         for cell in wanted.cells:
             if cell.measure != "accuracy":
                 continue
@@ -268,8 +268,8 @@ def _placed(scores: Iterable[Score], row_axes: Sequence[str], column_axes: Seque
     """The scores by their place in the table."""
     placed = {}
     for score in scores:
-        place = replace(score.place, row=_labels(score, row_axes), column=_labels(score, column_axes))
-        placed[place.key] = replace(score, place=place)
+        request = replace(score.request, row=_labels(score, row_axes), column=_labels(score, column_axes))
+        placed[request.key] = replace(score, request=request)
     return placed
 
 

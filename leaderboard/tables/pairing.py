@@ -23,7 +23,7 @@ from unlearnable_bench.registry.spec import SELFTRAINED, write_value
 from unlearnable_bench.results import Cell
 from unlearnable_bench.results.cell import Part
 from unlearnable_bench.results.cells import CellMaker
-from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.table_file import ScoreRequest
 
 FAST, OUR_NETWORK = "fast", "resnet9"  # protocol and architecture of our side
 RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench")  # of papers, training with labels
@@ -151,9 +151,9 @@ class Pair:
         return self.score.runs[0].cell.attack
 
 
-def pairs(table: Table, places: Iterable[Place]) -> list[Pair]:
-    """Return the scores of a table of protocol `fast` that `places` of papers' tables print a value for, row by row."""
-    by_method = published_accuracies(places)
+def pairs(table: Table, requests: Iterable[ScoreRequest]) -> list[Pair]:
+    """Return the scores of a table of protocol `fast` that `requests` of papers' tables print a value for, row by row."""
+    by_method = published_accuracies(requests)
     ours = [score for score in table.in_order if score.runs and not score.rest]
     paired = [Pair(score, tuple(_same_method(score.runs[0].cell, by_method))) for score in ours]
     return [pair for pair in paired if pair.published]
@@ -180,17 +180,17 @@ def comparable(cell: Cell) -> bool:
     return not own_weights and {axis: getattr(cell, axis) for axis in our_side} == our_side
 
 
-def published_accuracies(places: Iterable[Place]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
+def published_accuracies(requests: Iterable[ScoreRequest]) -> Mapping[tuple[Method, Method], Sequence[Published]]:
     """What papers print of undoubted test accuracies of whole CIFAR-10 on ResNet-18, by attack and defense."""
     maker = CellMaker(resolve)
     by_method = defaultdict(list)
-    theirs = [Score(place) for place in places if THEIR_SIDE.items() <= place.fields.items()]
+    theirs = [Score(request) for request in requests if THEIR_SIDE.items() <= request.fields.items()]
     for score in theirs:
         if not is_accuracy_of_training(score) or _lacks_method(score):
             continue
         attack = maker.parts("attacks", score.point["attack"])
         defense = maker.parts("defenses", score.point["defense"])
-        result = Published(score.place.table, score.published_percent, attack)
+        result = Published(score.request.table, score.published_percent, attack)
         by_method[method(attack, EFFORT), defense_method(defense)].append(result)
     return by_method
 
@@ -202,9 +202,9 @@ def _lacks_method(score: Score) -> bool:
 
 def is_accuracy_of_training(score: Score) -> bool:
     """Whether a paper prints an undoubted test accuracy for it, after training with labels on all images."""
-    fields = score.place.fields
+    fields = score.request.fields
     is_recipe = fields["protocol"] in RECIPES and WHOLE.items() <= fields.items()
-    return is_recipe and score.place.is_accuracy and score.undoubted is not None
+    return is_recipe and score.request.is_accuracy and score.undoubted is not None
 
 
 def method(parts: Iterable[Part], left_out: Collection[str] = ()) -> Method:

@@ -20,9 +20,9 @@ from unlearnable_bench.leaderboard.tables.score import TIMES, AggregateScore, Sc
 from unlearnable_bench.leaderboard.tables.table import Table, slug_of
 from unlearnable_bench.leaderboard.tables.tolerance import pooled_spread, with_tolerance
 from unlearnable_bench.results import Cell, Grid, Records, TableFile
-from unlearnable_bench.results.cells import Lacking, PlaceCells, Resolve
+from unlearnable_bench.results.cells import Lacking, RequestedCells, Resolve
 from unlearnable_bench.results.reference import Key, source
-from unlearnable_bench.results.table_file import Place
+from unlearnable_bench.results.table_file import ScoreRequest
 from unlearnable_bench.results.tidy import TIDY_COLUMNS, tidy_row
 
 
@@ -30,21 +30,21 @@ def printed_tables(
     grid: Grid, records: Records, resolve: Resolve, lacking: Lacking, lookup: Lookup | None = None
 ) -> list[Table]:
     """Return the printed tables of a grid. FileError for a table that names what nobody has."""
-    wanted = grid.cells_by_place(resolve, lacking)
+    wanted = grid.requested_cells(resolve, lacking)
     lookup = lookup or _lookup(records, wanted)
-    places = group_by(grid.places, lambda place: place.table)
-    to_run = group_by(wanted, lambda one: one.place.table)
-    return [_table(grid.tables[name], of_table, to_run[name], lookup) for name, of_table in places.items()]
+    requests = group_by(grid.requests, lambda request: request.table)
+    to_run = group_by(wanted, lambda one: one.request.table)
+    return [_table(grid.tables[name], of_table, to_run[name], lookup) for name, of_table in requests.items()]
 
 
-def _lookup(records: Records, wanted: Sequence[PlaceCells]) -> Lookup:
-    """What is known of the cells of some places, none of which stands in for another."""
+def _lookup(records: Records, wanted: Sequence[RequestedCells]) -> Lookup:
+    """What is known of the cells of some scores, none of which stands in for another."""
     cells = itertools.chain.from_iterable(one.cells for one in wanted)
     return Lookup(records, [cell.id for cell in cells])
 
 
-def _table(file: TableFile, places: Sequence[Place], wanted: Sequence[PlaceCells], lookup: Lookup) -> Table:
-    scores = _scores(places, {one.place.key: _measured(one, lookup) for one in wanted})
+def _table(file: TableFile, requests: Sequence[ScoreRequest], wanted: Sequence[RequestedCells], lookup: Lookup) -> Table:
+    scores = _scores(requests, {one.request.key: _measured(one, lookup) for one in wanted})
     spread = pooled_spread(scores.values())
     return Table(
         title=file.title,
@@ -52,8 +52,8 @@ def _table(file: TableFile, places: Sequence[Place], wanted: Sequence[PlaceCells
         slug=slug_of(file.name),
         row_axes=tuple(file.rows),
         column_axes=tuple(file.columns),
-        rows=tuple(dict.fromkeys(place.row for place in places)),
-        columns=_columns(file, places),
+        rows=tuple(dict.fromkeys(request.row for request in requests)),
+        columns=_columns(file, requests),
         scores={key: with_tolerance(score, spread) for key, score in scores.items()},
         name=file.name,
         file=file,
@@ -62,39 +62,39 @@ def _table(file: TableFile, places: Sequence[Place], wanted: Sequence[PlaceCells
     )
 
 
-def _scores(places: Sequence[Place], measured: Mapping[Key, Score]) -> dict[Key, Score]:
-    """The scores of all places: those measured, and the aggregates of them."""
-    index = {labels_key(place.labels): place for place in places}
+def _scores(requests: Sequence[ScoreRequest], measured: Mapping[Key, Score]) -> dict[Key, Score]:
+    """All scores: those measured, and the aggregates of them."""
+    index = {labels_key(request.labels): request for request in requests}
     scores = {}
-    for place in places:
-        scores[place.key] = measured.get(place.key) or _aggregate(place, index, measured)
+    for request in requests:
+        scores[request.key] = measured.get(request.key) or _aggregate(request, index, measured)
     return scores
 
 
-def _columns(file: TableFile, places: Sequence[Place]) -> tuple[Labels, ...]:
-    """The columns that have a place, in the order of the file."""
+def _columns(file: TableFile, requests: Sequence[ScoreRequest]) -> tuple[Labels, ...]:
+    """The columns that have a score, in the order of the file."""
     order = {column: number for number, column in enumerate(file.combinations(file.columns))}
-    columns = dict.fromkeys(place.column for place in places)
+    columns = dict.fromkeys(request.column for request in requests)
     return tuple(sorted(columns, key=lambda column: order.get(column, len(order))))
 
 
 # What is measured
 
 
-def _measured(wanted: PlaceCells, lookup: Lookup) -> Score:
-    """The score of a place; that of the best member, where its defense stands for several."""
-    place = wanted.place
+def _measured(wanted: RequestedCells, lookup: Lookup) -> Score:
+    """The score that a table asks for; that of the best member, where its defense stands for several."""
+    request = wanted.request
     if wanted.reason:
-        return UnavailableScore(place, lacking=wanted.reason)
+        return UnavailableScore(request, lacking=wanted.reason)
     members = group_by(wanted.cells, lambda cell: cell.texts["defense"])
-    scores = {member: _of_cells(place, cells, lookup) for member, cells in members.items()}
+    scores = {member: _of_cells(request, cells, lookup) for member, cells in members.items()}
     return best_member(scores)
 
 
-def _of_cells(place: Place, cells: Sequence[Cell], lookup: Lookup) -> MeasuredScore:
+def _of_cells(request: ScoreRequest, cells: Sequence[Cell], lookup: Lookup) -> MeasuredScore:
     """The score of cells that differ in their seeds alone."""
     runs = tuple(lookup.run(cell) for cell in lookup.with_siblings(cells))
-    score = MeasuredScore(place, runs)
+    score = MeasuredScore(request, runs)
     if score.state in ("missing", "failed"):
         score = replace(score, runs=_with_stand_ins(runs, lookup.stand_ins(cells)))
     return _compared(score, cells[0])
@@ -105,7 +105,7 @@ def _compared(score: MeasuredScore, asked: Cell) -> MeasuredScore:
     if not score.used:
         return score
     cell = score.used[0].cell
-    texts = (cell.texts["defense"], cell.measured, score.place.metric)
+    texts = (cell.texts["defense"], cell.measured, score.request.metric)
     apart = score.n > 0 and incomparable(cell.dataset.name, texts)
     return replace(score, deviations=deviations(cell, asked), incomparable=apart)
 
@@ -116,18 +116,18 @@ def _with_stand_ins(runs: Sequence[SeedRun], stand_ins: Sequence[SeedRun]) -> tu
     return (*stand_ins, *(run for run in runs if run.cell.seed not in seeds))
 
 
-def _aggregate(place: Place, index: Mapping[Any, Place], measured: Mapping[Key, Score]) -> Score:
-    """The score of a place that nothing is run for: an aggregate, or a dash in the paper."""
-    is_time = place.metric.partition("(")[0] in TIMES
+def _aggregate(request: ScoreRequest, index: Mapping[Any, ScoreRequest], measured: Mapping[Key, Score]) -> Score:
+    """A score that nothing is run for: an aggregate, or a dash in the paper."""
+    is_time = request.metric.partition("(")[0] in TIMES
 
-    def values(operand: Place) -> Mapping[int, float]:
+    def values(operand: ScoreRequest) -> Mapping[int, float]:
         used = measured.get(operand.key, Score(operand)).used
-        return numbers_by_seed(used, place.metric if is_time else operand.metric, operand.unit)
+        return numbers_by_seed(used, request.metric if is_time else operand.metric, operand.unit)
 
-    parts = tuple(known(measured.get(part.key) for part in basis(place, index)))
-    per_seed = combined(place, index, values)
+    parts = tuple(known(measured.get(part.key) for part in basis(request, index)))
+    per_seed = combined(request, index, values)
     apart = bool(per_seed) and any(part.incomparable for part in parts)
-    return AggregateScore(place, parts=parts, combined=per_seed, incomparable=apart)
+    return AggregateScore(request, parts=parts, combined=per_seed, incomparable=apart)
 
 
 # The tidy form
@@ -141,13 +141,13 @@ def tidy_rows(tables: Sequence[Table], everything: bool = True) -> list[dict[str
     for table in tables:
         for score in table.scores.values():
             row = _tidy_row(table, score)
-            if row["value"] or (everything and score.place.runs):
+            if row["value"] or (everything and score.request.runs):
                 rows.append(row)
     return rows
 
 
 def _tidy_row(table: Table, score: Score) -> dict[str, Any]:
-    published = tidy_row(score.place, table.file) if table.file else {}
+    published = tidy_row(score.request, table.file) if table.file else {}
     ours, std = (None, None) if score.incomparable else (score.mean, score.std)
     return published | {
         "ours": ours,

@@ -20,7 +20,7 @@ BEST_FIRST: tuple[RunState, ...] = ("done", "stale", "failed", "not-applicable",
 
 @dataclass(frozen=True)
 class MeasuredScore(Score):
-    """The score of a place that cells are run for."""
+    """A score that cells are run for."""
 
     member: str = ""  # of a defense with members: the one that is shown, chosen by the test accuracy
     compared: int = 0  # members of which it is the best; 0 where none has a number
@@ -28,7 +28,7 @@ class MeasuredScore(Score):
 
     @cached_property
     def per_seed(self) -> Mapping[int, float]:
-        return numbers_by_seed(self.used, self.place.metric, self.place.unit)
+        return numbers_by_seed(self.used, self.request.metric, self.request.unit)
 
     # the runs behind the number
 
@@ -51,7 +51,7 @@ class MeasuredScore(Score):
     @cached_property
     def marks(self) -> tuple[str, ...]:
         by_others = (self.trust,) if self.trust else ()
-        return (*self.place.changes, *self.deviations.marks, *by_others)
+        return (*self.request.changes, *self.deviations.marks, *by_others)
 
     @property
     def reduced(self) -> bool:
@@ -97,7 +97,7 @@ class MeasuredScore(Score):
         if self.state == "done":
             return ""
         if self._lacks_metric:
-            return f"what was measured has no {self.place.metric} here"
+            return f"what was measured has no {self.request.metric} here"
         return self._why_partial if self.state == "partial" else self._why_none
 
     @property

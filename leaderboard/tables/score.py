@@ -1,6 +1,6 @@
 """One number of a table: its mean and spread, how far it is to be trusted, clean training and what is published beside it.
 
-`Score` is of a place that is printed and no more. `AggregateScore` is of one that is made of others, `UnavailableScore` of one
+`Score` is printed and no more. `AggregateScore` is of one that is made of others, `UnavailableScore` of one
 that cannot be run here; `runs.py` has those that are measured.
 """
 
@@ -21,7 +21,7 @@ from unlearnable_bench.results import Record
 from unlearnable_bench.results.record import Metrics
 from unlearnable_bench.results.reference import Printed
 from unlearnable_bench.results.submission import REPORTED, RERUN
-from unlearnable_bench.results.table_file import AXES, Place
+from unlearnable_bench.results.table_file import AXES, ScoreRequest
 
 State = Literal["done", "partial", "not-applicable", "failed", "stale", "missing", "not-available", "printed"]
 """`not-available`: what it needs is not installed; `printed`: nothing is measured for it."""
@@ -39,9 +39,9 @@ UNITS = {"psnr": "dB", "psnr_input": "dB", "loss": "nats", "dfr_min_test_loss": 
 
 @dataclass(frozen=True)
 class Score:
-    """What is known of one place of a table. Numbers are in the unit of the table: `place.unit` is what 1 of a fraction is."""
+    """What is known of one score of a table. Numbers are in the table's unit: `request.unit` is what 1 of a fraction is."""
 
-    place: Place
+    request: ScoreRequest
     runs: tuple[SeedRun, ...] = ()  # of what is measured: one per seed
     rest: tuple[SeedRun, ...] = ()  # of a defense with members: those of the members that are not shown
     reference: float | None = None  # accuracy of clean training in the same setting; None where it cannot be told
@@ -51,18 +51,18 @@ class Score:
     @cached_property
     def point(self) -> dict[str, str]:
         """Every axis but the seed, as text."""
-        return {axis: str(self.place.fields[axis]) for axis in POINT}
+        return {axis: str(self.request.fields[axis]) for axis in POINT}
 
     @property
     def metric_name(self) -> str:
         """Its metric without arguments: `test_acc` of `test_acc(best)`."""
-        return self.place.metric.partition("(")[0]
+        return self.request.metric.partition("(")[0]
 
     # what it rests on: here nothing
 
     @property
     def state(self) -> State:
-        """What became of the place; a number has one too, if it is stale or not all of it is measured."""
+        """What became of it; a number has one too, if it is stale or not all of it is measured."""
         return "printed"
 
     @property
@@ -173,7 +173,7 @@ class Score:
         """The test accuracy as a fraction, where it was measured here and is one, not a change of two."""
         if self.measured_here is None or self.aggregate in CHANGES:
             return None
-        return self.measured_here / self.place.unit if self.place.metric.startswith("test_acc") else None
+        return self.measured_here / self.request.unit if self.request.metric.startswith("test_acc") else None
 
     @property
     def best(self) -> float | None:
@@ -189,7 +189,7 @@ class Score:
     @property
     def aggregate(self) -> str:
         """How it is made of others: mean, min, difference, ...; '' for what is measured, or printed alone."""
-        return self.place.aggregate.aggregate if self.place.aggregate else ""
+        return self.request.aggregate.aggregate if self.request.aggregate else ""
 
     @property
     def unit(self) -> str:
@@ -200,7 +200,7 @@ class Score:
         if not words & SHARES:
             times = [word for word in TIME_WORDS if word in words]
             return UNITS.get(self.metric_name, "".join(times[:1]))
-        if self.place.unit == 1.0:
+        if self.request.unit == 1.0:
             return "fraction"
         is_change = self.aggregate == "difference" or words & {"delta", "drop"}
         return "points" if is_change else "percent"
@@ -209,7 +209,7 @@ class Score:
 
     @property
     def clean(self) -> bool:
-        return str(self.place.fields["attack"]) == "none"
+        return str(self.request.fields["attack"]) == "none"
 
     @property
     def drop(self) -> float | None:
@@ -231,16 +231,16 @@ class Score:
 
     @property
     def printed(self) -> Printed | None:
-        return self.place.printed
+        return self.request.printed
 
     @property
     def published(self) -> float | None:
-        return self.place.published
+        return self.request.published
 
     @property
     def published_percent(self) -> float:
         """The published accuracy in percent, whatever the unit of its table; 0 where none is published."""
-        return 100 * (self.published or 0.0) / self.place.unit
+        return 100 * (self.published or 0.0) / self.request.unit
 
     @property
     def _quality(self) -> str:
@@ -268,7 +268,7 @@ class Score:
         difference = less(self.comparable, self.undoubted)
         if difference is None or self.metric_name != "test_acc":
             return None
-        return difference * 100 / self.place.unit
+        return difference * 100 / self.request.unit
 
     @property
     def distance(self) -> float:
@@ -295,7 +295,7 @@ class Score:
 
 @dataclass(frozen=True)
 class UnavailableScore(Score):
-    """The score of a place whose cells need what is not installed."""
+    """A score whose cells need what is not installed."""
 
     lacking: str = ""
 
@@ -310,7 +310,7 @@ class UnavailableScore(Score):
 
 @dataclass(frozen=True)
 class AggregateScore(Score):
-    """The score of a place that is made of others: their mean, the lowest, the difference of two."""
+    """A score that is made of others: their mean, the lowest, the difference of two."""
 
     parts: tuple[Score, ...] = ()
     combined: Mapping[int, float] = field(default_factory=dict)  # its numbers by seed

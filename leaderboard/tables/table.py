@@ -84,8 +84,8 @@ class Table:
 
     @cached_property
     def direct(self) -> list[Score]:
-        """The scores of places that are measured, aggregates left out."""
-        return [score for score in self.scores.values() if score.place.runs]
+        """The scores that are measured, aggregates left out."""
+        return [score for score in self.scores.values() if score.request.runs]
 
     @cached_property
     def compared(self) -> list[Score]:
@@ -194,7 +194,7 @@ class Table:
 
     @cached_property
     def published_values(self) -> list[Printed]:
-        """What a paper prints in it, place by place."""
+        """What a paper prints in it, score by score."""
         return known(score.printed for score in self.scores.values())
 
     @cached_property
@@ -214,7 +214,7 @@ class Table:
 
 
 def _turned(score: Score) -> Score:
-    return replace(score, place=replace(score.place, row=score.place.column, column=score.place.row))
+    return replace(score, request=replace(score.request, row=score.request.column, column=score.request.row))
 
 
 def slug_of(name: str) -> str:

@@ -19,14 +19,14 @@ def pooled_spread(scores: Iterable[Score]) -> dict[str, Spread]:
     A metric whose seeds change nothing has no spread: it tells no tolerance.
     """
     full_size = [score for score in scores if score.is_full_size]
-    by_metric = group_by(full_size, lambda score: score.place.metric)
+    by_metric = group_by(full_size, lambda score: score.request.metric)
     pooled = {metric: Spread.of([score.accuracies for score in alike]) for metric, alike in by_metric.items()}
     return {metric: spread for metric, spread in known_items(pooled).items() if spread.deviation > NOTHING}
 
 
 def with_tolerance(score: Score, spread: Mapping[str, Spread]) -> Score:
     """Return a score with the tolerance that the spread of its metric gives, if it has a number beside a published one."""
-    of_metric = spread.get(score.place.metric)
+    of_metric = spread.get(score.request.metric)
     is_compared = less(score.mean, score.published) is not None
     if of_metric is None or score.printed is None or not is_compared:
         return score

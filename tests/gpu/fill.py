@@ -138,8 +138,8 @@ def paper_cells(setting: Setting, estimate: Estimate) -> list[Cell]:
     grid = read_grid(FEW_PRINTED if setting.tiny else PRINTED)
     answers: dict[str, int] = defaultdict(int)
     cells: dict[str, Cell] = {}
-    for wanted in grid.cells_by_place(resolve, lacking):
-        first = [cell for cell in wanted.cells if cell.seed == min(wanted.place.seeds)]
+    for wanted in grid.requested_cells(resolve, lacking):
+        first = [cell for cell in wanted.cells if cell.seed == min(wanted.request.seeds)]
         for cell in first:
             cells[cell.id] = cell
             answers[cell.id] += 1

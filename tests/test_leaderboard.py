@@ -570,6 +570,7 @@ def test_the_policy_lets_our_own_style_and_script_through_and_nothing_else(site)
             (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
             scripts = [script for attributes, script in Tags(text).scripts if "type" not in attributes]
             assert rules["default-src"] == "'none'" and rules["img-src"] == "data:" and rules["form-action"] == "'none'"
+            assert rules["connect-src"] == "'self'", "a browser that judges a page asks for robots.txt in its name"
             assert rules["style-src"] == f"'{escaping.policy_hash(style)}'"
             assert [rules[key] for key in ("script-src",) if key in rules] == [f"'{escaping.policy_hash(s)}'" for s in scripts]
 

@@ -1,6 +1,7 @@
 """Publishing to folders and to branches of real repositories, and the server for a look, with real requests."""
 
 import csv
+import gzip
 import hashlib
 import http.client
 import io
@@ -881,6 +882,8 @@ def test_the_server_answers_with_the_pages_as_they_are(server, workspace):
     status, headers, content = ask(server, "/")
     assert content.decode() == files["index.html"] and headers["Content-Type"] == "text/html; charset=utf-8"
     assert b"default-src 'none'" in content
+    _, headers, content = ask(server, "/", **{"Accept-Encoding": "br, gzip"})
+    assert headers["Content-Encoding"] == "gzip" and gzip.decompress(content).decode() == files["index.html"]
     assert ask(server, "/", "HEAD")[2] == b"" and ask(server, "/", "POST")[0] == 501
     svg = next(name for name in files if name.endswith(".svg"))
     assert ask(server, f"/{svg}")[1]["Content-Type"].startswith("image/svg+xml")

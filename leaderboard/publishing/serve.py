@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import logging
 import mimetypes
 import os
@@ -111,6 +112,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         letters = isinstance(text, str) and kind != "application/json"
         self.send_header("Content-Type", f"{kind}; charset=utf-8" if letters else kind)
+        self.send_header("Vary", "Accept-Encoding")
+        if isinstance(text, str) and "gzip" in self.headers.get("Accept-Encoding", ""):
+            content = gzip.compress(content, compresslevel=5, mtime=0)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")

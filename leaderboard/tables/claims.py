@@ -58,7 +58,7 @@ class Claim(_Strict):
     """
 
     paper: str
-    request: str  # in the paper
+    place: str  # in the paper
     text: str
     table: str
     left: Places

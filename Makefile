@@ -111,10 +111,10 @@ site-docs: $(VENV)/installed
 	$(BIN)/python docs/build_site.py
 	@echo "site: $(CURDIR)/build/docs-site/index.html"
 
-# one environment for all of it: the tested versions, the project itself editable
+# one environment for all of it: the tested versions, the project itself editable; Python compiles what is imported, not all of torch
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable ".[dev,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) --editable ".[dev,docs]"
 	@touch $@
 
 clean:

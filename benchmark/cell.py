@@ -130,7 +130,7 @@ def release(device: str) -> None:
 def recipe(task: Task) -> Protocol:
     """Return the protocol as it is for the dataset and the network of a cell; its defenses may change it further."""
     protocol: Protocol = task.protocol.build()
-    for name in (str(task.dataset.entry.facts.get("stands_in_for", "")), task.dataset.entry.name):
+    for name in (task.dataset.entry.facts.get("stands_in_for", ""), task.dataset.entry.name):
         protocol = protocol.varied(protocol.per_dataset.get(name, {}))
     return protocol.varied(protocol.per_architecture.get(task.architecture.name, {}))
 

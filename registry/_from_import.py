@@ -6,11 +6,11 @@ import dataclasses
 import importlib
 import inspect
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from unlearnable_bench.registry import contract
 from unlearnable_bench.registry.contract import EntryError
-from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field
+from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field, StatedFacts
 
 
 def imported(entry: Entry) -> Entry:
@@ -18,7 +18,7 @@ def imported(entry: Entry) -> Entry:
     loaded = entry.load()
     doc = inspect.getdoc(loaded) or importlib.import_module(entry.module).__doc__ or ""
     facts = {fact: getattr(loaded, fact) for fact in FACTS if hasattr(loaded, fact)}
-    entry = dataclasses.replace(entry, doc=doc, facts=facts)
+    entry = dataclasses.replace(entry, doc=doc, facts=cast(StatedFacts, facts))
     return _class(entry, loaded) if entry.kind in BASES else _function(entry, loaded)
 
 
@@ -56,7 +56,7 @@ def _class(entry: Entry, loaded: Any) -> Entry:
         paper=getattr(loaded, "paper", None),
         fields=dataclass_fields(loaded),
         hooks=frozenset(hooks),
-        facts={**entry.facts, **{fact: inherited_facts(loaded, fact) for fact in MERGED}},
+        facts=cast(StatedFacts, {**entry.facts, **{fact: inherited_facts(loaded, fact) for fact in MERGED}}),
     )
 
 

@@ -11,13 +11,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from unlearnable_bench.registry import _old_names, _papers, contract
 from unlearnable_bench.registry._from_import import comment_of, dataclass_fields, inherited_facts
 from unlearnable_bench.registry._literals import UnreadableError, constants_of, value_of
 from unlearnable_bench.registry.contract import EntryError, Paper
-from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field, check_history
+from unlearnable_bench.registry.entry import BASES, CALLED_WITH, FACTS, MERGED, Entry, Field, StatedFacts, check_history
 
 Definition = ast.ClassDef | ast.FunctionDef
 
@@ -117,7 +117,7 @@ def _read(entry: Entry, module: _Module) -> Entry:
         paper=stated.paper,
         fields=tuple(stated.fields.values()),
         hooks=frozenset(stated.hooks),
-        facts=stated.facts,
+        facts=cast(StatedFacts, stated.facts),
     )
 
 

@@ -92,7 +92,7 @@ class ConfiguredEntry:
     @property
     def members(self) -> tuple[str, ...]:
         """The specs that are run in its place; of most entries none."""
-        return tuple(self.entry.facts.get("members", ()))
+        return self.entry.facts.get("members", ())
 
     def build(self) -> Any:
         """Import the entry and make it with these fields (attacks, defenses, protocols)."""

@@ -11,17 +11,46 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from unlearnable_bench.registry.contract import EntryError, Paper
 from unlearnable_bench.registry.spec import parse
 
-FACTS = (
-    *("version", "small", "identity", "needs", "brings", "per_image", "adversarial", "per_dataset", "stands_in_for", "folder"),
-    *("parents", "chained", "onto", "seedless", "members", "later", "revisions", "incomparable", "display_name", "label"),
-    "budget_norm",
-)
-"""What an entry states about itself beside its fields: class variables, or keywords of `register` for functions."""
+
+class StatedFacts(TypedDict, total=False):
+    """What an entry states about itself beside its fields: class variables, or keywords of `register` for functions.
+
+    The contract says what those of classes mean.
+    """
+
+    version: int
+    revisions: Mapping[str, int]
+    later: Mapping[str, Any]
+    display_name: str
+    label: str
+    small: Mapping[str, Any]
+    identity: bool
+    # of attacks
+    parents: Mapping[str, tuple[str, ...]]
+    chained: bool
+    onto: bool
+    seedless: bool
+    budget_norm: str
+    # of defenses and analyses
+    needs: tuple[str, ...]
+    brings: Mapping[str, str]
+    members: tuple[str, ...]
+    per_image: bool
+    # of protocols
+    adversarial: Mapping[str, Any]
+    per_dataset: Mapping[str, Mapping[str, Any]]
+    # of datasets
+    stands_in_for: str
+    folder: str  # below $BENCH_DATA, where that is not its name
+    incomparable: tuple[str, ...]  # what no number of its own is compared in with a paper's
+
+
+FACTS = tuple(StatedFacts.__annotations__)
 
 MERGED = ("later", "revisions")
 """Facts to which a class adds; those of its base classes go on to hold."""
@@ -149,7 +178,7 @@ class Entry:
     paper: Paper | None = None
     fields: tuple[Field, ...] = ()
     hooks: frozenset[str] = frozenset()  # methods that it overrides
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: StatedFacts = field(default_factory=StatedFacts)
     error: str = ""
     path: Path | None = None
 

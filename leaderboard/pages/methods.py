@@ -56,7 +56,7 @@ def _docstring(entry: Entry) -> str:
 
 def display_name_of(entry: Entry) -> str:
     """Its proper name; of an entry without one, or that is not installed here, the name in specs."""
-    return str(entry.facts.get("display_name") or entry.name)
+    return entry.facts.get("display_name") or entry.name
 
 
 def deviations_of(entry: Entry) -> str:

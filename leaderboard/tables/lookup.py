@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from unlearnable_bench.leaderboard.tables.groups import group_by, highest, known, without
 from unlearnable_bench.registry import CATALOGS, DATASETS, EntryError, outdated
 from unlearnable_bench.registry._paths import hide_paths
+from unlearnable_bench.registry.entry import StatedFacts
 from unlearnable_bench.registry.spec import SELFTRAINED
 from unlearnable_bench.results import Cell, FileError, Part, Record, Records
 from unlearnable_bench.results.cell import digest, without_texts
@@ -215,10 +216,10 @@ def relaxed(cell: dict[str, Any]) -> tuple[str, Closeness]:
 
 
 def _stands_for(dataset: str) -> str:
-    return str(_facts(dataset).get("stands_in_for", ""))
+    return _facts(dataset).get("stands_in_for", "")
 
 
-def _facts(dataset: str) -> Mapping[str, Any]:
+def _facts(dataset: str) -> StatedFacts:
     try:
         return DATASETS.entry(dataset).facts
     except EntryError:

@@ -107,7 +107,7 @@ def budget_of(attack: ConfiguredEntry) -> StatedBudget:
 
 def _is_ablation(axis: Axis, part: ConfiguredEntry) -> bool:
     free = {*CODE, *EFFORT, *BUDGET} if axis == "attack" else {*TRAINING.get(part.name, ()), *EFFORT}
-    shown = {name for _, name, _, _ in string.Formatter().parse(str(part.entry.facts.get("label", ""))) if name}
+    shown = {name for _, name, _, _ in string.Formatter().parse(part.entry.facts.get("label", "")) if name}
     fields = part.entry.by_name
     return any(
         name in fields and not fields[name].same(value, fields[name].default)

@@ -382,7 +382,7 @@ def count(monkeypatch) -> Counter:
     monkeypatch.setattr(Store, "_craft", crafted)
     monkeypatch.setattr(Store, "_purify", purified)
     monkeypatch.setattr(stages, "load_dataset", lambda task: images)
-    monkeypatch.setattr(stages, "run", trained)
+    monkeypatch.setattr(stages, "run_cell", trained)
     monkeypatch.setattr(stages, "release", lambda device: None)
     return seen
 

@@ -1,6 +1,6 @@
 """Imported: a poison that somebody else made and published, taken into the store by `bench poisons import`.
 
-The command prints its spec. Nothing is crafted: in a workspace whose store does not have it, the cell says so.
+The command prints its item. Nothing is crafted: in a workspace whose store does not have it, the cell says so.
 """
 
 from collections.abc import Iterator

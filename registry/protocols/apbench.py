@@ -21,7 +21,7 @@ class ApBench(Protocol):
     of CIFAR and SVHN are in random order, but a set that is stored class by class would give batches of one class. On ImageNet
     its clean runs have a random resized crop instead, so that its clean row is not comparable with its others; we train clean
     and poisoned sets alike. It takes a fifth of training and test images of other classes than `imagenet100` has; we take what
-    the spec says, such as `imagenet100(per_class=260,test_per_class=10)`.
+    the item says, such as `imagenet100(per_class=260,test_per_class=10)`.
     Not stated: the strengths of the jitter; we take 0.4, 0.4, 0.4, 0.2. A step of the cosine; we take one per epoch.
     Datasets that it has not; we take the recipe of CIFAR-10, on SVHN-small that of SVHN. Transformers have Adam without weight
     decay at the rate that is given, which would be 0.1 and diverges; we take 1e-4.

@@ -30,6 +30,7 @@ from pydantic_core import from_json
 from unlearnable_bench.results.cell import Cell, Plain, digest, without_texts
 
 if TYPE_CHECKING:
+    from unlearnable_bench.results.errata import Errata
     from unlearnable_bench.results.submission import Origin
 
 
@@ -291,6 +292,13 @@ class Records:
         from unlearnable_bench.results.submission import origins  # which reads files by what is defined here
 
         return origins(self.folder)
+
+    @cached_property
+    def errata(self) -> Errata:
+        """What is known to be wrong with records and published results. FileError if that names what nobody has."""
+        from unlearnable_bench.results.errata import Errata  # which reads tables
+
+        return Errata.read(self)
 
     def path(self, cell_id: str) -> Path:
         return self.folder / f"{cell_id}.json"

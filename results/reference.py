@@ -135,6 +135,7 @@ class Printed:
     mark: str = ""
     quality: str = "ok"
     note: str = ""
+    errata: tuple[str, ...] = ()  # sentences, which the note has too
 
 
 _VALUE = re.compile(r"([+-]?\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?(?: \[(\w+)\])?\Z")

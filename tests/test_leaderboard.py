@@ -658,7 +658,7 @@ def test_coverage_cost_and_changes_name_what_is_wrong(site):
     """What is missing, what it took, and what is about to move, in one place each."""
     assert "out-of-memory: tried 2 GiB" in site["coverage.html"] and "times plain training" in site["coverage.html"]
     assert "attack:random-noise was version 0" in site["changes.html"]
-    assert "<code>em</code> moved up" in site["changes.html"] and "x.md" not in site["changes.html"]
+    assert "<code>em</code> moved up" in site["changelog.html"] and "x.md" not in site["changelog.html"]
     assert "wait to be measured again" in site["changes.html"] and "learning rate" in site["protocols.html"]
 
 

@@ -33,7 +33,7 @@ from test_submissions import marked
 
 from unlearnable_bench.leaderboard.formats.text import csv_text
 from unlearnable_bench.leaderboard.pages.build import ShownTables
-from unlearnable_bench.leaderboard.publishing import changes, publication, targets
+from unlearnable_bench.leaderboard.publishing import changes, publication, releases, targets
 from unlearnable_bench.leaderboard.publishing.description import COLUMNS
 from unlearnable_bench.leaderboard.publishing.records import published_records
 from unlearnable_bench.leaderboard.publishing.serve import Server
@@ -295,7 +295,8 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace):
     go("out", workspace)
     before = everything(Path("out"))
     outcome = go("out", workspace, release="2026.1", dry_run=True)
-    assert outcome.changed == ["CITATION.cff", "SHA256SUMS", "datapackage.json"] and everything(Path("out")) == before
+    assert outcome.changed == ["CITATION.cff", "SHA256SUMS", "data.html", "datapackage.json"]
+    assert everything(Path("out")) == before
 
 
 def test_the_same_records_give_the_same_bytes(workspace):
@@ -441,6 +442,45 @@ def test_a_publication_that_does_not_know_its_address_has_none(workspace):
     assert not Path("elsewhere").exists()
 
 
+def test_a_change_says_its_records_and_its_reason(workspace):
+    """A reader who quoted the old number must learn from the list alone whether a method, a record or a seed changed."""
+    store = records_of(workspace)
+    other, third = (cells()[attack, "none", 1] for attack in ("random-noise", "none"))
+    kept = store.read(third.id)
+    store.path(third.id).unlink()
+    go("out", workspace)
+    for seed in (0, 1):
+        raised = record(cells()["ops", "none", seed], 0.5, versions={"attack:ops": "2", "python": "3.11"})
+        store.write(raised, replace=True)
+    store.write(record(other, 0.5, finished="2026-01-02T12:00:00+00:00"), replace=True)
+    store.write(kept)
+    go("out", workspace, url=ADDRESS)
+    rows = {row["attack"]: row for row in table(Path("out/data/changes.csv").read_text())}
+    assert rows["ops"]["reason"] == "version raised: attack:ops 1 → 2"
+    assert rows["random-noise"]["reason"] == "record replaced" and rows["none"]["reason"] == "1 record more"
+    assert rows["ops"]["records"].split(";") == [cells()["ops", "none", seed].id for seed in (0, 1)]
+    page, feed = Path("out/changes.html").read_text(), Path("out/feed.xml").read_text()
+    assert "version raised: attack:ops" in page and "; version raised: attack:ops" in feed and "record replaced" in page
+    assert ", ".join(rows["ops"]["records"].split(";")) in page and 'href="changelog.html"' in page
+    for cell in (third, cells()["none", "none", 0]):
+        store.path(cell.id).unlink()
+    go("out", workspace)
+    assert table(Path("out/data/changes.csv").read_text())[-1]["reason"] == "withdrawn"
+
+
+def test_errata_are_published_with_the_records_that_they_are_about(workspace):
+    """Nobody must read the data without what is known against it; and an erratum on a record that is left out stays home."""
+    known, dirty = cells()["ops", "none", 0].id, cells()["none", "none", 1]
+    records_of(workspace).write(record(dirty, 0.5, commit="abc-dirty"), replace=True)
+    texts = [f'[[erratum]]\nrecord = "{one}"\ndate = 2026-12-01\ntext = "On \'{one}" only."\n' for one in (known, dirty.id)]
+    (workspace / "results/records/errata.toml").write_text("\n".join(texts).replace('" only', '\\" only'))
+    go("out", workspace)
+    (erratum,) = tomllib.loads(Path("out/data/records/errata.toml").read_text())["erratum"]
+    assert erratum["record"] == known and erratum["text"] == f"On '{known}\" only."
+    (row,) = [one for one in table(Path("out/data/numbers.csv").read_text()) if one["errata"]]
+    assert (row["attack"], row["defense"]) == ("ops", "none") and row["errata"].startswith("erratum of 2026-12-01: On ")
+
+
 def test_a_seed_more_is_a_change_even_where_the_mean_stays(workspace):
     """A mean over two seeds is another number than one over one."""
     one = records_of(workspace).read(cells()["ops", "none", 1].id)
@@ -493,6 +533,111 @@ def test_the_changes_lead_from_the_one_publication_to_the_other(before, after):
         assert state.get(key, ("", "")) == (change["before"], change["before_n"]) != (change["after"], change["after_n"])
         state[key] = (change["after"], change["after_n"])
     assert {key: value for key, value in state.items() if value != ("", "")} == after
+
+
+# Releases
+
+OF_RELEASE = {"SHA256SUMS", "quick.bib"}  # files other than pages that a release has otherwise
+ZENODO = "10.5281/zenodo.1234567"
+
+
+def test_a_release_is_frozen_under_its_name(workspace):
+    """A number that was cited in 2026 must be found in 2036, with all that is behind it."""
+    go("out", workspace, release="2026.1")
+    frozen = everything(Path("out/2026.1"))
+    now = {name: text for name, text in everything(Path("out")).items() if not name.startswith("2026.1/")}
+    assert set(frozen) == set(now)
+    assert {name for name in frozen if frozen[name] != now[name] and not name.endswith(".html")} <= OF_RELEASE
+    assert "Release 2026.1, a frozen copy" in frozen["index.html"].decode() and b"frozen copy:" not in now["index.html"]
+    assert not go("out", workspace, release="2026.1").differs
+    measure(workspace, "ops", "none", 0, 0.25)
+    with pytest.raises(FileError, match=r"release 2026\.1 is published already, and a release never changes"):
+        go("out", workspace, release="2026.1")
+    assert go("out", workspace).counts["moved"] == 1 and everything(Path("out/2026.1")) == frozen
+    assert Path("out/index.html").read_bytes() != frozen["index.html"]
+    go("out", workspace, release="2026.2")
+    assert (
+        everything(Path("out/2026.1")) == frozen
+        and json.loads(Path("out/2026.2/datapackage.json").read_text())["version"] == "2026.2"
+    )
+    for folder in ("out", "out/2026.1", "out/2026.2"):
+        assert subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder).returncode == 0
+    Path("out/2026.1/index.html").write_text("by hand")
+    with pytest.raises(FileError, match=r"2026\.1/index\.html was changed since it was published"):
+        go("out", workspace)
+    with pytest.raises(FileError, match="--release 'data'"):
+        go("elsewhere", workspace, release="data")
+
+
+def test_a_release_on_a_branch_stays_there(workspace, hub):
+    """Later commits leave its files as they are."""
+    go(f"{hub}#pages", workspace, release="2026.1")
+    before = git(hub, "rev-parse", "pages:2026.1")
+    assert not go(f"{hub}#pages", workspace, release="2026.1").differs
+    measure(workspace, "ops", "none", 0, 0.25)
+    with pytest.raises(FileError, match="a release never changes"):
+        go(f"{hub}#pages", workspace, release="2026.1")
+    assert go(f"{hub}#pages", workspace).counts["moved"] == 1
+    assert git(hub, "rev-parse", "pages:2026.1") == before != git(hub, "rev-parse", "pages^{tree}")
+
+
+def test_pages_of_a_release_know_their_own_address(workspace):
+    """Who cites a number of a release must not be led to one that moves."""
+    go("out", workspace, release="2026.1", url=ADDRESS)
+    page = Path("out/2026.1/sources.ops.html").read_text()
+    assert f'<link rel="canonical" href="{ADDRESS}2026.1/sources.ops.html">' in page
+    assert f"url = {{{ADDRESS}2026.1/sources.ops.html#c-" in page
+    assert f'href="{ADDRESS}sources.ops.html">' in Path("out/sources.ops.html").read_text()
+
+
+def test_no_link_of_a_release_leads_out_of_it(workspace):
+    """It is archived alone; and what it links to must be as frozen as itself. The others are listed on the pages that go on."""
+    go("out", workspace, release="2026.1")
+    measure(workspace, "ops", "none", 0, 0.25)
+    go("out", workspace, release="2026.2")
+    for folder in ("out", "out/2026.1", "out/2026.2"):
+        files = everything(Path(folder))
+        for name in (name for name in files if name.endswith(".html")):
+            for _, link in Tags(files[name].decode()).links:
+                assert not link.startswith(("/", "..")), (folder, name, link)
+                assert folder == "out" or not link.startswith("2026."), (folder, name, link)
+        listed = re.findall(r'<a href="(2026\.\d)/index\.html">', files["data.html"].decode())
+        assert listed == (["2026.2", "2026.1"] if folder == "out" else [])
+
+
+def test_a_release_has_a_doi_of_its_own(workspace):
+    """Who cites a release by its BibTeX cites the archive; the pages that go on have the DOI of all versions, or none."""
+    go("out", workspace, release="2026.1", doi=ZENODO)
+    frozen, now = everything(Path("out/2026.1")), everything(Path("out"))
+    assert f"doi: {ZENODO}" in frozen["CITATION.cff"].decode() and b"doi" not in now["CITATION.cff"]
+    assert json.loads(frozen["datapackage.json"])["id"] == f"https://doi.org/{ZENODO}"
+    page = frozen["sources.ops.html"].decode()
+    assert (
+        page.count(f"  version = {{2026.1}},\n  doi = {{{ZENODO}}},\n  note = ") > 1
+    )  # of each number, and of the leaderboard
+    assert "Unlearnable Bench, release 2026.1, records until" in page
+    assert b"doi = " not in now["sources.ops.html"] and b"version = " not in now["sources.ops.html"]
+    assert f'<a href="https://doi.org/{ZENODO}">{ZENODO}</a>' in now["data.html"].decode()
+    go("out", workspace)
+    assert f'<a href="https://doi.org/{ZENODO}">{ZENODO}</a>' in Path("out/data.html").read_text()
+    for release, doi, sentence in (
+        ("", ZENODO, "--doi is of a release"),
+        ("1", f"doi:{ZENODO}", "without an address"),
+    ):
+        with pytest.raises(FileError, match=sentence):
+            go("elsewhere", workspace, release=release, doi=doi)
+
+
+def test_records_and_pages_of_a_program_have_a_license_of_data(workspace):
+    """MIT is for programs; and a DOI is named where there is one."""
+    text = "cff-version: 1.2.0\ntitle: Ours\ntype: software\nlicense: MIT\ndoi: 10.5281/zenodo.1\n"
+    (workspace / "CITATION.cff").write_text(text)
+    go("out", workspace)
+    description = json.loads(Path("out/datapackage.json").read_text())
+    assert description["licenses"] == [{"name": "CC-BY-4.0"}] and description["id"] == "https://doi.org/10.5281/zenodo.1"
+    assert "License of records and pages: CC-BY-4.0" in Path("out/README.md").read_text()
+    page = Path("out/index.html").read_text()
+    assert '<a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>' in page and "doi = {10.5281/zenodo.1}" in page
 
 
 # A folder
@@ -569,7 +714,7 @@ def test_a_publication_that_is_killed_leaves_the_old_one_or_the_new_one_whole(wo
     """Power fails at any moment; a half page that looks like a whole one would be cited."""
     Path("out").mkdir()
     (files := {name: name.encode() for name in ("index.html", "a.html")})[targets.DESCRIPTION] = json.dumps(
-        {targets.OWN_KEY: {"publication": 1}, "x": 1}
+        {releases.OWN_KEY: {"publication": 1}, "x": 1}
     ).encode()
     files |= {"data/numbers.csv": b"", "data/changes.csv": b""}
     files[targets.SUMS] = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in files.items()).encode()

@@ -5,22 +5,27 @@ import io
 import json
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from test_leaderboard import cells, fill, made, record
 from test_worst_case import result
 
+from unlearnable_bench.leaderboard.formats.imprint import Imprint
 from unlearnable_bench.leaderboard.pages.badges import badges
+from unlearnable_bench.leaderboard.pages.picture import Picture
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.pages.take_away import COLUMNS
 from unlearnable_bench.leaderboard.tables.measured import grid_table
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.registry import lacking, resolve
-from unlearnable_bench.results import Records, read_grid
+from unlearnable_bench.results import FileError, Records, read_grid
 
+ROOT = Path(__file__).parent.parent
 PAPERS = ("d-vae/table-2", "learn-from-unlearnable/table-3")
 TYPES = {
     "object": dict,
@@ -207,3 +212,106 @@ def test_a_shared_link_shows_a_title_a_sentence_and_an_icon(files):
     kind, _, drawing = index["icon"].partition(",")
     assert kind == "data:image/svg+xml"
     assert ElementTree.fromstring(unquote(drawing)).tag.endswith("svg")  # noqa: S314  (our own)
+
+
+def test_a_shared_link_shows_a_picture_where_the_site_knows_its_address(tables, files):
+    """Networks that show previews want a whole address, this size, and few bytes; the page itself asks for nothing."""
+    address = "https://example.org/board/"
+    shared = Site(tables[0], url=address).files()
+    picture = shared["picture.png"]
+    with Image.open(io.BytesIO(picture)) as image:
+        assert (image.format, image.size) == ("PNG", (1200, 630)) and len(image.convert("RGB").getcolors(1 << 20)) > 10
+    assert len(picture) < 100_000
+    head = Head(shared["attack.rem.html"]).fields
+    assert head["og:image"] == f"{address}picture.png" and head["twitter:card"] == "summary_large_image"
+    assert (head["og:image:width"], head["og:image:height"]) == ("1200", "630")
+    assert head["og:image:alt"] == f"Unlearnable Bench. {Head(files['index.html']).fields['description']}"
+    assert "picture.png" not in files and "og:image" not in files["index.html"]
+    assert Site(tables[0], url=address).files()["picture.png"] == picture
+
+
+@pytest.mark.parametrize("repository", ["", "https://example.org/bench"])
+def test_pages_to_take_part_name_the_forms_and_link_them_where_the_repository_is_known(tables, repository):
+    """Who finds a wrong number, or has numbers of their own, must find the form that asks for what is needed."""
+    files = Site(tables[0], imprint=Imprint(repository=repository)).files()
+    for form in ("submission", "wrong-number", "new-attack", "new-defense"):
+        assert (ROOT / ".github" / "ISSUE_TEMPLATE" / f"{form}.yml").is_file()
+        link = f'<a href="{repository}/issues/new?template={form}.yml">'
+        assert (link in files["submit.html"]) == bool(repository)
+    assert files["submit.html"].count("<ol>") == files["run.html"].count("<ol>") + 2 == 3
+    assert 'href="run.html"' in files["submit.html"] and "bench serve" in files["run.html"]
+
+
+def test_the_sentence_of_the_picture_stays_inside_it(tables):
+    """A long answer goes on on the next line."""
+    start = Site(tables[0]).home
+    picture = Picture.of("A title", start)
+    lines = picture._lines().splitlines()
+    assert " ".join(lines) == start.answer.replace("ℓ", "L") and 2 <= len(lines) <= 4
+    assert max(map(len, picture.tints)) <= 24 and len(picture.tints) <= 12 and picture.tints[0].count(None) < 24
+
+
+# Errata
+
+
+def errata(records, *fields):
+    """Write errata beside records, as a maintainer does."""
+    texts = [f"[[erratum]]\ndate = 2026-12-01\n{one}\n" for one in fields]
+    (records.folder / "errata.toml").write_text("\n".join(texts))
+    return Records(records.folder)
+
+
+def test_an_erratum_stands_beside_its_number_on_pages_and_in_exports(tmp_path):
+    """A number that is known to be wrong must not leave the site without a word; the number itself stays."""
+    records = Records(tmp_path)
+    fill(records)
+    before = Site([made(records)]).files()
+    cell = cells()["ops", "grayscale", 0]
+    records = errata(records, f'record = "{cell.id}"\ntext = "The images were <scaled> twice."')
+    sentence = "erratum of 2026-12-01: The images were <scaled> twice."
+    after = Site([made(records)]).files()
+    shown = sentence.replace("<", "&lt;").replace(">", "&gt;")
+    assert f'<small class="why">{shown}</small>' in after["sources.ops.html"]
+    assert f'<small class="why" title="{shown}">erratum</small>' in after["quick.html"]
+    drawer = json.loads(after["quick.html"].partition('id="data">')[2].partition("</script>")[0])
+    assert [run.get("errata") for run in drawer["cells"][cell.id]] == [[sentence], None]
+    row = next(one for one in csv.DictReader(io.StringIO(after["quick.csv"])) if cell.id in one["records"])
+    assert row["errata"] == sentence and row["test_acc"] == "0.22"
+    values = [one for one in json.loads(after["quick.json"])["values"] if one["errata"]]
+    assert [one["records"][0] for one in values] == [cell.id] and values[0]["errata"] == [sentence]
+    assert "erratum of 2026-12-01" in after["quick.md"] and "erratum of 2026{-}12{-}01" in after["quick.tex"]
+    assert not [name for name, text in before.items() if b"erratum of" in (text if isinstance(text, bytes) else text.encode())]
+
+
+def test_an_erratum_on_a_published_result_is_a_mark_of_it(tmp_path):
+    """Papers are corrected too: what the paper prints stays, with the correction."""
+    place = next(one for one in read_grid(PAPERS[0]).requests if one.printed and one.runs)
+    row, column = json.dumps(place.row, ensure_ascii=False), json.dumps(place.column, ensure_ascii=False)
+    records = errata(Records(tmp_path), f'table = "{place.table}"\nrow = {row}\ncolumn = {column}\ntext = "Corrected to 12.3."')
+    (table,) = printed_tables(read_grid(PAPERS[0]), records, resolve, lacking)
+    files = Site([table]).files()
+    page = files[f"{table.slug}.html"]
+    assert f'{place.printed.text}</i><sup><a href="#mark-e1" title="erratum of 2026-12-01: Corrected to 12.3.">e1</a>' in page
+    assert '<div id="mark-e1"><dt>e1</dt><dd>erratum of 2026-12-01: Corrected to 12.3.</dd></div>' in page
+    marked = [one for one in json.loads(files["data/results.json"])["results"] if one["errata"]]
+    assert [(one["table"], one["errata"]) for one in marked] == [(place.table, ["erratum of 2026-12-01: Corrected to 12.3."])]
+    assert files["data/results.csv"].count("erratum of") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ('record = "0123456789abcdef"\ntext = "x"', "there is no record '0123456789abcdef' here"),
+        ('table = "d-vae/table-99"\nrow = ["EM"]\ncolumn = ["JPEG"]\ntext = "x"', "erratum 1: "),
+        ('table = "d-vae/table-2"\nrow = ["EM"]\ncolumn = ["nobody"]\ntext = "x"', "prints nothing at row"),
+        ('text = "x"', "expected either `record`, or `table`"),
+        ('record = "a"', "`text`: Field required"),
+        ('record = "a"\ntext = "x\\u202e"', "cannot be seen or changes how text is read"),
+    ],
+)
+def test_an_erratum_on_nothing_is_refused(tmp_path, fields, sentence):
+    """With a slip in an id the erratum would stand nowhere, and nobody would notice."""
+    records = errata(Records(tmp_path), fields)
+    with pytest.raises(FileError) as error:
+        made(records)
+    assert sentence in str(error.value) and "errata.toml" in str(error.value)

@@ -113,7 +113,8 @@ def serve(
 
 def publish(
     to: Annotated[str, typer.Option(help="Folder, or REMOTE#BRANCH with a remote's name, path or address.")],
-    release: Annotated[str, typer.Option(help="Name of a release, for CITATION.cff, such as 2026.1.")] = "",
+    release: Annotated[str, typer.Option(help="Name of a release, such as 2026.1; keeps a frozen copy under it.")] = "",
+    doi: Annotated[str, typer.Option(help="DOI of the release, such as 10.5281/zenodo.1234567.")] = "",
     since: Annotated[Path | None, typer.Option(help="Folder of the publication to compare with; default: --to.")] = None,
     url: Annotated[str, typer.Option(help="Where the site will be; adds canonical links, a sitemap and a feed.")] = "",
     pictures: Annotated[
@@ -144,6 +145,7 @@ def publish(
         store=space.poisons if pictures else None,
         since=since,
         release=release,
+        doi=doi,
         url=url,
         allow_dirty=allow_dirty,
         dry_run=dry_run,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import escape_latex
+from unlearnable_bench.leaderboard.formats.imprint import Imprint
 from unlearnable_bench.registry import Paper
 
 
@@ -64,21 +65,31 @@ def bibtex(paper: Paper) -> str:
         "author": escape_latex(names),
         "year": _year(paper),
         venue.field: venue.name,
-        "url": re.sub(r"[^!-~]|[{}\\%]", "", paper.url),
+        "url": _address(paper.url),
     }
     return _entry(venue.kind, key(paper), fields)
 
 
-def leaderboard(date: str) -> str:
+def leaderboard(date: str, imprint: Imprint) -> str:
     """Return an entry for this leaderboard; `date` is the day of its latest record, ISO 8601, or empty."""
     note = f"Leaderboard, latest record of {date}" if date else "Leaderboard"
-    return _entry("misc", _key_of_ours(date), _ours(date) | {"note": note})
+    return _entry("misc", _key_of_ours(date), _ours(date) | _named_by(imprint) | {"note": note})
 
 
-def number_entry(sentence: str, name: str, date: str, url: str) -> str:
+def number_entry(sentence: str, name: str, date: str, url: str, imprint: Imprint) -> str:
     """Return an entry for one number of it. `url` may be empty."""
-    fields = _ours(date) | {"note": escape_latex(sentence), "url": re.sub(r"[^!-~]|[{}\\%]", "", url)}
+    fields = _ours(date) | _named_by(imprint) | {"note": escape_latex(sentence), "url": _address(url)}
     return _entry("misc", f"{_key_of_ours(date)}-{name}", fields)
+
+
+def _named_by(imprint: Imprint) -> dict[str, str]:
+    """Which publication is cited."""
+    return {"version": escape_latex(imprint.release), "doi": _address(imprint.doi)}
+
+
+def _address(text: str) -> str:
+    """An address without what would end its field."""
+    return re.sub(r"[^!-~]|[{}\\%]", "", text)
 
 
 def _key_of_ours(date: str) -> str:

@@ -91,6 +91,7 @@ def _row(score: Score) -> dict[str, Any]:
         "seconds": score.seconds,
         "records": ";".join(score.records),
         "reason": inert(score.reason),
+        "errata": inert("; ".join(score.errata)),
     }
 
 
@@ -122,7 +123,7 @@ def _about(score: Score) -> str:
     """The verdict on a number and what it rests on; or why there is none."""
     if score.mean is None:
         return score.reason or score.verdict
-    return listed(score.verdict, score.oracle, *score.marks)
+    return listed(score.verdict, score.oracle, *score.marks, *score.errata)
 
 
 def tidy_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -170,11 +171,12 @@ VALUES: dict[str, Callable[[Score], Any]] = {
     "tolerance": lambda score: score.tolerance,
     "verdict": lambda score: score.verdict,
     "instead": lambda score: score.marks,
+    "errata": lambda score: score.errata,
 }
-PLAIN = ("state", "reason", "mean", "std", "n", "best", "drop", "oracle", "tier", "accuracies", "seconds", "records")
+PLAIN = ("state", "reason", "mean", "std", "n", "best", "drop", "oracle", "tier", "accuracies", "seconds", "records", "errata")
 PRINTED = (
     *("metric", "unit", "mean", "std", "n", "paper", "printed", "quality", "note", "difference", "tolerance", "verdict"),
-    *("state", "reason", "instead", "oracle", "records"),
+    *("state", "reason", "instead", "oracle", "records", "errata"),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS
@@ -95,11 +95,12 @@ def _plain_cell(table: Table, row: Labels, column: Labels) -> dict[str, Any]:
     }
 
 
-def _reasons(scores: Iterable[Score]) -> dict[str, list[str]]:
-    """Why scores have no number or an unusual one: each sentence once, with the places it is about."""
+def _reasons(scores: Sequence[Score]) -> dict[str, list[str]]:
+    """Why scores have no number or an unusual one, and errata: each sentence once, with the places it is about."""
     by_reason = group_by([score for score in scores if score.runs], lambda score: score.reason)
     by_reason.pop("", None)
-    return {reason: [_where(score) for score in alike] for reason, alike in by_reason.items()}
+    by_erratum = group_by([score for score in scores if score.errata], lambda score: "; ".join(score.errata))
+    return {reason: [_where(score) for score in alike] for reason, alike in [*by_reason.items(), *by_erratum.items()]}
 
 
 def _where(score: Score) -> str:
@@ -254,7 +255,8 @@ def _changes(score: Score) -> tuple[str, ...]:
     """What was measured in the place of something else; nothing where nothing is measured."""
     if score.mean is None:
         return ()
-    return (score.oracle, *score.marks) if score.oracle else score.marks
+    marks = (*score.marks, *score.errata)
+    return (score.oracle, *marks) if score.oracle else marks
 
 
 def _href(score: Score, links: Mapping[str, str]) -> str:
@@ -271,8 +273,13 @@ def _published(printed: Printed | None) -> dict[str, Any]:
         "paper": text.replace("-", MINUS),
         "mark": printed.mark,
         "illegible": printed.text == "?",
-        "why": f"{printed.quality}: {printed.note}" if printed.mark else "",
+        "why": _doubt(printed) if printed.mark else "",
     }
+
+
+def _doubt(printed: Printed) -> str:
+    """Why a published value has a mark."""
+    return printed.note if printed.quality == "ok" else f"{printed.quality}: {printed.note}"
 
 
 def _sources(table: Table, links: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from html import escape
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.pages.picture import HEIGHT, WIDTH
 from unlearnable_bench.results import FileError
 
 HOME = "index.html"
 SITEMAP = "sitemap.xml"
 FEED = "feed.xml"
+PICTURE = "picture.png"
 BEFORE = "<style>"  # in the head of every page
 
 
@@ -31,20 +33,33 @@ class Addresses:
     """The absolute addresses of a site at `url`, which ends with a slash."""
 
     url: str
+    picture: str = ""  # what the picture of the site shows, in words; '' where it has none
 
     def of(self, name: str) -> str:
         """Return the address of a file; the first page is the folder itself."""
         return self.url if name == HOME else f"{self.url}{name}"
 
     def on_page(self, name: str, page: str) -> str:
-        """Return a page with its own address in its head, and that of the feed."""
+        """Return a page with its own address in its head, and those of the feed and the picture."""
         address = escape(self.of(name))
         links = (
             f'<link rel="canonical" href="{address}">\n'
             f'<meta property="og:url" content="{address}">\n'
             f'<link rel="alternate" type="application/atom+xml" title="Numbers that moved" href="{escape(self.of(FEED))}">\n'
         )
-        return page.replace(BEFORE, links + BEFORE, 1)
+        return page.replace(BEFORE, links + self._picture_tags + BEFORE, 1)
+
+    @property
+    def _picture_tags(self) -> str:
+        if not self.picture:
+            return ""
+        return (
+            f'<meta property="og:image" content="{escape(self.of(PICTURE))}">\n'
+            f'<meta property="og:image:width" content="{WIDTH}">\n'
+            f'<meta property="og:image:height" content="{HEIGHT}">\n'
+            f'<meta property="og:image:alt" content="{escape(self.picture)}">\n'
+            '<meta name="twitter:card" content="summary_large_image">\n'
+        )
 
     def sitemap(self, names: Iterable[str], date: str) -> str:
         """Return the sitemap of the pages among some files. `date` is the day of the latest record, or empty."""

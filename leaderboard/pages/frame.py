@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.imprint import Imprint
 
 TITLE = "Unlearnable Bench"
 MENU = {
@@ -23,10 +24,17 @@ REPRODUCTION = {
     "coverage": "Coverage and cost",
     "protocols": "Protocols",
 }
-NAVIGATION = {**MENU, **METHODS, **REPRODUCTION, "changes": "Changes", "compare": "Compare two methods"}
+SUBMIT = {"run": "Run it yourself"}
+DATA = {"changes": "Changes", "changelog": "Changelog"}
+NAVIGATION = {**MENU, **METHODS, **REPRODUCTION, **DATA, **SUBMIT, "compare": "Compare two methods"}
 """The pages that every site has, by the names of their files."""
 
-UNDER = dict.fromkeys([*METHODS, "compare"], "methods") | dict.fromkeys(REPRODUCTION, "reproduction") | {"changes": "data"}
+UNDER = {
+    **dict.fromkeys([*METHODS, "compare"], "methods"),
+    **dict.fromkeys(REPRODUCTION, "reproduction"),
+    **dict.fromkeys(DATA, "data"),
+    **dict.fromkeys(SUBMIT, "submit"),
+}
 """Pages that are no item of the menu, and the item that leads to them."""
 
 SCRIPTED = {  # templates of tables that can be sorted
@@ -47,6 +55,7 @@ class Frame:
 
     citation: str  # BibTeX of this leaderboard
     published: bool
+    imprint: Imprint = field(default_factory=Imprint)
 
     def context(self, here: str) -> dict[str, Any]:
         """What every template gets; `here` is the page that it is, or belongs to."""
@@ -56,6 +65,7 @@ class Frame:
             "home": False,
             "published": self.published,
             "citation": self.citation,
+            "imprint": self.imprint,
         }
 
     def page(self, template: str, here: str, title: str = "", **context: Any) -> str:

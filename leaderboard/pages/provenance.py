@@ -109,6 +109,8 @@ class _Drawer:
             row["by"] = run.origin.text
         if numbers and run.state == "stale":
             row["why"] = f"stale: {run.reason}"
+        if run.errata:
+            row["errata"] = list(run.errata)
         if _is_apart(run, score):
             row["apart"] = True
         return row

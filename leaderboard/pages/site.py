@@ -15,10 +15,11 @@ from unlearnable_bench.leaderboard.formats import bibtex, figures
 from unlearnable_bench.leaderboard.formats import text as formats
 from unlearnable_bench.leaderboard.formats.bibtex import bibliography
 from unlearnable_bench.leaderboard.formats.escaping import presentable
+from unlearnable_bench.leaderboard.formats.imprint import Imprint
 from unlearnable_bench.leaderboard.formats.pdf import pdf
 from unlearnable_bench.leaderboard.formats.scatter import ScatterPlot
 from unlearnable_bench.leaderboard.pages import overview, prediction, printed, table_page
-from unlearnable_bench.leaderboard.pages.addresses import SITEMAP, Addresses
+from unlearnable_bench.leaderboard.pages.addresses import PICTURE, SITEMAP, Addresses
 from unlearnable_bench.leaderboard.pages.badges import Badge, badges
 from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, CellIndex, ScoredCell, file_of
 from unlearnable_bench.leaderboard.pages.changelog import changelog_blocks
@@ -30,6 +31,7 @@ from unlearnable_bench.leaderboard.pages.gallery import Sample
 from unlearnable_bench.leaderboard.pages.method_pages import AXES, Facts, page_of
 from unlearnable_bench.leaderboard.pages.methods import budget_text_of, deviations_of, display_name_of, idea_of, tags_of
 from unlearnable_bench.leaderboard.pages.overview import with_layout, without_layout
+from unlearnable_bench.leaderboard.pages.picture import Picture
 from unlearnable_bench.leaderboard.pages.prediction import Prediction
 from unlearnable_bench.leaderboard.pages.provenance import data
 from unlearnable_bench.leaderboard.pages.references import References
@@ -56,6 +58,10 @@ class PublicationHistory(Protocol):
     def publications(self) -> list[dict[str, Any]]:
         """One per publication in which a number changed, the latest first."""
 
+    @property
+    def releases(self) -> Sequence[Any]:
+        """The frozen copies beside the pages, the latest first: each has a name, a day and, perhaps, a DOI."""
+
 
 @dataclass
 class Site:
@@ -71,12 +77,13 @@ class Site:
     planes: Sequence[ScatterPlot] = ()
     url: str = ""  # where it will be, with a slash at its end; '' where nobody knows
     references: References = field(default_factory=References)
+    imprint: Imprint = field(default_factory=Imprint)
 
     def __post_init__(self) -> None:
         self.measured_tables = without_layout(self.tables)
         self.printed_tables = with_layout(self.tables)
         self.index = CellIndex(self.measured_tables)
-        self.frame = Frame(bibtex.leaderboard(self._date), self.history is not None)
+        self.frame = Frame(bibtex.leaderboard(self._date, self.imprint), self.history is not None, self.imprint)
         self.noises = _noises(self.samples)
         self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
         self.home = self.starts[0] if self.starts else Start.of(HOME, self.printed_tables, self._fast, False)
@@ -97,7 +104,8 @@ class Site:
         files |= TakeAway(self.starts, self.printed_tables, [self._fast] if self._fast else []).files()
         files |= {badge.file: badge.drawing for badge in self._badges}
         if self.url:
-            files[SITEMAP] = Addresses(self.url).sitemap(files, self._date)
+            files[SITEMAP] = self._addresses.sitemap(files, self._date)
+            files |= {PICTURE: self._picture.png()} if self._picture else {}
         return {name: self._finished(name, content) for name, content in files.items()}
 
     def _finished(self, name: str, content: str | bytes) -> str | bytes:
@@ -105,15 +113,36 @@ class Site:
         if not isinstance(content, str) or not name.endswith(".html"):
             return content
         page = presentable(content)
-        return Addresses(self.url).on_page(name, page) if self.url else page
+        return self._addresses.on_page(name, page) if self.url else page
+
+    @property
+    def _addresses(self) -> Addresses:
+        return Addresses(self.url, self._picture.alternative if self._picture else "")
+
+    @cached_property
+    def _picture(self) -> Picture | None:
+        """The picture that shared links show, of a site that says what is published."""
+        return Picture.of(TITLE, self.starts[0]) if self.starts else None
 
     def table_page(self, table: Table) -> str:
         """Return the page of a measured table."""
         return TableFiles(self, table).page()
 
-    def changes(self) -> str | bytes:
-        """Return the page of what moved and what is about to, as it is written."""
-        return self._finished("changes.html", self._changes())
+    def past(self) -> Files:
+        """Return the pages that name earlier publications, as they are written."""
+        pages = {"changes.html": self._changes(), "data.html": self._data()}
+        return {name: self._finished(name, page) for name, page in pages.items()}
+
+    def _data(self) -> str:
+        return self.frame.page(
+            "data.html",
+            "data",
+            tables=[table for table in self.measured_tables if table.measured],
+            formats=formats.ENDINGS,
+            badges=self._badges,
+            url=self.url,
+            releases=self.history.releases if self.history else [],
+        )
 
     def _changes(self) -> str:
         return self.frame.page(
@@ -121,7 +150,6 @@ class Site:
             "changes",
             stale=[cell for cell in self.index.cells if _waits(cell)],
             moved=self.history.publications if self.history else [],
-            blocks=changelog_blocks(self.changelog),
         )
 
     @cached_property
@@ -193,7 +221,7 @@ class Site:
     def _sources(self) -> Files:
         files: Files = {}
         for name, cells in self.index.by_page.items():
-            context = sources(cells, self.url)
+            context = sources(cells, self.url, self.imprint)
             title = f"Where the numbers of {context['attack']} come from"
             home = file_of("attack", cells[0].attack)
             files[name] = self.frame.page("sources.html", "attacks", title, home_of=home, **context)
@@ -233,17 +261,14 @@ class Site:
             "methods": {"kinds": {kind: self._known_entries(kind) for kind in KINDS}, "titles": METHODS, "file_of": file_of},
             "compare": {"comparison": self.comparison, "setting": self.home.name, "titles": METHODS, "page_of": page_of},
             "reproduction": {"pages": REPRODUCTION, "whole": overview.whole(self.tables), "others": self._other_settings},
-            "data": {
-                "tables": [table for table in self.measured_tables if table.measured],
-                "formats": formats.ENDINGS,
-                "badges": self._badges,
-                "url": self.url,
-            },
             "submit": {},
+            "run": {"has_home": bool(self.starts)},
+            "changelog": {"blocks": changelog_blocks(self.changelog)},
         }
         files: Files = {}
         for name, context in contexts.items():
             files[f"{name}.html"] = self.frame.page(f"{name}.html", name, **context)
+        files["data.html"] = self._data()
         files["changes.html"] = self._changes()
         return files
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line
+from unlearnable_bench.leaderboard.formats.imprint import Imprint
 from unlearnable_bench.leaderboard.formats.words import number
 from unlearnable_bench.leaderboard.pages.cells import ScoredCell
 from unlearnable_bench.leaderboard.pages.citation import Citation, citation
@@ -36,19 +37,19 @@ class CellSource:
     citation: Citation | None
 
 
-def sources(cells: Sequence[ScoredCell], url: str = "") -> dict[str, Any]:
+def sources(cells: Sequence[ScoredCell], url: str, imprint: Imprint) -> dict[str, Any]:
     """What the template gets of the cells of an attack; `common` is the same for all of their records, `url` is the site's."""
     common = _common(cells)
     return {
         "attack": cells[0].score.point["attack"],
         "common": common,
-        "sources": [_source(cell, common, url) for cell in cells],
+        "sources": [_source(cell, common, citation(cell, url, imprint)) for cell in cells],
         "seconds": seconds,
     }
 
 
-def _source(cell: ScoredCell, common: Mapping[str, str], url: str) -> CellSource:
-    return CellSource(cell, number(cell.score), _curve(cell), _own_facts(cell, common), citation(cell, url))
+def _source(cell: ScoredCell, common: Mapping[str, str], cited: Citation | None) -> CellSource:
+    return CellSource(cell, number(cell.score), _curve(cell), _own_facts(cell, common), cited)
 
 
 def _common(cells: Iterable[ScoredCell]) -> Facts:

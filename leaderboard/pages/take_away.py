@@ -29,9 +29,9 @@ OURS = "ours"  # the source of what was measured here; of published results it i
 SCHEMA = "schema.json"
 COLUMNS = (
     *("dataset", "network", "protocol", "attack", "attack_label", "attack_spec", "budget", "defense", "defense_label"),
-    *("value", "low", "high", "unit", "source", "table", "page", "records"),
+    *("value", "low", "high", "unit", "source", "table", "page", "records", "errata"),
 )
-TEXTS = ("attack", "attack_label", "attack_spec", "defense", "defense_label", "source", "table")  # that others write
+TEXTS = ("attack", "attack_label", "attack_spec", "defense", "defense_label", "source", "table", "errata")  # that others write
 Json: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str, Method | None, float]  # of a result: its table, the spec of its attack, its defense, its value
 
@@ -100,6 +100,7 @@ class TakeAway:
             "table": result.table,
             "page": self._pages[result.table],
             "records": list(self._records.get(_key(result), ())),
+            "errata": list(result.errata),
         }
 
     @cached_property
@@ -229,8 +230,8 @@ def _csv(rows: Sequence[Json]) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        texts = {name: inert(row[name]) for name in TEXTS}
-        writer.writerow({**row, **texts, "records": ";".join(row["records"])})
+        row = row | {"records": ";".join(row["records"]), "errata": "; ".join(row["errata"])}
+        writer.writerow(row | {name: inert(row[name]) for name in TEXTS})
     return file.getvalue()
 
 

@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.text import FRACTION
 from unlearnable_bench.leaderboard.formats.words import inert
+from unlearnable_bench.leaderboard.publishing.reasons import reason
 from unlearnable_bench.leaderboard.tables.groups import group_by
 from unlearnable_bench.leaderboard.tables.score import POINT, SHARES, Score
 
 if TYPE_CHECKING:
     from unlearnable_bench.leaderboard.pages.site import Site
+    from unlearnable_bench.leaderboard.publishing.releases import FrozenCopy
     from unlearnable_bench.leaderboard.tables.table import Table
     from unlearnable_bench.results import Records
 
 KEY = (*POINT, "measure", "metric")
-NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records", "unit")
-CHANGES = ("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n", "unit")
+NUMBERS = (*KEY, "value", "std", "n", "state", "oracle", "tier", "page", "records", "unit", "versions", "finished", "errata")
+CHANGES = (
+    *("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n", "unit"),
+    *("records", "reason"),
+)
+SINCE = {"unit", "versions", "finished", "errata", "records", "reason"}  # columns that earlier publications may lack
 KINDS = MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 SHOWN = 200  # changes of a kind and a publication that the page lists
 
@@ -87,7 +93,18 @@ def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]
         "records": ";".join(score.records),
         "tier": score.trust,
         "unit": unit.name,
+        "versions": _versions(score),
+        "finished": max((record.finished for record in score.used), default=""),
+        "errata": inert("; ".join(score.errata)),
     }
+
+
+def _versions(score: Score) -> str:
+    """The versions of the entries that its records were measured with."""
+    versions: set[str] = set()
+    for record in score.used:
+        versions |= {inert(f"{key} {text}") for key, text in record.versions.items() if ":" in key}
+    return "; ".join(sorted(versions))
 
 
 class _Unit(NamedTuple):
@@ -146,6 +163,8 @@ def _figures(key: Key, old: Row, new: Row) -> dict[str, str]:
         "after": new.get("value", ""),
         "after_n": new.get("n", ""),
         "unit": new.get("unit", old.get("unit", "")),
+        "records": new.get("records", old.get("records", "")),
+        "reason": reason(old, new),
     }
 
 
@@ -166,6 +185,7 @@ class History:
 
     rows: Sequence[Row] = ()
     pages: Mapping[Key, str] = field(default_factory=dict)  # of today's numbers, by their key
+    releases: Sequence[FrozenCopy] = ()
 
     @property
     def publications(self) -> list[dict[str, Any]]:
@@ -195,6 +215,8 @@ class History:
             "before": _said(row, "before"),
             "after": _said(row, "after"),
             "href": self.pages.get(_key(row), ""),
+            "records": row["records"].replace(";", ", "),
+            "reason": row["reason"],
         }
 
 
@@ -215,7 +237,7 @@ def _said(row: Row, which: str) -> str:
 
 
 def read_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read such a CSV, of a later version with more columns too, or of one from before `unit`. ValueError: no such column."""
+    """Read such a CSV, of a later version with more columns too, or of an earlier one. ValueError: no such column."""
     try:
         rows = list(csv.DictReader(io.StringIO(text)))
     except csv.Error as error:
@@ -226,7 +248,7 @@ def read_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _check_columns(row: Mapping[str, str | None], columns: Sequence[str]) -> None:
-    missing = [column for column in columns if row.get(column) is None and column != "unit"]
+    missing = [column for column in columns if row.get(column) is None and column not in SINCE]
     if missing:
         raise ValueError(f"no column {missing[0]}")
 

@@ -22,19 +22,22 @@ def stated(citation: str, key: str) -> str:
     return match[1].strip("\"'") if match else ""
 
 
-def description(files: Mapping[str, bytes], own: Mapping[str, Any], title: str, version: str, licence: str) -> str:
-    """Return datapackage.json of some files; `own` is what later publications ask for."""
+def description(files: Mapping[str, bytes], own: Mapping[str, Any], title: str, citation: str, license_id: str) -> str:
+    """Return datapackage.json of some files; `own` is what later publications ask for, `citation` a CITATION.cff."""
     content: dict[str, Any] = {
         "profile": "data-package",
         "name": PROGRAM,
         "title": title,
         "description": "Availability poisons against the defenses that learn from them anyway: numbers and records.",
-        "version": version,
+        "version": stated(citation, "version"),
         "resources": [_resource(name, files[f"data/{name}.csv"]) for name in TABLES],
         "unlearnable_bench": own,
     }
-    if licence:
-        content["licenses"] = [{"name": licence}]
+    if license_id:
+        content["licenses"] = [{"name": license_id}]
+    doi = stated(citation, "doi")
+    if doi:
+        content["id"] = f"https://doi.org/{doi}"
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -106,6 +109,9 @@ COLUMNS = {
     "before_n": ("integer", "its number of seeds"),
     "after": ("number", "value since this publication"),
     "after_n": ("integer", "its number of seeds"),
+    "reason": ("string", "why a number changed: new, version raised, record replaced, ...; of a record, why it has no result"),
+    "errata": ("string", "what is known to be wrong with the number, which stays as it is"),
+    "versions": ("string", "versions of the entries that the records were measured with, joined by semicolons"),
     "id": ("string", "hash of all fields of the cell; names the file in data/records/"),
     "test_acc": ("number", "fraction of the clean test set that is right after the last epoch"),
     "test_acc_best": ("number", "the same after the best epoch, chosen on the test set: an oracle"),

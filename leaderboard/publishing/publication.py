@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
+from unlearnable_bench.leaderboard.formats.imprint import Imprint
 from unlearnable_bench.leaderboard.formats.text import csv_text, tidy_csv
 from unlearnable_bench.leaderboard.pages.addresses import FEED, site_url
 from unlearnable_bench.leaderboard.pages.build import ShownTables
@@ -33,13 +34,16 @@ from unlearnable_bench.leaderboard.publishing.changes import (
 from unlearnable_bench.leaderboard.publishing.description import PROGRAM, description, stated
 from unlearnable_bench.leaderboard.publishing.feed import feed
 from unlearnable_bench.leaderboard.publishing.records import COLUMNS, DAMAGED, DIRTY, PublishedRecords, published_records
+from unlearnable_bench.leaderboard.publishing.releases import FrozenCopy, check_release, files_of_release, latest_first
 from unlearnable_bench.leaderboard.publishing.targets import DESCRIPTION, SUMS, Before, OvertakenError, Target, quiet
 from unlearnable_bench.leaderboard.tables.printed import tidy_rows
 from unlearnable_bench.results import FileError, Records
+from unlearnable_bench.results.errata import ERRATA
 from unlearnable_bench.results.record import COMMITS, sha256
 from unlearnable_bench.results.submission import FOLDER
 
 FORMAT = 1  # of a publication
+LICENSE = "CC-BY-4.0"  # of records and pages, where the citation is that of a program
 CITATION = "CITATION.cff"
 HINTS = {DIRTY: "; --allow-dirty publishes them", DAMAGED: "; -v says what is wrong"}  # by why a record was left out
 
@@ -89,89 +93,120 @@ class PublicationOutcome:
 
 
 @dataclass(frozen=True)
+class Rendered:
+    """A site with its files, but for the pages that name earlier publications."""
+
+    site: Site
+    texts: Mapping[str, str | bytes]
+
+    @classmethod
+    def of(cls, site: Site) -> Rendered:
+        return cls(site, site.files())
+
+
+@dataclass(frozen=True)
 class Publication:
     """Everything of a publication that does not depend on the one before it."""
 
     published: PublishedRecords
-    site: Site
-    texts: Mapping[str, str | bytes]  # of the site
+    pages: Rendered
+    release: Rendered | None = None  # as its frozen copy has them
     rows: list[dict[str, str]] = field(default_factory=list)
     papers: str = ""  # CSV
     citation: str = ""  # the workspace's own; may be empty
-    release: str = ""
 
     @classmethod
-    def of(
-        cls, published: PublishedRecords, workspace: Path, changelog: str, store: Path | None, release: str, url: str
-    ) -> Publication:
-        """Render the site of the chosen records. FileError if CITATION.cff of the workspace is none."""
-        if release and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", release):
-            raise FileError(f"--release {release!r}: expected up to 40 letters, digits, dots and dashes, such as 2026.1")
-        path = workspace / CITATION
-        citation = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if citation and not re.search(r"^cff-version:", citation, re.MULTILINE):
-            raise FileError(f"{path} has no line `cff-version: 1.2.0`; see citation-file-format.github.io, or remove it")
-        shown = ShownTables.of(None, {}, published.records)
-        site = replace(shown.site(store, changelog), history=History(), url=site_url(url))
+    def of(cls, published: PublishedRecords, citation: str, shown: ShownTables, site: Site, release: Imprint) -> Publication:
+        """Render a site of the chosen records, and once more as a release where that has a name."""
+        imprint = Imprint(_license(citation), stated(citation, "doi"), repository=_web(stated(citation, "repository-code")))
+        site = replace(site, history=History(), imprint=imprint)
+        copy = None
+        if release.release:
+            own = replace(imprint, release=release.release, doi=release.doi or imprint.doi, current=site.url)
+            address = f"{site.url}{release.release}/" if site.url else ""
+            copy = Rendered.of(replace(site, url=address, imprint=own))
         rows = measured_numbers(site, published.records)
-        return cls(published, site, site.files(), rows, tidy_csv(tidy_rows(shown.printed_tables)), citation, release)
+        return cls(published, Rendered.of(site), copy, rows, tidy_csv(tidy_rows(shown.printed_tables)), citation)
+
+    @property
+    def name(self) -> str:
+        """That of its release; '' without one."""
+        return self.release.site.imprint.release if self.release else ""
 
     def after(self, before: Before) -> PublicationOutcome:
         """Return the files as they follow a publication; its changes are added to the history of it."""
         changes = changes_between(before.numbers, self.rows) if before.count else []
         count = before.count + (bool(changes) or not before.count)
-        stamp = {"publication": str(count), "date": self.published.date, "release": self.release}
-        history = [*before.changes, *(stamp | row for row in changes)]
-        past = History(history, links(self.rows))
-        site = replace(self.site, history=past)
-        texts: dict[str, str | bytes] = {
-            **self.texts,
-            "changes.html": site.changes(),
+        stamp = {"publication": str(count), "date": self.published.date, "release": self.name}
+        past = History([*before.changes, *(stamp | row for row in changes)], links(self.rows))
+        copies, kept = dict(before.releases), dict[str, bytes]()
+        if self.release:
+            files = self._files(self.release, past, count)
+            copy = FrozenCopy(self.name, sha256(files[SUMS]), self.published.date, self.release.site.imprint.doi)
+            kept = files_of_release(copy, files, before.releases.get(self.name))
+            copies[self.name] = copy
+        files = self._files(self.pages, replace(past, releases=latest_first(copies.values())), count)
+        return PublicationOutcome(files | kept, before, self.rows, changes)
+
+    def _files(self, rendered: Rendered, past: History, count: int) -> dict[str, bytes]:
+        """All files of the publication of a number, by name."""
+        site = replace(rendered.site, history=past)
+        contents: dict[str, str | bytes] = {
+            **rendered.texts,
+            **site.past(),
             ".nojekyll": "",
             "data/numbers.csv": csv_text(NUMBERS, self.rows),
-            "data/changes.csv": csv_text(CHANGES, history),
+            "data/changes.csv": csv_text(CHANGES, past.rows),
             "data/papers.csv": self.papers,
             "data/records.csv": csv_text(COLUMNS, self.published.rows()),
-            CITATION: self._citation(count),
+            CITATION: self._citation(count, site.imprint.doi),
         }
         if site.url:
-            texts[FEED] = feed(past, site.url, self.published.date)
-        files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
+            contents[FEED] = feed(past, site.url, self.published.date)
+        files = {name: text.encode() if isinstance(text, str) else text for name, text in contents.items()}
         folder = self.published.records.folder
-        for path in sorted([*folder.glob("*.json"), *folder.glob(f"{FOLDER}/*.json"), *folder.glob(COMMITS)]):
+        for path in sorted(
+            [*folder.glob("*.json"), *folder.glob(f"{FOLDER}/*.json"), *folder.glob(COMMITS), *folder.glob(ERRATA)]
+        ):
             files[f"data/records/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
         files["README.md"] = self._readme(files[CITATION].decode()).encode()
         files[DESCRIPTION] = self._description(count, files).encode()
         files[SUMS] = "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
-        return PublicationOutcome(files, before, self.rows, changes)
+        return files
 
-    def _citation(self, count: int) -> str:
+    def _citation(self, count: int, doi: str) -> str:
         """CITATION.cff: the workspace's own with version and date, else one that cites this publication and the program."""
-        version = json.dumps(self.release or str(count))
-        if not self.citation:
-            return self._citation_of_ours(version)
+        text = self._citation_of_workspace(count) if self.citation else self._citation_of_ours(count)
+        return text if stated(text, "doi") == doi else _with(text, "doi", doi)
+
+    def _citation_of_workspace(self, count: int) -> str:
         text = self.citation.rstrip("\n") + "\n"
-        if self.release or not stated(text, "version"):
-            text = _with(text, "version", version)
+        if self.name or not stated(text, "version"):
+            text = _with(text, "version", self._version(count))
         return _with(text, "date-released", self.published.date) if self.published.date else text
 
-    def _citation_of_ours(self, version: str) -> str:
+    def _citation_of_ours(self, count: int) -> str:
         date = f"date-released: {self.published.date}\n" if self.published.date else ""
-        return _CITATION.format(version=version, date=date, program=importlib.metadata.version(PROGRAM))
+        return _CITATION.format(version=self._version(count), date=date, program=importlib.metadata.version(PROGRAM))
+
+    def _version(self, count: int) -> str:
+        return json.dumps(self.name or str(count))
 
     def _readme(self, citation: str) -> str:
         done = sum(record.state == "done" for record in self.published.all)
         title = stated(citation, "title") or TITLE
-        return _README.format(
+        text = _README.format(
             title=title, numbers=len(self.rows), records=len(self.published.all), done=done, date=self.published.date
         )
+        license_id = _license(self.citation)
+        return f"{text}\nLicense of records and pages: {license_id}\n" if license_id else text
 
     def _description(self, count: int, files: Mapping[str, bytes]) -> str:
         """datapackage.json."""
         own = {
             "format": FORMAT,
             "publication": count,
-            "release": self.release,
+            "release": self.name,
             "program": importlib.metadata.version(PROGRAM),
             "numbers": len(self.rows),
             "records": len(self.published.all),
@@ -179,7 +214,7 @@ class Publication:
         }
         citation = files[CITATION].decode()
         title = stated(citation, "title") or TITLE
-        return description(files, own, title, stated(citation, "version"), stated(self.citation, "license"))
+        return description(files, own, title, citation, _license(self.citation))
 
 
 def publish(
@@ -191,6 +226,7 @@ def publish(
     store: Path | None = None,
     since: Path | None = None,
     release: str = "",
+    doi: str = "",
     url: str = "",
     allow_dirty: bool = False,
     dry_run: bool = False,
@@ -198,12 +234,17 @@ def publish(
     """Publish the records of a workspace to a target. Writes nothing where nothing differs, nor in a dry run.
 
     `since` is a folder with the publication to compare with, where that is not the one at the target; `url` is where the site
-    will be. FileError, with a sentence, for whatever stands in the way; the target is then as it was.
+    will be; `release` names a frozen copy, and `doi` is its own. FileError, with a sentence, for whatever stands in the way;
+    the target is then as it was.
     """
+    check_release(release, doi)
+    citation, address = _citation_file(workspace), site_url(url)
     before = target.before(since)  # and the seconds of rendering after it
     with published_records(source, workspace, allow_dirty) as published:
         _refuse_nothing(published, source)
-        publication = Publication.of(published, workspace, changelog, store, release, url)
+        shown = ShownTables.of(None, {}, published.records)
+        site = replace(shown.site(store, changelog), url=address)
+        publication = Publication.of(published, citation, shown, site, Imprint(release=release, doi=doi))
         for _ in range(2):
             outcome = publication.after(before)
             _refuse_collision(outcome, target)
@@ -215,6 +256,25 @@ def publish(
             except OvertakenError:
                 before = target.before(since)
     raise FileError(f"{target} was changed twice by others during this publication; try again")
+
+
+def _citation_file(workspace: Path) -> str:
+    """The text of CITATION.cff of the workspace; '' without one. FileError if it is none."""
+    path = workspace / CITATION
+    citation = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if citation and not re.search(r"^cff-version:", citation, re.MULTILINE):
+        raise FileError(f"{path} has no line `cff-version: 1.2.0`; see citation-file-format.github.io, or remove it")
+    return citation
+
+
+def _license(citation: str) -> str:
+    """The license of records and pages, as the workspace's citation says it; '' where nobody says it."""
+    return LICENSE if stated(citation, "type") == "software" else stated(citation, "license")
+
+
+def _web(address: str) -> str:
+    """An address of the web; '' for anything else."""
+    return address.rstrip("/") if re.fullmatch(r"https?://[^\s\"'<>]+", address) else ""
 
 
 def _refuse_nothing(published: PublishedRecords, source: Records) -> None:

@@ -19,6 +19,7 @@ from unlearnable_bench.leaderboard.publishing.changes import KEY
 from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE
 from unlearnable_bench.registry._paths import hide_paths
 from unlearnable_bench.results import Record, Records
+from unlearnable_bench.results.errata import ERRATA
 from unlearnable_bench.results.record import Failure, Metrics, PoisonNote
 from unlearnable_bench.results.submission import Origin, taken
 
@@ -123,9 +124,12 @@ class _Copy:
         return failure.model_copy(update={"log": "", "message": hide_paths(failure.message, self.workspace)})
 
     def copy_origins(self) -> None:
-        """Copy which commits have the code of records, and whose the numbers of others are."""
+        """Copy which commits have the code of records, whose the numbers of others are, and what is wrong with any."""
         self.target.add_commits(self.source.commits)
         ids = {record.id for record in self.records}
+        errata = self.source.errata.text(ids)
+        if errata:
+            (self.target.folder / ERRATA).write_text(errata, encoding="utf-8")
         for submission in taken(self.source.folder):
             if ids & set(submission.kept):
                 submission.write(self.target.folder)

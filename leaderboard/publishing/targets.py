@@ -1,13 +1,13 @@
 """Where a publication goes: a folder, swapped whole by rename, or a branch of a git repository, by a commit on top of it.
 
 What somebody else wrote is never touched: a folder or a branch that `bench publish` did not make is refused. Of a branch its
-other files stay as they are (a CNAME, say), and it is never pushed to by force.
+other files stay as they are (a CNAME, say), and it is never pushed to by force. Releases, each a publication in a folder of
+its own inside the other, stay as they are at either.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,18 +15,18 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unlearnable_bench.leaderboard.publishing.changes import CHANGES, NUMBERS, read_rows
+from unlearnable_bench.leaderboard.publishing.releases import FrozenCopy, own_description
 from unlearnable_bench.results import FileError
 from unlearnable_bench.results.record import SUMMARIES, expand_home
 
 SUMS, DESCRIPTION = "SHA256SUMS", "datapackage.json"
-OWN_KEY = "unlearnable_bench"  # of the description: tells our publications from other data packages
 NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*")
 PROTOCOLS = "file:git:http:https:ssh"  # that git may use; `ext::` would run a command
 # what git tells its hooks about their repository would lead ours astray
@@ -51,6 +51,7 @@ class Before:
     numbers: Sequence[Mapping[str, str]] = ()
     changes: Sequence[Mapping[str, str]] = ()
     commit: str = ""
+    releases: Mapping[str, FrozenCopy] = field(default_factory=dict)  # by name
 
     def collides(self, name: str) -> bool:
         """Whether a file of ours would take the place of one that is not ours."""
@@ -121,7 +122,7 @@ class Predecessor:
         earlier, sums = _read(get, where), get(SUMS)
         if earlier is None or sums is None:
             raise FileError(f"{where} holds {files} files and was not made by `bench publish`; {advice}")
-        return cls(earlier, _listed(sums) | {SUMS: hashlib.sha256(sums).hexdigest()})
+        return cls(earlier, _whole_list(sums))
 
     def before(self, files: Mapping[str, str], others: frozenset[str] = frozenset(), commit: str = "") -> Before:
         """What is at the target, with those of its files that are there."""
@@ -138,7 +139,7 @@ class Predecessor:
 
 def _read(get: Get, where: str) -> Earlier | None:
     """Return what a publication says; None where there is none. FileError if it is damaged."""
-    own = _own(get(DESCRIPTION))
+    own = own_description(get(DESCRIPTION))
     if own is None:
         return None
     try:
@@ -151,14 +152,10 @@ def _read(get: Get, where: str) -> Earlier | None:
         raise FileError(f"the publication in {where} is damaged ({error}); remove it and publish again") from None
 
 
-def _own(description: bytes | None) -> dict[str, Any] | None:
-    """What a description of data says of our publications; None for one of something else."""
-    try:
-        content = json.loads(description or b"null")
-        own = content[OWN_KEY]
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return None
-    return own if isinstance(own, dict) else None
+def _releases(folders: Iterable[str], get: Get) -> dict[str, FrozenCopy]:
+    """The frozen copies among some folders of a publication."""
+    copies = [FrozenCopy.read(name, get(f"{name}/{SUMS}") or b"", get(f"{name}/{DESCRIPTION}") or b"") for name in folders]
+    return {copy.name: copy for copy in copies if copy}
 
 
 def _rows(content: bytes | None, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -169,6 +166,20 @@ def _listed(sums: bytes) -> dict[str, str]:
     """What SHA256SUMS says, by name; lines that we would not have written are left out."""
     lines = [line.partition("  ") for line in sums.decode(errors="replace").splitlines()]
     return {name: digest for digest, _, name in lines if _is_name(name)}
+
+
+def _whole_list(sums: bytes) -> dict[str, str]:
+    """The same with SHA256SUMS itself."""
+    return _listed(sums) | {SUMS: _digest(sums)}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _top(name: str) -> str:
+    """The folder of a publication that a file is in, or the file itself."""
+    return name.partition("/")[0]
 
 
 def _is_name(name: str) -> bool:
@@ -198,9 +209,14 @@ class Folder(Target):
         if not paths:
             return Before()
         predecessor = Predecessor.read(self._get, str(self), len(paths), "publish to a new or empty folder")
+        releases = _releases({_top(name) for name in paths if "/" in name}, self._get)
+        sums = dict(predecessor.sums)
+        for release in releases:
+            sums |= self._sums_of(release)
         for name, path in sorted(paths.items()):
-            self._refuse_foreign(path, predecessor.sums.get(name, ""))
-        return predecessor.before({name: predecessor.sums[name] for name in paths})
+            self._refuse_foreign(path, sums.get(name, ""))
+        before = predecessor.before({name: sums[name] for name in paths if _top(name) not in releases})
+        return replace(before, releases=releases)
 
     def _refuse_unusable(self) -> None:
         """FileError if no publication can take the place of what is there."""
@@ -229,6 +245,11 @@ class Folder(Target):
                 paths[path.relative_to(self.path).as_posix()] = path
         return paths
 
+    def _sums_of(self, release: str) -> dict[str, str]:
+        """The sha256 of the files of a release, by their names here."""
+        listed = _whole_list((self.path / release / SUMS).read_bytes())
+        return {f"{release}/{name}": digest for name, digest in listed.items()}
+
     def _refuse_foreign(self, path: Path, digest: str) -> None:
         """FileError if a file is not as a publication wrote it; `digest` is what that says of it, '' for nothing."""
         if not digest or path.is_symlink():
@@ -248,8 +269,11 @@ class Folder(Target):
             for name, content in files.items():
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
                 (scratch / name).write_bytes(content)
-            if self.look().files != before.files:
+            now = self.look()
+            if (now.files, now.releases) != (before.files, before.releases):
                 raise OvertakenError
+            for release in before.releases:
+                shutil.copytree(path / release, scratch / release)
             if before.files:
                 self._swap(scratch)
             else:
@@ -336,8 +360,10 @@ class Branch(Target):
         names = blobs.ids.keys()
         predecessor = Predecessor.read(blobs.get, str(self), len(names | blobs.others), "name a new branch")
         ours = names & predecessor.sums.keys()
-        files = {name: hashlib.sha256(content).hexdigest() for name, content in blobs.all(sorted(ours)).items()}
-        return predecessor.before(files, blobs.others | (names - ours), commit)
+        files = {name: _digest(content) for name, content in blobs.all(sorted(ours)).items()}
+        before = predecessor.before(files, blobs.others | (names - ours), commit)
+        folders = {_top(name) for name in names if name.endswith(f"/{SUMS}")}
+        return replace(before, releases=_releases(folders, blobs.get))
 
     def _blobs(self, folder: Path, commit: str) -> _Blobs:
         """The files of a fetched commit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unlearnable_bench.leaderboard.tables.groups import known
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
@@ -31,6 +31,7 @@ class Result:
     spec: str  # of the attack, as the table ran it
     has_interval: bool = False  # whether seeds say how far it may be off
     defense_spec: str = ""
+    errata: tuple[str, ...] = ()
 
     def method(self, axis: Axis) -> Method:
         """Return the method on one of its two axes."""
@@ -57,7 +58,9 @@ def published_results(tables: Iterable[Table], dataset: str, network: str) -> li
     for table, score in accuracies(tables):
         fields = score.request.fields
         if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
-            results += _result(score, table.name.partition("/")[0], table.name, score.published_percent)
+            errata = score.printed.errata if score.printed else ()
+            of_score = _result(score, table.name.partition("/")[0], table.name, score.published_percent)
+            results += [replace(result, errata=errata) for result in of_score]
     return results
 
 
@@ -77,7 +80,8 @@ def measured(table: Table) -> list[Result]:
     spread = Spread.of([score.accuracies for score in scores])
     results = []
     for score in scores:
-        results += _result(score, "", table.slug, 100 * (score.measured_here or 0.0), spread)
+        of_score = _result(score, "", table.slug, 100 * (score.measured_here or 0.0), spread)
+        results += [replace(result, errata=score.errata) for result in of_score]
     return results
 
 

@@ -37,6 +37,7 @@ class SeedRun:
     reason: str = ""
     record: Record | None = None
     origin: Origin | None = None  # of a record that somebody else measured
+    errata: tuple[str, ...] = ()  # on its record
 
     @cached_property
     def id(self) -> str:
@@ -75,12 +76,13 @@ def look_up(records: Records, cell: Cell, missing: str) -> SeedRun:
         failure = _failure(records, cell)
         return SeedRun(cell, "failed", failure) if failure else SeedRun(cell, "missing", missing)
     record = record.model_copy(update={"commit": records.commit_of(record)})
+    errata = records.errata.of_record(cell.id)
     old = outdated(record.versions, record.cell.parts)
     if not old:
-        return SeedRun(cell, record.state, record.reason, record, origin)
+        return SeedRun(cell, record.state, record.reason, record, origin, errata)
     failure = _failure(records, cell)
     failed_since = f" (which failed: {failure})" if failure else ""
-    return SeedRun(cell, "stale", f"{old}; run it again{failed_since}", record, origin)
+    return SeedRun(cell, "stale", f"{old}; run it again{failed_since}", record, origin, errata)
 
 
 def _failure(records: Records, cell: Cell) -> str:
@@ -117,6 +119,7 @@ class Lookup:
 
     def __init__(self, records: Records, claimed: Iterable[str] = ()) -> None:
         self.records = records
+        self.errata = records.errata  # read at once: one on nothing is noticed even where no record is looked up
         self.recorded = records.ids()
         self.failed = {path.name.removesuffix(".failed.json") for path in records.folder.glob("*.failed.json")}
         self.claimed = set(claimed)

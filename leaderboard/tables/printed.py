@@ -44,6 +44,8 @@ def _lookup(records: Records, wanted: Sequence[RequestedCells]) -> Lookup:
 
 
 def _table(file: TableFile, requests: Sequence[ScoreRequest], wanted: Sequence[RequestedCells], lookup: Lookup) -> Table:
+    wanted = [replace(one, request=lookup.errata.with_marks(one.request)) for one in wanted]
+    requests = [lookup.errata.with_marks(request) for request in requests]
     scores = _scores(requests, {one.request.key: _measured(one, lookup) for one in wanted})
     spread = pooled_spread(scores.values())
     return Table(

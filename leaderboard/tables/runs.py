@@ -45,6 +45,11 @@ class MeasuredScore(Score):
         return tuple(known(run.record for run in self._counted))
 
     @cached_property
+    def errata(self) -> tuple[str, ...]:
+        sentences = itertools.chain.from_iterable(run.errata for run in self._counted)
+        return tuple(dict.fromkeys(sentences))
+
+    @cached_property
     def trust(self) -> str:
         return worst(run.origin for run in self._counted)
 

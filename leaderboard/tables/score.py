@@ -80,6 +80,11 @@ class Score:
         return ()
 
     @property
+    def errata(self) -> tuple[str, ...]:
+        """What is known to be wrong with the records behind the number, in sentences."""
+        return ()
+
+    @property
     def trust(self) -> str:
         """The trust level of a number that rests on records of others alone, by the worst of them; else ''."""
         return ""
@@ -328,6 +333,12 @@ class AggregateScore(Score):
     @property
     def reason(self) -> str:
         return "needs every number that it is made of" if self.state == "missing" else ""
+
+    @property
+    def errata(self) -> tuple[str, ...]:
+        """Those of its parts."""
+        sentences = itertools.chain.from_iterable(part.errata for part in self.parts)
+        return tuple(dict.fromkeys(sentences))
 
     @property
     def trust(self) -> str:

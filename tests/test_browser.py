@@ -264,8 +264,9 @@ def test_export_has_what_is_in_view(browser):
     rows, heads = browser.rows(), browser.heads()
     table = list(csv.reader(io.StringIO(browser.exported("CSV"))))
     named = [text for head in heads[1:] for text in (head, f"{head} std")]
-    assert [line[0] for line in table] == ["attack", *rows] and table[0][1:] == [*named, "unit"]
-    assert {line[-1] for line in table[1:]} == {"fraction"}
+    assert [line[0] for line in table] == ["attack", *rows] and table[0][1:] == [*named, "unit", "errata", "view"]
+    view = "View: hidden columns rank, mean, worst case, grayscale"
+    assert {tuple(line[-3:]) for line in table[1:]} == {("fraction", "", view)}
     place = next(line for line in table if line[0].startswith("ops"))
     assert float(place[1]) == pytest.approx(0.21) and float(place[2]) == pytest.approx(0.02 / 2**0.5)
     found = json.loads(browser.exported("JSON"))
@@ -275,14 +276,38 @@ def test_export_has_what_is_in_view(browser):
         and one["unit"] == "fraction"
         and set(one["records"]) == {cells()["ops", "none", seed].id for seed in (0, 1)}
     )
-    assert len(found) == len(rows) * (len(heads) - 1)
+    assert len(found) == len(rows) * (len(heads) - 1) and {one["view"] for one in found} == {view}
     markdown = browser.exported("Markdown").splitlines()
     assert markdown[0].count("|") == len(heads) + 1 and "21.0 ± 1.4" in markdown[4]
-    assert len(markdown) == len(rows) + 4 and markdown[-1].startswith("Test accuracy in %")
+    assert len(markdown) == len(rows) + 6 and markdown[-3].startswith("Test accuracy in %") and markdown[-1] == view
     latex = browser.exported("LaTeX")
     assert "\\toprule" in latex and "21.0 $\\pm$ 1.4" in latex and latex.count("\\\\") == len(rows) + 1
     bibtex = browser.exported("BibTeX")
+    assert f"% {view}\n" in latex and bibtex.startswith(f"% {view}\n")
     assert bibtex.count("@") >= 1 and "Shortcut" in bibtex and "Image Shortcut Squeezing" in bibtex
+    browser.open("quick.html#q=ops")
+    assert browser.exported("Markdown").splitlines()[-1] == "View: 1 of 3 rows, search ops"
+
+
+def test_the_start_page_exports_what_is_in_view(browser):
+    """Its table is the one that people quote: every number with its unit, and what was not in view is named."""
+    browser.open(START)
+    browser.run("document.querySelector('.menu').open = true")
+    head, *lines = csv.reader(io.StringIO(browser.exported("CSV")))
+    rows = browser.run("return document.querySelectorAll('.standing')[0].tBodies[0].rows.length")
+    assert len(lines) == rows and head[-1] == "view" and "undefended (percent)" in head and "by defense" not in head
+    place = head.index("undefended (percent)")
+    numbers = [float(line[place]) for line in lines if line[place]]
+    assert numbers and all(0 <= number <= 100 for number in numbers) and {line[-1][:5] for line in lines} == {"View:"}
+    browser.run("document.querySelectorAll('.standing')[0].tBodies[0].rows[0].hidden = true")
+    found = json.loads(browser.exported("JSON"))
+    assert found["view"].startswith(f"View: {rows - 1} of {rows} rows") and found["caption"].startswith(
+        "Test accuracy on clean images in %"
+    )
+    cell = next(one for one in found["rows"][0] if one["column"] == "undefended")
+    assert cell["unit"] == "percent" and cell["sources"]
+    markdown = browser.exported("Markdown").splitlines()
+    assert len(markdown) == rows - 1 + 6 and markdown[-1] == found["view"]
 
 
 def test_an_exported_number_is_that_of_the_page_to_the_last_digit(driver, tmp_path, tmp_path_factory):
@@ -472,8 +497,8 @@ KINDS = (  # a page of each kind, what opens on a table included
     "coverage.html",
     "protocols.html",
     "changes.html",
-    "data.html",
-    "submit.html",
+    "changelog.html",
+    "run.html",
 )
 
 

@@ -264,6 +264,7 @@
     }
     find("#drawer-body").replaceChildren(
       make("p", {}, make("strong", {}, link.textContent), oracle ? " best epoch " : " ", make("a", { href: link.getAttribute("href") }, "All about it")),
+      ...runs.filter((run) => run.errata).map((run) => make("p", {}, `Seed ${run.seed}: ${run.errata.join("; ")}`)),
       ...runs.filter((run) => run.why && run.acc !== undefined).map((run) => make("p", {}, `Seed ${run.seed}: ${run.why}`)),
       make("div", { className: "scroll" }, seeds),
       curves(runs),
@@ -292,6 +293,20 @@
 
   // Export: rows and columns as they stand
 
+  const hiding = () => { // what the view leaves out, in words that every export carries
+    const left = rows.filter((row) => !row.hidden).length;
+    const words = state().get("q");
+    const gone = heads.filter((head) => head.hidden).map((head) => head.dataset.label);
+    const parts = [
+      left < rows.length && `${left} of ${rows.length} rows${words ? `, search ${words}` : ""}`,
+      gone.length && `hidden columns ${gone.join(", ")}`,
+      oracle && "best epoch",
+      state().has("own") && "without numbers that others report",
+    ].filter(Boolean);
+    return `View: ${parts.join("; ") || "all rows and columns"}`;
+  };
+  const errata = (cell) => [...new Set(((link) => (link ? data.cells[idOf(link)] || [] : []))(find("a", cell)).flatMap((run) => run.errata || []))];
+
   const inView = () => {
     const columns = heads.map((head, place) => ({ head, place })).filter(({ head }) => !head.hidden);
     const texts = (cell) => { // what the page says, never rounded anew
@@ -304,7 +319,7 @@
     const unseen = counting();
     const named = ({ head, place }) => head.dataset.label + (oracle && place ? ", best epoch" : "")
       + (unseen && head.matches(".sum") ? ` (${unseen})` : "");
-    return { labels: columns.map(named), names: columns.map(({ head }) => head.dataset.label), lines, texts: lines.map((line) => line.map(texts)) };
+    return { labels: columns.map(named), names: columns.map(({ head }) => head.dataset.label), lines, hidden: hiding(), texts: lines.map((line) => line.map(texts)) };
   };
   const escapes = {
     CSV: (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text).replaceAll('"', '""')}"`,
@@ -316,31 +331,32 @@
   const caption = () => find("caption", table).textContent.trim().replace(/\s+/g, " ");
   const FITTING = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"; // no wider than the page
   const exports = {
-    CSV: ({ labels, lines }) => {
+    CSV: ({ labels, lines, hidden }) => {
       const others = find("td[data-tier]", table) !== null; // then whose a number is stands beside it
       const columns = labels.flatMap((label, place) => (place ? [label, `${label} std`, ...(others ? [`${label} tier`] : [])] : [label]));
-      const head = [...columns, "unit"];
+      const head = [...columns, "unit", "errata", "view"];
       const said = ({ dataset }) => [dataset.v || "", dataset.s || "", ...(others ? [(dataset.v && dataset.tier) || ""] : [])];
-      const body = lines.map((line) => [...line.flatMap((cell, place) => (place ? said(cell) : [cell.dataset.label])), "fraction"]);
+      const body = lines.map((line) => [...line.flatMap((cell, place) => (place ? said(cell) : [cell.dataset.label])), "fraction", line.flatMap(errata).join("; "), hidden]);
       return [head, ...body].map((line) => line.map(escapes.CSV).join(",")).join("\n") + "\n";
     },
-    JSON: ({ labels, lines }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
+    JSON: ({ labels, lines, hidden }) => JSON.stringify(lines.flatMap((line) => line.slice(1).map((cell, place) => ({
       row: line[0].dataset.label, column: labels[place + 1], value: number(cell),
       std: cell.dataset.s === undefined ? null : Number(cell.dataset.s), tier: cell.dataset.tier || "",
       unit: cell.matches(".rank") ? "rank" : "fraction",
       records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
+      errata: errata(cell), view: hidden,
     }))), null, 1) + "\n",
-    Markdown: ({ labels, texts }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
+    Markdown: ({ labels, texts, lines, hidden }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
       .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escapes.Markdown(text))).join(" | ")} |`).join("\n")
-      + `\n\n${escapes.Markdown(caption())}\n`,
-    LaTeX: ({ labels, texts }) => [`% ${caption()}`, "% needs \\usepackage{booktabs,graphicx}", FITTING,
+      + `\n\n${[caption(), hidden, ...lines.flatMap((line) => line.flatMap(errata))].map(escapes.Markdown).join("\n\n")}\n`,
+    LaTeX: ({ labels, texts, lines, hidden }) => [...[caption(), hidden, ...lines.flatMap((line) => line.flatMap(errata))].map((text) => `% ${text}`), "% needs \\usepackage{booktabs,graphicx}", FITTING,
       `\\begin{tabular}{l${"r".repeat(labels.length - 1)}}`, "\\toprule",
       ...[labels, ...texts].map((line, place) => `${line.map(escapes.LaTeX).join(" & ")} \\\\${place ? "" : "\n\\midrule"}`),
       "\\bottomrule", "\\end{tabular}}"].join("\n") + "\n",
-    BibTeX: ({ names, lines }) => {
+    BibTeX: ({ names, lines, hidden }) => {
       const known = JSON.parse(find("#bib").textContent);
       const seen = ["", ...names, ...lines.map((line) => line[0].dataset.label)].flatMap((label) => known[label] || []);
-      return [...new Set(seen)].sort().join("\n");
+      return [`% ${hidden}\n`, ...[...new Set(seen)].sort()].join("\n");
     },
   };
   const ENDINGS = { CSV: "csv", JSON: "json", Markdown: "md", LaTeX: "tex", BibTeX: "bib" };
@@ -500,4 +516,67 @@
   document.querySelector("#needs-script").hidden = true;
   form.hidden = false;
   show();
+})();
+
+// The start page: what is in view as a file, with units, and a line that says what is not in view
+(() => {
+  const all = (selector, root) => [...root.querySelectorAll(selector)];
+  const make = (name, fields = {}, ...inside) => {
+    const node = Object.assign(document.createElement(name), fields);
+    node.append(...inside);
+    return node;
+  };
+  const visible = (node) => node.getClientRects().length > 0;
+  const plain = (text) => text.trim().replace(/\s+/g, " ");
+  const label = (head) => head.dataset.label || plain(head.firstChild.textContent);
+  const value = (cell) => cell.dataset.v ?? cell.dataset.label ?? "";
+  const unit = (head) => (/^rank/.test(label(head)) ? "rank" : /^(crafting|defending|cost)/.test(label(head)) ? "plain trainings" : "percent");
+  const sources = (cell) => all(".who a, small:not(.range) > a", cell).map((link) => plain(link.textContent));
+
+  const look = (table) => {
+    const heads = all("thead th", table).map((head, place) => ({ head, place })).filter(({ head }) => !head.querySelector("svg"));
+    const columns = heads.filter(({ head, place }) => visible(head) && !table.tBodies[0].rows[0]?.cells[place]?.querySelector("svg"));
+    const rows = [...table.tBodies[0].rows];
+    const shown = rows.filter(visible);
+    const gone = heads.filter(({ head }) => !visible(head)).map(({ head }) => label(head));
+    const parts = [
+      shown.length < rows.length && `${shown.length} of ${rows.length} rows`,
+      gone.length && `hidden columns ${gone.join(", ")}`,
+    ].filter(Boolean);
+    return { columns, shown, hidden: `View: ${parts.join("; ") || "all rows and columns"}`, caption: plain(table.caption.textContent) };
+  };
+  const quoted = (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+  const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replace(/[\\`*_[\]|~$#]/g, "\\$&");
+  const named = ({ head, place }) => `${label(head)}${isNumber(head, place) ? ` (${unit(head)})` : ""}`;
+  const isNumber = (head, place) => head.closest("table").tBodies[0].querySelector(`tr > :nth-child(${place + 1})[data-v]`) !== null;
+  const writers = {
+    CSV: ({ columns, shown, hidden }) => [[...columns.map(named), "view"],
+      ...shown.map((row) => [...columns.map(({ place }) => value(row.cells[place])), hidden])]
+      .map((line) => line.map(quoted).join(",")).join("\n") + "\n",
+    JSON: ({ columns, shown, hidden, caption }) => JSON.stringify({ caption, view: hidden, rows: shown.map((row) => columns.map(({ head, place }) => {
+      const cell = row.cells[place];
+      return cell.dataset.v === undefined ? { column: label(head), text: value(cell) }
+        : { column: label(head), value: Number(cell.dataset.v), unit: unit(head), sources: sources(cell) };
+    })) }, null, 1) + "\n",
+    Markdown: ({ columns, shown, hidden, caption }) => [columns.map(named), columns.map((_, place) => (place ? "---:" : "---")),
+      ...shown.map((row) => columns.map(({ place }) => value(row.cells[place]) || "–"))]
+      .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escaped(text))).join(" | ")} |`).join("\n")
+      + `\n\n${escaped(caption)}\n\n${escaped(hidden)}\n`,
+  };
+  const ENDINGS = { CSV: "csv", JSON: "json", Markdown: "md" };
+  for (const table of all("table.standing", document)) {
+    const section = table.closest("section");
+    const buttons = Object.entries(writers).map(([form, write]) => {
+      const button = make("button", { type: "button" }, form);
+      button.dataset.export = form;
+      button.addEventListener("click", () => {
+        const address = URL.createObjectURL(new Blob([write(look(table))], { type: "text/plain" }));
+        make("a", { href: address, download: `${section.id}.${ENDINGS[form]}` }).click();
+        setTimeout(() => URL.revokeObjectURL(address), 10000);
+      });
+      return button;
+    });
+    const menu = make("details", { className: "menu" }, make("summary", {}, "Export this view"), make("div", {}, ...buttons));
+    table.parentElement.after(menu);
+  }
 })();

@@ -1,7 +1,10 @@
 """The start page's question: which results are of one method, what is a worst case, and who has a rank."""
 
+from dataclasses import replace
+
 import pytest
 
+from unlearnable_bench.leaderboard.pages.changelog import moved_numbers
 from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Number, Start, chips
 from unlearnable_bench.leaderboard.tables.evidence import Result
 from unlearnable_bench.leaderboard.tables.methods import StatedBudget, budget_of, method_of
@@ -143,3 +146,41 @@ def test_chips_keep_the_other_choice_where_it_is_there():
     made = chips(first, [first, second])
     assert made["Network"] == [Chip("ResNet-18", "index.html", True), Chip("ResNet-50", second.file, False)]
     assert [chip.text for chip in made["Dataset"]] == ["CIFAR-10"]
+
+
+def test_with_everything_counted_an_oracle_or_a_defense_with_needs_may_be_the_worst_case():
+    """A column of its own, which readers choose."""
+    printed = [result("em", "none", 20.0), result("em", "jpeg", 50.0), result("em", "le", 96.0)]
+    (line,) = start("resnet18", printed).view("attack").lines
+    assert (line.published.against, line.published.worst.text) == ("JPEG 10", "50.0")
+    assert (line.published.free_against, line.published.free.text) == ("JCDP", "96.0")
+    (le,) = [line for line in start("resnet18", printed).view("defense").lines if line.needs]
+    assert le.needs == ["weights"]
+
+
+def test_rows_know_their_place_in_the_order_of_ours():
+    """Those that were not measured here come behind, in the order of the papers."""
+    printed = [result(spec, "jpeg", value) for spec, value in (("em", 50.0), ("rem", 60.0), ("sem", 70.0))]
+    page = start("resnet18", printed)
+    ours = [result("sem", "jpeg", 40.0, "", half_width=1.0), result("rem", "jpeg", 45.0, "", half_width=1.0)]
+    page = replace(page, ours=ours, pages={**page.pages, "/table-1": ("measured here", "cifar10.html")})
+    places = {line.method.label: line.place_of_ours for line in page.view("attack").lines}
+    assert places == {"SEM": 0, "REM": 1, "EM": 2}
+
+
+def test_a_plot_needs_three_defenses_with_both_accuracies():
+    """Two points are no front."""
+    printed = []
+    for place, spec in enumerate(("jpeg", "bdr", "grayscale")):
+        printed += [result("none", spec, 80.0 + place), result("em", spec, 70.0 - place)]
+    assert start("resnet18", printed[:4]).plot() is None
+    assert "JPEG 10" in start("resnet18", printed).plot()
+
+
+def test_what_moved_lately_is_read_from_the_changelog():
+    """The first three entries, as links to the page of all changes promise."""
+    points = "\n".join(f"- Number {number} moved." for number in range(4))
+    assert moved_numbers(f"# Changelog\n\n### Added\n\n- New.\n\n### Moved numbers\n\n{points}\n") == [
+        f"Number {number} moved." for number in range(3)
+    ]
+    assert moved_numbers("# Changelog\n") == []

@@ -18,7 +18,7 @@ from unlearnable_bench.leaderboard.formats.svg import LINE, Box, Position
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-WIDTH, SQUARE, HEIGHT = 640, 480, 300  # units of every chart; a scatter plot has its names inside
+WIDTH, SQUARE, WIDE, HEIGHT = 640, 480, 960, 300  # units of every chart; a scatter plot has its names inside
 LEFT, RIGHT, TOP, BOTTOM = 46, 190, 12, 40  # margins; the names of lines stand at the right
 EDGE = WIDTH - RIGHT  # where lines end
 UP = "test accuracy, %"
@@ -218,7 +218,7 @@ class NamedPoint(NamedTuple):
         return self.x, self.y
 
 
-def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, float, str]]) -> Markup:
+def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, float, str]], width: int = SQUARE) -> Markup:
     """Named points, both coordinates accuracies; a line goes along those that no other beats in both.
 
     A name stands beside its point where it covers nothing else, those of the line first; without such a place it is left out
@@ -227,7 +227,8 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
     named = [NamedPoint(*point) for point in points]
     low = max(0.0, math.floor(10 * min((point.x for point in named), default=0.0) - 0.2) / 10)
     high = min(1.0, math.ceil(10 * max((point.x for point in named), default=1.0) + 0.2) / 10)
-    top, right = _top([point.y for point in named]), SQUARE - 14
+    top, right = _top([point.y for point in named]), width - 14
+    kind = "figure square" if width == SQUARE else "figure full"
 
     def place(pair: Pair) -> Position:
         return Position(LEFT + (pair[0] - low) / (high - low) * (right - LEFT), _down(pair[1], top))
@@ -253,10 +254,10 @@ def scatter(title: str, across: str, up: str, points: Sequence[tuple[float, floa
         taken.append(box)
         parts.append(svg.text(Position(box.left, box.bottom - 3), point.name, "name"))
     if not nameless:
-        return svg.document(title, parts, SQUARE, HEIGHT, "figure square")
+        return svg.document(title, parts, width, HEIGHT, kind)
     note = f"{nameless} more have no room for their names: point at them"
     parts.append(svg.text(Position(right, HEIGHT + LINE - 4), note, "tick end"))
-    return svg.document(title, parts, SQUARE, HEIGHT + LINE, "figure square")
+    return svg.document(title, parts, width, HEIGHT + LINE, kind)
 
 
 def _unbeaten(points: Sequence[NamedPoint]) -> list[Pair]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 PIECES = re.compile(r"\n(?=#|- )|\n\s*\n")
+MOVED = "Moved numbers"
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
@@ -28,6 +30,15 @@ def changelog_blocks(markdown: str) -> list[ChangelogBlock]:
         elif text:
             found.append(_block(text))
     return found
+
+
+def moved_numbers(markdown: str, most: int = 3) -> list[str]:
+    """Return the first entries of the first list of a changelog that is headed `Moved numbers`."""
+    found = changelog_blocks(markdown)
+    for heading, after in pairwise(found):
+        if heading.text == MOVED:
+            return after.points[:most]
+    return []
 
 
 def _list_at_the_end(found: list[ChangelogBlock]) -> ChangelogBlock:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import STATES, Table
 from unlearnable_bench.leaderboard.tables.verdict import DEVIATES, WITHIN
+from unlearnable_bench.registry import resolve
 from unlearnable_bench.results import Record
+from unlearnable_bench.results.cells import CellMaker
 from unlearnable_bench.results.submission import TRUST_LEVELS, Origin
 
 TROUBLES = ("failed", "stale", "not-applicable", "partial")
@@ -110,6 +113,11 @@ class MethodCost:
         return fmean(amounts) if amounts else None
 
     @property
+    def total(self) -> float:
+        """The seconds of all its stages together, each the mean over records."""
+        return sum(fmean(amounts) for amounts in self.seconds.values())
+
+    @property
     def peak(self) -> float | None:
         """The mean of the peak memory; None where it is not recorded."""
         return (fmean(self.memory) if self.memory else 0.0) or None
@@ -173,3 +181,21 @@ class Total:
                 crafted[record.poison.checksum] = craft
             devices[record.device or "unknown device"] += sum(seconds.values())
         return cls(len(records), sum(crafted.values()), dict(sorted(devices.items())))
+
+
+def in_plain_trainings(table: Table) -> dict[Method, float]:
+    """Return what each attack and each defense of a table of one recipe took, in plain trainings."""
+    costs = Costs.of(table)
+    plain = costs.defenses["none"].mean("train")
+    if plain is None:
+        return {}
+    crafting = {text: cost.total / plain for text, cost in costs.attacks.items()}
+    training = {text: cost.total / plain for text, cost in costs.defenses.items()}
+    return _by_method("attack", crafting) | _by_method("defense", training)
+
+
+def _by_method(axis: Axis, costs: Mapping[str, float]) -> dict[Method, float]:
+    """Costs by method instead of by spec, without those of ablations."""
+    maker = CellMaker(resolve)
+    methods = {method_of(axis, maker.parts(f"{axis}s", text)): cost for text, cost in costs.items()}
+    return {method: cost for method, cost in methods.items() if method is not None}

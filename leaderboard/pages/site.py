@@ -22,7 +22,7 @@ from unlearnable_bench.leaderboard.pages import overview, prediction, printed, t
 from unlearnable_bench.leaderboard.pages.addresses import PICTURE, SITEMAP, Addresses
 from unlearnable_bench.leaderboard.pages.badges import Badge, badges
 from unlearnable_bench.leaderboard.pages.cells import KINDS, LARGE, CellIndex, ScoredCell, file_of
-from unlearnable_bench.leaderboard.pages.changelog import changelog_blocks
+from unlearnable_bench.leaderboard.pages.changelog import changelog_blocks, moved_numbers
 from unlearnable_bench.leaderboard.pages.compare import Comparison
 from unlearnable_bench.leaderboard.pages.coverage import coverage
 from unlearnable_bench.leaderboard.pages.entry_pages import CellRow, EntryRow, Labels, Plot, plots, published_index
@@ -215,6 +215,7 @@ class Site:
             start=start,
             views=[start.view("attack"), start.view("defense")],
             chips=chips(start, self.starts),
+            moved=moved_numbers(self.changelog) if start.is_home else [],
             whole=overview.whole(self.tables),
         )
 

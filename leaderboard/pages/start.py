@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
 
+from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.pages.coverage import in_plain_trainings
 from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published_results, ranked_columns
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
@@ -14,11 +17,24 @@ from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, Pair
 from unlearnable_bench.registry import resolve
 from unlearnable_bench.registry.labels import label
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 HOME = ("cifar10", "resnet18")
 LEAST = 30  # published results of a dataset and network that are shown on a page of their own
+PLOT = "What published defenses cost on clean images, and what they leave in the worst case"
 NEAR = 10.0  # points below clean training: a defense that lets a victim come as near has undone the attack
 HEADINGS: Mapping[Axis, str] = {"attack": "Attacks", "defense": "Defenses"}
 SHOWN = 5  # of the results that papers contest most
+FEW_POINTS = 3  # a plot of fewer shows nothing
+ORACLE = "oracle"
+NEEDS = {
+    "clean-data": "clean data",
+    "weights": "weights",
+    "attack": "knowledge of the attack",
+    ORACLE: "the test accuracy, to choose",
+}
+"""What a method may need beside the poison: as entries say it, and as the filter does."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,8 @@ class Side:
     ranked_against: str  # label of the method that it is of
     worst: Number | None  # over all that is known
     against: str
+    free: Number | None  # the worst case with oracles and methods that need more than the poison
+    free_against: str
     missing: str  # the ranked columns that it lacks
     bars: tuple[Bar | None, ...]
 
@@ -81,6 +99,13 @@ class MethodRow:
     venue: str
     published: Side | None
     ours: Side | None
+    place_of_ours: int  # among the rows as ours order them
+    cost: float | None  # of crafting or of training with it, in plain trainings, as the fast recipe took
+
+    @property
+    def needs(self) -> list[str]:
+        """What a victim must have for it, as the filter knows it."""
+        return [*self.method.needs, *([ORACLE] if self.method.is_oracle else [])]
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,20 @@ class View:
     lines: tuple[MethodRow, ...]
     others: tuple[str, ...]
     ranked: tuple[str, ...]  # labels of the methods over which rows are ranked
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """What some of its rows need, and how the filter calls it."""
+        needed = {need for line in self.lines for need in line.needs}
+        return {need: text for need, text in NEEDS.items() if need in needed}
+
+    @property
+    def has_ours(self) -> bool:
+        return any(line.ours for line in self.lines)
+
+    @property
+    def has_costs(self) -> bool:
+        return any(line.cost for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -105,6 +144,7 @@ class Start:
     ours: Sequence[Result]
     pages: Mapping[str, tuple[str, str]]  # of tables: the short name of their paper, and their page
     columns: Mapping[Axis, Sequence[Method]]  # of the other axis, over which the rows of an axis are ranked
+    costs: Mapping[Method, float] = field(default_factory=dict)  # in plain trainings
 
     @classmethod
     def of(cls, setting: tuple[str, str], tables: Sequence[Table], fast: Table | None, is_home: bool) -> Start:
@@ -114,7 +154,8 @@ class Start:
         if fast is not None:
             pages[fast.slug] = ("measured here", f"{fast.slug}.html")
         columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
-        return cls(*setting, is_home, published_results(tables, *setting), mine, pages, columns)
+        costs = in_plain_trainings(fast) if mine and fast is not None else {}
+        return cls(*setting, is_home, published_results(tables, *setting), mine, pages, columns, costs)
 
     @property
     def name(self) -> str:
@@ -138,6 +179,7 @@ class Start:
         """Return the tab of an axis."""
         theirs = {row.method: row for row in Ranking.of(axis, self.published, self.columns[axis]).rows}
         mine = {row.method: row for row in Ranking.of(axis, self.ours, self.columns[axis]).rows}
+        places = {method: place for place, method in enumerate([*mine, *(method for method in theirs if method not in mine)])}
         others = self._others(OTHER[axis])
         top = self.clean
         lines = [
@@ -147,6 +189,8 @@ class Start:
                 method.paper.venue if method.paper else "",
                 self._side(theirs.get(method), others, top),
                 self._side(mine.get(method), others, top),
+                places[method],
+                self.costs.get(method),
             )
             for method in dict.fromkeys([*theirs, *mine])
         ]
@@ -168,7 +212,7 @@ class Start:
             return None
         counts = Ranking([], self.columns[row.method.axis]).counts
         ranked = None if row.missing else row.worst(counts)
-        worst = row.worst(is_rival)
+        worst, free = row.worst(is_rival), row.worst(_is_no_reference)
         return Side(
             row.rank,
             self.number(row.plain, top),
@@ -176,9 +220,22 @@ class Start:
             ranked[0].full_label if ranked else "",
             self.number(worst[1], top) if worst else None,
             worst[0].full_label if worst else "",
+            self.number(free[1], top) if free else None,
+            free[0].full_label if free else "",
             ", ".join(row.missing),
             tuple(_bar(other, row.outcomes.get(other), top) for other in others),
         )
+
+    def plot(self) -> Markup | None:
+        """Published defenses: clean accuracy against the worst case over the ranked attacks; None of too few."""
+        points = []
+        for line in self.view("defense").lines:
+            side = line.published
+            if side and side.plain and side.ranked:
+                points.append((side.plain.value / 100, side.ranked.value / 100, line.method.label))
+        if len(points) < FEW_POINTS:
+            return None
+        return figures.scatter(PLOT, "test accuracy on clean images, %", "worst case, %", points, figures.WIDE)
 
     def number(self, outcome: PairOutcome | None, top: float) -> Number | None:
         """Return an outcome as cells show it, tinted up to `top`."""
@@ -288,6 +345,11 @@ def _counted(count: int, noun: str) -> str:
 
 def _plain_left_out(methods: set[Method]) -> int:
     return sum(not method.is_plain for method in methods)
+
+
+def _is_no_reference(method: Method) -> bool:
+    """Whether a method can be a worst case where everything counts."""
+    return not method.is_plain
 
 
 def _bar(other: Method, outcome: PairOutcome | None, top: float) -> Bar | None:

@@ -51,6 +51,26 @@
   };
 
   all("table.sortable").forEach((table) => sortable(table));
+
+  // The start page: which side ranks
+
+  const rankBy = (section, side) => {
+    const table = find("table", section);
+    const place = (row) => Number(row.dataset[side]);
+    section.dataset.ranks = side;
+    table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => place(a) - place(b)));
+    for (const head of all("thead th", table)) head.removeAttribute("aria-sort");
+  };
+
+  for (const section of all(".start")) {
+    const choice = find(".ranks", section);
+    find(".needs-script", section).hidden = true;
+    if (!choice) continue;
+    choice.hidden = false;
+    rankBy(section, find("input:checked", choice).value);
+    choice.addEventListener("change", (event) => rankBy(section, event.target.value));
+  }
+
   const table = find("#board");
   if (!table) return;
 

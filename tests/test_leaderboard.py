@@ -859,6 +859,17 @@ def test_perturbations_of_two_classes_stand_side_by_side(tmp_path):
     assert "perturbations.html" not in Site([]).files()
 
 
+def test_a_thumbnail_of_a_perturbation_is_small_and_of_its_dataset_alone(tmp_path):
+    """The start page has one per attack: below two kilobytes even of noise, and nothing where no set is stored."""
+    data = load(registry.resolve("datasets", "digits")[0])
+    Store(tmp_path).poison(recipe("random-noise", 0), data)
+    found = gallery.samples(tmp_path)
+    ((method, picture),) = gallery.thumbnails(found, "digits").items()
+    assert method.name == "random-noise" and len(picture.data) < 2048 and (picture.width, picture.height) == (32, 32)
+    assert len(np.unique(pixels(picture))) > 8  # noise, not a plain square
+    assert gallery.thumbnails(found, "cifar10") == {}
+
+
 def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):
     """A store comes from another machine, or half of it was lost."""
     kept = poison(tmp_path, "random-noise", tiny(40, classes=4, shape=(1, 8, 8)))

@@ -6,6 +6,7 @@ the poisoned images are shown alone.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH
-from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, stretched, strip
+from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, stretched, strip, thumbnail
+from unlearnable_bench.leaderboard.tables.methods import Method, method_of
 from unlearnable_bench.registry import EntryError, MissingDataError, resolve
 from unlearnable_bench.registry import data as datasets
 from unlearnable_bench.registry.spec import write_spec
+from unlearnable_bench.results.cells import CellMaker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +45,8 @@ class Sample:
     note: str
     strips: Sequence[Strip]
     noise: Strip | None = None
+    thumbnail: Strip | None = None  # of the perturbation of one image
+    dataset: str = ""  # the name of its entry
 
 
 class StoredSet:
@@ -171,7 +176,14 @@ def _poison(stored: StoredSet) -> Sample:
     spent = f"{budget['norm']}: {budget['spent']:.4g} spent of {allowed}"
     note = f"{stored.dataset['name']}, seed {stored.seed}; {spent}; sha256 {stored.manifest['checksum'][:12]}"
     arrays = Arrays(stored)
-    return Sample(stored.text, note, _strips(arrays), _noise(arrays, stored.manifest["budget"]))
+    return Sample(
+        stored.text,
+        note,
+        _strips(arrays),
+        _noise(arrays, budget),
+        _thumbnail(arrays, budget),
+        stored.dataset["name"],
+    )
 
 
 def _strips(arrays: Arrays) -> list[Strip]:
@@ -217,6 +229,28 @@ def _noise(arrays: Arrays, budget: Mapping[str, Any]) -> Strip | None:
     names = " and ".join(map(str, classes))
     title = f"classes {names}: -{reach / 255:.3g} to {reach / 255:.3g} as black to white"
     return strip(levels(255 * (0.5 + delta / (2 * reach))), title, f"What was added to images of the classes {names}")
+
+
+def _thumbnail(arrays: Arrays, budget: Mapping[str, Any]) -> Strip | None:
+    """The perturbation of the first image, alone; None where the clean images are not known."""
+    import numpy as np
+
+    if arrays.clean is None:
+        return None
+    delta = arrays.images[arrays.rows[0]].astype(np.float32) - arrays.clean[arrays.rows[0]]  # levels
+    return thumbnail(levels(255 * (0.5 + delta / (2 * _reach(budget, delta)))), "What was added to an image, amplified")
+
+
+def thumbnails(by_entry: Mapping[str, Sequence[Sample]], dataset: str) -> dict[Method, Strip]:
+    """Return a picture of its perturbation for each attack of which a set of a dataset is stored."""
+    maker = CellMaker(resolve)
+    pictures: dict[Method, Strip] = {}
+    for sample in itertools.chain.from_iterable(by_entry.values()):
+        if sample.thumbnail and sample.dataset == dataset:
+            method = method_of("attack", maker.parts("attacks", sample.text))
+            if method is not None:
+                pictures.setdefault(method, sample.thumbnail)
+    return pictures
 
 
 def _reach(budget: Mapping[str, Any], delta: NDArray[Any]) -> float:

@@ -103,7 +103,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Pairs of a table and the papers, measured or not."""
+    """Pairs of a table of ours and the papers, measured or not."""
 
     pairs: Sequence[Pair]
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 GAP = 1  # pixels between images
+THUMBNAIL, COLORS = 32, 16  # pixels across a thumbnail at most, and its colors
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,25 @@ def strip(images: NDArray[Any], title: str, alt: str) -> Strip:
     for number, image in enumerate(images):
         start = number * (width + GAP)
         canvas[:, start : start + width] = np.moveaxis(_colored(image), 0, 2)
+    return Strip(_address(Image.fromarray(canvas)), title, alt, canvas.shape[1], canvas.shape[0])
+
+
+def thumbnail(image: NDArray[np.uint8], title: str) -> Strip:
+    """Return an image (C, H, W) as a small PNG of few colors, which stays below two kilobytes inside a page."""
+    import numpy as np
+    from PIL import Image
+
+    every = max(1, -(-max(image.shape[1:]) // THUMBNAIL))  # a larger image is thinned out
+    thinned = np.ascontiguousarray(np.moveaxis(_colored(image), 0, 2)[::every, ::every])
+    small = Image.fromarray(thinned).quantize(COLORS)
+    return Strip(_address(small), title, title, small.width, small.height)
+
+
+def _address(image: Image.Image) -> str:
+    """An image with its content, as PNG."""
     file = io.BytesIO()
-    Image.fromarray(canvas).save(file, "PNG", optimize=True)
-    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return Strip(address, title, alt, canvas.shape[1], canvas.shape[0])
+    image.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _colored(image: NDArray[Any]) -> NDArray[Any]:

@@ -31,7 +31,7 @@ from unlearnable_bench.results.table_file import ScoreRequest
 
 SUBJECTS = ("attack", "defense")
 LABELS = {"ratio": "ratio {}", "part": "part {}"}  # of rows and columns, by axis; other texts say what they are
-NOTE = "All that is measured in this setting beside the boards of grids, whichever table or command asked for it."
+NOTE = "All that is measured in this setting beside the tables of grids, whichever table or command asked for it."
 
 log = logging.getLogger(__name__)
 

@@ -66,7 +66,11 @@ class Browser:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
     def rows(self):
-        return [text.partition("\n")[0] for text in self.texts("#board tbody th")]
+        """The specs of the rows that can be seen, in their order; a reader sees names."""
+        return self.run(
+            "const heads = [...document.querySelectorAll('#board tbody th')];"
+            "return heads.filter((one) => one.checkVisibility()).map((one) => one.dataset.label)"
+        )
 
     def heads(self):
         return self.run(

@@ -11,10 +11,11 @@ from test_worst_case import attack, defense, result
 from unlearnable_bench.leaderboard.pages.compare import Comparison, keys_of
 from unlearnable_bench.leaderboard.pages.entry_pages import published_index
 from unlearnable_bench.leaderboard.pages.method_pages import Facts
-from unlearnable_bench.leaderboard.pages.methods import deviations_of, labels_of
+from unlearnable_bench.leaderboard.pages.methods import deviations_of
 from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.pages.start import Start
+from unlearnable_bench.leaderboard.tables.naming import labels_of
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.registry import ATTACKS, CATALOGS, lacking, resolve
 from unlearnable_bench.registry.entry import Entry

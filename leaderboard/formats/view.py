@@ -10,17 +10,9 @@ from typing import Any, NamedTuple
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS
 from unlearnable_bench.leaderboard.formats.figures import step
-from unlearnable_bench.leaderboard.formats.words import (
-    brief,
-    change,
-    decimal_places,
-    difference,
-    measured_value,
-    note,
-    number,
-    spread,
-)
+from unlearnable_bench.leaderboard.formats.words import change, decimal_places, difference, measured_value, note, number, spread
 from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
+from unlearnable_bench.leaderboard.tables.naming import Names
 from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
 from unlearnable_bench.leaderboard.tables.remarks import remarks
 from unlearnable_bench.leaderboard.tables.score import Score
@@ -67,14 +59,13 @@ def view(table: Table, links: Mapping[str, str] | None = None) -> dict[str, Any]
 
 
 def _plain(table: Table) -> dict[str, Any]:
-    labels = brief([*table.row_texts, *table.column_texts])
+    names = Names.of(table)
     return {
         "table": table,
         "columns": table.column_texts,
         "ranked": bool(table.ranking),
         "remarks": remarks(table),
-        "short": labels,
-        "shortened": {short: label for label, short in labels.items() if short != label},
+        "names": names,
         "spread": spread(table),
         "lines": [{"label": joined(row), "cells": _plain_cells(table, row)} for row in table.rows],
         "reasons": list(_reasons(table.in_order).items()),

@@ -12,7 +12,8 @@ from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line, Pair
 from unlearnable_bench.leaderboard.formats.words import change, note, number
 from unlearnable_bench.leaderboard.pages.cells import ScoredCell, file_of, setting, tint
-from unlearnable_bench.leaderboard.pages.methods import display_name_of, idea_of, labels_of, tags_of
+from unlearnable_bench.leaderboard.pages.methods import display_name_of, idea_of, tags_of
+from unlearnable_bench.leaderboard.tables.naming import labels_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry.entry import Entry

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from unlearnable_bench.leaderboard.tables.methods import budget_of
 from unlearnable_bench.registry import CATALOGS, EntryError, resolve
 from unlearnable_bench.registry.entry import Entry
-from unlearnable_bench.registry.labels import labels
 from unlearnable_bench.results import Part
 
 DURING = ("augment", "loss", "start", "model", "configure")
@@ -63,16 +61,6 @@ def deviations_of(entry: Entry) -> str:
     """What its docstring says is changed from the authors' code; '' for nothing."""
     found = CHANGED.search(entry.doc)
     return found[0] if found else ""
-
-
-def labels_of(axis: str, texts: Collection[str]) -> dict[str, str]:
-    """Return what readers call some specs of an axis; a spec of what is not installed here stays as it is."""
-    chains = {}
-    for text in dict.fromkeys(texts):
-        with contextlib.suppress(EntryError):
-            chains[text] = resolve(f"{axis}s", text)
-    named = dict(zip(chains, labels(list(chains.values())), strict=True))
-    return {text: named.get(text, text) for text in texts}
 
 
 def budget_text_of(entry: Entry) -> str:

@@ -14,6 +14,7 @@ from unlearnable_bench.leaderboard.formats.words import brief, change, note, num
 from unlearnable_bench.leaderboard.pages.cells import LARGE, file_of, tint
 from unlearnable_bench.leaderboard.pages.methods import entries_of, tags_of
 from unlearnable_bench.leaderboard.pages.provenance import embedded_json
+from unlearnable_bench.leaderboard.tables.naming import Names
 from unlearnable_bench.leaderboard.tables.ranking import Labels, RowSummary, joined
 from unlearnable_bench.leaderboard.tables.remarks import remarks
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
@@ -37,6 +38,7 @@ class Head:
     """The head of a row or column."""
 
     label: str
+    name: str  # what readers call it
     href: str  # the page of its attack or defense; empty where no cell names it
     clean: bool  # whether it is training on the clean set
     tags: Sequence[str]
@@ -103,6 +105,7 @@ class TableView:
     def __init__(self, table: Table, links: Mapping[str, str]) -> None:
         self.table = table
         self.links = links  # where the sources of a cell are, by its id
+        self._names = Names.of(table)
         self._tags = {"attack": _tags(table, "attack", _budget), "defense": _tags(table, "defense", _moments)}
         self.rows = [self._row(row) for row in table.rows]
         self.heads = [self._column(column) for column in table.columns]
@@ -118,7 +121,7 @@ class TableView:
             "tags": [_all_tags(row.head for row in self.rows), _all_tags(self.heads)],
             "trust_levels": self._trust_levels,
             "most": len(self.heads) - self._has_clean_column,
-            "brief": brief(axis_labels(self.table)),
+            "names": self._names,
             "remarks": remarks(self.table),
         }
 
@@ -145,7 +148,7 @@ class TableView:
     def _row(self, row: Labels) -> TableRow:
         cells = [self._shown(row, column) for column in self.table.columns]
         return TableRow(
-            head=self._head(row, self.table.row_axes, row_scores(self.table, row)),
+            head=self._head(row, self._names.rows, self.table.row_axes, row_scores(self.table, row)),
             cells=cells,
             summary=self.table.ranking.get(row),
             faint=row in self.table.faint,
@@ -153,13 +156,14 @@ class TableView:
 
     def _column(self, column: Labels) -> Head:
         scores = [self.table.scores[row, column] for row in self.table.rows]
-        return self._head(column, self.table.column_axes, scores)
+        return self._head(column, self._names.columns, self.table.column_axes, scores)
 
-    def _head(self, labels: Labels, axes: Sequence[str], scores: Sequence[Score]) -> Head:
+    def _head(self, labels: Labels, names: Mapping[str, str], axes: Sequence[str], scores: Sequence[Score]) -> Head:
         subject = _subject(axes)
         first = scores[0]
         return Head(
             label=joined(labels),
+            name=names[joined(labels)],
             href=_method_page(subject, scores),
             clean=first.clean and subject == "attack",
             tags=self._tags[subject].get(first.point[subject], []) if subject else [],
@@ -191,11 +195,6 @@ class TableView:
 def row_scores(table: Table, row: Labels) -> list[Score]:
     """The scores of a row, from left to right."""
     return [table.scores[row, column] for column in table.columns]
-
-
-def axis_labels(table: Table) -> list[str]:
-    """The labels of all rows and columns."""
-    return [joined(labels) for labels in (*table.rows, *table.columns)]
 
 
 def _subject(axes: Sequence[str]) -> str:
@@ -346,12 +345,12 @@ def _options(tables: Sequence[Table], current: Table, subject: str, axis: str) -
     for table in tables:
         if axis in table.fixed:
             fitting[table.fixed[axis]].append(table)
-    names = brief(list(fitting))
+    shorter = brief(list(fitting))
     options = []
     for text in sorted(fitting):
         nearest = max(fitting[text], key=partial(_likeness, current, axis))
         side = nearest.other if nearest.subject != subject else ""
-        options.append(Option(text, names[text], f"{nearest.slug}{side}.html", text == current.fixed[axis]))
+        options.append(Option(text, shorter[text], f"{nearest.slug}{side}.html", text == current.fixed[axis]))
     return options
 
 
@@ -376,7 +375,7 @@ def pareto(table: Table) -> Markup | None:
 
 
 def _pareto_points(defenses: Table) -> list[tuple[float, float, str]]:
-    names = brief([joined(row) for row in defenses.rows])
+    names = Names.of(defenses).rows
     points = []
     for row, summary in defenses.ranking.items():
         if summary.clean is not None and summary.worst_case is not None:
@@ -386,10 +385,11 @@ def _pareto_points(defenses: Table) -> list[tuple[float, float, str]]:
 
 def heat_map(table: Table) -> Markup:
     """The numbers that we measured as a picture, in which no mark could say that others report one."""
-    rows = brief([joined(row) for row in table.rows])
-    columns = brief([joined(column) for column in table.columns])
+    names = Names.of(table)
+    rows = [names.rows[joined(row)] for row in table.rows]
+    columns = [names.columns[joined(column)] for column in table.columns]
     numbers = [list(map(_own_number, row_scores(table, row))) for row in table.rows]
-    return figures.heat(table.title, list(rows.values()), list(columns.values()), numbers, table.top)
+    return figures.heat(table.title, rows, columns, numbers, table.top)
 
 
 def _own_number(score: Score) -> float | None:

@@ -20,7 +20,7 @@
     const body = table.tBodies[0];
     const rows = [...body.rows].map((row, place) => {
       const cell = row.cells[column];
-      const label = cell.dataset.label ?? cell.textContent.trim();
+      const label = cell.dataset.name ?? cell.dataset.label ?? cell.textContent.trim();
       return { row, place, value: number(cell), label, clean: row.classList.contains("clean") };
     });
     const numeric = rows.some((one) => one.value !== null);
@@ -180,7 +180,8 @@
       if (gone !== head.hidden) toggleColumn(column, gone);
     });
     for (const row of rows) {
-      const text = `${row.cells[0].dataset.label} ${row.dataset.words}`.toLowerCase();
+      const { label, name } = row.cells[0].dataset;
+      const text = `${label} ${name} ${row.dataset.words}`.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word)) || tagged(row).some((tag) => off.has(tag));
     }
     if (view.get("sort") !== sorted || other) {
@@ -330,16 +331,18 @@
   const inView = () => {
     const columns = heads.map((head, place) => ({ head, place })).filter(({ head }) => !head.hidden);
     const texts = (cell) => { // what the page says, never rounded anew
-      if (cell.dataset.label !== undefined) return cell.dataset.label;
+      if (cell.dataset.label !== undefined) return cell.dataset.name ?? cell.dataset.label;
       if (cell.dataset.v === undefined) return "–";
       const shown = (find("a", cell) || cell).firstChild.textContent.trim();
       return shown + (cell.dataset.tier ? ` (${cell.dataset.tier})` : "");
     };
     const lines = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => columns.map(({ place }) => row.cells[place]));
     const unseen = counting();
-    const named = ({ head, place }) => head.dataset.label + (oracle && place ? ", best epoch" : "")
+    const saying = (text, { head, place }) => text + (oracle && place ? ", best epoch" : "")
       + (unseen && head.matches(".sum") ? ` (${unseen})` : "");
-    return { labels: columns.map(named), names: columns.map(({ head }) => head.dataset.label), lines, hidden: hiding(), texts: lines.map((line) => line.map(texts)) };
+    const labels = columns.map((one) => saying(one.head.dataset.label, one));
+    const called = columns.map((one) => saying(one.head.dataset.name ?? one.head.dataset.label, one));
+    return { labels, called, names: columns.map(({ head }) => head.dataset.label), lines, hidden: hiding(), texts: lines.map((line) => line.map(texts)) };
   };
   const escapes = {
     CSV: (text) => `"${(/^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text).replaceAll('"', '""')}"`,
@@ -366,12 +369,12 @@
       records: ((link) => (link ? (data.cells[idOf(link)] || []).map((run) => run.id) : []))(find("a", cell)),
       errata: errata(cell), view: hidden,
     }))), null, 1) + "\n",
-    Markdown: ({ labels, texts, lines, hidden }) => [labels, labels.map((_, place) => (place ? "---:" : "---")), ...texts]
+    Markdown: ({ called, texts, lines, hidden }) => [called, called.map((_, place) => (place ? "---:" : "---")), ...texts]
       .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escapes.Markdown(text))).join(" | ")} |`).join("\n")
       + `\n\n${[caption(), hidden, ...lines.flatMap((line) => line.flatMap(errata))].map(escapes.Markdown).join("\n\n")}\n`,
-    LaTeX: ({ labels, texts, lines, hidden }) => [...[caption(), hidden, ...lines.flatMap((line) => line.flatMap(errata))].map((text) => `% ${text}`), "% needs \\usepackage{booktabs,graphicx}", FITTING,
-      `\\begin{tabular}{l${"r".repeat(labels.length - 1)}}`, "\\toprule",
-      ...[labels, ...texts].map((line, place) => `${line.map(escapes.LaTeX).join(" & ")} \\\\${place ? "" : "\n\\midrule"}`),
+    LaTeX: ({ called, texts, lines, hidden }) => [...[caption(), hidden, ...lines.flatMap((line) => line.flatMap(errata))].map((text) => `% ${text}`), "% needs \\usepackage{booktabs,graphicx}", FITTING,
+      `\\begin{tabular}{l${"r".repeat(called.length - 1)}}`, "\\toprule",
+      ...[called, ...texts].map((line, place) => `${line.map(escapes.LaTeX).join(" & ")} \\\\${place ? "" : "\n\\midrule"}`),
       "\\bottomrule", "\\end{tabular}}"].join("\n") + "\n",
     BibTeX: ({ names, lines, hidden }) => {
       const known = JSON.parse(find("#bib").textContent);

@@ -35,6 +35,7 @@ from unlearnable_bench.leaderboard.formats.pdf import pdf
 from unlearnable_bench.leaderboard.formats.svg import LETTER, LINE
 from unlearnable_bench.leaderboard.pages import gallery, table_page
 from unlearnable_bench.leaderboard.pages.cells import tint
+from unlearnable_bench.leaderboard.pages.coverage import in_plain_trainings
 from unlearnable_bench.leaderboard.pages.frame import NAVIGATION
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.pages.strips import Strip
@@ -772,6 +773,13 @@ def test_cells_of_one_entry_with_other_parameters_can_be_told_apart(tmp_path):
         records.write(record(cell, 0.5))
     page = Site([made(records, table)]).files()["defense.jpeg.html"]
     assert '<th scope="col">defense</th>' in page and "(quality=50)" in page.partition("All measured results")[2]
+
+
+def test_what_methods_took_is_told_in_plain_trainings(full):
+    """Crafting for an attack, all stages of a victim for a defense; seconds of two machines would say nothing."""
+    costs = {(method.axis, method.name): cost for method, cost in in_plain_trainings(made(full)).items()}
+    assert costs["attack", "ops"] == 0.5 and costs["defense", "grayscale"] == 1.0
+    assert ("attack", "none") not in costs
 
 
 def test_bibtex_has_every_paper_once_and_keeps_its_own_entry(full):

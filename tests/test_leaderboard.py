@@ -326,7 +326,7 @@ def test_a_board_in_latex_is_no_wider_than_its_page(tmp_path):
     for cell in results.Grid.of(wide).cells(registry.resolve, registry.lacking):
         records.write(record(cell, 0.5))
     text = formats.latex(made(records, wide))
-    assert "at(epsilon=1/255)" in text.partition("\\midrule")[0] and "steps=3" not in text.partition("\\midrule")[0]
+    assert "AT 1/255" in text.partition("\\midrule")[0] and "steps=3" not in text.partition("\\midrule")[0]
     packages = "\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}"
     whole = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{text}\\end{{document}}\n"
     (tmp_path / "board.tex").write_text(whole, encoding="utf-8")

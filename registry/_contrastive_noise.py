@@ -250,7 +250,7 @@ def objective(run: Crafting, name: str, backbone: str, code: str = "tue") -> nn.
 
 
 def _encoder(run: Crafting, name: str, backbone: str, code: str) -> nn.Module:
-    """Return an encoder drawn as theirs, convolutions by their fan out.
+    """Return an encoder drawn as theirs, convolutions initialized by fan-out.
 
     Of the transferable paper's, the first convolution of SimCLR and MoCo is drawn as torch does, and residual blocks of SimSiam
     begin as identities.

@@ -49,7 +49,7 @@ class Normalised(nn.Module):
 def surrogate(run: Crafting, name: str, sees: str = "pixels", drawn: str = "torch") -> nn.Module:
     """Make a network on the device. It sees `pixels`, `centred` ones (less 0.5), or `standard` ones (mean 0, std 1).
 
-    `drawn` torch is as the architecture has it; he draws convolutions normally by their fan out.
+    `drawn` torch is as the architecture has it; he initializes convolutions normally by fan-out.
     """
     channels, height, width = run.clean.info.shape
     net: nn.Module = ARCHITECTURES[name](run.clean.num_classes, channels, min(height, width))

@@ -101,6 +101,12 @@ def _where(score: Score) -> str:
 # In a printed layout
 
 
+BETTER = {
+    "high": "higher is better for the method that the paper proposes",
+    "low": "lower is better for the method that the paper proposes",
+}
+
+
 def _printed(table: Table, file: TableFile, links: Mapping[str, str]) -> dict[str, Any]:
     lines = [_line(table, position, links) for position in range(len(table.rows))]
     return {
@@ -109,7 +115,7 @@ def _printed(table: Table, file: TableFile, links: Mapping[str, str]) -> dict[st
         "fixed": _fixed(file),
         "command": shlex.quote(table.name),
         "unit": _unit(table, file),
-        "better": f"{file.better} is good for its authors",
+        "better": BETTER[file.better],
         "tall": table.measured > 0,
         "lines": lines,
         "legend": _legend(table),

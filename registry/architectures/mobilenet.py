@@ -58,7 +58,7 @@ def mobilenetv2_imagenet(num_classes: int, in_channels: int = 3, image_size: int
 
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. Sandler et al., CVPR 2018. The d-vae paper uses
     it on CIFAR, where the last stage sees one pixel, hence its low clean accuracy. Convolutions are drawn normally with
-    variance 2 / fan out, the head normally with 0.01 and a bias of zero, as in torchvision, whose network it takes.
+    variance 2 / fan-out, the head normally with 0.01 and a bias of zero, as in torchvision, whose network it takes.
     """
     import timm
 

@@ -41,7 +41,7 @@ def resnet18(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. He et al., CVPR 2016. All five papers use it
     on CIFAR and SVHN, the stable-error-minimizing paper on ImageNet too. The last normalisation of a block starts at one and
     weights are drawn as torch draws them, unlike timm's defaults, as in the authors' code of em, rem, sem and sep. Attacks
-    whose code draws convolutions by their fan out draw their surrogates so: tap, hypo, ucl, tue, em(variant=apb). At 224x224
+    whose code initializes convolutions by fan-out do so: tap, hypo, ucl, tue, em(variant=apb). At 224x224
     it costs fifteen times `resnet18-imagenet`.
     """
     return _small_stem("resnet18", num_classes, in_channels)
@@ -62,7 +62,7 @@ def resnet18_imagenet(num_classes: int, in_channels: int = 3, image_size: int = 
     """ResNet-18 with the stock stem (7x7 convolution of stride 2, max-pool), 11,181,642 parameters for ten classes.
 
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. He et al., CVPR 2016. The d-vae and
-    learn-from-unlearnable papers and APBench use it on ImageNet. Convolutions are drawn normally with variance 2 / fan out,
+    learn-from-unlearnable papers and APBench use it on ImageNet. Convolutions are drawn normally with variance 2 / fan-out,
     as in torchvision, whose network they take; no normalisation starts at zero. On 32x32 images em loses its effect under it.
     """
     return _stock_stem("resnet18", num_classes, in_channels)

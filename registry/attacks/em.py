@@ -34,7 +34,7 @@ class ErrorMinimizing(Attack):
     of Huang et al. and of the staged-training paper are of this one.
     lfu: the copy of that loader in the code of the learn-from-unlearnable paper: both halves, truncated; here within epsilon.
     tue: the transferable paper's schedule, an epoch of training per round; its step is not stated, ours is epsilon / 10.
-    apb: APBench's, with batches of 128, 5 steps of epsilon / 5 and convolutions drawn by their fan out.
+    apb: APBench's, with batches of 128, 5 steps of epsilon / 5 and convolutions initialized by fan-out.
     rem: that of the robust-error-minimizing code, which the stable-error-minimizing and d-vae papers ran: `train_steps`
     batches, each cropped and mirrored, given fresh noise and trained on; then all noise anew. The noise belongs to the cropped
     image but is added to the whole one, in their code as here.

@@ -32,7 +32,7 @@ class Hypocritical(Attack):
     at its linf 8/255 with resnet18, whose steps of epsilon/10 ours in linf are.
     p5: their class-wise random noise, which asks no surrogate: a normal direction of length epsilon, or uniform values in the
     linf box. The HYPO of the staged-training paper is most likely this one, with norm=l2, epsilon=1.0.
-    As in the authors' code, convolutions of paper's surrogate are drawn by their fan out, those of p2's as torch does.
+    As in the authors' code, convolutions of paper's surrogate are initialized by fan-out, those of p2 as torch does.
     Changed from the authors' code: noise is rounded, not truncated, to 8 bits; no images are held out of the surrogate's
     training; mean and deviation of the pixels are those of the data at hand; on a GPU, steps are taken in bf16.
     """

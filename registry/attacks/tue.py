@@ -35,8 +35,8 @@ class Transferable(Attack):
     From the code: random start, on MoCo zero; steps of epsilon/10, each from noise cut to valid pixels, but along the gradient
     of the noise before the cut; in a noise step one view for the whole batch; no gradient through the distances within a class
     (`spread_gradient=true`: equation 4 as it stands, noise stays smaller); SimSiam's batch normalisation is in training mode
-    all the time, its residual blocks begin as identities, and noise has gradients through both branches; convolutions are drawn
-    by their fan out, but for the first of SimCLR and MoCo.
+    all the time, its residual blocks begin as identities, and noise has gradients through both branches; convolutions are
+    initialized by fan-out, but for the first of SimCLR and MoCo.
     Changed: noise is rounded to 8 bits, theirs truncated; no extra noise pass where an epoch's batches divide evenly; on a GPU,
     noise steps are taken in bf16.
     """

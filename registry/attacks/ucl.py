@@ -29,7 +29,7 @@ class UnlearnableContrastive(Attack):
     of `tue` per backbone, ten steps on MoCo. (APBench trains on the files of He et al., which are cp-s.)
     From the authors' code, of cp-c and cp-s: SGD with a cosine on a loss scaled by temperature/0.07, gradients through views
     (of at least a fifth of the image), through clipping to valid pixels and, of MoCo, through both branches; noise moves
-    while batch normalisation stands still; convolutions are drawn by their fan out; a projection D-D-128; on SimCLR a quarter
+    while batch normalisation stands still; convolutions are initialized by fan-out; a projection D-D-128; on SimCLR a quarter
     of the gradient of one device, which is what their four come to, and the noise after 160 of 200 epochs. SimSiam is not
     theirs.
     Changed: their four devices' batch normalisation and loss are one device's, but for MoCo, whose batches are split in four;

@@ -1,4 +1,4 @@
-"""Frozen blocks: some blocks of a network trained on clean images, held still while the rest learns the poison."""
+"""Frozen blocks: some blocks of a network trained on clean images, frozen while the rest learns the poison."""
 
 import logging
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class FrozenBlocks(Defense):
     """
 
     which: Literal["first", "last"] = "first"  # which residual blocks are the clean ones
-    blocks: int = 2  # residual blocks that are held still
+    blocks: int = 2  # residual blocks that are frozen
     edge: bool = False  # the stem too, with the first blocks, or the head, with the last; not stated
 
     display_name = "Frozen clean blocks"
@@ -55,7 +55,7 @@ class _Transplant(Hooks):
         self.numbers = self._numbers()
 
     def _numbers(self) -> list[int]:
-        """Which of the network's layers are held still."""
+        """Which of the network's layers are frozen."""
         from unlearnable_bench.registry._blocks import residual_blocks
 
         layers, defense = self.run.layers, self.defense

@@ -12,8 +12,8 @@ from unlearnable_bench.registry._papers import ISS
 class ImageShortcutSqueezing(Defense):
     """The best of three compressions, bit-depth reduction, grayscale and JPEG, chosen by the test accuracy.
 
-    It stands for `members`, the paper's three at its settings: 2 bits, luma, quality 10. A plan runs them, shared with whoever
-    asks for one of them alone; reports show the one with the highest test accuracy, as D-VAE does, and name it. That choice
+    It stands for `members`, the paper's three at its settings: 2 bits, luma, quality 10. A plan runs them, shared with cells
+    of one of them alone; reports show the one with the highest test accuracy, as D-VAE does, and name it. That choice
     looks at the clean test set, so it is marked as an oracle's.
     """
 

@@ -11,11 +11,11 @@ from unlearnable_bench.registry._papers import LEARN_FROM_UNLEARNABLE
 @PROTOCOLS.register("lfu")
 @dataclass(frozen=True)
 class Lfu(Protocol):
-    """60 epochs of SGD with a cosine, the augmentation chosen per dataset; adversarial training 100 epochs in stairs.
+    """60 epochs of SGD with a cosine, the augmentation chosen per dataset; adversarial training 100 epochs with steps.
 
     Stated (appendix A.1, section 4.4.2): SGD from 0.1, momentum 0.9, weight decay 5e-4, cosine, 60 epochs, batch 128;
     adversarial training from 0.1, x0.1 at epochs 75, 90 and 100. Tables 3, 7 and 8 say the same recipe; their code has
-    50 epochs in stairs and 1e-4: we take the paper's.
+    50 epochs with a step schedule and a rate of 1e-4: we take the paper's.
     From the code: crop with a border of 4 and flip; rotation by up to 20 degrees besides on CIFAR-100; nothing on SVHN;
     random resized crop to 224, flip and colour jitter (0.4, 0.4, 0.4, 0.2) on ImageNet; the mean and deviation of CIFAR-10.
     Not stated: mean and deviation of the other datasets; we take those of CIFAR-10. A step of the cosine; we take one per

@@ -11,6 +11,7 @@ from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe, Recip
 from unlearnable_bench.registry import CATALOGS, EntryError, editions
 from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.registry.entry import Entry
+from unlearnable_bench.registry.spec import is_folder
 from unlearnable_bench.results import Cell
 from unlearnable_bench.results import cell as cells_
 from unlearnable_bench.results.cell import NONE
@@ -36,7 +37,7 @@ class Finder:
         return self.found[key]
 
     def _find(self, kind: str, part: cells_.Part) -> ConfiguredEntry:
-        if kind == "datasets" and part.name.startswith("folder-"):
+        if kind == "datasets" and is_folder(part.name):
             return ConfiguredEntry(CATALOGS[kind].entry("folder"), part.name, part.fields, self._root(part.name))
         return ConfiguredEntry(CATALOGS[kind].entry(part.name), part.name, part.fields)
 

@@ -18,7 +18,7 @@ from unlearnable_bench.registry import _discovery, _images, contract
 from unlearnable_bench.registry._paths import expand_home
 from unlearnable_bench.registry.contract import EntryError
 from unlearnable_bench.registry.entry import COMMON, Entry, Field, singular, unknown
-from unlearnable_bench.registry.spec import SELFTRAINED, Named, parse, write_spec
+from unlearnable_bench.registry.spec import SELFTRAINED, Named, is_folder, parse, write_spec
 
 T = TypeVar("T")
 _ABSENT = object()  # differs from every value
@@ -287,7 +287,7 @@ class _Datasets(Catalog):
         return "folder" if named.name.startswith("folder:") else named.name
 
     def _stored_name(self, name: str) -> str:
-        return "folder" if name.startswith("folder-") else name
+        return "folder" if is_folder(name) else name
 
     def _place(self, named: Named) -> tuple[str, Path | None]:
         if not named.name.startswith("folder:"):

@@ -52,6 +52,11 @@ def split(text: str, separator: str) -> list[str]:
     return [part.strip() for part in [*parts, current]]
 
 
+def is_folder(dataset: str) -> bool:
+    """Whether the name of a dataset is that of a folder of the user's own images."""
+    return dataset.startswith("folder-")
+
+
 def parse(text: str) -> list[Named]:
     """Read a spec. EntryError says what cannot be read."""
     text = text.strip()

@@ -23,6 +23,11 @@ NONE = "na"
 Plain = bool | int | FiniteFloat | str | None | list[bool | int | FiniteFloat | str]
 
 
+def name_in(text: str) -> str:
+    """Return what stands before the fields in the text of a spec or of a metric: `lsp` of `lsp(patch=4)`."""
+    return text.partition("(")[0]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unlearnable_bench.results.cell import name_in
 from unlearnable_bench.results.cells import KIND_OF_AXIS, CellMaker
 from unlearnable_bench.results.record import FileError
 from unlearnable_bench.results.table_file import ScoreRequest
@@ -48,7 +49,7 @@ class Selector:
         text = self._text(spec)
         if self._is_spec and text == self._text(self.old):
             return True
-        names = [spec, spec.partition("(")[0], text, request.labels.get(self.axis, "")]
+        names = [spec, name_in(spec), text, request.labels.get(self.axis, "")]
         return any(fnmatch.fnmatchcase(name, self.old) for name in names)
 
     @property

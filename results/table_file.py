@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from unlearnable_bench.results.cell import name_in
 from unlearnable_bench.results.record import FileError
 from unlearnable_bench.results.reference import PAPERS, Key, Labels, Mark, Printed, read_toml, read_values
 
@@ -107,7 +108,7 @@ class Block(_Strict):
 def _is_named(value: Any, names: Sequence[str]) -> bool:
     """Whether one of some names or globs is that of a value of an axis, or of its first entry."""
     text = str(value)
-    first = text.partition("(")[0]
+    first = name_in(text)
     return any(fnmatch.fnmatchcase(text, name) or fnmatch.fnmatchcase(first, name) for name in names)
 
 

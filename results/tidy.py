@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unlearnable_bench.results.cell import name_in
 from unlearnable_bench.results.reference import Printed, Source, source
 from unlearnable_bench.results.table_file import ScoreRequest, TableFile
 
@@ -35,12 +36,12 @@ def tidy_row(request: ScoreRequest, table: TableFile) -> dict[str, str]:
     row["table"] = table.table
     for axis in ("dataset", "attack", "defense", "architecture"):
         spec = str(request.fields[axis])
-        name = spec.partition("(")[0]
+        name = name_in(spec)
         if axis != "dataset":
             name = name.partition("+")[0]
         row[axis] = request.cited.get(axis) or paper.name_of(name)
     row["params"] = params
-    row["metric"] = request.metric.partition("(")[0]
+    row["metric"] = name_in(request.metric)
     row["std"] = printed.std
     row["note"] = printed.note
     if printed.value is not None:

@@ -14,7 +14,7 @@ from unlearnable_bench.registry import CATALOGS, EntryError, data, outdated
 from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.registry.contract import Budget, Contrastive, DataInfo, Protocol
 from unlearnable_bench.registry.entry import Entry, singular
-from unlearnable_bench.registry.spec import parse, read_value, write_value
+from unlearnable_bench.registry.spec import is_folder, parse, read_value, write_value
 from unlearnable_bench.results import Record, bundle
 from unlearnable_bench.results import cell as cells_
 from unlearnable_bench.results.bundle import Examined
@@ -288,7 +288,7 @@ class _Installed:
             _check_text(kind, part)
         if kind == "architectures" and parts[0].name == NONE:
             return (NOBODY,)
-        if kind == "datasets" and parts[0].name.startswith("folder-"):
+        if kind == "datasets" and is_folder(parts[0].name):
             return (ConfiguredEntry(CATALOGS[kind].entry("folder"), parts[0].name, parts[0].fields),)
         if all(CATALOGS[kind].named(part.name) for part in parts):
             return _resolved(kind, parts)

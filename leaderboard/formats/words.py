@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS, percent
 from unlearnable_bench.leaderboard.tables.score import SHARES, Score
 from unlearnable_bench.leaderboard.tables.table import Table
+from unlearnable_bench.results.cell import name_in
 
 STATES = {"missing": "not run yet", "stale": "stale"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -128,7 +129,7 @@ def _signed(text: str) -> str:
 
 def decimal_places(score: Score) -> int:
     """How many digits behind the point: as many as the paper prints, else those of a share or three that count."""
-    name = score.request.metric.partition("(")[0]
+    name = name_in(score.request.metric)
     if score.printed and not name.startswith("test_acc"):
         return len(score.printed.text.partition(".")[2])
     if SHARES.intersection(name.split("_")):

@@ -10,6 +10,7 @@ from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
 from unlearnable_bench.results import Part
+from unlearnable_bench.results.cell import name_in
 
 KINDS = ("attack", "defense", "architecture")  # of entries that have a page
 LARGE = 2000  # scores of a table, cells on the page of an entry: of more of them pages show less
@@ -120,7 +121,7 @@ class CellIndex:
         """File the scores of a defense that stands for others, which no cell names."""
         for score in table.scores.values():
             if score.rest and score.used:
-                name = score.point["defense"].partition("(")[0]
+                name = name_in(score.point["defense"])
                 self._by_entry["defense", name].append(ScoredCell(table, score))
 
 

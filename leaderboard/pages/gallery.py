@@ -19,7 +19,7 @@ from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, st
 from unlearnable_bench.leaderboard.tables.methods import Method, method_of
 from unlearnable_bench.registry import EntryError, MissingDataError, resolve
 from unlearnable_bench.registry import data as datasets
-from unlearnable_bench.registry.spec import write_spec
+from unlearnable_bench.registry.spec import is_folder, write_spec
 from unlearnable_bench.results.cells import CellMaker
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _decoded(stored: StoredSet) -> NDArray[np.uint8] | None:
     import numpy as np
 
     name, fields = stored.dataset["name"], stored.dataset["fields"]
-    if name.startswith("folder-") or fields.get("per_class"):
+    if is_folder(name) or fields.get("per_class"):
         return None
     given = {field: value for field, value in fields.items() if value}
     (dataset,) = resolve("datasets", write_spec(name, given))

@@ -18,6 +18,7 @@ from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.publishing.reasons import reason
 from unlearnable_bench.leaderboard.tables.groups import group_by
 from unlearnable_bench.leaderboard.tables.score import POINT, SHARES, Score
+from unlearnable_bench.results.cell import name_in
 
 if TYPE_CHECKING:
     from unlearnable_bench.leaderboard.pages.site import Site
@@ -231,7 +232,7 @@ def _said(row: Row, which: str) -> str:
         value = float(row[which])
     except ValueError:
         return ""
-    name = row["metric"].partition("(")[0]
+    name = name_in(row["metric"])
     text = f"{100 * value:.1f}" if _is_share(name) else f"{value:.4g}"
     return f"{text} (n = {row[f'{which}_n']})"
 

@@ -18,6 +18,7 @@ from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import PROTOCOLS, EntryError, lacking, resolve
 from unlearnable_bench.results import FileError, Grid, Records, read_grid
+from unlearnable_bench.results.cell import name_in
 from unlearnable_bench.results.reference import paper_tables
 
 LARGEST = 20  # deviations that are listed
@@ -246,7 +247,7 @@ def _setting(score: Score) -> tuple[str, ...]:
 
 def _without_labels(protocol: str) -> bool:
     try:
-        return "objective" in PROTOCOLS.entry(protocol.partition("(")[0].partition("@")[0]).hooks
+        return "objective" in PROTOCOLS.entry(name_in(protocol).partition("@")[0]).hooks
     except EntryError:
         return False
 

@@ -20,6 +20,7 @@ from unlearnable_bench.leaderboard.tables.score import TIMES, AggregateScore, Sc
 from unlearnable_bench.leaderboard.tables.table import Table, slug_of
 from unlearnable_bench.leaderboard.tables.tolerance import pooled_spread, with_tolerance
 from unlearnable_bench.results import Cell, Grid, Records, TableFile
+from unlearnable_bench.results.cell import name_in
 from unlearnable_bench.results.cells import Lacking, RequestedCells, Resolve
 from unlearnable_bench.results.reference import Key, source
 from unlearnable_bench.results.table_file import ScoreRequest
@@ -120,7 +121,7 @@ def _with_stand_ins(runs: Sequence[SeedRun], stand_ins: Sequence[SeedRun]) -> tu
 
 def _aggregate(request: ScoreRequest, index: Mapping[Any, ScoreRequest], measured: Mapping[Key, Score]) -> Score:
     """A score that nothing is run for: an aggregate, or a dash in the paper."""
-    is_time = request.metric.partition("(")[0] in TIMES
+    is_time = name_in(request.metric) in TIMES
 
     def values(operand: ScoreRequest) -> Mapping[int, float]:
         used = measured.get(operand.key, Score(operand)).used

@@ -18,6 +18,7 @@ from unlearnable_bench.leaderboard.tables.aggregate import EXTREMES
 from unlearnable_bench.leaderboard.tables.groups import known_items
 from unlearnable_bench.leaderboard.tables.lookup import SeedRun
 from unlearnable_bench.results import Record
+from unlearnable_bench.results.cell import name_in
 from unlearnable_bench.results.record import Metrics
 from unlearnable_bench.results.reference import Printed
 from unlearnable_bench.results.submission import REPORTED, RERUN
@@ -56,7 +57,7 @@ class Score:
     @property
     def metric_name(self) -> str:
         """Its metric without arguments: `test_acc` of `test_acc(best)`."""
-        return self.request.metric.partition("(")[0]
+        return name_in(self.request.metric)
 
     # what it rests on: here nothing
 

@@ -84,8 +84,8 @@ def test_figures_of_papers_are_written_with_both_ends():
 )
 def test_every_method_has_a_row_in_a_smoke_table(axis, catalog, apart):
     """A method that nobody ever saw at work would stand beside the others as if it had been tried."""
-    items = {getattr(value.item, axis) for name in SMOKE for value in read_table(name).values(axis)}
-    shown = {part.name for item in items for part in resolve(f"{axis}s", item)}
+    specs = {getattr(value.sets, axis) for name in SMOKE for value in read_table(name).values(axis)}
+    shown = {part.name for spec in specs for part in resolve(f"{axis}s", spec)}
     own = {name for name in catalog if catalog.entry(name).source == catalog.entry("none").source}
     assert shown == own - apart, f"give {sorted((own - apart) ^ shown)} a row in a table results/tables/smoke-*.toml"
 

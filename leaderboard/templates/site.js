@@ -600,6 +600,6 @@
       return button;
     });
     const menu = make("details", { className: "menu" }, make("summary", {}, "Export this view"), make("div", {}, ...buttons));
-    table.parentElement.after(menu);
+    section.querySelector(".tools").append(menu); // behind the table stands the box that unfolds it
   }
 })();

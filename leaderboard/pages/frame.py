@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from unlearnable_bench.leaderboard.formats.escaping import environment
@@ -56,6 +57,13 @@ class Frame:
     citation: str  # BibTeX of this leaderboard
     published: bool
     imprint: Imprint = field(default_factory=Imprint)
+    date: str = ""  # of the latest record, ISO 8601
+
+    @property
+    def edition(self) -> str:
+        """Which pages these are: the name of the release or the version of the program, and the day of the latest record."""
+        name = f"release {self.imprint.release}" if self.imprint.release else f"v{version('unlearnable-bench')}"
+        return f"{name}, records until {self.date}" if self.date else name
 
     def context(self, here: str) -> dict[str, Any]:
         """What every template gets; `here` is the page that it is, or belongs to."""
@@ -66,6 +74,7 @@ class Frame:
             "published": self.published,
             "citation": self.citation,
             "imprint": self.imprint,
+            "edition": self.edition,
         }
 
     def page(self, template: str, here: str, title: str = "", **context: Any) -> str:

@@ -83,7 +83,7 @@ class Site:
         self.measured_tables = without_layout(self.tables)
         self.printed_tables = with_layout(self.tables)
         self.index = CellIndex(self.measured_tables)
-        self.frame = Frame(bibtex.leaderboard(self._date, self.imprint), self.history is not None, self.imprint)
+        self.frame = Frame(bibtex.leaderboard(self._date, self.imprint), self.history is not None, self.imprint, self._date)
         self.noises = _noises(self.samples)
         self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
         self.home = self.starts[0] if self.starts else Start.of(HOME, self.printed_tables, self._fast, False)

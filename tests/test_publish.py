@@ -565,8 +565,10 @@ def test_a_release_is_frozen_under_its_name(workspace):
     Path("out/2026.1/index.html").write_text("by hand")
     with pytest.raises(FileError, match=r"2026\.1/index\.html was changed since it was published"):
         go("out", workspace)
-    with pytest.raises(FileError, match="--release 'data'"):
-        go("elsewhere", workspace, release="data")
+    for name in ("data", "index.html", "SHA256SUMS"):
+        with pytest.raises(FileError, match=f"--release '{name}'"):
+            go("elsewhere", workspace, release=name)
+        assert not Path("elsewhere").exists()
 
 
 def test_a_release_on_a_branch_stays_there(workspace, hub):

@@ -58,8 +58,10 @@ def check_release(name: str, doi: str) -> None:
 def files_of_release(copy: FrozenCopy, files: Mapping[str, bytes], known: FrozenCopy | None) -> dict[str, bytes]:
     """Return the files of a release in its folder; none where they are there already.
 
-    FileError where the release is `known` with other files.
+    FileError where the release is `known` with other files, or named as a file of the site.
     """
+    if copy.name in files:
+        raise FileError(f"--release {copy.name!r} is the name of a file of the site; choose another one, such as 2026.1")
     if known is None:
         return {f"{copy.name}/{name}": content for name, content in files.items()}
     if known.sums != copy.sums:

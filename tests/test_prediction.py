@@ -329,7 +329,7 @@ def test_the_page_without_numbers_says_so(site):
     """And has no figure."""
     _, _, files = site
     assert "0 of 43 pairs" in files["prediction.html"] and "<svg" not in files["prediction.html"]
-    assert "This report has no board of the fast recipe" in Site([]).files()["prediction.html"]
+    assert "This report has no table of the fast recipe" in Site([]).files()["prediction.html"]
     assert "prediction.svg" not in files and "What counts as a pair" in files["prediction.html"]
 
 

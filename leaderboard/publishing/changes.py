@@ -32,7 +32,10 @@ CHANGES = (
     *("publication", "date", "release", "change", *KEY, "before", "before_n", "after", "after_n", "unit"),
     *("records", "reason"),
 )
-SINCE = {"unit", "versions", "finished", "errata", "records", "reason"}  # columns that earlier publications may lack
+SINCE = {  # columns that earlier publications may lack
+    NUMBERS: {"unit", "versions", "finished", "errata"},
+    CHANGES: {"unit", "records", "reason"},
+}
 KINDS = MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 SHOWN = 200  # changes of a kind and a publication that the page lists
 
@@ -237,7 +240,7 @@ def _said(row: Row, which: str) -> str:
     return f"{text} (n = {row[f'{which}_n']})"
 
 
-def read_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(text: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Read such a CSV, of a later version with more columns too, or of an earlier one. ValueError: no such column."""
     try:
         rows = list(csv.DictReader(io.StringIO(text)))
@@ -248,8 +251,8 @@ def read_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
     return [_whole(row, columns) for row in rows]
 
 
-def _check_columns(row: Mapping[str, str | None], columns: Sequence[str]) -> None:
-    missing = [column for column in columns if row.get(column) is None and column not in SINCE]
+def _check_columns(row: Mapping[str, str | None], columns: tuple[str, ...]) -> None:
+    missing = [column for column in columns if row.get(column) is None and column not in SINCE[columns]]
     if missing:
         raise ValueError(f"no column {missing[0]}")
 

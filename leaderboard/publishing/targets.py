@@ -158,7 +158,7 @@ def _releases(folders: Iterable[str], get: Get) -> dict[str, FrozenCopy]:
     return {copy.name: copy for copy in copies if copy}
 
 
-def _rows(content: bytes | None, columns: Sequence[str]) -> list[dict[str, str]]:
+def _rows(content: bytes | None, columns: tuple[str, ...]) -> list[dict[str, str]]:
     return read_rows((content or b"").decode(), columns)
 
 

@@ -60,8 +60,8 @@ from unlearnable_bench.results.record import Metrics, Record
 class Nothing:
     def has(self, recipe): return True
 def open_store(root, device, progress): return Nothing()
-craft = purify = None
-def run(task, store, report, checkpoints):
+craft_poison = purify = None
+def run_cell(task, store, report, checkpoints):
     metrics = Metrics(test_acc=(task.cell.seed % 100) / 100, test_acc_best=1)
     return Record(id=task.cell.id, cell=task.cell, metrics=metrics, versions=task.versions(), **provenance.stamp(task))
 """

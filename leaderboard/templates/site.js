@@ -600,6 +600,7 @@
       return button;
     });
     const menu = make("details", { className: "menu" }, make("summary", {}, "Export this view"), make("div", {}, ...buttons));
-    section.querySelector(".tools").append(menu); // behind the table stands the box that unfolds it
+    const tools = section.querySelector(".tools"); // behind the table of a start page stands the box that unfolds it
+    if (tools) tools.append(menu); else table.parentElement.after(menu);
   }
 })();

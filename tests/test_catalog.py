@@ -330,6 +330,7 @@ def listed(tmp_path_factory):
     return listing(site_with(tmp_path_factory.mktemp("site"), *BROKEN), "plus", "em", *BROKEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_plug_in_is_a_row_with_its_error(listed, name):
     """`bench list` and `bench doctor` show it; using it gives the same sentence."""
@@ -343,12 +344,14 @@ def test_a_broken_plug_in_is_a_row_with_its_error(listed, name):
         assert error == ""
 
 
+@pytest.mark.slow
 def test_broken_plug_ins_are_never_in_the_way_of_others(listed):
     """Somebody else's half-installed package must not stop a grid that does not use it."""
     _, asked, _ = listed
     assert isinstance(asked["plus"], list) and isinstance(asked["em"], list)
 
 
+@pytest.mark.slow
 def test_a_list_is_a_table_or_json_whatever_plug_ins_print_raise_or_say(tmp_path):
     """A list of what is there is the first thing that anybody asks for."""
     code = """
@@ -364,6 +367,7 @@ def test_a_list_is_a_table_or_json_whatever_plug_ins_print_raise_or_say(tmp_path
     assert "[/b] [link=x] \\u001b[2J adds a constant" in table and "\x1b" not in table
 
 
+@pytest.mark.slow
 def test_what_only_an_import_can_tell_is_found_in_a_child_process(tmp_path):
     """`bench doctor` tells which plug-ins fail although their sources can be read, and survives those that exit."""
     code = """
@@ -380,6 +384,7 @@ def test_what_only_an_import_can_tell_is_found_in_a_child_process(tmp_path):
     assert found["attacks:quits:quits 1.0"] == "SystemExit: 7"
 
 
+@pytest.mark.slow
 def test_an_import_that_kills_its_process_is_named_and_others_are_not_blamed(tmp_path):
     """A plug-in built for another libc ends in a segmentation fault, not in an exception."""
     plug_in(tmp_path, "bench-plus", ATTACK, "[bench.attacks]\nplus = bench_plus:Plus\n")
@@ -393,6 +398,7 @@ def test_an_import_that_kills_its_process_is_named_and_others_are_not_blamed(tmp
     assert in_process(code, site=tmp_path).strip() == str({"attacks:die:bench-die 1.0": told})
 
 
+@pytest.mark.slow
 def test_a_class_whose_base_is_in_another_file_is_imported_to_be_read(tmp_path):
     """Sources that do not tell are no reason to refuse a plug-in."""
     plug_in(tmp_path, "bench-plus", ATTACK, "[bench.attacks]\n")
@@ -455,6 +461,7 @@ def test_functions_of_other_packages_are_entries_too(tmp_path):
     assert not torch
 
 
+@pytest.mark.slow
 def test_whether_an_entry_applies_is_asked_in_a_child_process():
     """Planning learns which cells are not applicable without importing torch itself."""
     code = """

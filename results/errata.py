@@ -81,7 +81,10 @@ class Errata:
         unknown = sorted(content.keys() - {"erratum"})
         if unknown:
             raise FileError(f"{path} has {unknown[0]!r}; expected nothing but [[erratum]]")
-        return cls([_erratum(fields, records, f"{path}, erratum {n}") for n, fields in enumerate(content["erratum"], 1)])
+        listed = content.get("erratum", [])
+        if not isinstance(listed, list):
+            raise FileError(f"{path}: `erratum` is {listed!r}; expected a list, each one begun by [[erratum]]")
+        return cls([_erratum(fields, records, f"{path}, erratum {n}") for n, fields in enumerate(listed, 1)])
 
     def of_record(self, cell_id: str) -> tuple[str, ...]:
         """The sentences about a record."""

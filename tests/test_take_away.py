@@ -315,3 +315,13 @@ def test_an_erratum_on_nothing_is_refused(tmp_path, fields, sentence):
     with pytest.raises(FileError) as error:
         made(records)
     assert sentence in str(error.value) and "errata.toml" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["erratum = 3", "erratum = [3]", "[erratum]\ntext = 'x'", "[[erratum]]\n", "errata = []", "x"])
+def test_a_file_that_lists_no_errata_is_refused_in_a_sentence(tmp_path, text):
+    """It is written by hand; an empty one says that there are none."""
+    (tmp_path / "errata.toml").write_text("# none so far\n")
+    made(Records(tmp_path))
+    (tmp_path / "errata.toml").write_text(text)
+    with pytest.raises(FileError, match=r"errata\.toml"):
+        made(Records(tmp_path))

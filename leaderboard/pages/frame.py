@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -59,7 +60,7 @@ class Frame:
     imprint: Imprint = field(default_factory=Imprint)
     date: str = ""  # of the latest record, ISO 8601
 
-    @property
+    @cached_property  # every page says it
     def edition(self) -> str:
         """Which pages these are: the name of the release or the version of the program, and the day of the latest record."""
         name = f"release {self.imprint.release}" if self.imprint.release else f"v{version('unlearnable-bench')}"

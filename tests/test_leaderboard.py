@@ -876,6 +876,10 @@ def test_a_thumbnail_of_a_perturbation_is_small_and_of_its_dataset_alone(tmp_pat
     assert method.name == "random-noise" and len(picture.data) < 2048 and (picture.width, picture.height) == (32, 32)
     assert len(np.unique(pixels(picture))) == 8  # noise of two values in each of three channels
     assert gallery.thumbnails(found, "cifar10") == {}
+    gone = {
+        name: [dataclasses.replace(sample, text="gone(epsilon=0.1)") for sample in several] for name, several in found.items()
+    }
+    assert gallery.thumbnails(gone, "digits") == {}, "of an attack that is not installed any more"
 
 
 def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):

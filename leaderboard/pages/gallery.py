@@ -10,6 +10,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -247,9 +248,10 @@ def thumbnails(by_entry: Mapping[str, Sequence[Sample]], dataset: str) -> dict[M
     pictures: dict[Method, Strip] = {}
     for sample in itertools.chain.from_iterable(by_entry.values()):
         if sample.thumbnail and sample.dataset == dataset:
-            method = method_of("attack", maker.parts("attacks", sample.text))
-            if method is not None:
-                pictures.setdefault(method, sample.thumbnail)
+            with suppress(EntryError):  # of an attack that was uninstalled since
+                method = method_of("attack", maker.parts("attacks", sample.text))
+                if method is not None:
+                    pictures.setdefault(method, sample.thumbnail)
     return pictures
 
 

@@ -426,6 +426,26 @@ def test_pages_of_methods_are_short_on_a_phone(browser):
         assert browser.run("return document.documentElement.scrollHeight") < 6000, page
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_a_button_unfolds_the_menu_of_a_phone(browser, script):
+    """By finger and by key; six lines of links above every title would push what readers came for off a phone."""
+    from selenium.webdriver import ActionChains, Keys
+
+    for page in ("index.html", "coverage.html"):  # the second has no script of its own
+        browser.open(page, width=360, script=script)
+        button = browser.driver.find_element("css selector", ".unfold")
+        assert not browser.texts("#menu a") and button.size["height"] >= 24 and button.size["width"] >= 24
+        button.click()
+        assert browser.texts("#menu a") == ["Leaderboard", "Papers", "Methods", "Reproduction", "Data", "Submit"]
+        assert all(link.size["height"] >= 24 for link in browser.driver.find_elements("css selector", "#menu a"))
+        ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform()
+        assert not browser.texts("#menu a") and browser.run("return document.activeElement.className") == "unfold"
+        ActionChains(browser.driver).send_keys(Keys.ENTER, Keys.TAB, Keys.TAB, Keys.ENTER).perform()
+        browser.until("return location.pathname.endsWith('/papers.html')")
+    browser.open("index.html")  # a desk has room for both
+    assert len(browser.texts("#menu a")) == 6 and not browser.texts(".unfold")
+
+
 def test_a_second_link_skips_to_the_table(browser):
     """From the top of a page to its first number are else seventy presses of Tab."""
     for page in ("quick.html", "d-vae.table-2.html"):

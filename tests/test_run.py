@@ -273,6 +273,14 @@ LONGER = ["--dataset", "digits(per_class=60,test_per_class=10)", "--defense", "n
 LONGER += ["--attack", "none,lsp,em(surrogate=small-cnn,weight_steps=5,batch=64,noise_steps=2,max_rounds=3)"]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The workspace of the longer run that nothing disturbed."""
+    workspace = tmp_path_factory.mktemp("undisturbed")
+    run_json(*LONGER, workspace=workspace)
+    return workspace
+
+
 def processes_of(workspace):
     """The live processes whose command line names the workspace."""
     found = []
@@ -287,10 +295,9 @@ def processes_of(workspace):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find the workers")
 @pytest.mark.parametrize("victims", ["driver", "all"])
-def test_kill_9_in_the_middle_loses_nothing(victims, tmp_path):
+def test_kill_9_in_the_middle_loses_nothing(victims, undisturbed, tmp_path):
     """After kill -9 the same command ends with the poisons and the accuracies of an undisturbed run, byte for byte."""
-    calm, harsh = tmp_path / "calm", tmp_path / "harsh"
-    run_json(*LONGER, workspace=calm)
+    calm, harsh = undisturbed, tmp_path / "harsh"
     driver = subprocess.Popen(
         [*BENCH, "run", *LONGER, "--workspace", str(harsh)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -23,7 +23,7 @@ EIGHT = [*TINY, "--attack", "none,lsp", "--defense", "none,bdr", "--seed", "0,1"
 def one(tmp_path_factory):
     """A cluster with small arrays and without accounting."""
     folder = tmp_path_factory.mktemp("cluster")
-    with cluster(folder, max_array=21) as made, pytest.MonkeyPatch.context() as patch:
+    with cluster(folder, max_array=9) as made, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(made.conf))
         patch.setenv("PATH", made.environment["PATH"])
         yield made
@@ -53,26 +53,26 @@ def test_eight_cells_give_the_same_records_as_locally_whatever_lies_about(one, t
 
 
 def test_cells_go_out_as_several_arrays_within_the_cap(one, tmp_path):
-    """The cluster takes arrays of 21 tasks; 25 cells are two, of which never more than `at_once` tasks run."""
+    """The cluster takes arrays of 9 tasks; 12 cells are two, of which never more than `at_once` tasks run."""
     environment = without_torch(tmp_path / "site")
-    command = ["--protocol", "quick", "--seed", ",".join(map(str, range(25)))]
-    options = ["--executor", "slurm", "--profile", str(profile(tmp_path, at_once=6, memory="100MB"))]
+    command = ["--protocol", "quick", "--seed", ",".join(map(str, range(12)))]
+    options = ["--executor", "slurm", "--profile", str(profile(tmp_path, at_once=4, memory="100MB"))]
     _, error = bench("run", *command, *options, workspace=tmp_path, environment=environment, code=4)
-    assert "submitted 25 cells" in error
+    assert "submitted 12 cells" in error
     (arrays,) = tmp_path.glob(".bench/runs/*/arrays.json")
-    assert [size for _, _, size in json.loads(arrays.read_text())] == [21, 4]
+    assert [size for _, _, size in json.loads(arrays.read_text())] == [9, 3]
     again = json.loads(bench("run", *command, *options, "--json", workspace=tmp_path, environment=environment, code=4)[0])
     assert again["ran"] == 0, "what is queued is not submitted again"
     assert len(list(tmp_path.glob(".bench/runs/*/plan.json"))) == 1
     most = 0
     while left := one.jobs():
         most = max(most, len(one.jobs("R")))
-        assert len(left) <= 25
+        assert len(left) <= 12
         time.sleep(0.5)
-    assert 2 <= most <= 6
+    assert 2 <= most <= 4
     counts = json.loads(bench("run", *command, *options, "--json", workspace=tmp_path, environment=environment)[0])
-    assert counts["done"] == counts["cells"] == 25
-    assert len(done_events(tmp_path)) == 25
+    assert counts["done"] == counts["cells"] == 12
+    assert len(done_events(tmp_path)) == 12
 
 
 CHAOS_AXES = {
@@ -224,7 +224,7 @@ def test_doctor_says_what_matters_on_this_cluster(one, tmp_path):
     """Before a GPU hour is burnt."""
     options = ["--slurm", "--profile", str(profile(tmp_path)), "--json"]
     checks = {row["name"]: row for row in json.loads(bench("doctor", *options, workspace=tmp_path)[0])["checks"]}
-    assert checks["slurm MaxArraySize"]["detail"].startswith("21 ")
+    assert checks["slurm MaxArraySize"]["detail"].startswith("9 ")
     assert "sacct does not answer" in checks["slurm accounting"]["detail"]
     assert checks["slurm preempt_send_user_signal"]["detail"] == "jobs are warned"
     assert checks["slurm node"]["ok"]

@@ -170,11 +170,42 @@ def test_a_switch_says_which_side_ranks_and_the_two_are_never_mixed(browser):
 
 def test_without_script_both_ranks_are_shown_and_the_page_says_why(browser):
     """No control that does nothing."""
-    browser.open("index.html", script=False)
-    browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
+    browser.open("index.html", script=False)  # script stays off: the style asks whether it runs
     assert browser.run(SEEN, "#attacks .needs-script")[0].startswith("Sorting, and choosing which side ranks, needs script")
     assert browser.run(SEEN, "#attacks .ranks") == []
     assert browser.run(SEEN, "#attacks thead .by-theirs, #attacks thead .by-ours") == ["rank", "rank, ours"]
+
+
+def test_nothing_of_the_start_page_moves_when_its_script_runs(browser):
+    """A reader who begins to read, or to click, must not lose the place; what script adds has its room before."""
+    for width in (390, 1300):
+        browser.open("index.html", width=width)
+        heights = "return ['#attacks .tools', '#attacks thead'].map((one) => document.querySelector(one).offsetHeight)"
+        after = browser.run(heights)
+        browser.run("""
+            for (const made of document.querySelectorAll('.sort, .tools .menu')) made.remove();
+            for (const table of document.querySelectorAll('.sorts')) table.classList.remove('sorts');
+            for (const section of document.querySelectorAll('.start')) delete section.dataset.ranks;
+            for (const choice of document.querySelectorAll('.ranks')) choice.hidden = true;
+        """)
+        assert browser.run(heights) == after
+
+
+def test_a_bar_that_is_pointed_at_says_whose_it_is(browser):
+    """Forty bars of four pixels cannot be told apart; the tooltip names the method of the other axis and its number."""
+    browser.open("index.html")
+    names = browser.run("""
+        const strip = document.querySelector("#attacks .strip"), { left, width, top } = strip.getBoundingClientRect();
+        const count = strip.dataset.values.split(",").length;
+        return [...Array(count).keys()].map((place) => {
+            const at = { bubbles: true, clientX: left + (width * (place + 0.5)) / count, clientY: top + 1 };
+            strip.dispatchEvent(new PointerEvent("pointermove", at));
+            return strip.closest("td").title;
+        });
+    """)
+    said = browser.run("return document.querySelector('#attacks .strip').getAttribute('aria-label')")
+    bars = [name.replace(":", "") for name in names if not name.endswith(": no result")]
+    assert said == f"published: {', '.join(bars)}" and len(bars) > 5 and bars[0].startswith("None ")
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])

@@ -155,10 +155,10 @@ def environment(language: str) -> Environment:
 
     @lru_cache(4096)
     def spec(text: str) -> Markup:
-        """Print a spec with its parameters small, and let it break behind commas."""
+        """Print a spec with its parameters small, and let it break behind commas, but in no number."""
         groups = parenthesized(str(escape(text)))
         small = "".join(f"<wbr><span class=args>{one}</span>" if one.startswith("(") else one for one in groups)
-        return Markup(re.sub(r"(,(?!\d)|[+@]|/(?!span>))", r"\1<wbr>", small))  # noqa: S704  (escaped first)
+        return Markup(re.sub(r"(,(?![\d ])|[+@](?! )|/(?!span>|\d))", r"\1<wbr>", small))  # noqa: S704  (escaped first)
 
     options: dict[str, Any] = {"autoescape": True}
     if language != "html":

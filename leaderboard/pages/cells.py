@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from unlearnable_bench.leaderboard.formats import figures
+from unlearnable_bench.leaderboard.tables.naming import labels_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
 from unlearnable_bench.results import Part
@@ -62,6 +63,17 @@ def setting(point: Mapping[str, str]) -> str:
     share = f", ratio {point['ratio']}" if point["ratio"] != "1" else ""
     part = f", {point['part']} images" if point["part"] != "all" else ""
     return f"{point['protocol']}, {point['dataset']}, {point['architecture']}{share}{part}"
+
+
+def setting_in_words(point: Mapping[str, str]) -> str:
+    """The same as readers call it: `Fast, CIFAR-10, ResNet-9`; parameters follow in brackets."""
+    return setting({**point, **{axis: _named(axis, point[axis]) for axis in ("protocol", "dataset", "architecture")}})
+
+
+def _named(axis: str, text: str) -> str:
+    (name,) = labels_of(axis, [text]).values()
+    _, bracket, parameters = text.partition("(")
+    return f"{name} ({parameters}" if bracket and name != text else name
 
 
 def tint(score: Score, table: Table) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.formats.figures import Line, Pair
 from unlearnable_bench.leaderboard.formats.words import change, note, number
-from unlearnable_bench.leaderboard.pages.cells import ScoredCell, file_of, setting, tint
+from unlearnable_bench.leaderboard.pages.cells import ScoredCell, file_of, setting_in_words, tint
 from unlearnable_bench.leaderboard.pages.methods import display_name_of, idea_of, tags_of
 from unlearnable_bench.leaderboard.tables.naming import labels_of
 from unlearnable_bench.leaderboard.tables.score import Score
@@ -189,7 +189,7 @@ def _per_epoch(cells: Sequence[ScoredCell], other: str) -> list[Drawing]:
     if not lines:
         return []
     lines.sort(key=lambda line: (line.name != plain, line.points[-1][1]))
-    title = f"Test accuracy per epoch, {cells[0].setting}"
+    title = f"Test accuracy per epoch, {setting_in_words(cells[0].score.point)}"
     return [Drawing(title, figures.lines(title, "epoch", lines[:MOST_LINES]))]
 
 
@@ -226,7 +226,7 @@ def _radius(cell: ScoredCell) -> object:
 def _without_radius(cell: ScoredCell) -> Alike:
     attack = cell.score.runs[0].cell.attack[0]
     fields = {name: value for name, value in attack.fields.items() if name != "epsilon"}
-    return Alike(write_spec(attack.name, fields), cell.setting)
+    return Alike(write_spec(attack.name, fields), setting_in_words(cell.score.point))
 
 
 def _ratio(cell: ScoredCell) -> object:
@@ -234,7 +234,7 @@ def _ratio(cell: ScoredCell) -> object:
 
 
 def _without_ratio(cell: ScoredCell) -> Alike:
-    return Alike(cell.score.point["attack"], setting({**cell.score.point, "ratio": "1"}))
+    return Alike(cell.score.point["attack"], setting_in_words({**cell.score.point, "ratio": "1"}))
 
 
 RADIUS = Sweep("the radius", "radius epsilon", _radius, _without_radius)

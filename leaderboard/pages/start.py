@@ -79,6 +79,7 @@ class Side:
     """What one source says of a method: papers, or we."""
 
     rank: int | None
+    rivals: int  # how many are ranked in its class
     plain: Number | None
     ranked: Number | None  # the worst case over the ranked columns
     ranked_against: str  # label of the method that it is of
@@ -115,7 +116,7 @@ class View:
     axis: Axis
     heading: str
     lines: tuple[MethodRow, ...]
-    others: tuple[str, ...]
+    others: tuple[str, ...]  # their labels
     ranked: tuple[str, ...]  # labels of the methods over which rows are ranked
 
     @property
@@ -198,7 +199,7 @@ class Start:
             axis,
             HEADINGS[axis],
             tuple(lines),
-            tuple(method.label for method in others),
+            tuple(method.full_label for method in others),
             tuple(method.full_label for method in self.columns[axis]),
         )
 
@@ -215,6 +216,7 @@ class Start:
         worst, free = row.worst(is_rival), row.worst(_is_no_reference)
         return Side(
             row.rank,
+            row.rivals,
             self.number(row.plain, top),
             self.number(ranked[1], top) if ranked else None,
             ranked[0].full_label if ranked else "",

@@ -41,6 +41,7 @@ class Head:
     name: str  # what readers call it
     href: str  # the page of its attack or defense; empty where no cell names it
     clean: bool  # whether it is training on the clean set
+    blank: bool  # whether it has no number
     tags: Sequence[str]
     settings: Sequence[SpecDetails]  # what its labels stand for, as far as it is known
 
@@ -166,6 +167,7 @@ class TableView:
             name=names[joined(labels)],
             href=_method_page(subject, scores),
             clean=first.clean and subject == "attack",
+            blank=all(score.mean is None for score in scores),
             tags=self._tags[subject].get(first.point[subject], []) if subject else [],
             settings=self._settings(first, axes),
         )

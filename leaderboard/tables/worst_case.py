@@ -6,6 +6,7 @@ result is an interval: of papers, from the lowest to the highest that one prints
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -60,6 +61,7 @@ class MethodOutcomes:
     method: Method
     outcomes: Mapping[Method, PairOutcome]  # by the method of the other axis
     rank: int | None = None
+    rivals: int = 0  # how many are ranked in its class, itself too
     missing: tuple[str, ...] = ()  # labels of the ranked columns that it lacks
 
     @classmethod
@@ -129,7 +131,8 @@ class Ranking:
         rows = [replace(row, missing=self._missing(row)) for row in self.rows]
         contenders = known(self._contender(row) for row in rows)
         ranks = {contender.method: contender.rank(contenders) for contender in contenders}
-        ranked = [replace(row, rank=ranks.get(row.method)) for row in rows]
+        sizes = Counter(_class(contender.method) for contender in contenders)
+        ranked = [replace(row, rank=ranks.get(row.method), rivals=sizes[_class(row.method)]) for row in rows]
         return Ranking(sorted(ranked, key=self._order), self.columns)
 
     def counts(self, method: Method) -> bool:

@@ -48,6 +48,7 @@
       });
       head.append(button);
     });
+    table.classList.add("sorts"); // the buttons stand where the style kept room for them
   };
 
   all("table.sortable").forEach((table) => sortable(table));
@@ -58,7 +59,9 @@
     const table = find("table", section);
     const place = (row) => Number(row.dataset[side]);
     section.dataset.ranks = side;
-    table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => place(a) - place(b)));
+    const rows = [...table.tBodies[0].rows];
+    const ordered = rows.toSorted((a, b) => place(a) - place(b));
+    if (ordered.some((row, index) => row !== rows[index])) table.tBodies[0].append(...ordered); // as the page came, nothing moves
     for (const head of all("thead th", table)) head.removeAttribute("aria-sort");
   };
 
@@ -70,6 +73,19 @@
     rankBy(section, find("input:checked", choice).value);
     choice.addEventListener("change", (event) => rankBy(section, event.target.value));
   }
+
+  // a tooltip for the bar that is pointed at
+
+  const nameBar = ({ target, clientX }) => {
+    const strip = target.closest(".strip");
+    if (!strip) return;
+    const values = strip.dataset.values.split(",");
+    const { left, width } = strip.getBoundingClientRect();
+    const index = Math.min(values.length - 1, Math.floor((values.length * (clientX - left)) / width));
+    const [name, cell] = [JSON.parse(strip.closest("table").dataset.others)[index], strip.closest("td")];
+    cell.title = values[index] ? `${name}: ${values[index]}` : `${name}: no result`;
+  };
+  for (const table of all(".standing[data-others]")) table.addEventListener("pointermove", nameBar);
 
   const table = find("#board");
   if (!table) return;

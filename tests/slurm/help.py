@@ -55,6 +55,8 @@ class Finder:
 sys.meta_path.insert(0, Finder)
 """
 TRIVIAL_CELL = """
+import os
+import time
 from unlearnable_bench.benchmark import provenance
 from unlearnable_bench.results.record import Metrics, Record
 class Nothing:
@@ -62,6 +64,7 @@ class Nothing:
 def open_store(root, device, progress): return Nothing()
 craft_poison = purify = None
 def run_cell(task, store, report, checkpoints):
+    time.sleep(float(os.environ.get("TRIVIAL_SECONDS", 0)))
     metrics = Metrics(test_acc=(task.cell.seed % 100) / 100, test_acc_best=1)
     return Record(id=task.cell.id, cell=task.cell, metrics=metrics, versions=task.versions(), **provenance.stamp(task))
 """
@@ -88,12 +91,12 @@ def naps(site):
     return {"PYTHONPATH": str(site)}
 
 
-def without_torch(site):
-    """Environment in which a cell is done at once, without torch: what is left is the way of the cells through the cluster."""
+def without_torch(site, seconds=0):
+    """Environment in which a cell sleeps for seconds, without torch: what is left is the way of the cells through the cluster."""
     site.mkdir()
     (site / "sitecustomize.py").write_text(WITHOUT_TORCH)
     (site / "trivial_cell.py").write_text(TRIVIAL_CELL)
-    return {"PYTHONPATH": str(site)}
+    return {"PYTHONPATH": str(site), "TRIVIAL_SECONDS": str(seconds)}
 
 
 def finish(one, command, workspace, environment, rounds=12, seconds=600):

@@ -54,7 +54,7 @@ def test_eight_cells_give_the_same_records_as_locally_whatever_lies_about(one, t
 
 def test_cells_go_out_as_several_arrays_within_the_cap(one, tmp_path):
     """The cluster takes arrays of 9 tasks; 12 cells are two, of which never more than `at_once` tasks run."""
-    environment = without_torch(tmp_path / "site")
+    environment = without_torch(tmp_path / "site", seconds=3)
     command = ["--protocol", "quick", "--seed", ",".join(map(str, range(12)))]
     options = ["--executor", "slurm", "--profile", str(profile(tmp_path, at_once=4, memory="100MB"))]
     _, error = bench("run", *command, *options, workspace=tmp_path, environment=environment, code=4)
@@ -68,7 +68,7 @@ def test_cells_go_out_as_several_arrays_within_the_cap(one, tmp_path):
     while left := one.jobs():
         most = max(most, len(one.jobs("R")))
         assert len(left) <= 12
-        time.sleep(0.5)
+        time.sleep(0.1)
     assert 2 <= most <= 4
     counts = json.loads(bench("run", *command, *options, "--json", workspace=tmp_path, environment=environment)[0])
     assert counts["done"] == counts["cells"] == 12

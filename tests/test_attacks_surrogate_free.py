@@ -8,11 +8,12 @@ import torch
 from conftest import craft, poison, tiny, whole
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from speed import generators
 from torch.nn import functional as F
 
 from unlearnable_bench.poisons.store import CraftError, add
-from unlearnable_bench.registry import ATTACKS, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
+from unlearnable_bench.registry import ATTACKS, DEFENSES, Attack, Budget, EntryError, ImageSet, Job, NotApplicable
 from unlearnable_bench.registry.attacks import ar
 
 SHAPES = [(3, 32, 32), (1, 12, 20), (3, 17, 9)]
@@ -74,6 +75,63 @@ def test_regions_are_what_painting_image_by_image_gives(shape, regions, norm):
     slow = torch.stack(generators.regions_slowly(attack, clean, Job()))
     assert (made(attack, clean).int() - slow.int()).abs().max() <= (norm == "l2")  # the length is summed in another order
     assert norm == "l2" or torch.equal(made(attack, clean), slow)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("size", [3, 5])
+def test_cuda_is_what_scipys_filter_gives_image_by_image(shape, size):
+    """Black beyond the border, every channel by the filter of its class, the brightest value white."""
+    clean, attack = tiny(20, 5, shape), ATTACKS["cuda"](size=size)
+    filters = attack.filters(5, Job().generator).double().numpy()
+    found = made(attack, clean)
+    for image, label, other in zip(clean.images, clean.labels.tolist(), found, strict=True):
+        slow = ndimage.correlate(image.double().numpy(), filters[label][None], mode="constant")
+        assert abs(255 * slow / slow.max() - other.double().numpy()).max() <= 0.5001
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_a_filter_of_cuda_has_one_peak_and_all_else_below_the_blur(size):
+    """The peak keeps the image visible, the rest is what tells classes apart; peaks are anywhere in the filter."""
+    filters = ATTACKS["cuda"](size=size, blur=0.2).filters(400, Job().generator).flatten(1)
+    assert filters.shape == (400, size**2) and (filters.amax(1) == 1).all()
+    assert ((filters < 0.2).sum(1) == size**2 - 1).all() and filters.min() >= 0
+    assert len(filters.argmax(1).unique()) == size**2
+
+
+def test_a_black_image_stays_black_under_cuda():
+    """Divided by its maximum it would have no values."""
+    clean = tiny(4)
+    clean.images[1] = 0
+    assert not made(ATTACKS["cuda"](), clean)[1].any()
+
+
+def spectra_tell(images: torch.Tensor, labels: torch.Tensor) -> float:
+    """How many of the second half of the images have the spectrum of their class in the first half: a fraction."""
+    gray = images.mean(1)
+    spectra = torch.fft.rfft2(gray - gray.mean((1, 2), keepdim=True)).abs().log1p().flatten(1)
+    half = len(labels) // 2
+    means = torch.stack([spectra[:half][labels[:half] == label].mean(0) for label in labels.unique()])
+    return float((torch.cdist(spectra[half:], means).argmin(1) == labels[half:]).float().mean())
+
+
+def test_a_filter_is_read_off_the_spectrum_until_pixels_are_moved_at_random():
+    """The shortcut of CUDA on noise, where nothing else tells classes apart; JPEG leaves it, COIN and RSK take most of it."""
+    clean = tiny(400)
+    poisoned = dataclasses.replace(clean, images=made(ATTACKS["cuda"](), clean))
+    x, y = poisoned.pixels(slice(None)), clean.labels
+    torch.manual_seed(0)
+    told = {name: spectra_tell(DEFENSES[name]().augment(x, y)[0], y) for name in ("none", "coin", "rsk")}
+    told["jpeg"] = spectra_tell(DEFENSES["jpeg"]().purify(poisoned, Job()).pixels(slice(None)), y)
+    assert spectra_tell(clean.pixels(slice(None)), y) < 0.4
+    assert told["none"] > 0.95 and told["jpeg"] > 0.8
+    assert told["coin"] < 0.7 and told["rsk"] < 0.8
+
+
+@pytest.mark.parametrize("fields", [{"blur": -0.1}, {"blur": 1.5}, {"size": 2}, {"size": -1}], ids=str)
+def test_cuda_refuses_a_filter_that_cannot_be(fields):
+    """An even filter has no middle; a weight above the peak would be the peak."""
+    with pytest.raises(EntryError, match="attack cuda"):
+        ATTACKS["cuda"](**fields)
 
 
 # Rounding and measuring, which every poison goes through

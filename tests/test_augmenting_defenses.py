@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from conftest import tiny
+from scipy import fft
 
 from unlearnable_bench.benchmark.train import train
 from unlearnable_bench.poisons.numerics import Numerics, seeded
@@ -16,7 +17,7 @@ prepare()
 from torchvision import transforms  # noqa: E402
 from torchvision.transforms import functional  # noqa: E402
 
-PLAIN = ["gamma", "brightness", "hue", "solarize", "color-jitter", "cg", "autoaugment", "randaugment"]
+PLAIN = ["gamma", "brightness", "hue", "solarize", "color-jitter", "cg", "autoaugment", "randaugment", "coin", "rsk"]
 
 
 def batch(n: int = 64, shape: tuple[int, int, int] = (3, 32, 32)) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,6 +112,7 @@ def test_every_image_has_its_own_draw_and_labels_stay(name):
         ("color-jitter", {"probability": 0.0}),
         ("color-jitter", {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}),
         ("cg", {"jitter": 0.0, "gray": 0.0}),
+        ("rsk", {"center": 1.0, "deviation": 0.0, "kept": 1.0}),
         ("randaugment", {"operations": 0}),
         ("mixup", {"probability": 0.0}),
         ("cutmix", {"probability": 0.0}),
@@ -280,3 +282,45 @@ def test_a_value_out_of_range_is_refused_by_name(name, fields):
     """Before any work, with the value that was found."""
     with pytest.raises(EntryError, match=f"defense {name}"):
         DEFENSES[name](**fields)
+
+
+# Against convolutions
+
+
+def test_coin_moves_each_pixel_on_its_own_and_all_its_channels_alike():
+    """Neighbors that move together would only shift the picture; colors that part would be another defense."""
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16) / 15  # the value of a pixel is its column
+    x, y = ramp.expand(300, 3, 16, 16).contiguous(), torch.zeros(300, dtype=torch.int64)
+    new = augmented("coin", x, y, alpha=1.5)[0]
+    assert torch.equal(new[:, 0], new[:, 1])
+    assert torch.allclose(augmented("coin", x, y, alpha=0.0)[0], x, atol=1e-5)
+    shift = (new - x)[:, 0, :, 3:-3] * 15  # pixels, away from the border
+    assert shift.abs().max() <= 1.5 + 1e-4 and abs(float(shift.mean())) < 0.02
+    assert float(shift.std()) == pytest.approx(1.5 / 3**0.5, rel=0.02), "uniform"
+    flat = shift.flatten(1)
+    assert abs(float(torch.corrcoef(torch.stack([flat[:, 0], flat[:, 1]]))[0, 1])) < 0.2
+
+
+def test_the_kernels_of_rsk_are_drawn_around_those_of_ssk():
+    """Of an image that is gray everywhere but in the middle, the middle shows the center, its neighbors the rest."""
+    x = torch.zeros(4000, 1, 5, 5)
+    x[:, :, 2, 2] = 0.2
+    y = torch.zeros(4000, dtype=torch.int64)
+    centers = augmented("rsk", x, y, kept=1.0)[0][:, 0, 2, 2] / 0.2
+    assert float(centers.mean()) == pytest.approx(2.5, abs=0.01) and float(centers.std()) == pytest.approx(0.1, abs=0.01)
+    inverse = 1 - x
+    beside = (1 - augmented("rsk", inverse, y, kept=1.0, deviation=0.0)[0])[:, 0]
+    assert beside.max() == 0.5, "2.5 times 0.2 less than white"
+    assert not augmented("rsk", torch.full((2, 1, 5, 5), 0.4), y[:2], deviation=0.0, kept=1.0)[0].sub(0.4).abs().gt(1e-6).any()
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 20, 36)], ids=str)
+def test_frequency_filtering_keeps_the_lowest_block_of_scipys_transform(shape):
+    """A part of the rows and columns, rounded down; the rest is 0."""
+    x, y = batch(4, shape)
+    new = augmented("rsk", x * 0.2 + 0.4, y, center=1.0, deviation=0.0, kept=0.3)[0]
+    waves = torch.from_numpy(fft.dctn(new.numpy(), axes=(2, 3), norm="ortho"))
+    whole = torch.from_numpy(fft.dctn((x * 0.2 + 0.4).numpy(), axes=(2, 3), norm="ortho"))
+    rows, columns = int(0.3 * shape[1]), int(0.3 * shape[2])
+    assert torch.allclose(waves[:, :, :rows, :columns], whole[:, :, :rows, :columns], atol=1e-4)
+    assert waves[:, :, rows:].abs().max() < 1e-4 and waves[:, :, :, columns:].abs().max() < 1e-4

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import pickle
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -302,6 +303,72 @@ def test_the_step_that_is_not_given_crosses_the_box():
     assert torch.allclose(by_default.seen[-1][0], by_hand.seen[-1][0], atol=1e-6)
 
 
+@pytest.mark.parametrize("objective", ["TRADES", "MART", "AWP"])
+def test_an_objective_leaves_weights_alone_and_gives_rows_of_labels_the_same_loss(objective, net):
+    """AWP moves a copy of the weights; labels are rows where they are smoothed or mixed."""
+    x, y = batch()
+    defense = DEFENSES["at"](objective=objective, steps=2, begin="none")
+    before = [p.clone() for p in net.parameters()]
+    soft = defense.loss(deepcopy(net), x, F.one_hot(y, 4).float(), 0.0)
+    hard = defense.loss(net, x, y, 0.0)
+    hard.backward()
+    assert all(torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True))
+    assert soft.item() == pytest.approx(hard.item(), rel=1e-5)
+
+
+def test_weights_are_moved_by_their_part_against_the_loss(net):
+    """AWP: every matrix by a part of its norm, uphill; statistics of batch normalization move once, as in plain training."""
+    x, y = batch()
+    plain, unmoved = deepcopy(net), deepcopy(net)
+    loss = DEFENSES["at"](steps=0).loss(plain, x, y, 0.0)
+    assert DEFENSES["at"](objective="AWP", awp=0.0, steps=0).loss(unmoved, x, y, 0.0).item() == pytest.approx(loss.item())
+    means = {name: value for name, value in plain.state_dict().items() if "running" in name}
+    assert means and all(torch.allclose(value, unmoved.state_dict()[name]) for name, value in means.items())
+    matrices = [p for p in plain.parameters() if p.ndim > 1]
+    for matrix, gradient in zip(matrices, torch.autograd.grad(loss, matrices), strict=True):
+        matrix.data += 0.05 * matrix.data.norm() * gradient / gradient.norm()
+    slow = F.cross_entropy(plain(x), y).item()
+    found = DEFENSES["at"](objective="AWP", awp=0.05, steps=0).loss(net, x, y, 0.0).item()
+    assert found == pytest.approx(slow, rel=1e-5) and found > loss.item()
+
+
+def test_trades_looks_for_what_changes_the_output_and_needs_no_labels_for_it(net):
+    """Its adversary raises the divergence on the clean output, whatever the labels say; `near` is where it begins."""
+    x, y = batch()
+    trades = DEFENSES["at"](objective="TRADES", begin="near", steps=5)
+
+    def found(labels: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        return trades.adversary(net, x, labels)
+
+    def divergence(z: torch.Tensor) -> float:
+        net.eval()
+        with torch.no_grad():
+            clean, other = net(x).softmax(1), net(z).log_softmax(1)
+        net.train()
+        return float(F.kl_div(other, clean, reduction="batchmean"))
+
+    assert torch.equal(found(y), found(y.roll(1)))
+    assert divergence(found(y)) > 2 * divergence(DEFENSES["at"](steps=5).adversary(net, x, y).lerp(x, 0.9))
+    assert (found(y) - x).abs().max() <= 8 / 255 + 1e-6
+    start = DEFENSES["at"](steps=1, step_size=1e-9, begin="near").adversary(net, x, y)
+    assert 0 < (start - x).abs().max() < 0.01
+
+
+def test_mart_asks_for_a_margin_to_the_best_wrong_class():
+    """Against the sum over images, one after the other, on outputs that are given."""
+    from unlearnable_bench.registry._adversarial_losses import mart_loss
+
+    clean, attacked, y = torch.randn(6, 4), torch.randn(6, 4), torch.arange(6) % 4
+    answers = iter([clean, attacked])
+    terms = []
+    for natural, other, label in zip(clean.softmax(1), attacked.softmax(1), y, strict=True):
+        wrong = max(float(other[k]) for k in range(4) if k != label)
+        divergence = sum(float(natural[k]) * (float(natural[k].log()) - float(other[k].log())) for k in range(4))
+        terms.append(-float(other[label].log()) - np.log(1.0001 - wrong) + 6 * divergence * (1 - float(natural[label])))
+    assert float(mart_loss(lambda _: next(answers), clean, attacked, y, 6.0)) == pytest.approx(np.mean(terms), rel=1e-4)
+
+
 def test_adversarial_training_takes_the_protocols_own_length_for_it():
     """The quick protocol trains longer and slower under `at`."""
     recipe = PROTOCOLS["quick"]()
@@ -438,6 +505,12 @@ def test_the_projection_takes_a_linear_shortcut_away():
         ("at", {"steps": -1}),
         ("at", {"norm": "l1"}),
         ("at", {"begin": "anywhere"}),
+        ("at", {"beta": -1.0}),
+        ("at", {"awp": -0.1}),
+        ("coin", {"alpha": -1.0}),
+        ("rsk", {"deviation": -0.1}),
+        ("rsk", {"kept": 0.0}),
+        ("rsk", {"kept": 1.5}),
     ],
     ids=str,
 )

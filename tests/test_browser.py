@@ -391,6 +391,51 @@ def test_rows_of_the_start_page_are_sorted_by_any_column(browser):
     assert len(values) > 5 and values == sorted(values)
 
 
+def test_what_is_chosen_on_the_start_page_stands_in_the_address(browser):
+    """A link brings the same tab, columns, filter, ranking and order back, so do reload and Back; nonsense does no harm."""
+
+    def seen():
+        names = "[...document.querySelectorAll('.standing tbody th')].filter((one) => one.checkVisibility())"
+        rows = browser.run(f"return {names}.map((one) => one.dataset.label)")
+        return browser.texts(".standing thead th"), rows
+
+    browser.open(START)
+    first = seen()
+    browser.click("#attacks .tabs [href='#defenses']")
+    browser.until("return document.body.dataset.tab === 'defenses'")
+    assert browser.view() == "#defenses"  # which needs no script
+    plain = seen()
+    browser.click("#defenses .see-weights")
+    browser.click("#defenses th[data-key=defense] .sort")
+    browser.click("#defenses th[data-key=defense] .sort")
+    view, chosen = browser.view(), seen()
+    assert view == "#tab=defenses&off=weights&sort=defense:down"
+    assert len(chosen[1]) < len(plain[1]) and chosen[1] == sorted(chosen[1], key=str.lower, reverse=True) != plain[1]
+    browser.open(f"{START}{view}")
+    assert (browser.view(), seen()) == (view, chosen)
+    browser.driver.refresh()
+    assert (browser.view(), seen()) == (view, chosen)
+    browser.click("#menu a[href='papers.html']")
+    browser.until("return location.pathname.endsWith('papers.html')")
+    browser.driver.back()
+    browser.until("return document.body.dataset.tab === 'defenses'")
+    assert (browser.view(), seen()) == (view, chosen)
+    browser.run("location.hash = 'cite'")  # another place of the same view
+    browser.until("return location.hash === '#cite'")
+    browser.click("#defenses .see-theirs")
+    assert browser.view() == "#tab=defenses&off=weights,theirs&sort=defense:down"
+    assert len(browser.texts("#defenses thead .theirs")) == 0
+    browser.click("#defenses .see-theirs")
+    browser.click("#defenses .tabs a")
+    browser.until("return document.body.dataset.tab === 'attacks'")
+    assert browser.view() == "#tab=attacks&off=weights" and seen()[0] == first[0]
+    browser.driver.back()
+    browser.until("return document.body.dataset.tab === 'defenses'")
+    assert (browser.view(), seen()) == (view, chosen)
+    browser.open(f"{START}#tab=%22]&ranks=x%22&on=<b>&off=,&sort=nobody:up&q=%")
+    assert seen() == first
+
+
 def test_two_methods_are_compared_by_what_the_address_names(browser):
     """A link that is sent brings the two side by side; another choice is another address; nonsense is no method."""
     browser.open("compare.html#a=em&b=rem")

@@ -163,7 +163,10 @@ def test_a_switch_says_which_side_ranks_and_the_two_are_never_mixed(browser):
         "return [...document.querySelectorAll('#attacks tbody tr')].map((row) => !!row.querySelector('.ours[data-v]'))"
     )
     assert measured == sorted(measured, reverse=True) and any(measured)
-    assert browser.run(SEEN, names) != published
+    ours = browser.run(SEEN, names)
+    assert ours != published and browser.view() == "#tab=attacks&ranks=ours"
+    assert browser.open(f"index.html{browser.view()}").run(SEEN, names) == ours
+    assert browser.run("return [...document.querySelectorAll('.chips a')].every((chip) => chip.hash === location.hash)")
     browser.run("document.querySelector('#attacks .ranks [value=theirs]').click()")
     assert browser.run(SEEN, names) == published and browser.run(SEEN, "#attacks .by-ours") == []
 

@@ -51,9 +51,14 @@
     table.classList.add("sorts"); // the buttons stand where the style kept room for them
   };
 
-  all("table.sortable").forEach((table) => sortable(table));
+  all("table.sortable:not(.standing)").forEach((table) => sortable(table));
 
-  // The start page: which side ranks
+  // The start page: its tab, which side ranks, columns, filter and order are what the address says
+
+  const list = (text) => (text || "").split(",").filter(Boolean);
+  const starts = all(".start");
+  const CHOICES = ["ranks", "on", "off", "sort"]; // the last is of one table, the others of both
+  const choices = (section) => all(".tools input[type=checkbox]", section).map((box) => ({ box, name: box.className.slice("see-".length) }));
 
   const rankBy = (section, side) => {
     const table = find("table", section);
@@ -65,14 +70,65 @@
     for (const head of all("thead th", table)) head.removeAttribute("aria-sort");
   };
 
-  for (const section of all(".start")) {
-    const choice = find(".ranks", section);
-    find(".needs-script", section).hidden = true;
-    if (!choice) continue;
-    choice.hidden = false;
-    rankBy(section, find("input:checked", choice).value);
-    choice.addEventListener("change", (event) => rankBy(section, event.target.value));
-  }
+  const sortBy = (table, text) => {
+    const [, key, order] = /^(.*):(up|down)$/.exec(text || "") || [];
+    const column = all("thead th", table).findIndex((head) => head.dataset.key === key);
+    if (column >= 0) sort(table, column, order === "down" ? -1 : 1);
+  };
+
+  const begin = () => {
+    let view = new URLSearchParams();
+    const tabs = all(".tabs a").map((link) => ({ link, tab: link.hash.slice(1) }));
+    const skips = all(".skip").filter((link) => tabs.some(({ tab }) => link.hash === `#${tab}`));
+    const tab = () => (starts.find((section) => section.id === view.get("tab")) || starts[0]).id;
+    const address = (of) => { // of a tab with the choices that are made; plain, so that it works without script, where there are none
+      const fields = new URLSearchParams({ tab: of });
+      for (const name of of === tab() ? CHOICES : CHOICES.slice(0, -1)) if (view.get(name)) fields.set(name, view.get(name));
+      return `#${[...fields].length > 1 ? fields : of}`;
+    };
+    const show = () => {
+      const [on, off] = [new Set(list(view.get("on"))), new Set(list(view.get("off")))];
+      document.body.dataset.tab = tab();
+      for (const section of starts) {
+        for (const { box, name } of choices(section)) box.checked = box.defaultChecked ? !off.has(name) : on.has(name);
+        const side = find(`.ranks [value="${CSS.escape(view.get("ranks"))}"]`, section) || find(".ranks [value=theirs]", section);
+        if (side) side.checked = true;
+        rankBy(section, side ? side.value : "theirs");
+        if (section.id === tab()) sortBy(find("table", section), view.get("sort"));
+      }
+      for (const { link, tab: of } of tabs) link.setAttribute("href", address(of));
+      for (const link of all(".chips a")) link.hash = [...view].length ? address(tab()) : "";
+      for (const link of skips) link.setAttribute("href", `#${tab()}-title`); // which is no choice
+    };
+    const change = (fields) => {
+      for (const [name, value] of Object.entries(fields)) value ? view.set(name, value) : view.delete(name);
+      history.replaceState(null, "", address(tab()));
+      show();
+    };
+    const read = () => {
+      const text = location.hash.slice(1);
+      if (text.includes("=")) view = new URLSearchParams(text);
+      else if (!text || starts.some((section) => section.id === text)) view = new URLSearchParams(text && { tab: text });
+      show(); // another fragment, as that of the citation, is another place of the same view
+    };
+    for (const section of starts) {
+      const table = find("table", section);
+      for (const head of all("thead th", table)) head.dataset.key = head.dataset.label ?? head.textContent.trim();
+      sortable(table, (key, direction) => change({ sort: `${key}:${direction > 0 ? "up" : "down"}` }));
+      find(".needs-script", section).hidden = true;
+      if (find(".ranks", section)) find(".ranks", section).hidden = false;
+      find(".tools", section).addEventListener("change", ({ target }) => {
+        if (target.type === "radio") return change({ ranks: target.value === "theirs" ? "" : target.value, sort: "" });
+        const [name, other] = [target.className.slice("see-".length), target.defaultChecked ? "off" : "on"];
+        const kept = list(view.get(other)).filter((one) => one !== name);
+        change({ [other]: [...kept, ...(target.checked === target.defaultChecked ? [] : [name])].join(",") });
+      });
+    }
+    read();
+    addEventListener("hashchange", read);
+    addEventListener("pageshow", show); // after the browser put back what boxes were
+  };
+  if (starts.length) begin();
 
   // a tooltip for the bar that is pointed at
 
@@ -103,7 +159,6 @@
       return value;
     } };
   const tagged = (node) => (node.dataset.tags || "").split("|").filter(Boolean);
-  const list = (text) => (text || "").split(",").filter(Boolean);
 
   const idOf = (link) => link.getAttribute("href").split("#c-")[1]; // of the cell that a number is of
   const linkTo = (cell) => cell && find(`td a[href$="#c-${CSS.escape(cell)}"]`, table);

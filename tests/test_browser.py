@@ -13,6 +13,7 @@ import pytest
 from tables import with_fields
 from test_leaderboard import EVIL, TABLE, cells, evil, fill, made, record
 from test_submissions import SCRIPT, ids, marked
+from test_take_away import errata
 
 from unlearnable_bench.leaderboard.formats import text as formats
 from unlearnable_bench.leaderboard.formats.scatter import Panel, ScatterPlot
@@ -260,6 +261,27 @@ def test_a_number_opens_a_drawer_with_its_sources(browser):
     assert browser.run("return document.activeElement.getAttribute('href')").endswith(cell.id)
     browser.open(f"quick.defenses.html#cell={cell.id}")
     assert "grayscale × ops" in browser.texts("#drawer")[0]  # noqa: RUF001
+
+
+def test_a_cited_number_carries_its_erratum(driver, tmp_path):
+    """Nobody must cite what is known to be wrong without the word that says so."""
+    records = Records(tmp_path / "records")
+    records.folder.mkdir()
+    fill(records)
+    records = errata(records, f'record = "{cells()["ops", "grayscale", 0].id}"\ntext = "The images were scaled twice."')
+    formats.write_tables([], tmp_path / "site", (), more=Site([made(records)]).files())
+    driver.get_log("browser")
+    window = Browser(driver, tmp_path / "site").open("quick.html")
+    for column, told in (
+        ("grayscale", "; erratum of 2026-12-01: The images were scaled twice. Unlearnable Bench."),
+        ("none", ")."),
+    ):
+        cell = cells()["ops", column, 0]
+        window.open(f"quick.html#cell={cell.id}").click("#drawer details summary")
+        (cited,) = window.texts("#drawer details")
+        assert told in cited and ("erratum" in cited) == (column == "grayscale"), cited
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    driver.get_log("performance")
 
 
 def test_export_has_what_is_in_view(browser):

@@ -285,7 +285,8 @@ def test_an_erratum_stands_beside_its_number_on_pages_and_in_exports(tmp_path):
 
 def test_an_erratum_on_a_published_result_is_a_mark_of_it(tmp_path):
     """Papers are corrected too: what the paper prints stays, with the correction."""
-    place = next(one for one in read_grid(PAPERS[0]).requests if one.printed and one.runs)
+    undefended = [one for one in read_grid(PAPERS[0]).requests if one.printed and one.runs and one.fields["defense"] == "none"]
+    place = next(one for one in undefended if one.fields["attack"] != "none" and not one.printed.mark)
     row, column = json.dumps(place.row, ensure_ascii=False), json.dumps(place.column, ensure_ascii=False)
     records = errata(Records(tmp_path), f'table = "{place.table}"\nrow = {row}\ncolumn = {column}\ntext = "Corrected to 12.3."')
     (table,) = printed_tables(read_grid(PAPERS[0]), records, resolve, lacking)
@@ -296,6 +297,11 @@ def test_an_erratum_on_a_published_result_is_a_mark_of_it(tmp_path):
     marked = [one for one in json.loads(files["data/results.json"])["results"] if one["errata"]]
     assert [(one["table"], one["errata"]) for one in marked] == [(place.table, ["erratum of 2026-12-01: Corrected to 12.3."])]
     assert files["data/results.csv"].count("erratum of") == 1
+    setting = json.loads(files["data/leaderboard.json"])["settings"][0]
+    outcomes = [one for row in setting["attacks"] for one in row["published"]["outcomes"]]
+    told = [one["errata"] for one in outcomes if one["errata"]]
+    assert told == [["erratum of 2026-12-01: Corrected to 12.3."]] and len(outcomes) > 20
+    assert "<summary>erratum</summary><ul><li>erratum of 2026-12-01: Corrected to 12.3.</li></ul>" in files[setting["page"]]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ class Number:
     tint: int  # 0..10
     who: tuple[tuple[str, str, str], ...]  # what each source has: its name, the number, the page
     contested: bool
+    errata: tuple[str, ...]
 
     @classmethod
     def of(cls, outcome: PairOutcome, top: float, names: Callable[[Result], tuple[str, str]]) -> Number:
@@ -61,6 +62,7 @@ class Number:
             min(10, round(10 * outcome.value / top)),
             tuple((name, value, page) for name, page, value in who),
             outcome.is_contested,
+            outcome.errata,
         )
 
 

@@ -209,7 +209,7 @@ def _outcome(outcome: PairOutcome | None) -> Json | None:
 
 def _numbers(outcome: PairOutcome) -> Json:
     sources = {_named(source): _rounded(value) for source, value in outcome.by_source.items()}
-    return {**_interval(outcome), "unit": UNIT, "sources": sources}
+    return {**_interval(outcome), "unit": UNIT, "sources": sources, "errata": list(outcome.errata)}
 
 
 def _named(source: str) -> str:

@@ -6,6 +6,7 @@ result is an interval: of papers, from the lowest to the highest that one prints
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,12 @@ class PairOutcome:
     @property
     def high(self) -> float:
         return max(result.high for result in self.results)
+
+    @property
+    def errata(self) -> tuple[str, ...]:
+        """What is known to be wrong with its results, each sentence once."""
+        sentences = itertools.chain.from_iterable(result.errata for result in self.results)
+        return tuple(dict.fromkeys(sentences))
 
     @property
     def is_contested(self) -> bool:

@@ -320,7 +320,8 @@
     const known = find("link[rel=canonical]");
     const href = link.getAttribute("href");
     const address = known || location.protocol !== "file:" ? new URL(href, known ? known.href : location.href).href : href;
-    const sentence = `${title}: ${link.textContent} % test accuracy${oracle ? " of the best epoch" : ""} (${find("h1").textContent.trim()}). Unlearnable Bench.`;
+    const told = errata(link.closest("td"));
+    const sentence = `${title}: ${link.textContent} % test accuracy${oracle ? " of the best epoch" : ""} (${find("h1").textContent.trim()})${told.map((one) => `; ${one.replace(/\.$/, "")}`).join("")}. Unlearnable Bench.`;
     const fields = `  note = {${escapes.LaTeX(sentence)}},\n${address === href ? "" : `  url = {${address}},\n`}}`;
     const bibtex = find("footer code").textContent.trim().replace(/^(@misc\{[^,]*)/, `$1-${idOf(link)}`).replace(/ {2}note = .*\n\}$/, () => fields);
     const button = make("button", { type: "button" }, "Copy");
@@ -627,6 +628,8 @@
   const unit = (head) => (/^rank/.test(label(head)) ? "rank" : /^(crafting|defending|cost)/.test(label(head)) ? "plain trainings" : "percent");
   const sources = (cell) => all(".who a, small:not(.range) > a", cell).map((link) => plain(link.textContent));
 
+  const wrong = (cells) => [...new Set(cells.flatMap((cell) => all(".errata li", cell)).map((one) => plain(one.textContent)))];
+
   const look = (table) => {
     const heads = all("thead th", table).map((head, place) => ({ head, place })).filter(({ head }) => !head.querySelector("svg"));
     const columns = heads.filter(({ head, place }) => visible(head) && !table.tBodies[0].rows[0]?.cells[place]?.querySelector("svg"));
@@ -644,18 +647,18 @@
   const named = ({ head, place }) => `${label(head)}${isNumber(head, place) ? ` (${unit(head)})` : ""}`;
   const isNumber = (head, place) => head.closest("table").tBodies[0].querySelector(`tr > :nth-child(${place + 1})[data-v]`) !== null;
   const writers = {
-    CSV: ({ columns, shown, hidden }) => [[...columns.map(named), "view"],
-      ...shown.map((row) => [...columns.map(({ place }) => value(row.cells[place])), hidden])]
+    CSV: ({ columns, shown, hidden }) => [[...columns.map(named), "errata", "view"],
+      ...shown.map((row) => [...columns.map(({ place }) => value(row.cells[place])), wrong(columns.map(({ place }) => row.cells[place])).join("; "), hidden])]
       .map((line) => line.map(quoted).join(",")).join("\n") + "\n",
     JSON: ({ columns, shown, hidden, caption }) => JSON.stringify({ caption, view: hidden, rows: shown.map((row) => columns.map(({ head, place }) => {
       const cell = row.cells[place];
       return cell.dataset.v === undefined ? { column: label(head), text: value(cell) }
-        : { column: label(head), value: Number(cell.dataset.v), unit: unit(head), sources: sources(cell) };
+        : { column: label(head), value: Number(cell.dataset.v), unit: unit(head), sources: sources(cell), errata: wrong([cell]) };
     })) }, null, 1) + "\n",
     Markdown: ({ columns, shown, hidden, caption }) => [columns.map(named), columns.map((_, place) => (place ? "---:" : "---")),
       ...shown.map((row) => columns.map(({ place }) => value(row.cells[place]) || "–"))]
       .map((line, place) => `| ${line.map((text) => (place === 1 ? text : escaped(text))).join(" | ")} |`).join("\n")
-      + `\n\n${escaped(caption)}\n\n${escaped(hidden)}\n`,
+      + `\n\n${[caption, ...wrong(shown.flatMap((row) => columns.map(({ place }) => row.cells[place]))), hidden].map(escaped).join("\n\n")}\n`,
   };
   const ENDINGS = { CSV: "csv", JSON: "json", Markdown: "md" };
   for (const table of all("table.standing", document)) {

@@ -35,16 +35,19 @@ from unlearnable_bench.leaderboard.formats.pdf import pdf
 from unlearnable_bench.leaderboard.formats.svg import LETTER, LINE
 from unlearnable_bench.leaderboard.pages import gallery, table_page
 from unlearnable_bench.leaderboard.pages.cells import tint
+from unlearnable_bench.leaderboard.pages.change_sizes import VALUES, ChangeSize, similarity
 from unlearnable_bench.leaderboard.pages.coverage import in_plain_trainings
 from unlearnable_bench.leaderboard.pages.frame import NAVIGATION
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.pages.strips import Strip
 from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
+from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.leaderboard.tables.remarks import remarks
 from unlearnable_bench.leaderboard.tables.table import distinct, slugged
 from unlearnable_bench.poisons.recipe import PurifiedRecipe
 from unlearnable_bench.poisons.store import Store
 from unlearnable_bench.registry.data import load
+from unlearnable_bench.results import read_grid
 from unlearnable_bench.results.record import Curve, Failure, Metrics, PoisonNote, Record, Records
 
 EVIL = "<script>alert(1)</script> | a\\|b $x$ \\input{y} `c` [l](http://evil.example) ![i](x) **b** & \n\n# h"
@@ -880,6 +883,51 @@ def test_a_thumbnail_of_a_perturbation_is_small_and_of_its_dataset_alone(tmp_pat
         name: [dataclasses.replace(sample, text="gone(epsilon=0.1)") for sample in several] for name, several in found.items()
     }
     assert gallery.thumbnails(gone, "digits") == {}, "of an attack that is not installed any more"
+
+
+def test_the_size_of_a_change_is_that_of_the_stored_images(tmp_path):
+    """PSNR and the largest change by hand; SSIM by its formula, window by window; of its dataset alone."""
+    data = load(registry.resolve("datasets", "digits")[0])
+    kept = Store(tmp_path).poison(recipe("random-noise", 0), data)
+    ((method, size),) = gallery.change_sizes(gallery.samples(tmp_path), "digits").items()
+    after, before = np.load(kept.path / "images.npy").astype(float), data.train.images.numpy().astype(float)
+    assert method.name == "random-noise" and size.images == len(after[:: -(-after.size // VALUES)]) < len(after)
+    part, clean = after[:: -(-after.size // VALUES)], before[:: -(-after.size // VALUES)]
+    assert size.psnr == pytest.approx(10 * np.log10(255**2 / ((part - clean) ** 2).mean())) and size.largest == 8
+    assert 0 < size.ssim < 1
+    assert gallery.change_sizes(gallery.samples(tmp_path), "cifar10") == {}
+
+
+def test_structural_similarity_is_that_of_its_formula():
+    """One image, window by window; the same image is alike, an image below the window has none."""
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 1, 1, 13, 12)).astype(float)
+    at = np.arange(11) - 5
+    kernel = np.exp(-(at[:, None] ** 2 + at[None] ** 2) / (2 * 1.5**2))
+    kernel /= kernel.sum()
+
+    def alike(x, y):
+        m, n = (kernel * x).sum(), (kernel * y).sum()
+        v, w, c = ((kernel * (p - q) * (r - s)).sum() for p, q, r, s in ((x, m, x, m), (y, n, y, n), (x, m, y, n)))
+        return (2 * m * n + 2.55**2) * (2 * c + 7.65**2) / ((m**2 + n**2 + 2.55**2) * (v + w + 7.65**2))
+
+    windows = [alike(a[0, 0, i : i + 11, j : j + 11], b[0, 0, i : i + 11, j : j + 11]) for i in range(3) for j in range(2)]
+    assert similarity(a, b) == pytest.approx(np.mean(windows)) and similarity(a, a) == pytest.approx(1)
+    small = np.zeros((2, 3, 8, 8), np.uint8)
+    assert ChangeSize.of(small, small) == ChangeSize(psnr=None, ssim=None, largest=0, images=2)
+    assert ChangeSize.of(small + np.uint8(255), small) == ChangeSize(psnr=0.0, ssim=None, largest=255, images=2)
+
+
+def test_the_start_page_shows_the_size_of_a_change_where_a_poison_is_stored(tmp_path):
+    """On demand; a blank says why, and without any stored poison there is no column."""
+    tables = printed_tables(read_grid("d-vae/table-2"), Records(tmp_path), registry.resolve, registry.lacking)
+    picture, size = Strip("data:,", "", "What was added", 1, 1), ChangeSize(34.56, 0.9876, 8, 1024)
+    samples = {"attack.em": [gallery.Sample("em", "", [], thumbnail=picture, dataset="cifar10", change=size)]}
+    shown = Site(tables, samples=samples).files()["index.html"]
+    plain = Site(tables).files()["index.html"]
+    assert 'see-size"' in shown and 'see-size"' not in plain and "no poison of this dataset is stored here" not in plain
+    assert 'data-v="34.56" title="of 1024 images of the stored poison">34.6</td>' in shown
+    assert ">0.988</td>" in shown and ">8</td>" in shown
+    assert shown.count("no poison of this dataset is stored here with its clean images") > 3
 
 
 def test_pictures_without_clean_images_or_of_damaged_sets_do_no_harm(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from unlearnable_bench.leaderboard.formats.escaping import DASH
+from unlearnable_bench.leaderboard.pages.change_sizes import ChangeSize
 from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, stretched, strip, thumbnail
 from unlearnable_bench.leaderboard.tables.methods import Method, method_of
 from unlearnable_bench.registry import EntryError, MissingDataError, resolve
@@ -48,6 +49,7 @@ class Sample:
     noise: Strip | None = None
     thumbnail: Strip | None = None  # of the perturbation of one image
     dataset: str = ""  # the name of its entry
+    change: ChangeSize | None = None  # of an attack, where the clean images are known
 
 
 class StoredSet:
@@ -184,6 +186,7 @@ def _poison(stored: StoredSet) -> Sample:
         _noise(arrays, budget),
         _thumbnail(arrays, budget),
         stored.dataset["name"],
+        None if arrays.clean is None else ChangeSize.of(arrays.images, arrays.clean),
     )
 
 
@@ -244,15 +247,27 @@ def _thumbnail(arrays: Arrays, budget: Mapping[str, Any]) -> Strip | None:
 
 def thumbnails(by_entry: Mapping[str, Sequence[Sample]], dataset: str) -> dict[Method, Strip]:
     """Return a picture of its perturbation for each attack of which a set of a dataset is stored."""
+    chosen = _by_method(by_entry, dataset).items()
+    return {method: sample.thumbnail for method, sample in chosen if sample.thumbnail}
+
+
+def change_sizes(by_entry: Mapping[str, Sequence[Sample]], dataset: str) -> dict[Method, ChangeSize]:
+    """Return how large its perturbation is for each attack of which a set of a dataset is stored."""
+    chosen = _by_method(by_entry, dataset).items()
+    return {method: sample.change for method, sample in chosen if sample.change}
+
+
+def _by_method(by_entry: Mapping[str, Sequence[Sample]], dataset: str) -> dict[Method, Sample]:
+    """The first set of a dataset of each attack whose clean images are known."""
     maker = CellMaker(resolve)
-    pictures: dict[Method, Strip] = {}
+    chosen: dict[Method, Sample] = {}
     for sample in itertools.chain.from_iterable(by_entry.values()):
         if sample.thumbnail and sample.dataset == dataset:
             with suppress(EntryError):  # of an attack that was uninstalled since
                 method = method_of("attack", maker.parts("attacks", sample.text))
                 if method is not None:
-                    pictures.setdefault(method, sample.thumbnail)
-    return pictures
+                    chosen.setdefault(method, sample)
+    return chosen
 
 
 def _reach(budget: Mapping[str, Any], delta: NDArray[Any]) -> float:

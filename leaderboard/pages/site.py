@@ -27,7 +27,7 @@ from unlearnable_bench.leaderboard.pages.compare import Comparison
 from unlearnable_bench.leaderboard.pages.coverage import coverage
 from unlearnable_bench.leaderboard.pages.entry_pages import CellRow, EntryRow, Labels, Plot, plots, published_index
 from unlearnable_bench.leaderboard.pages.frame import METHODS, REPRODUCTION, TITLE, Frame
-from unlearnable_bench.leaderboard.pages.gallery import Sample, thumbnails
+from unlearnable_bench.leaderboard.pages.gallery import Sample, change_sizes, thumbnails
 from unlearnable_bench.leaderboard.pages.method_pages import AXES, Facts, page_of
 from unlearnable_bench.leaderboard.pages.methods import budget_text_of, deviations_of, display_name_of, idea_of, tags_of
 from unlearnable_bench.leaderboard.pages.overview import with_layout, without_layout
@@ -216,6 +216,7 @@ class Site:
             views=[start.view("attack"), start.view("defense")],
             chips=chips(start, self.starts),
             pictures=thumbnails(self.samples, start.dataset),
+            sizes=change_sizes(self.samples, start.dataset),
             moved=moved_numbers(self.changelog) if start.is_home else [],
             whole=overview.whole(self.tables),
         )

@@ -625,7 +625,8 @@
   const plain = (text) => text.trim().replace(/\s+/g, " ");
   const label = (head) => head.dataset.label || plain(head.firstChild.textContent);
   const value = (cell) => cell.dataset.v ?? cell.dataset.label ?? "";
-  const unit = (head) => (/^rank/.test(label(head)) ? "rank" : /^(crafting|defending|cost)/.test(label(head)) ? "plain trainings" : "percent");
+  const UNITS = [[/^rank/, "rank"], [/^(crafting|defending|cost)/, "plain trainings"], [/^PSNR/, "dB"], [/^SSIM/, "1"], [/^largest change/, "levels of 255"], [/^/, "percent"]];
+  const unit = (head) => UNITS.find(([name]) => name.test(label(head)))[1];
   const sources = (cell) => all(".who a, small:not(.range) > a", cell).map((link) => plain(link.textContent));
 
   const wrong = (cells) => [...new Set(cells.flatMap((cell) => all(".errata li", cell)).map((one) => plain(one.textContent)))];

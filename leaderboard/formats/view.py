@@ -12,7 +12,7 @@ from unlearnable_bench.leaderboard.formats.escaping import DASH, MINUS
 from unlearnable_bench.leaderboard.formats.figures import step
 from unlearnable_bench.leaderboard.formats.words import change, decimal_places, difference, measured_value, note, number, spread
 from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
-from unlearnable_bench.leaderboard.tables.naming import Names
+from unlearnable_bench.leaderboard.tables.naming import METHODS, Names, labels_of
 from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
 from unlearnable_bench.leaderboard.tables.remarks import remarks
 from unlearnable_bench.leaderboard.tables.score import Score
@@ -108,7 +108,8 @@ BETTER = {
 
 
 def _printed(table: Table, file: TableFile, links: Mapping[str, str]) -> dict[str, Any]:
-    lines = [_line(table, position, links) for position in range(len(table.rows))]
+    names = [_names(axis, table.rows, level) for level, axis in enumerate(file.rows)]
+    lines = [_line(table, position, names, links) for position in range(len(table.rows))]
     return {
         "table": table,
         "file": file,
@@ -134,7 +135,7 @@ def _layout(table: Table, file: TableFile) -> dict[str, Any]:
         "row_axes": [ROW_AXES.get(axis, axis) for axis in file.rows],
         "column_axes": [AXES.get(axis, axis) for axis in file.columns if axis != "part"],
         "columns": table.column_texts,
-        "heads": [_spans(table.columns, level) for level in range(len(file.columns))],
+        "heads": [_spans(table.columns, level, _names(axis, table.columns, level)) for level, axis in enumerate(file.columns)],
         "width": 120 + 24 * len(table.columns) + 30 * len(file.rows),
         "height": 120 + line * len(table.rows) + 6 * len(table.doubts),
     }
@@ -203,9 +204,17 @@ def _that_hold(phrases: Mapping[str, bool]) -> list[str]:
     return [phrase for phrase, holds in phrases.items() if holds]
 
 
-def _line(table: Table, position: int, links: Mapping[str, str]) -> dict[str, Any]:
+def _names(axis: str, lines: Sequence[Labels], level: int) -> dict[str, str]:
+    """What readers call attacks and defenses at a level of the heads, by their specs; what a paper prints stays."""
+    return labels_of(axis, [line[level] for line in lines]) if axis in METHODS else {}
+
+
+def _line(table: Table, position: int, names: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> dict[str, Any]:
     row = table.rows[position]
-    heads = [{"label": label, "level": n, "span": _rows(table.rows, position, n + 1)} for n, label in enumerate(row)]
+    heads = [
+        {"label": label, "name": names[n].get(label, label), "level": n, "span": _rows(table.rows, position, n + 1)}
+        for n, label in enumerate(row)
+    ]
     cells = [_place(table, (row, column), links) for column in table.columns]
     return {"heads": heads, "cells": cells}
 
@@ -225,9 +234,9 @@ def _rows(rows: Sequence[Labels], position: int, level: int) -> int:
     return len(list(same))
 
 
-def _spans(columns: Sequence[Labels], level: int) -> list[dict[str, Any]]:
+def _spans(columns: Sequence[Labels], level: int, names: Mapping[str, str]) -> list[dict[str, Any]]:
     groups = itertools.groupby(columns, key=lambda column: column[: level + 1])
-    return [{"label": key[level], "span": len(list(alike))} for key, alike in groups]
+    return [{"label": key[level], "name": names.get(key[level], key[level]), "span": len(list(alike))} for key, alike in groups]
 
 
 def _cell(score: Score, links: Mapping[str, str], top: float) -> dict[str, Any]:

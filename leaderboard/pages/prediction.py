@@ -19,6 +19,7 @@ from unlearnable_bench.leaderboard.tables.correlation import (
     spearman_of_lines,
 )
 from unlearnable_bench.leaderboard.tables.groups import first_of_each, group_by
+from unlearnable_bench.leaderboard.tables.naming import labels_of
 from unlearnable_bench.leaderboard.tables.pairing import EFFORT, STEPS, TRAINING, Pair, pairs
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results.reference import source
@@ -76,6 +77,7 @@ class PredictionRow:
 
     label: str
     tau: Coefficient
+    name: str  # what readers call it
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -126,6 +128,12 @@ class Prediction:
         return brief(list(dict.fromkeys(pair.defense for pair in self.pairs)))
 
     @cached_property
+    def names(self) -> dict[str, dict[str, str]]:
+        """What readers call attacks and defenses, by their specs."""
+        specs = {"attack": self.attacks, "defense": self.defenses}
+        return {axis: labels_of(axis, labels) for axis, labels in specs.items()}
+
+    @cached_property
     def selections(self) -> list[Selection]:
         kinds: dict[str, Callable[[Pair], bool]] = {
             "all pairs": lambda pair: True,
@@ -146,7 +154,8 @@ class Prediction:
     def _lines(self, axis: str, labels: Mapping[str, str]) -> list[PredictionRow]:
         pairs_of = group_by(self.measured, lambda pair: getattr(pair, axis))
         taus = {label: _order(kendall_of_lines, pairs_of[text], at_least=LINE) for text, label in labels.items()}
-        return [PredictionRow(f"{axis} {label}", tau) for label, tau in taus.items() if tau]
+        names = {label: self.names[axis][text] for text, label in labels.items()}
+        return [PredictionRow(f"{axis} {label}", tau, f"{axis} {names[label]}") for label, tau in taus.items() if tau]
 
     @property
     def paragraph(self) -> list[str]:
@@ -219,13 +228,17 @@ class Prediction:
             "known": len(self.pairs),
             "paragraph": self.paragraph,
             "selections": [(*selection.row, selection.value) for selection in self.selections],
-            "lines": [(*line.row, line.tau.value) for line in self.lines],
-            "rows": [row | {"links": _links(pair, files)} for row, pair in rows],
+            "lines": [(line.name, *line.row, line.tau.value) for line in self.lines],
+            "rows": [row | self._named(pair) | {"links": _links(pair, files)} for row, pair in rows],
             "caution": self.caution,
             "rule": RULE,
             "drawing": self.figure,
             "file": FIGURE,
         }
+
+    def _named(self, pair: Pair) -> dict[str, str]:
+        """What readers call the attack and the defense of a pair."""
+        return {"attack_name": self.names["attack"][pair.attack], "defense_name": self.names["defense"][pair.defense]}
 
     def markdown(self, picture: str) -> str:
         """Return it as a part of a document; `picture` is the file of the plot."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from unlearnable_bench.benchmark import provenance
 from unlearnable_bench.benchmark.contrastive import pretrain_and_probe
@@ -17,8 +18,10 @@ from unlearnable_bench.benchmark.task import Task
 from unlearnable_bench.benchmark.train import Checkpoint, EpochFigures, Report, Training
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.poisons.store import Kept, Progress, Store
-from unlearnable_bench.registry import Contrastive, Defense, ImageSet, Protocol, data
+from unlearnable_bench.registry import Contrastive, DataInfo, Defense, ImageSet, Protocol, data
 from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.architectures._network import pretrained
+from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.registry.data import Data
 from unlearnable_bench.results import Record, record
 
@@ -140,6 +143,14 @@ def _numerics(task: Task, device: str) -> Numerics:
     return Numerics.choose(device, protocol.precision, protocol.threads)
 
 
+def network(part: ConfiguredEntry, info: DataInfo, side: int) -> nn.Module:
+    """Make the network of a cell for images of this side, with its weights where it is pretrained. EntryError."""
+    own = {name: value for name, value in part.values.items() if name in part.entry.by_name}
+    net: nn.Module = part.entry.load()(info.num_classes, info.shape[0], side, **own)
+    weights, checksum = str(part.values["weights"]), str(part.values["checksum"])
+    return pretrained(net, part.entry.name, weights, checksum) if weights else net
+
+
 def _victim(
     task: Task,
     training: ImageSet,
@@ -160,7 +171,7 @@ def _victim(
     judged = task.cell.model_copy(update={"measure": "accuracy"})
     with seeded(int(judged.id, 16) >> 1, numerics, device):
         side = protocol.input_size or info.shape[1]
-        net = task.architecture.entry.load()(info.num_classes, info.shape[0], side, **task.architecture.values)
+        net = network(task.architecture, info, side)
         if isinstance(protocol, Contrastive):
             sets = training, whole.train, whole.test
             curve, victim = pretrain_and_probe(net, *sets, protocol, device, report, numerics, checkpoint)

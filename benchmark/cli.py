@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from unlearnable_bench.benchmark.commands import data, inspecting, poisons, reporting, running, submissions
+from unlearnable_bench.benchmark.commands import data, inspecting, poisons, pretraining, reporting, running, submissions
 from unlearnable_bench.benchmark.commands.common import command
 
 VERBOSE = ("-v", "--verbose")
@@ -35,6 +35,7 @@ app.command("show")(inspecting.show)
 app.command("doctor")(inspecting.doctor_)
 app.command("check")(inspecting.check)
 app.command("craft")(poisons.craft)
+app.command("pretrain")(pretraining.pretrain)
 app.command("run")(command(running.run))
 app.command("retry")(command(running.retry))
 app.command("status")(running.status)

@@ -18,10 +18,6 @@ from unlearnable_bench.results.grid import grid_names
 from unlearnable_bench.results.reference import source
 
 SHOWN_HOOKS = {"purify", "augment", "loss", "configure", "model", "start", "applies", "measure", "after_epoch"}
-COMMON_COMMENTS = {
-    "per_class": "training images of each class, seeded choice; 0: all",
-    "test_per_class": "test images of each class; 0: all",
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def _kind(text: str) -> str:
 def details(entry: Entry) -> dict[str, Any]:
     """Return what is known of an entry, as JSON values."""
     own = [field for field in entry.fields if not field.hidden]
-    common = [Field(name, "int", 0, COMMON_COMMENTS[name]) for name in COMMON.get(entry.kind, {})]
+    common = COMMON.get(entry.kind, ())
     return {
         "name": entry.name,
         "kind": singular(entry.kind),

@@ -12,6 +12,7 @@ from unlearnable_bench.benchmark.estimate import Estimate, estimate_run
 from unlearnable_bench.benchmark.failures import is_tried_again
 from unlearnable_bench.benchmark.task import Finder, Task, poisons, recipes
 from unlearnable_bench.registry import MissingDataError, child, data, outdated
+from unlearnable_bench.registry._weights import check_weights
 from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.results import Cell, Records
 from unlearnable_bench.results.record import Failure, RecordSummary
@@ -111,7 +112,12 @@ class Plan:
             self.reasons[task.cell.id] = self.reasons[task.cell.id] or obstacle
 
     def ask_entries(self) -> None:
-        """Move cells whose attack, defense or analysis does not apply to their dataset out of the cells to run."""
+        """Move cells whose attack, defense or analysis does not apply to their dataset out of the cells to run.
+
+        EntryError where the weights of a network are not here, or others.
+        """
+        for part in {task.architecture.text: task.architecture for task in self.to_run}.values():
+            check_weights(f"architecture {part.name}", part.values)
         questions: dict[tuple[str, str], Question] = {}
         for task in self.to_run:
             questions |= _questions(task)

@@ -174,6 +174,8 @@ class Training:
         ordered: Any = getattr(net, "layers", None)
         self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
         self.weights = weights_by_layer(self.layers)
+        self.frozen = _frozen(self.layers, protocol.frozen)
+        self.begun_with = copy.deepcopy(net.state_dict()) if getattr(plain, "pretrained", False) else None
         self.size = protocol.input_size or data.images.shape[2]
         victim = Victim(net, protocol.mean, protocol.std)
         begin(plain, data, lambda x: victim.normalised(fit_size(x, self.size)))
@@ -263,7 +265,7 @@ class Training:
             for part in rows.cpu().split(EVALUATED):
                 x = fit_size(data.pixels(part, self.device), self.size).contiguous(memory_format=torch.channels_last)
                 seen.append((self.model.features(x) if features else self.model(x)).float().cpu())
-        self.model.train(training)
+        self._mode(training)
         return torch.cat(seen)
 
     def clean(self, n: int, rows: Tensor | None = None) -> ImageSet:
@@ -282,12 +284,17 @@ class Training:
         return replace(self.unpoisoned, images=self.unpoisoned.images[rows], labels=self.unpoisoned.labels[rows])
 
     def twin(self, data: ImageSet) -> Training:
-        """Train a network like this one, drawn anew as torch draws weights, on another set by the same protocol, plainly."""
+        """Train a network like this one, drawn anew as torch draws weights, on another set by the same protocol, plainly.
+
+        One that is pretrained begins with its weights again.
+        """
         net = copy.deepcopy(self.model.net)
         for module in net.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
+        if self.begun_with is not None:
+            net.load_state_dict(self.begun_with)
         other = Training(net, data, self.protocol, (), self.device, self.numerics)
         other.run(None, None, None)
         return other
@@ -341,9 +348,15 @@ class Training:
         steps = before + self.step, before + self.total
         self.report(TrainingProgress(*steps, epoch, epochs, self.images_per_second, self.loss, accuracy, judged))
 
+    def _mode(self, training: bool) -> None:
+        """Let statistics move or stand; those of frozen layers always stand."""
+        self.model.train(training)
+        for part in self.frozen:
+            part.eval()
+
     def _one_epoch(self) -> None:
         protocol, model, device = self.protocol, self.model, self.device
-        model.train()
+        self._mode(training=True)
         rows = self.kept if self.kept is not None else torch.arange(len(self.train))
         order = rows[torch.randperm(len(rows), generator=None if protocol.shuffle else _fixed())]
         steps = min(self.per_epoch, math.ceil(len(rows) / protocol.batch), self.total - self.step)
@@ -441,6 +454,17 @@ class Training:
         torch.set_rng_state(state["cpu"].cpu())
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
+
+
+def _frozen(layers: Sequence[nn.Module], count: int) -> list[nn.Module]:
+    """Hold the first layers of a network still, or all but its head, for -1, and return them. EntryError."""
+    most = len(layers) - 1
+    if not -1 <= count <= most:
+        raise EntryError(f"protocol: frozen={count}, and the network has {most} layers before its head; expected -1 to {most}")
+    frozen = list(layers[:most] if count < 0 else layers[:count])
+    for part in frozen:
+        part.requires_grad_(False)
+    return frozen
 
 
 class _Source:
@@ -558,8 +582,9 @@ def _groups(model: nn.Module, protocol: Protocol, layers: Sequence[Sequence[nn.P
     apart = protocol.bias_lr != 1 or not protocol.decay_all
     groups = []
     for number, parameters in enumerate(layers if layers is not None else [list(model.parameters())]):
-        vectors = [p for p in parameters if apart and p.ndim <= 1]
-        weights = [p for p in parameters if not apart or p.ndim > 1]
+        trained = [p for p in parameters if p.requires_grad]
+        vectors = [p for p in trained if apart and p.ndim <= 1]
+        weights = [p for p in trained if not apart or p.ndim > 1]
         decay = protocol.weight_decay if protocol.decay_all else 0.0
         for members, factor, weight_decay in ((weights, 1.0, protocol.weight_decay), (vectors, protocol.bias_lr, decay)):
             rates = {"lr": protocol.lr * factor, "weight_decay": weight_decay / factor}

@@ -7,10 +7,8 @@ That is the variance-preserving SDE of Song et al. with beta from 0.1 to 20 at t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +20,13 @@ from torch.nn import functional as F
 
 from unlearnable_bench.registry import _vision
 from unlearnable_bench.registry._crafting import Crafting
-from unlearnable_bench.registry._paths import data_root
+from unlearnable_bench.registry._weights import verified_folder
 from unlearnable_bench.registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
 from unlearnable_bench.registry.spec import SELFTRAINED
 
 LEVELS = 1000
 BETAS = (0.1, 20.0)  # of the continuous SDE at its ends, per unit of time
 SPREAD = 0.5  # usual deviation of a pixel, images in [-1, 1]
-FILES = ("*.safetensors", "*.json")  # all that is read of a folder of weights
 
 
 def betas() -> Tensor:
@@ -120,7 +117,7 @@ def purified(defense: Any, train: ImageSet, job: Job, model: Model, calls: int, 
     learnt = 3 * model.epochs if model.weights == SELFTRAINED else 0  # passes per image
     state = run.resume(f"{defense} walks")
     if model.weights != SELFTRAINED:
-        net = loaded(model.owner, verified_folder(model.owner, model.weights, model.checksum), train, run.device)
+        net = loaded(model.owner, verified_folder(f"defense {model.owner}", model.weights, model.checksum), train, run.device)
     else:
         net = small = _untrained(model, train).to(run.device)
         if state is None:
@@ -217,39 +214,6 @@ def _fit(net: Small, train: ImageSet, model: Model, run: Crafting, stage: str, p
 # Weights of the user
 
 
-def folder_of(owner: str, weights: str) -> Path:
-    """Return the folder of weights of a name. EntryError."""
-    place = data_root() / "weights"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", weights):
-        raise EntryError(f"defense {owner}: weights={weights} is not the name of a folder in {place}")
-    folder = place / weights
-    if not folder.is_dir():
-        there = ", ".join(sorted(p.name for p in place.iterdir() if p.is_dir())) if place.is_dir() else ""
-        raise EntryError(
-            f"defense {owner}: there is no folder {folder}; put a model of diffusers there. Found: {there or 'none'}"
-        )
-    return folder
-
-
-def fingerprint_of_weights(folder: Path) -> str:
-    """Hash all files of a folder that are ever read: 'sha-' and 16 hexadecimal digits."""
-    whole = hashlib.sha256()
-    for path in sorted(path for pattern in FILES for path in folder.rglob(pattern)):
-        with path.open("rb") as file:
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return f"sha-{whole.hexdigest()[:16]}"
-
-
-def verified_folder(owner: str, weights: str, checksum: str) -> Path:
-    """Return the folder of weights if its files are those that `checksum` stands for. EntryError says what it should be."""
-    folder = folder_of(owner, weights)
-    found = fingerprint_of_weights(folder)
-    if found != checksum:
-        was = f"checksum={checksum} was asked for" if checksum else "a spec must say which weights it means"
-        raise EntryError(f"defense {owner}: {folder} has checksum={found}; {was}: {owner}(weights={weights},checksum={found})")
-    return folder
-
-
 def loaded(owner: str, folder: Path, train: ImageSet, device: torch.device) -> Denoiser:
     """Read a UNet2DModel of diffusers, safetensors only. EntryError if it does not fit the images or the levels above."""
     diffusers = _diffusers(owner)
@@ -275,7 +239,7 @@ def loaded(owner: str, folder: Path, train: ImageSet, device: torch.device) -> D
     return Denoiser(unet.to(memory_format=torch.channels_last)).to(device)
 
 
-def check_weights(owner: str, weights: str, checksum: str, info: DataInfo) -> None:
+def check_denoiser(owner: str, weights: str, checksum: str, info: DataInfo) -> None:
     """Ask, while planning, whether weights are what a spec says and images can be purified. EntryError, NotApplicable."""
     if weights == SELFTRAINED:
         if checksum:
@@ -283,7 +247,7 @@ def check_weights(owner: str, weights: str, checksum: str, info: DataInfo) -> No
         if info.shape[1] % 2 or info.shape[2] % 2:
             raise NotApplicable(f"needs even sides, the images are {info.shape[1]}x{info.shape[2]}")
     else:
-        verified_folder(owner, weights, checksum)
+        verified_folder(f"defense {owner}", weights, checksum)
 
 
 class Perceptual(nn.Module):
@@ -303,7 +267,7 @@ class Perceptual(nn.Module):
         )
         self.channels: list[Tensor | None] = [None] * 5
         if weights != SELFTRAINED:
-            self._read(owner, verified_folder(owner, weights, checksum) / "lpips.safetensors")
+            self._read(owner, verified_folder(f"defense {owner}", weights, checksum) / "lpips.safetensors")
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("spread", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.requires_grad_(False)

@@ -207,8 +207,7 @@ class Catalog(Mapping[str, Any]):
 
     def parameters(self, entry: Entry) -> dict[str, Field]:
         """Return what a spec can give: the fields of an entry that are not hidden, and those of all entries of the kind."""
-        own = {field.name: field for field in entry.fields if not field.hidden}
-        return own | {name: Field(name, "int", value) for name, value in COMMON.get(self.kind, {}).items()}
+        return {name: field for name, field in entry.parameters.items() if not field.hidden}
 
     # what kinds do in their own way
 
@@ -296,9 +295,9 @@ class _Datasets(Catalog):
         return _images.folder_name(root), root
 
     def _complete(self, owner: str, named: Named, fields: dict[str, Any]) -> None:
-        for key in COMMON[self.kind]:
-            if fields[key] < 0:
-                raise EntryError(f"{owner}: {key}={fields[key]} is negative; 0 means all images")
+        for field in COMMON[self.kind]:
+            if fields[field.name] < 0:
+                raise EntryError(f"{owner}: {field.name}={fields[field.name]} is negative; 0 means all images")
 
 
 class _Protocols(Catalog):

@@ -446,6 +446,7 @@ class Protocol:
     decay_all: bool = True  # false: no weight decay of biases and normalizations
     bias_lr: float = 1.0  # factor on the learning rate of biases and normalizations
     judge_every: int = 1  # epochs; the last one is always judged, and every one where a defense acts after epochs
+    frozen: int = 0  # layers of the network, from its input on, that are not trained, statistics included; -1: all but the head
 
     version: ClassVar[int] = 1
     # fields added after records were published -> their neutral value, for ever
@@ -454,6 +455,7 @@ class Protocol:
         "decay_all": True,
         "bias_lr": 1.0,
         "judge_every": 1,
+        "frozen": 0,
     }
     revisions: ClassVar[Mapping[str, int]] = {"shuffle=false": 2}  # corrections of some settings alone
     display_name: ClassVar[str] = ""  # as pages write it: `Adversarial training`; its name where it has none
@@ -521,7 +523,7 @@ def check_recipe(owner: str, recipe: Mapping[str, Any]) -> None:
             raise EntryError(f"{owner}: {name}={value} is none of {', '.join(words)}")
         if not isinstance(value, int | float):
             continue
-        least = 1 if name.removeprefix("probe_") in COUNTS else 0
+        least = 1 if name.removeprefix("probe_") in COUNTS else -1 if name == "frozen" else 0
         most = 1 if name in FRACTIONS else math.inf
         if not least <= value <= most:
             expected = f"{least} or more" if most == math.inf else "a fraction, 0 to 1"

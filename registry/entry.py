@@ -55,9 +55,6 @@ FACTS = tuple(StatedFacts.__annotations__)
 MERGED = ("later", "revisions")
 """Facts to which a class adds; those of its base classes go on to hold."""
 
-COMMON: dict[str, dict[str, Any]] = {"datasets": {"per_class": 0, "test_per_class": 0}}
-"""Fields that every entry of a kind has: 0 means all images of a class."""
-
 CALLED_WITH = {"datasets": ("root",), "architectures": ("num_classes", "in_channels", "image_size")}
 """Arguments of entries that are functions which the caller gives; the others are fields."""
 
@@ -165,6 +162,22 @@ def _typed(value: Any, kind: str) -> Any:
     return value
 
 
+COMMON: dict[str, tuple[Field, ...]] = {
+    "datasets": (
+        Field("per_class", "int", 0, "training images of each class, seeded choice; 0: all"),
+        Field("test_per_class", "int", 0, "test images of each class; 0: all"),
+    ),
+    "architectures": (
+        Field("weights", "str", "", "a folder of $BENCH_DATA/weights, for all layers but the head; none: from scratch"),
+        Field("checksum", "str", "", "of that folder"),
+    ),
+}
+"""Fields that every entry of a kind has."""
+
+COMMON_LATER: dict[str, dict[str, Any]] = {"architectures": {"weights": "", "checksum": ""}}
+"""Those of them that came after records had been published, each with its neutral value."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What is known of an entry without importing it."""
@@ -201,18 +214,24 @@ class Entry:
         return {own.name: own for own in self.fields}
 
     @property
+    def parameters(self) -> dict[str, Field]:
+        """The fields by their names, those that all entries of the kind have included."""
+        return {own.name: own for own in (*COMMON.get(self.kind, ()), *self.fields)}
+
+    @property
     def defaults(self) -> dict[str, Any]:
-        """The value of every field where none is given, those that all entries of the kind have included."""
-        return {own.name: own.default for own in self.fields} | COMMON.get(self.kind, {})
+        """The value of every one of `parameters` where none is given."""
+        return {name: own.default for name, own in self.parameters.items()}
 
     @property
     def later(self) -> Mapping[str, Any]:
         """Fields that were added after records had been published, each with the value that those records have."""
         stated = self.facts.get("later", {})
+        common = COMMON_LATER.get(self.kind, {})
         if not stated:  # asked for every part of every cell
-            return {}
+            return common
         kinds = {own.name: own.kind for own in self.fields}
-        return {name: _typed(value, kinds.get(name, "")) for name, value in stated.items()}
+        return common | {name: _typed(value, kinds.get(name, "")) for name, value in stated.items()}
 
     @property
     def revisions(self) -> Mapping[str, int]:
@@ -233,7 +252,7 @@ class Entry:
 
     def hashed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that ids and keys are made of: all but later fields at their neutral value."""
-        later, fields = self.later, self.by_name
+        later, fields = self.later, self.parameters
         neutral = {name for name in later if name in values and fields[name].same(values[name], later[name])}
         return {name: value for name, value in values.items() if name not in neutral}
 
@@ -262,7 +281,7 @@ def check_history(entry: Entry) -> None:
 
     EntryError.
     """
-    fields = entry.by_name
+    fields = entry.parameters
     owner = f"{singular(entry.kind)} {entry.name}"
     for name, neutral in entry.later.items():
         if name not in fields:

@@ -88,7 +88,7 @@ def test_resolving_a_name_gives_every_default(row):
     if row.name == "folder":
         pytest.skip("a folder needs a path; see test_datasets.py")
     (part,) = resolve(row.kind, row.name)
-    assert part.values == {f.name: f.default for f in row.fields} | COMMON.get(row.kind, {})
+    assert part.values == {f.name: f.default for f in (*row.fields, *COMMON.get(row.kind, ()))}
     assert (part.name, part.text) == (row.name, row.name + part.trained)  # avatar-selftrained, until weights are named
 
 

@@ -1,11 +1,12 @@
 """What the families share: parts in a row with a linear head, pooling, and the two ways in which papers draw weights."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from unlearnable_bench.registry import EntryError, ImageSet
+from unlearnable_bench.registry._weights import verified_folder
 
 SAMPLE = 1 << 24  # values of images that a network looks at before its training: 5,461 images of 3x32x32
 
@@ -73,10 +74,52 @@ def begin(net: nn.Module, data: ImageSet, seen: Callable[[Tensor], Tensor] | Non
     `seen` turns images, float32 in [0, 1] units, into what the network will see of them, where that is something else.
     """
     start = getattr(net, "start", None)
-    if callable(start):
+    if callable(start) and not getattr(net, "pretrained", False):
         apart = -(-data.images.numel() // SAMPLE)
         x = data.pixels(torch.arange(0, len(data), apart))
         start(seen(x) if seen else x)
+
+
+def pretrained(net: nn.Module, name: str, weights: str, checksum: str) -> nn.Module:
+    """Return the network with weights of the user in all layers but its head, which stays as it was drawn.
+
+    They are the file model.safetensors of a folder of $BENCH_DATA/weights, with the names of `state_dict`. A network may say
+    by `weights_prefix` what stands before its names and not in the file. EntryError where they are not there or do not fit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    owner = f"architecture {name}"
+    path = verified_folder(owner, weights, checksum) / "model.safetensors"
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise EntryError(f"{owner}: {path} cannot be read as safetensors: {str(error).splitlines()[0]}") from None
+    prefix = getattr(net, "weights_prefix", "")
+    state = body_state(net)
+    wanted = {key.removeprefix(prefix): value for key, value in state.items()}
+    if wrong := _misfit(wanted, found):
+        raise EntryError(f"{owner}: {path} has weights of another network: {wrong}")
+    net.load_state_dict({prefix + key: found[key] for key in wanted}, strict=False)
+    net.pretrained = True  # type: ignore[assignment]
+    return net
+
+
+def body_state(net: nn.Module) -> dict[str, Tensor]:
+    """Return the weights and statistics of a network, those of its head apart, as `state_dict` names them."""
+    head: object = net.head
+    heads = tuple(f"{name}." for name, module in net.named_modules() if module is head)
+    return {key: value for key, value in net.state_dict().items() if not key.startswith(heads)}
+
+
+def _misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say in a few words where weights do not fit; '' where they do. What is found beyond is a head."""
+    for key, value in wanted.items():
+        if key not in found:
+            return f"{key} is missing"
+        if found[key].shape != value.shape:
+            return f"{key} is {tuple(found[key].shape)}, this network has {tuple(value.shape)}"
+    return ""
 
 
 def draw_as_torch(net: nn.Module) -> None:

@@ -58,9 +58,9 @@ class Avatar(Defense):
             raise EntryError(f"defense avatar: expected level 0 to 1000, steps of 0 or more, epochs and width above, {self}")
 
     def applies(self, info: DataInfo) -> None:
-        from unlearnable_bench.registry._diffusion import check_weights
+        from unlearnable_bench.registry._diffusion import check_denoiser
 
-        check_weights("avatar", self.weights, self.checksum, info)
+        check_denoiser("avatar", self.weights, self.checksum, info)
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
         from unlearnable_bench.registry._diffusion import Model, beta_dt, kept, purified, remaining, stairs

@@ -65,9 +65,9 @@ class LearnableExamples(Defense):
             )
 
     def applies(self, info: DataInfo) -> None:
-        from unlearnable_bench.registry._diffusion import check_weights
+        from unlearnable_bench.registry._diffusion import check_denoiser
 
-        check_weights("le", self.weights, self.checksum, info)
+        check_denoiser("le", self.weights, self.checksum, info)
 
     def scale(self, left: float) -> float:
         """Return the published factor of the guidance at a level, of which `left` of the signal's variance is left."""

@@ -92,7 +92,7 @@ def naps(site):
 
 
 def without_torch(site, seconds=0):
-    """Environment in which a cell sleeps for seconds, without torch: what is left is the way of the cells through the cluster."""
+    """Environment in which a cell sleeps, without torch: what is left is the way of the cells through the cluster."""
     site.mkdir()
     (site / "sitecustomize.py").write_text(WITHOUT_TORCH)
     (site / "trivial_cell.py").write_text(TRIVIAL_CELL)

@@ -73,3 +73,11 @@ OPS = Paper(
     authors="Shutong Wu, Sizhe Chen, Cihang Xie, Xiaolin Huang",
     year=2023,
 )
+
+DETECTION_AND_DEFENSE = Paper(
+    "Detection and Defense of Unlearnable Examples",
+    venue="AAAI 2024",
+    url="https://arxiv.org/abs/2312.08898",
+    authors="Yifan Zhu, Lijia Yu, Xiao-Shan Gao",
+    year=2024,
+)

@@ -511,6 +511,8 @@ def test_the_projection_takes_a_linear_shortcut_away():
         ("rsk", {"deviation": -0.1}),
         ("rsk", {"kept": 0.0}),
         ("rsk", {"kept": 1.5}),
+        ("sda-an", {"strength": 2.0}),
+        ("sda-an", {"epochs": 0}),
     ],
     ids=str,
 )
@@ -518,3 +520,63 @@ def test_a_value_out_of_range_is_refused_by_name(name, fields):
     """Before any work, with the value that was found."""
     with pytest.raises(EntryError, match=f"defense {name}"):
         DEFENSES[name](**fields)
+
+
+# SDA+AN
+
+
+def told_by_two_layers(train: ImageSet, net: nn.Module) -> float:
+    """The part of a set that a network gets right."""
+    with torch.no_grad():
+        return float((net(train.pixels(slice(None))).argmax(1) == train.labels).float().mean())
+
+
+def test_the_noise_of_sda_an_hides_what_a_two_layer_network_reads_off_a_poison():
+    """A shortcut per class on images of noise: read before, not after; the noise keeps its radius in 8 bits."""
+    from unlearnable_bench.registry._two_layer import TwoLayerTraining, fit, two_layer
+
+    labels = torch.arange(96) % 4
+    drawn = torch.Generator().manual_seed(0)
+    noise, marks = (torch.randint(-most, most + 1, (n, 3, 16, 16), generator=drawn) for most, n in ((6, 96), (16, 4)))
+    poison = ImageSet((128 + noise + marks[labels]).byte(), labels, 4)
+    torch.manual_seed(0)
+    net = two_layer(768, 4, 64)
+    fit(net, poison, torch.arange(96), TwoLayerTraining(30, 32, 0.003), Job())
+    after = purify(DEFENSES["sda-an"](epochs=30, batch=32, width=64, lr=0.003), poison)
+    assert told_by_two_layers(poison, net) > 0.95
+    assert told_by_two_layers(after, net) < 0.3
+    assert (after.images.int() - poison.images.int()).abs().max() == 8
+
+
+def test_a_two_layer_network_goes_on_from_its_checkpoint(tmp_path):
+    """Hours at full size: what is taken up ends in the same weights."""
+    from unlearnable_bench.registry._two_layer import TwoLayerTraining, fit, two_layer
+
+    train, rows = tiny(24), torch.arange(24)
+    torch.manual_seed(0)
+    whole, part, rest = (two_layer(3072, 4, 8) for _ in range(3))
+    part.load_state_dict(whole.state_dict())
+    fit(whole, train, rows, TwoLayerTraining(4, 8, 0.01), Job())
+
+    class DiedError(Exception):
+        """The process died."""
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise DiedError
+
+    with pytest.raises(DiedError):
+        fit(part, train, rows, TwoLayerTraining(4, 8, 0.01), Job(folder=tmp_path, on_progress=stop))
+    fit(rest, train, rows, TwoLayerTraining(4, 8, 0.01), Job(folder=tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), rest.parameters(), strict=True))
+
+
+def test_sda_an_takes_the_place_of_the_protocols_augmentation():
+    """Its crops are its own; at strength 0 the noise is alone."""
+    recipe = PROTOCOLS["fast"]()
+    assert DEFENSES["sda-an"]().configure(recipe).augmentation == ()
+    assert DEFENSES["sda-an"](strength=0.0).configure(recipe) == recipe
+    x, y = batch()
+    assert DEFENSES["sda-an"](strength=0.0).augment(x, y)[0] is x
+    with pytest.raises(NotApplicable, match="square"):
+        DEFENSES["sda-an"]().applies(tiny(shape=(3, 20, 36)).info)

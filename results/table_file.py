@@ -254,6 +254,7 @@ class TableFile(_Strict):
     ranked: dict[
         Literal["attack", "defense"], list[str]
     ] = {}  # values of an axis over which the other one is ranked by worst case
+    ranks: bool = True  # whether its rows have ranks; at toy scale they have none
     least_drop: float = Field(0.0, ge=0, le=1)  # fraction; attacks that undefended cost less have no rank
     block: list[Block] = []  # which cells run first, of a table without printed labels
     marks: dict[str, Mark] = {}

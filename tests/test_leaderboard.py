@@ -56,6 +56,7 @@ TABLE = with_fields(
     attack=["none", "ops", "random-noise(kind=class)"],
     defense=["none", "grayscale", "bdr(bits=2)"],
     seed=[0, 1],
+    ranks=True,
 )
 
 
@@ -1052,6 +1053,16 @@ def test_poisons_of_two_seeds_are_no_two_poisons_of_one(full):
             note = PoisonNote(checksum=f"{seed:060}", norm="l0", spent=1.0, allowed=1.0)
             full.write(record(cell, 0.2, poison=note), replace=True)
     assert len(remarks(made(full, pinned))) == 1
+
+
+def test_a_table_of_toy_scale_has_no_ranks_and_says_so(full):
+    """A rank on handwritten digits would be quoted as a finding; worst cases and means stay."""
+    table = TABLE.model_copy(update={"ranks": False})
+    shown = made(full, table)
+    assert {summary.rank for summary in shown.ranking.values()} == {None}
+    assert shown.ranking["ops",].worst == made(full).ranking["ops",].worst
+    assert "No ranks: at this scale" in html(shown) and "No ranks: at this scale" not in html(made(full))
+    assert shown.transposed().ranking and {s.rank for s in shown.transposed().ranking.values()} == {None}
 
 
 def test_an_attack_that_does_nothing_is_listed_and_has_no_rank(full):

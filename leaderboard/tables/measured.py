@@ -94,7 +94,14 @@ def grid_table(grid: Grid, records: Records, name: str, resolve: Resolve) -> Tab
     scores = [_score(point, members, lookup, missing) for point, members in _combinations(grid, resolve).items()]
     table = _arranged(_with_references(scores, lookup), file.rows, file.columns)
     return replace(
-        table, title=file.title, note=file.note, slug=slug_of(name), name=name, least_drop=file.least_drop, ranked=file.ranked
+        table,
+        title=file.title,
+        note=file.note,
+        slug=slug_of(name),
+        name=name,
+        ranks=file.ranks,
+        least_drop=file.least_drop,
+        ranked=file.ranked,
     )
 
 

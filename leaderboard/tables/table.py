@@ -46,6 +46,7 @@ class Table:
     fixed: Mapping[str, str] = field(default_factory=dict)  # the axes that are the same for all scores
     settings: Mapping[str, Mapping[str, SpecDetails]] = field(default_factory=dict)  # axis -> text -> what it means
     ranked: Mapping[Literal["attack", "defense"], Sequence[str]] = field(default_factory=dict)  # over which the other is ranked
+    ranks: bool = True  # whether its rows have ranks; at toy scale they have none
     least_drop: float = 0.0  # fraction; attacks that undefended cost less have no rank
     file: TableFile | None = None  # that says how it is printed; None for attack x defense as measured
     source: Source | None = None  # the paper whose numbers stand beside
@@ -148,12 +149,17 @@ class Table:
 
     @cached_property
     def ranking(self) -> dict[Labels, RowSummary]:
-        """One per row; empty where `subject` is, and for one column alone. Rows of two settings never meet in a ranking."""
+        """One per row, without a rank where the table gives none; empty where `subject` is, and for one column alone.
+
+        Rows of two settings never meet in a ranking.
+        """
         if not self.subject or len(self.columns) < 2:
             return {}
         summaries: dict[Labels, RowSummary] = {}
         for rows in group_by(self.rows, self._setting).values():
             summaries |= League(self.scores, rows, self.columns, self.subject == "attack", self.faint).ranking()
+        if not self.ranks:
+            summaries = {row: replace(summary, rank=None) for row, summary in summaries.items()}
         return {row: summaries[row] for row in self.rows}
 
     def _setting(self, row: Labels) -> tuple[str, ...]:

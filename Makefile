@@ -26,8 +26,8 @@ WORKSPACE ?= quick-run
 MINUTES ?= 9
 DEVICE ?= cuda
 BIN := $(VENV)/bin
-# three processes on two cores, for many tests wait for processes and clusters; whole files in their order, the slowest first: see tests/conftest.py
-PYTEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+# two processes, whole files in their order, the slowest first: see tests/conftest.py
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
 

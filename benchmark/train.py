@@ -174,7 +174,7 @@ class Training:
         ordered: Any = getattr(net, "layers", None)
         self.layers: list[nn.Module] = ordered() if callable(ordered) else [net]
         self.weights = weights_by_layer(self.layers)
-        self.frozen = _frozen(self.layers, protocol.frozen)
+        self.held_still = _frozen(self.layers, protocol.frozen)
         self.begun_with = copy.deepcopy(net.state_dict()) if getattr(plain, "pretrained", False) else None
         self.size = protocol.input_size or data.images.shape[2]
         victim = Victim(net, protocol.mean, protocol.std)
@@ -351,7 +351,7 @@ class Training:
     def _mode(self, training: bool) -> None:
         """Let statistics move or stand; those of frozen layers always stand."""
         self.model.train(training)
-        for part in self.frozen:
+        for part in self.held_still:
             part.eval()
 
     def _one_epoch(self) -> None:

@@ -48,7 +48,12 @@ def _parts(net: nn.Module, head: nn.Module) -> list[nn.Module]:
 
 
 @ARCHITECTURES.register("timm", display_name="Network of timm", label="timm {name}")
-def any_timm(num_classes: int, in_channels: int = 3, image_size: int = 32, name: str = "resnet18") -> nn.Module:
+def any_timm(
+    num_classes: int,
+    in_channels: int = 3,
+    image_size: int = 32,
+    name: str = "resnet18",  # of the network in timm
+) -> nn.Module:
     """A network of timm as the library draws it, without its weights: these are `weights` and `checksum`, as for all networks.
 
     Maps float32 (B, in_channels, H, W) to logits (B, num_classes). The folder of weights has the file model.safetensors that

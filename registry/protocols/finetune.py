@@ -36,12 +36,13 @@ class Finetune(Protocol):
 class FinetuneImagenet(Finetune):
     """Fine-tuning of a network that saw ImageNet at 224x224: images are enlarged to that, and scaled as it knows them.
 
-    From no paper; all else as `finetune`.
+    From no paper: crops are resized as is usual on ImageNet, all else is as in `finetune`.
     """
 
     display_name = "Fine-tuning from ImageNet"
     label = "Fine-tuning (ImageNet)"
 
+    augmentation: tuple[str, ...] = ("resized-crop", "flip")
     input_size: int = 224
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)

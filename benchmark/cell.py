@@ -145,10 +145,11 @@ def _numerics(task: Task, device: str) -> Numerics:
 
 def network(part: ConfiguredEntry, info: DataInfo, side: int) -> nn.Module:
     """Make the network of a cell for images of this side, with its weights where it is pretrained. EntryError."""
-    own = {name: value for name, value in part.values.items() if name in part.entry.by_name}
+    common = {field.name for field in part.entry.common}
+    own = {name: value for name, value in part.values.items() if name not in common}
     net: nn.Module = part.entry.load()(info.num_classes, info.shape[0], side, **own)
-    weights, checksum = str(part.values["weights"]), str(part.values["checksum"])
-    return pretrained(net, part.entry.name, weights, checksum) if weights else net
+    shared = {name: str(part.values[name]) for name in common}
+    return pretrained(net, part.entry.name, shared["weights"], shared["checksum"]) if shared.get("weights") else net
 
 
 def _victim(

@@ -11,7 +11,7 @@ from unlearnable_bench.benchmark import grid as grids
 from unlearnable_bench.benchmark.cost import Cost
 from unlearnable_bench.registry import CATALOGS, EntryError, child
 from unlearnable_bench.registry.catalog import all_entries
-from unlearnable_bench.registry.entry import COMMON, Entry, Field, plural, singular, unknown
+from unlearnable_bench.registry.entry import Entry, Field, plural, singular, unknown
 from unlearnable_bench.registry.spec import write_value
 from unlearnable_bench.results import Records, read_grid
 from unlearnable_bench.results.grid import grid_names
@@ -122,14 +122,13 @@ def _kind(text: str) -> str:
 def details(entry: Entry) -> dict[str, Any]:
     """Return what is known of an entry, as JSON values."""
     own = [field for field in entry.fields if not field.hidden]
-    common = COMMON.get(entry.kind, ())
     return {
         "name": entry.name,
         "kind": singular(entry.kind),
         "source": entry.source,
         "version": entry.version,
         "doc": entry.doc,
-        "fields": [_field(field) for field in [*own, *common]],
+        "fields": [_field(field) for field in (*own, *entry.common)],
         "paper": _paper(entry),
         "hooks": sorted(entry.hooks & SHOWN_HOOKS),
         "facts": {key: fact for key, fact in entry.facts.items() if key != "small"},

@@ -117,7 +117,9 @@ class Plan:
         EntryError where the weights of a network are not here, or others.
         """
         for part in {task.architecture.text: task.architecture for task in self.to_run}.values():
-            check_weights(f"architecture {part.name}", part.values)
+            check_weights(
+                f"architecture {part.name}", {field.name: part.values.get(field.name, "") for field in part.entry.common}
+            )
         questions: dict[tuple[str, str], Question] = {}
         for task in self.to_run:
             questions |= _questions(task)

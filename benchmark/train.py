@@ -459,8 +459,10 @@ class Training:
 def _frozen(layers: Sequence[nn.Module], count: int) -> list[nn.Module]:
     """Hold the first layers of a network still, or all but its head, for -1, and return them. EntryError."""
     most = len(layers) - 1
-    if not -1 <= count <= most:
-        raise EntryError(f"protocol: frozen={count}, and the network has {most} layers before its head; expected -1 to {most}")
+    least = -1 if most else 0  # what is trained without labels is one piece
+    if not least <= count <= most:
+        expected = f"{least} to {most}" if most else "0"
+        raise EntryError(f"protocol: frozen={count}, and the network has {most} layers before its head; expected {expected}")
     frozen = list(layers[:most] if count < 0 else layers[:count])
     for part in frozen:
         part.requires_grad_(False)

@@ -55,8 +55,8 @@ def sgd(net: nn.Module, plan: TwoLayerTraining) -> torch.optim.SGD:
     return torch.optim.SGD(net.parameters(), plan.lr, momentum=0.9, weight_decay=plan.weight_decay)
 
 
-def fit(net: nn.Module, images: ImageSet, rows: Tensor, plan: TwoLayerTraining, job: Job, change: Change | None = None) -> None:
-    """Train the network on the images at `rows`, each batch changed by `change`; goes on from a checkpoint of the job."""
+def fit(net: nn.Module, images: ImageSet, plan: TwoLayerTraining, job: Job, change: Change | None = None) -> None:
+    """Train the network on the images, each batch changed by `change`; goes on from a checkpoint of the job."""
     optimizer = sgd(net, plan)
     milestones = [plan.epochs * 3 // 4, plan.epochs * 9 // 10]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
@@ -67,7 +67,7 @@ def fit(net: nn.Module, images: ImageSet, rows: Tensor, plan: TwoLayerTraining, 
         for name, part in parts.items():
             part.load_state_dict(kept[name])
     for epoch in range(schedule.last_epoch, plan.epochs):
-        for chosen in rows[torch.randperm(len(rows), generator=job.generator)].split(plan.batch):
+        for chosen in torch.randperm(len(images), generator=job.generator).split(plan.batch):
             x, y = images.pixels(chosen, job.device), images.labels[chosen].to(job.device)
             train_step(net, optimizer, change(net, x, y) if change else x, y)
         schedule.step()

@@ -214,9 +214,15 @@ class Entry:
         return {own.name: own for own in self.fields}
 
     @property
+    def common(self) -> tuple[Field, ...]:
+        """The fields that all entries of the kind have, less those of which it has its own by that name."""
+        own = {field.name for field in self.fields}
+        return tuple(field for field in COMMON.get(self.kind, ()) if field.name not in own)
+
+    @property
     def parameters(self) -> dict[str, Field]:
         """The fields by their names, those that all entries of the kind have included."""
-        return {own.name: own for own in (*COMMON.get(self.kind, ()), *self.fields)}
+        return {own.name: own for own in (*self.common, *self.fields)}
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -227,7 +233,8 @@ class Entry:
     def later(self) -> Mapping[str, Any]:
         """Fields that were added after records had been published, each with the value that those records have."""
         stated = self.facts.get("later", {})
-        common = COMMON_LATER.get(self.kind, {})
+        came = COMMON_LATER.get(self.kind, {})
+        common = {field.name: came[field.name] for field in self.common if field.name in came} if came else {}
         if not stated:  # asked for every part of every cell
             return common
         kinds = {own.name: own.kind for own in self.fields}

@@ -541,7 +541,7 @@ def test_the_noise_of_sda_an_hides_what_a_two_layer_network_reads_off_a_poison()
     poison = ImageSet((128 + noise + marks[labels]).byte(), labels, 4)
     torch.manual_seed(0)
     net = two_layer(768, 4, 64)
-    fit(net, poison, torch.arange(96), TwoLayerTraining(30, 32, 0.003), Job())
+    fit(net, poison, TwoLayerTraining(30, 32, 0.003), Job())
     after = purify(DEFENSES["sda-an"](epochs=30, batch=32, width=64, lr=0.003), poison)
     assert told_by_two_layers(poison, net) > 0.95
     assert told_by_two_layers(after, net) < 0.3
@@ -552,11 +552,11 @@ def test_a_two_layer_network_goes_on_from_its_checkpoint(tmp_path):
     """Hours at full size: what is taken up ends in the same weights."""
     from unlearnable_bench.registry._two_layer import TwoLayerTraining, fit, two_layer
 
-    train, rows = tiny(24), torch.arange(24)
+    train = tiny(24)
     torch.manual_seed(0)
     whole, part, rest = (two_layer(3072, 4, 8) for _ in range(3))
     part.load_state_dict(whole.state_dict())
-    fit(whole, train, rows, TwoLayerTraining(4, 8, 0.01), Job())
+    fit(whole, train, TwoLayerTraining(4, 8, 0.01), Job())
 
     class DiedError(Exception):
         """The process died."""
@@ -566,8 +566,8 @@ def test_a_two_layer_network_goes_on_from_its_checkpoint(tmp_path):
             raise DiedError
 
     with pytest.raises(DiedError):
-        fit(part, train, rows, TwoLayerTraining(4, 8, 0.01), Job(folder=tmp_path, on_progress=stop))
-    fit(rest, train, rows, TwoLayerTraining(4, 8, 0.01), Job(folder=tmp_path))
+        fit(part, train, TwoLayerTraining(4, 8, 0.01), Job(folder=tmp_path, on_progress=stop))
+    fit(rest, train, TwoLayerTraining(4, 8, 0.01), Job(folder=tmp_path))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), rest.parameters(), strict=True))
 
 

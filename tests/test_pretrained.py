@@ -15,6 +15,7 @@ from unlearnable_bench.poisons.numerics import Numerics
 from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS, DataInfo, EntryError
 from unlearnable_bench.registry._weights import fingerprint_of_weights, weights_root
 from unlearnable_bench.registry.architectures._network import body_state
+from unlearnable_bench.registry.entry import Entry, Field
 
 INFO = DataInfo((3, 32, 32), 4, 64)
 
@@ -95,6 +96,20 @@ def test_a_second_network_begins_with_the_same_weights():
     twin = training.twin(tiny(seed=1))
     body = body_state(training.model.net)
     assert body and all(torch.equal(body_state(twin.model.net)[key], value) for key, value in body.items())
+
+
+def test_what_is_trained_without_labels_is_one_piece_that_cannot_be_frozen(tmp_path):
+    """`frozen=-1` would have trained all of it, and the record would say a linear probe."""
+    run = ("run", "--dataset", "digits(per_class=20,test_per_class=5)", "--architecture", "small-cnn", "--executor", "inline")
+    _, error = bench(*run, "--protocol", "simclr(frozen=-1,epochs=1)", workspace=tmp_path, code=3)
+    assert "frozen=-1, and the network has 0 layers before its head; expected 0" in error
+
+
+def test_a_plug_in_that_has_weights_of_its_own_keeps_them():
+    """A field of that name was a plug-in's before it was everybody's: its ids stay, and its function is given it."""
+    own = Entry("architectures", "theirs", "their-package", "their_module", "net", fields=(Field("weights", "str", ""),))
+    assert [field.name for field in own.common] == ["checksum"]
+    assert own.later == {"checksum": ""} and own.hashed({"weights": "", "checksum": ""}) == {"weights": ""}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class StrongAugmentation(Defense):
         net = two_layer(train.images[0].numel(), train.num_classes, self.width).to(job.device)
         adversary = Ascent(self.epsilon, self.epsilon / 4, self.steps)
         plan = TwoLayerTraining(self.epochs, self.batch, self.lr)
-        fit(net, train, torch.arange(len(train)), plan, job, adversary)
+        fit(net, train, plan, job, adversary)
         noise = Ascent(self.epsilon, self.epsilon / 8, self.steps)
         result = job.empty(train.images.shape, torch.uint8)
         for where in train.batches():

@@ -5,7 +5,9 @@ Tests import the helpers by name: `from conftest import tiny`.
 
 import atexit
 import contextlib
+import importlib
 import io
+import multiprocessing
 import os
 import shutil
 import signal
@@ -187,7 +189,7 @@ def plug_in(site: Path, name: str, source: str, points: str, version: str = "1.0
 def call_bench(*arguments, code=0, workspace=None, environment=None):
     """Run `bench` in this process, check its exit code, return (standard output, standard error).
 
-    It takes a tenth of the time of a process. Commands that train or start processes want `test_run.bench`.
+    It takes a tenth of the time of a process. Commands that train or start processes want `bench`.
     """
     command = [*map(str, arguments), *(["--workspace", str(workspace)] if workspace else [])]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
@@ -199,6 +201,50 @@ def call_bench(*arguments, code=0, workspace=None, environment=None):
     shown = f"{out.getvalue()}\n{error.getvalue()}"
     assert (end.value.code or 0) == code, f"exit code {end.value.code}, expected {code}\n{shown}"
     return out.getvalue(), error.getvalue()
+
+
+FORK = multiprocessing.get_context("fork")
+BENCH = [str(Path(sys.executable).parent / "bench")]
+
+
+def bench(*arguments, code=0, workspace=None, environment=None):
+    """Run `bench` in a copy of this process, check its exit code, return (standard output, standard error).
+
+    The copy has imported torch, which takes a process of its own two to four seconds; what the command changes ends with it.
+    """
+    for module in ("torch._dynamo", "unlearnable_bench.benchmark.driver"):  # what each copy would import again
+        importlib.import_module(module)
+    command = [*map(str, arguments), *(["--workspace", str(workspace)] if workspace else [])]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+        copy = FORK.Process(target=_bench_here, args=(command, environment or {}, out, error))
+        copy.start()
+        copy.join(300)
+        copy.kill()
+        out.seek(0), error.seek(0)
+        return _checked(copy.exitcode, out.read(), error.read(), code)
+
+
+def _bench_here(command, environment, out, error):
+    """Be the process of a command: its output, its environment, its words."""
+    for stream, number in ((out, 1), (error, 2)):
+        os.dup2(stream.fileno(), number)
+    sys.stdout, sys.stderr = out, error
+    os.environ.update(environment)
+    sys.argv = ["bench", *command]
+    cli.main()
+
+
+def bench_process(*arguments, code=0, workspace=None, environment=None):
+    """Do the same with the command as it is installed, in a new process that finds the plug-ins of its `environment`."""
+    command = [*BENCH, *map(str, arguments), *(["--workspace", str(workspace)] if workspace else [])]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})}, timeout=300)
+    return _checked(done.returncode, done.stdout, done.stderr, code)
+
+
+def _checked(found, out, error, code):
+    assert found == code, f"exit code {found}, expected {code}\n{out}\n{error}"
+    assert "Traceback" not in error
+    return out, error
 
 
 def in_process(code: str, *arguments: object, site: Path | None = None, check: bool = True, **environment: str) -> str:

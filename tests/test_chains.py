@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import as_data, call_bench, noisy, poison, recipe, tiny
+from conftest import as_data, bench, call_bench, noisy, poison, recipe, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_run import bench
 
 from unlearnable_bench.benchmark import grid
 from unlearnable_bench.benchmark.plan import plan_cells

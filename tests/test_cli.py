@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import call_bench
-from test_run import BENCH, bench
+from conftest import BENCH, bench, call_bench
 from test_run import TINY as TINY_GRID
 
 from unlearnable_bench.benchmark import cli

@@ -9,10 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import call_bench
+from conftest import bench, call_bench
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run import bench
 
 from unlearnable_bench.benchmark import failures, provenance, runs, slurm, snapshot, watch
 from unlearnable_bench.benchmark.grid import adhoc, expand

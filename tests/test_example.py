@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import bench_process as bench
 from conftest import in_process
-from test_run import bench
 
 from unlearnable_bench.results import Records
 

@@ -12,9 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import as_data, call_bench, recipe, tiny
+from conftest import as_data, bench, call_bench, recipe, tiny
 from PIL import Image
-from test_run import bench
 
 from unlearnable_bench.poisons.exports import hand_out
 from unlearnable_bench.poisons.imports import import_poison, word

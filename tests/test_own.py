@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from test_run import BENCH
+from conftest import BENCH
 
 from unlearnable_bench.benchmark.provenance import PACKAGES, Repository
 from unlearnable_bench.leaderboard.publishing.records import published_records

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_run import bench
+from conftest import bench
 
 from unlearnable_bench.leaderboard.tables.measured import grid_table
 from unlearnable_bench.registry import resolve

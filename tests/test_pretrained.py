@@ -5,9 +5,8 @@ import re
 
 import pytest
 import torch
-from conftest import call_bench, tiny
+from conftest import bench, call_bench, tiny
 from safetensors.torch import load_file, save_file
-from test_run import bench
 
 from unlearnable_bench.benchmark.cell import network
 from unlearnable_bench.benchmark.train import Training

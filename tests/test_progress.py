@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import plug_in, tiny
-from test_run import BENCH, bench
+from conftest import BENCH, plug_in, tiny
+from conftest import bench_process as bench
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unlearnable_bench.benchmark import display, train, work

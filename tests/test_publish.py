@@ -24,11 +24,10 @@ from xml.etree import ElementTree
 import html5lib
 import pytest
 import yaml
-from conftest import call_bench, in_process
+from conftest import BENCH, call_bench, in_process
 from hypothesis import given
 from hypothesis import strategies as st
 from test_leaderboard import Tags, cells, fill, made, record
-from test_run import BENCH
 from test_submissions import marked
 
 from unlearnable_bench.leaderboard.formats.text import csv_text

@@ -6,12 +6,11 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import in_process
+from conftest import BENCH, bench, bench_process, in_process
 
 from unlearnable_bench.benchmark import schedule
 from unlearnable_bench.benchmark.plan import Plan
@@ -19,21 +18,13 @@ from unlearnable_bench.poisons.lease import holder
 from unlearnable_bench.results import Records
 from unlearnable_bench.results.record import Failure
 
-BENCH = [str(Path(sys.executable).parent / "bench")]
 TINY = ["--dataset", "digits(per_class=20,test_per_class=5)", "--scale", "0.2"]
 
 
-def bench(*arguments, code=0, workspace=None, environment=None):
-    """Run `bench`, check its exit code, return (standard output, standard error)."""
-    command = [*BENCH, *arguments] + (["--workspace", str(workspace)] if workspace else [])
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})}, timeout=300)
-    assert done.returncode == code, f"exit code {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-def run_json(*arguments, **options):
-    return json.loads(bench("run", *arguments, "--json", **options)[0])
+def run_json(*arguments, environment=None, **options):
+    """Run a grid and return its counts; a process of its own finds the plug-ins of its environment."""
+    command = bench_process if environment else bench
+    return json.loads(command("run", *arguments, "--json", environment=environment, **options)[0])
 
 
 def accuracies(workspace):
@@ -370,7 +361,7 @@ def test_workers_that_cannot_begin_are_named_with_their_logs(tmp_path):
     shadow.mkdir()
     (shadow / "torch.py").write_text("raise ImportError('no torch here')\n")
     space = tmp_path / "space"
-    out, error = bench("run", *TINY, workspace=space, environment={"PYTHONPATH": str(shadow)}, code=3)
+    out, error = bench_process("run", *TINY, workspace=space, environment={"PYTHONPATH": str(shadow)}, code=3)
     assert out == ""
     assert "the workers ended before they finished anything; their logs are in" in error
     folder = Path(error.strip().rpartition(" in ")[2])

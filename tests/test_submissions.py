@@ -15,11 +15,11 @@ from pathlib import Path
 
 import html5lib
 import pytest
-from conftest import call_bench
+from conftest import bench, call_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_leaderboard import TABLE, cells, every_text, fill, made, record
-from test_run import TINY, bench
+from test_run import TINY
 
 from unlearnable_bench.benchmark.submissions import judging, keeping, packing, verifying
 from unlearnable_bench.leaderboard.formats import text as formats

@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import plug_in
-from test_run import BENCH, accuracies, bench, poisons, processes_of
+from conftest import BENCH, plug_in
+from conftest import bench_process as bench
+from test_run import accuracies, poisons, processes_of
 
 PROFILE = 'partition = "normal"\ntime = "30min"\nmemory = "600MB"\ngpus = 0\nat_once = 3\n'
 

@@ -1,4 +1,4 @@
-# make quick   builds an environment, runs the quick grid on real images, prints the table and where the page is
+# make quick [ARGS="--seed 0"]   builds an environment, runs the quick grid on real images, prints the table and where the page is
 # make test    the fast tests, in two minutes on two cores: no trainings, no clusters, no browser; prints the slowest ten
 # make types   mypy --strict alone
 # make check   what CI runs: ruff, mypy --strict, all tests, in half an hour on two cores
@@ -32,7 +32,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscop
 .PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
 
 quick: $(VENV)/installed
-	@$(BIN)/bench run --grid quick --workspace $(WORKSPACE)
+	@$(BIN)/bench run --grid quick $(ARGS) --workspace $(WORKSPACE)
 	@echo "page: $$($(BIN)/bench report --workspace $(WORKSPACE))"
 
 test: $(VENV)/installed

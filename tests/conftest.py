@@ -28,6 +28,8 @@ os.environ |= {"BENCH_DATA": str(HOME / "data"), "XDG_CACHE_HOME": str(HOME / "c
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
+from golden import pages  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from unlearnable_bench.benchmark import cli  # noqa: E402
@@ -107,6 +109,20 @@ def no_network():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
         yield
+
+
+@pytest.fixture(scope="session")
+def published_site(tmp_path_factory) -> Path:
+    """The folder of the site of the published records, in every format: written once for all processes, only read."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "published-site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")
+            unfinished.mkdir()
+            pages.render(pages.Pages.read().records, unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 def tiny(n: int = 64, classes: int = 4, shape: tuple[int, int, int] = (3, 32, 32), seed: int = 0) -> ImageSet:

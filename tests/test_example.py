@@ -97,7 +97,7 @@ def test_the_example_is_listed_checked_run_and_shown_with_no_line_of_the_core_ch
         "--defense",
         "none,box-blur",
     ]
-    out, _ = bench("run", *grid, "--scale", "0.5", workspace=tmp_path, environment=environment)
+    out, _ = bench("run", *grid, "--scale", "0.5", "--executor", "inline", workspace=tmp_path, environment=environment)
     assert "4 of 4 cells done" in out
     records = list(Records(tmp_path / "results/records"))
     assert {r.versions.get("defense:box-blur") for r in records} == {None, "1 of bench-checkerboard 0.1.0"}

@@ -6,10 +6,6 @@ from pathlib import Path
 import pytest
 from test_browser import CHROMIUM, DRIVER, Browser, driver  # noqa: F401  (a fixture)
 
-from unlearnable_bench.leaderboard.formats import text as formats
-from unlearnable_bench.leaderboard.pages.build import ShownTables
-from unlearnable_bench.results import Records
-
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs the packages chromium and chromium-driver")
 ROOT = Path(__file__).parent.parent
 QUESTIONS = tomllib.loads((ROOT / "tests" / "questions.toml").read_text(encoding="utf-8"))["question"]
@@ -34,14 +30,9 @@ TEXT = f"{PLACES} return norm(places({{ row: arguments[0] }}).map((one) => one.i
 
 
 @pytest.fixture(scope="module")
-def browser(driver, tmp_path_factory):  # noqa: F811  (the fixture)
+def browser(driver, published_site):  # noqa: F811  (the fixture)
     """A window on the site of the records that come with the repository."""
-    folder = tmp_path_factory.mktemp("site")
-    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    formats.write_tables(
-        [], folder, (), more=ShownTables.of(None, {}, Records(ROOT / "results" / "records")).site(changelog=changelog).files()
-    )
-    return Browser(driver, folder)
+    return Browser(driver, published_site)
 
 
 def missing(browser, question):

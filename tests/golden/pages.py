@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unlearnable_bench.leaderboard.formats import comparison
-from unlearnable_bench.leaderboard.pages.build import FORMATS, ShownTables
+from unlearnable_bench.leaderboard.pages.build import FORMATS, ShownTables, changelog
 from unlearnable_bench.leaderboard.tables import agreement, claims
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.registry import lacking, resolve
@@ -27,6 +27,7 @@ from unlearnable_bench.results import Records
 
 FILE = Path(__file__).with_name("pages.json")
 PUBLISHED = Path(__file__).parents[2] / "results/records"
+CHANGELOG = "changelog.html"
 
 
 @dataclass
@@ -49,13 +50,13 @@ def published() -> list[str]:
     return sorted(Records(PUBLISHED).ids())
 
 
-def render(ids: list[str], folder: Path) -> dict[str, str]:
-    """Write the whole site in every format, and the comparisons with the papers; return the sha256 of each file by its name."""
+def render(ids: list[str], folder: Path) -> None:
+    """Write the whole site in every format, and the comparisons with the papers."""
     with tempfile.TemporaryDirectory() as scratch:
         for cell_id in ids:
             (Path(scratch) / f"{cell_id}.json").symlink_to(PUBLISHED / f"{cell_id}.json")
         records = Records(Path(scratch))
-        ShownTables.of(None, {}, records).write(folder, ["html", *FORMATS])
+        ShownTables.of(None, {}, records).write(folder, ["html", *FORMATS], changelog=changelog(folder))
         compared = agreement.compare_named(None, {}, records)
         checked = claims.check_claims(printed_tables(agreement.paper_grid(None, {}), records, resolve, lacking))
         texts = {
@@ -68,7 +69,11 @@ def render(ids: list[str], folder: Path) -> dict[str, str]:
         }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file by its name, but for the changelog, which every commit may change."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHANGELOG)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -89,7 +94,8 @@ def main() -> int:
     before = Pages.read() if FILE.exists() else Pages(published())
     ids = published() if options.records else before.records
     with tempfile.TemporaryDirectory() as scratch:
-        after = Pages(ids, render(ids, options.out or Path(scratch)))
+        render(ids, options.out or Path(scratch))
+        after = Pages(ids, sums(options.out or Path(scratch)))
     found = differences(before.files, after.files)
     print("\n".join([*found, f"{len(found)} of {len(after.files)} files are not as they were"]))
     if options.write:

@@ -1,7 +1,9 @@
 """Victims that begin with weights: what is loaded, what is frozen, what is refused, and how weights are made."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,9 +23,13 @@ INFO = DataInfo((3, 32, 32), 4, 64)
 
 @pytest.fixture(autouse=True)
 def data(tmp_path, monkeypatch):
-    """A data folder of this test alone."""
-    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+    """A data folder of this test alone; digits that other tests decoded are there."""
+    folder, decoded = tmp_path / "data", Path(os.environ["BENCH_DATA"]) / ".decoded"
+    decoded.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
+    (folder / ".decoded").symlink_to(decoded)
+    monkeypatch.setenv("BENCH_DATA", str(folder))
+    return folder
 
 
 def kept(name, state):

@@ -75,8 +75,7 @@ class AxisValue(_Strict):
 
     def fields(self) -> dict[str, Any]:
         """The axes that it sets."""
-        values = self.model_dump(include=set(REQUESTED))
-        return {axis: value for axis, value in values.items() if value not in ("", None)}
+        return {axis: value for axis in REQUESTED if (value := getattr(self, axis)) not in ("", None)}
 
 
 class Change(AxisValue):

@@ -16,7 +16,7 @@ from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.tables.lookup import Lookup
 from unlearnable_bench.leaderboard.tables.measured import grid_table, other_tables
-from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy_rows
+from unlearnable_bench.leaderboard.tables.printed import printed_tables, tables_of, tidy_rows
 from unlearnable_bench.leaderboard.tables.table import Table, distinct
 from unlearnable_bench.registry import EntryError, lacking, resolve
 from unlearnable_bench.results import FileError, Grid, Record, Records, read_grid
@@ -120,13 +120,12 @@ class ShownTables:
 
 def _printed_tables(grids: Sequence[Grid], records: Records) -> list[Table]:
     """The printed tables of some grids; no cell of them stands in for another."""
-    claimed: set[str] = set()
-    for grid in grids:
-        claimed.update(cell.id for cell in grid.cells(resolve, lacking))
+    wanted = [grid.requested_cells(resolve, lacking) for grid in grids]
+    claimed = {cell.id for of_grid in wanted for one in of_grid for cell in one.cells}
     lookup = Lookup(records, claimed)
     tables: list[Table] = []
-    for grid in grids:
-        tables += printed_tables(grid, records, resolve, lacking, lookup)
+    for grid, of_grid in zip(grids, wanted, strict=True):
+        tables += tables_of(grid, of_grid, lookup)
     return tables
 
 

@@ -36,7 +36,7 @@ from unlearnable_bench.leaderboard.pages.prediction import Prediction
 from unlearnable_bench.leaderboard.pages.provenance import data
 from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.sources_page import sources
-from unlearnable_bench.leaderboard.pages.start import HOME, Start, chips, starts
+from unlearnable_bench.leaderboard.pages.start import Start, chips, home, starts
 from unlearnable_bench.leaderboard.pages.take_away import TakeAway
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import CATALOGS
@@ -86,7 +86,7 @@ class Site:
         self.frame = Frame(bibtex.leaderboard(self._date, self.imprint), self.history is not None, self.imprint, self._date)
         self.noises = _noises(self.samples)
         self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
-        self.home = self.starts[0] if self.starts else Start.of(HOME, self.printed_tables, self._fast, False)
+        self.home = self.starts[0] if self.starts else home(self.printed_tables, self._fast)
         self.comparison = Comparison.of(self.home)
         self.published = published_index(self.printed_tables)
 

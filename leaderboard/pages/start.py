@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.pages.coverage import in_plain_trainings
-from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published_results, ranked_columns
+from unlearnable_bench.leaderboard.tables.evidence import (
+    OTHER,
+    Result,
+    accuracies,
+    measured,
+    published_results,
+    ranked_columns,
+    setting_of,
+)
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
 from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Ranking, is_rival
@@ -150,7 +158,9 @@ class Start:
     costs: Mapping[Method, float] = field(default_factory=dict)  # in plain trainings
 
     @classmethod
-    def of(cls, setting: tuple[str, str], tables: Sequence[Table], fast: Table | None, is_home: bool) -> Start:
+    def of(
+        cls, setting: tuple[str, str], published: Sequence[Result], tables: Sequence[Table], fast: Table | None, is_home: bool
+    ) -> Start:
         """Gather what is published of a dataset and network, and what the fast recipe measured on that dataset."""
         pages = {table.name: (table.source.short, f"{table.slug}.html") for table in tables if table.source}
         mine = measured(fast) if fast is not None and fast.fixed.get("dataset") == setting[0] else []
@@ -158,7 +168,7 @@ class Start:
             pages[fast.slug] = ("measured here", f"{fast.slug}.html")
         columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
         costs = in_plain_trainings(fast) if mine and fast is not None else {}
-        return cls(*setting, is_home, published_results(tables, *setting), mine, pages, columns, costs)
+        return cls(*setting, is_home, published, mine, pages, columns, costs)
 
     @property
     def name(self) -> str:
@@ -327,14 +337,18 @@ def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Sta
 
     CIFAR-10 with ResNet-18 comes first, and is the page that the site `opens` with unless that is a table of its own.
     """
-    counts: Counter[tuple[str, str]] = Counter()
-    for _, score in accuracies(tables):
-        counts[str(score.request.fields["dataset"]), str(score.request.fields["architecture"])] += 1
+    counts = Counter(setting_of(score) for _, score in accuracies(tables))
     if counts[HOME] < LEAST:
         return []
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
     ordered = sorted(chosen, key=lambda setting: setting != HOME)
-    return [Start.of(setting, tables, fast, opens and setting == HOME) for setting in ordered]
+    published = published_results(tables)
+    return [Start.of(setting, published[setting], tables, fast, opens and setting == HOME) for setting in ordered]
+
+
+def home(tables: Sequence[Table], fast: Table | None) -> Start:
+    """Return what papers print of the home setting, for a site that has no page of it."""
+    return Start.of(HOME, published_results(tables)[HOME], tables, fast, False)
 
 
 def _range(low: float, high: float) -> str:

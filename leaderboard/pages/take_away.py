@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from unlearnable_bench.leaderboard.formats.escaping import asset
 from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.pages.start import Start
-from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, accuracies, measured, published_results
+from unlearnable_bench.leaderboard.tables.evidence import OTHER, Result, measured, published_results
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
@@ -67,17 +67,11 @@ class TakeAway:
     def rows(self) -> list[Json]:
         """Every result, published ones first."""
         rows = []
-        for setting in self._settings:
-            rows += self._rows(setting, published_results(self.printed, setting.dataset, setting.network))
+        for setting, results in published_results(self.printed).items():
+            rows += self._rows(Setting(*setting), results)
         for table in self.ours:
             rows += self._rows(_setting(table), measured(table))
         return rows
-
-    @property
-    def _settings(self) -> list[Setting]:
-        """The datasets and networks of the papers' tables, in their order."""
-        fields = [score.request.fields for _, score in accuracies(self.printed)]
-        return list(dict.fromkeys(Setting(str(one["dataset"]), str(one["architecture"])) for one in fields))
 
     def _rows(self, setting: Setting, results: Sequence[Result]) -> list[Json]:
         once = {_key(result): result for result in results}  # a defense that stands for others repeats the best of them

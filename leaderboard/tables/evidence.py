@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -52,16 +53,24 @@ def _of_specs(axis: Axis, specs: Iterable[str]) -> list[Method]:
     return known(method_of(axis, maker.parts(f"{axis}s", spec)) for spec in specs)
 
 
-def published_results(tables: Iterable[Table], dataset: str, network: str) -> list[Result]:
-    """Return what papers print of test accuracies after training with labels on a whole poisoned dataset."""
-    results = []
+def published_results(tables: Iterable[Table]) -> defaultdict[tuple[str, str], list[Result]]:
+    """Return what papers print of test accuracies after training with labels, by dataset and network.
+
+    Where papers print only of partly poisoned datasets, there is a setting without results.
+    """
+    results: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
     for table, score in accuracies(tables):
-        fields = score.request.fields
-        if (fields["dataset"], fields["architecture"], fields["ratio"]) == (dataset, network, 1):
+        of_setting = results[setting_of(score)]
+        if score.request.fields["ratio"] == 1:
             errata = score.printed.errata if score.printed else ()
             of_score = _result(score, table.name.partition("/")[0], table.name, score.published_percent)
-            results += [replace(result, errata=errata) for result in of_score]
+            of_setting += [replace(result, errata=errata) for result in of_score]
     return results
+
+
+def setting_of(score: Score) -> tuple[str, str]:
+    """Return the dataset and the network of a score."""
+    return str(score.request.fields["dataset"]), str(score.request.fields["architecture"])
 
 
 def accuracies(tables: Iterable[Table]) -> list[tuple[Table, Score]]:

@@ -32,7 +32,11 @@ def printed_tables(
 ) -> list[Table]:
     """Return the printed tables of a grid. FileError for a table that names what nobody has."""
     wanted = grid.requested_cells(resolve, lacking)
-    lookup = lookup or _lookup(records, wanted)
+    return tables_of(grid, wanted, lookup or _lookup(records, wanted))
+
+
+def tables_of(grid: Grid, wanted: Sequence[RequestedCells], lookup: Lookup) -> list[Table]:
+    """Return the printed tables of a grid whose cells are known."""
     requests = group_by(grid.requests, lambda request: request.table)
     to_run = group_by(wanted, lambda one: one.request.table)
     return [_table(grid.tables[name], of_table, to_run[name], lookup) for name, of_table in requests.items()]

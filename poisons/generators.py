@@ -55,7 +55,7 @@ def _renamed(key: str, value: Tensor) -> tuple[str, Tensor]:
 
 
 def _paint(images: np.ndarray, weights: Mapping[str, Tensor], clean: ImageSet, options: ImportOptions) -> None:
-    from unlearnable_bench.registry.attacks.deepconfuse import Painter
+    from unlearnable_bench.registry._painter import Painter
 
     width = weights["down.0.0.weight"].shape[0]
     with torch.device("meta"):  # takes no memory, whatever width the file claims

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from unlearnable_bench.registry._crafting import Crafting, mixed
 from unlearnable_bench.registry._steps import still
 from unlearnable_bench.registry._surrogates import draw_view
-from unlearnable_bench.registry._views import View
+from unlearnable_bench.registry._views import Look, View
 
 Pull = Callable[[Tensor, View], tuple[Tensor, Tensor]]
 """`pull(z, view)`: the gradient of what is to fall with respect to z, and that loss of every image (B,)."""
@@ -27,7 +27,7 @@ class Descent:
     steps: int
     step_size: float  # pixel units
     start: str = "zero"  # zero; uniform in the box; gaussian: epsilon times a normal draw, cut to the box
-    view: str = "none"  # none, crop or shift; a new one each step
+    view: str | Look = "none"  # none, crop, shift or what draws one; a new one each step
 
     def begin(self, run: Crafting, x: Tensor) -> Tensor:
         """Return the perturbation of step 0."""

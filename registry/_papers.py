@@ -81,3 +81,11 @@ DETECTION_AND_DEFENSE = Paper(
     authors="Yifan Zhu, Lijia Yu, Xiao-Shan Gao",
     year=2024,
 )
+
+AUE_AAP = Paper(
+    "Efficient Availability Attacks against Supervised and Contrastive Learning Simultaneously",
+    venue="NeurIPS 2024",
+    url="https://arxiv.org/abs/2402.04010",
+    authors="Yihan Wang, Yifan Zhu, Xiao-Shan Gao",
+    year=2024,
+)

@@ -16,7 +16,8 @@ from unlearnable_bench.registry._adversaries import Adversary
 from unlearnable_bench.registry._crafting import Crafting, batches_of
 from unlearnable_bench.registry._noise import zero_noise
 from unlearnable_bench.registry._steps import sign_of_gradient, still
-from unlearnable_bench.registry._surrogates import Watched, descent_of, draw_view, snapshot, through, train_step
+from unlearnable_bench.registry._surrogates import Watched, cosine_rate, descent_of, draw_view, snapshot, through, train_step
+from unlearnable_bench.registry._views import Look
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Rounds:
     stop_error: float  # part of the images
     max_rounds: int
     start: str = "zero"  # or uniform
-    view: str = "none"  # or cg
+    view: str | Look = "none"  # cg, or what draws one
+    clip: float = 5.0  # of the gradient's length in training; 0: none
+    cosine: bool = False  # the learning rate falls to nothing over all rounds
+    is_valid: bool = False  # noise is cut to valid pixels
     warm: Adversary = field(default=Adversary("none", 0.0))  # climbs from where it was before each pass, if its radius is > 0
 
     def lower(self, run: Crafting, net: nn.Module, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
@@ -44,14 +48,14 @@ class Rounds:
             z = z - self.step_size * sign_of_gradient(through(net, view), z, y)
             noise = (z - x).clamp(-self.epsilon, self.epsilon)
             z = (x + noise).clamp(0, 1)
-        return noise
+        return z - x if self.is_valid else noise
 
     def learn(self, run: Crafting, net: nn.Module, optimizer: torch.optim.Optimizer, rows: Tensor, noise: Tensor) -> float:
         """Take one training step on noisy images, which are not cut to valid pixels; return its loss."""
         x, y = run.batch(rows)
         x = x + noise.to(run.device)
         run.count(3, len(y))
-        return train_step(net, optimizer, draw_view(self.view, x, run.device_generator)(x), y, clip=5.0)
+        return train_step(net, optimizer, draw_view(self.view, x, run.device_generator)(x), y, self.clip)
 
 
 def persistent(run: Crafting, net: nn.Module, plan: Rounds) -> Tensor:
@@ -77,6 +81,9 @@ def persistent(run: Crafting, net: nn.Module, plan: Rounds) -> Tensor:
             watched.load_state_dict(state["watched"])
     for number in range(first, plan.max_rounds):
         losses = []
+        if plan.cosine:
+            for group in optimizer.param_groups:
+                group["lr"] = cosine_rate(plan.lr, number, plan.max_rounds)
         for step in range(number * plan.weight_steps, (number + 1) * plan.weight_steps):
             rows = batches[step % len(batches)]
             losses.append(plan.learn(run, net, optimizer, rows, noise[rows].float()))

@@ -6,6 +6,7 @@ training back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from unlearnable_bench.registry._blocks import weights_by_layer
 from unlearnable_bench.registry._crafting import Crafting, mixed
 from unlearnable_bench.registry._staged import GAMMA, Stages
 from unlearnable_bench.registry._steps import still
-from unlearnable_bench.registry._views import View, crop_flip, identity, jitter_gray, shift_flip
+from unlearnable_bench.registry._views import Look, View, crop_flip, identity, jitter_gray, shift_flip
 from unlearnable_bench.registry.architectures._network import begin, draw_as_he
 
 
@@ -87,19 +88,31 @@ class SurrogateRecipe:
     warmup: int = 0  # epochs in which the learning rate climbs from a hundredth
     nesterov: bool = False
     weight_decay: float = 5e-4
-    view: str = "crop"  # crop, shift or none
+    view: str | Look = "crop"  # crop, shift, none or what draws one
     adversary: Adversary = field(default=Adversary("none", 0.0))
+    cosine: bool = False  # after the warm-up the rate falls to nothing, epoch by epoch; it climbs in equal steps then
 
     def rate(self, step: int, total: int, per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
+        if self.cosine:
+            return cosine_rate(self.lr, step // per_epoch, total // per_epoch, self.warmup)
         rate = self.lr * 0.1 ** sum(step >= round(part * total) for part in self.drops)
         if step < self.warmup * per_epoch:
             return rate * (0.01 + 0.99 * step / (self.warmup * per_epoch))
         return rate
 
 
-def draw_view(name: str, x: Tensor, generator: torch.Generator, fill: Tensor | None = None) -> View:
-    """Draw a view by its name: none, crop, shift or cg."""
+def cosine_rate(peak: float, epoch: int, epochs: int, warmup: int = 0) -> float:
+    """Return the learning rate of an epoch, counted from 0: it climbs by equal steps, then falls along a cosine."""
+    if epoch < warmup:
+        return peak * (epoch + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+
+
+def draw_view(name: str | Look, x: Tensor, generator: torch.Generator, fill: Tensor | None = None) -> View:
+    """Draw a view by its name: none, crop, shift or cg; or by what draws one."""
+    if callable(name):
+        return name(x, generator)
     if name == "crop":
         return crop_flip(x, generator)
     if name == "shift":

@@ -18,6 +18,9 @@ from unlearnable_bench.registry._steps import full_precision
 View = Callable[[Tensor], Tensor]
 """Maps x, float32 (B, C, H, W) in [0, 1] units, to an image of the same shape; differentiable."""
 
+Look = Callable[[Tensor, torch.Generator], View]
+"""Draws a view of a batch."""
+
 REACH = 8  # shifts go up to one part in so many of the side: 4 pixels of 32, the border of the field's random crops
 LUMA = (0.299, 0.587, 0.114)
 
@@ -64,13 +67,21 @@ def shift_flip(x: Tensor, generator: torch.Generator, fill: Tensor | None = None
     return view
 
 
-def jitter_gray(x: Tensor, generator: torch.Generator | None, jitter: float = 0.8, gray: float = 0.2, hue: float = 0.1) -> View:
+def jitter_gray(
+    x: Tensor,
+    generator: torch.Generator | None,
+    jitter: float = 0.8,
+    gray: float = 0.2,
+    hue: float = 0.1,
+    reach: float = 0.4,
+) -> View:
     """Draw a change of colours for a part `jitter` of the images, and remove them from a part `gray`.
 
-    Brightness, contrast and saturation by factors in [0.6, 1.4], hue by up to `hue` of the circle, in the YIQ plane, where
-    it has a gradient everywhere. Images of other than three channels have brightness and contrast only, and gray is their mean.
+    Brightness, contrast and saturation by factors in [1 - reach, 1 + reach], hue by up to `hue` of the circle, in the YIQ
+    plane, where it has a gradient everywhere. Images of other than three channels have brightness and contrast only, and gray
+    is their mean.
     """
-    bright, contrast, colour = (_uniform(x, 0.6, 1.4, generator) for _ in range(3))
+    bright, contrast, colour = (_uniform(x, 1 - reach, 1 + reach, generator) for _ in range(3))
     angle = _uniform(x, -hue, hue, generator).flatten() * 2 * math.pi
     jittered, grayed = _coin(x, jitter, generator), _coin(x, gray, generator)
     channels = x.shape[1]
@@ -134,6 +145,26 @@ def contrastive_view(x: Tensor, generator: torch.Generator, least: float, shared
         return colours(torch.where(mirrored, z.flip(3), z))
 
     return view
+
+
+def contrastive_look(strength: float) -> Look:
+    """Return what draws the views of contrastive learning at a `strength` of 0 to 1: each change by that part of the usual.
+
+    Resized crop of 1 - 0.9 `strength` to 1 of the area, mirrored with probability 0.5, colours changed, some gray.
+    """
+
+    def draw(x: Tensor, generator: torch.Generator) -> View:
+        part = resized_part(x, generator, max(1 - 0.9 * strength, 0.05))
+        mirrored = _coin(x, 0.5, generator)
+        colours = jitter_gray(x, generator, 0.8 * strength, 0.2 * strength, 0.1 * strength, 0.4 * strength)
+
+        def view(z: Tensor) -> Tensor:
+            z = part(z)
+            return colours(torch.where(mirrored, z.flip(3), z))
+
+        return view
+
+    return draw
 
 
 def resized_part(x: Tensor, generator: torch.Generator, least: float) -> View:

@@ -70,6 +70,7 @@ SLOW = {
     "test_progress.py",
     "test_publish.py",
     "test_questions.py",
+    "test_recent_attacks.py",
     "test_reference.py",
     "test_reliability.py",
     "test_reproduction.py",

@@ -32,6 +32,7 @@ from unlearnable_bench.registry import (
     _frozen_networks,
     _kernels,
     _noise,
+    _painter,
     _persistent_noise,
     _staged,
     _surrogates,
@@ -41,7 +42,7 @@ from unlearnable_bench.registry._adversaries import Adversary
 from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._steps import sign_of_gradient, still
 from unlearnable_bench.registry._views import crop_flip, jitter_gray, shift_flip
-from unlearnable_bench.registry.attacks import deepconfuse, rem, sep
+from unlearnable_bench.registry.attacks import rem, sep
 from unlearnable_bench.registry.data import load
 
 
@@ -1100,7 +1101,7 @@ def confused(**fields) -> tuple:
     clean = tiny(12, shape=(3, 16, 16))
     torch.manual_seed(0)
     attack, run = ATTACKS["deepconfuse"](surrogate="small-cnn", width=2, **fields), Crafting(clean, Job())
-    painter, classifier = deepconfuse.Painter(3, 2).double(), attack.classifier(run).double()
+    painter, classifier = _painter.Painter(3, 2).double(), attack.classifier(run).double()
     return attack, painter, classifier, run.clean.pixels(slice(None)).double() * 0.8 + 0.1, clean.labels
 
 
@@ -1151,7 +1152,7 @@ def test_the_networks_of_deepconfuse_have_the_sizes_of_the_authors():
     """Card A10: 7.79 and 9.23 million parameters; the narrow head is part of the attack."""
     clean = ImageSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2), 10)
     classifier = ATTACKS["deepconfuse"]().classifier(Crafting(clean, Job()))
-    counts = [sum(p.numel() for p in net.parameters()) for net in (deepconfuse.Painter(3, 64), classifier)]
+    counts = [sum(p.numel() for p in net.parameters()) for net in (_painter.Painter(3, 64), classifier)]
     assert [round(count / 1e4) for count in counts] == [779, 923]
     assert [layer.out_features for layer in classifier.head] == [2, 10]
 
@@ -1161,7 +1162,7 @@ def test_enlarging_by_products_is_torchs_own(sizes):
     """Bilinear with corners on corners, the odd sizes of odd images too."""
     x = torch.rand(2, 3, *sizes[:2])
     expected = F.interpolate(x, size=sizes[2:], mode="bilinear", align_corners=True)
-    assert torch.allclose(deepconfuse.stretch(x, *sizes[2:]), expected, atol=1e-6)
+    assert torch.allclose(_painter.stretch(x, *sizes[2:]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("trials", "epochs", "after"), [(1, 4, 8), (2, 2, 9)])

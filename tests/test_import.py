@@ -20,7 +20,7 @@ from unlearnable_bench.poisons.imports import import_poison, word
 from unlearnable_bench.poisons.options import UNITS, ImportOptions
 from unlearnable_bench.poisons.store import BudgetError, Store
 from unlearnable_bench.registry import ATTACKS, EntryError, ImageSet, Job, NotApplicable, data, resolve
-from unlearnable_bench.registry.attacks.deepconfuse import Painter
+from unlearnable_bench.registry._painter import Painter
 
 LEVELS = torch.randint(-8, 9, (24, 3, 32, 32), generator=torch.Generator().manual_seed(5))  # noise, whole levels
 BOUND = {"norm": "linf", "epsilon": 8 / 255}

@@ -14,8 +14,9 @@ from reference.vectors import Arrays
 from torch import Tensor, nn
 
 from unlearnable_bench.registry import ImageSet
+from unlearnable_bench.registry._painter import Painter
 from unlearnable_bench.registry._steps import still
-from unlearnable_bench.registry.attacks.deepconfuse import DeepConfuse, Narrow, Painter
+from unlearnable_bench.registry.attacks.deepconfuse import DeepConfuse, Narrow
 
 REPOSITORY = "kingfengji/DeepConfuse"
 FUNCTION = "CIFAR/train.train, CIFAR/models/unet.UNet"

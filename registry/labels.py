@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from unlearnable_bench.registry.catalog import ConfiguredEntry
-from unlearnable_bench.registry.spec import write_value
+from unlearnable_bench.registry.spec import SELFTRAINED, write_value
+
+SELF_TRAINED = ", self-trained"
+"""What a label says of a method whose networks we trained, where its paper has weights of its own."""
 
 Chain: TypeAlias = tuple[ConfiguredEntry, ...]
 
@@ -34,7 +37,8 @@ def labels(chains: Sequence[Chain]) -> list[str]:
 def _label(part: ConfiguredEntry) -> str:
     facts = part.entry.facts
     template = facts.get("label") or facts.get("display_name") or part.name
-    return str(template).format_map({name: write_value(value) for name, value in part.values.items()})
+    named = str(template).format_map({name: write_value(value) for name, value in part.values.items()})
+    return named + SELF_TRAINED if part.values.get("weights") == SELFTRAINED else named
 
 
 def _difference(chain: Chain, others: Iterable[Chain]) -> str:

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from statistics import fmean, stdev
 
@@ -21,6 +22,8 @@ from unlearnable_bench.leaderboard.formats import text as formats
 from unlearnable_bench.leaderboard.formats.view import view
 from unlearnable_bench.leaderboard.formats.words import measured_value
 from unlearnable_bench.leaderboard.pages import build, printed
+from unlearnable_bench.leaderboard.pages.site import Site
+from unlearnable_bench.leaderboard.pages.start import starts
 from unlearnable_bench.leaderboard.tables import agreement
 from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy_rows
 from unlearnable_bench.leaderboard.tables.table import Table, slug_of
@@ -679,6 +682,29 @@ def test_the_site_has_every_table_and_its_links_lead_somewhere(published_site):
             page = parsed((published_site / name).read_text(encoding="utf-8"), script=True)
             for link in page.links:
                 assert link.startswith(("#", "https://")) or link.partition("#")[0] in names, (name, link)
+
+
+def test_what_was_measured_by_a_papers_own_recipe_has_columns_of_its_own_on_the_start_page_and_no_rank(records):
+    """Beside the published numbers, never among them: at full size alone, with the recipe's paper named."""
+    measure(records, chosen(attack="OPS"), off=0.5)
+    made = printed_tables(read_grid(TABLE), records, resolve, lacking)
+    (page,) = starts(made, None, opens=True)
+    (bare,) = starts(bare_tables(records), None, opens=True)
+    lines = {line.method.name: line for line in page.view("attack").lines}
+    side = lines["ops"].beside[0]
+    assert side.plain.value == pytest.approx(22.53) and side.worst.value == pytest.approx(86.96) and side.against == "LfU"
+    assert [who for who, *_ in side.worst.who] == ["D-VAE"] and lines["lsp"].beside == (None,)
+    assert [(line.method, line.published) for line in lines.values()] == [
+        (line.method, line.published) for line in bare.view("attack").lines
+    ]
+    assert bare.view("attack").beside == () and page.ours == bare.ours == []
+    shown, without = (Site(tables).files()["index.html"] for tables in (made, bare_tables(records)))
+    assert "undefended, ours by papers' recipes" in unescape(shown) and 'class="num repeated"' in shown
+    assert "papers' recipes" not in unescape(without)
+
+
+def bare_tables(records):
+    return printed_tables(read_grid(TABLE), Records(records.folder / "none"), resolve, lacking)
 
 
 def test_our_own_summary_shows_the_worst_case_and_the_best_defense(records):

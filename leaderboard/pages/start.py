@@ -17,6 +17,7 @@ from unlearnable_bench.leaderboard.tables.evidence import (
     measured,
     published_results,
     ranked_columns,
+    repeated_results,
     setting_of,
 )
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
@@ -102,6 +103,15 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Results of ours by other recipes, in columns of their own: they are never ranked. `key` is the class of the columns."""
+
+    key: str
+    heading: str
+    results: Sequence[Result]
+
+
+@dataclass(frozen=True)
 class MethodRow:
     """A row of the table."""
 
@@ -111,6 +121,7 @@ class MethodRow:
     published: Side | None
     ours: Side | None
     place_of_ours: int  # among the rows as ours order them
+    beside: tuple[Side | None, ...]  # by other recipes, in the order of the view's
     cost: float | None  # of crafting or of training with it, in plain trainings, as the fast recipe took
 
     @property
@@ -128,6 +139,7 @@ class View:
     lines: tuple[MethodRow, ...]
     others: tuple[str, ...]  # their labels
     ranked: tuple[str, ...]  # labels of the methods over which rows are ranked
+    beside: tuple[Beside, ...]  # what has columns of its own
 
     @property
     def needs(self) -> dict[str, str]:
@@ -144,6 +156,24 @@ class View:
         return any(line.cost for line in self.lines)
 
 
+Setting = tuple[str, str]
+"""A dataset and a network, as specs name them."""
+
+
+@dataclass(frozen=True)
+class FromPapers:
+    """What papers' tables say, by dataset and network, and what was measured here by the same recipes."""
+
+    published: Mapping[Setting, Sequence[Result]]
+    repeated: Mapping[Setting, Sequence[Result]]
+    pages: Mapping[str, tuple[str, str]]  # of tables: the short name of their paper, and their page
+
+    @classmethod
+    def of(cls, tables: Sequence[Table]) -> FromPapers:
+        pages = {table.name: (table.source.short, f"{table.slug}.html") for table in tables if table.source}
+        return cls(published_results(tables), repeated_results(tables), pages)
+
+
 @dataclass(frozen=True)
 class Start:
     """Everything that the start page of one dataset and network is made from. `ours` is the table of the fast recipe."""
@@ -155,20 +185,21 @@ class Start:
     ours: Sequence[Result]
     pages: Mapping[str, tuple[str, str]]  # of tables: the short name of their paper, and their page
     columns: Mapping[Axis, Sequence[Method]]  # of the other axis, over which the rows of an axis are ranked
+    beside: Sequence[Beside] = ()
     costs: Mapping[Method, float] = field(default_factory=dict)  # in plain trainings
 
     @classmethod
-    def of(
-        cls, setting: tuple[str, str], published: Sequence[Result], tables: Sequence[Table], fast: Table | None, is_home: bool
-    ) -> Start:
+    def of(cls, setting: Setting, papers: FromPapers, fast: Table | None, is_home: bool) -> Start:
         """Gather what is published of a dataset and network, and what the fast recipe measured on that dataset."""
-        pages = {table.name: (table.source.short, f"{table.slug}.html") for table in tables if table.source}
+        pages = dict(papers.pages)
         mine = measured(fast) if fast is not None and fast.fixed.get("dataset") == setting[0] else []
         if fast is not None:
             pages[fast.slug] = ("measured here", f"{fast.slug}.html")
         columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
         costs = in_plain_trainings(fast) if mine and fast is not None else {}
-        return cls(*setting, is_home, published, mine, pages, columns, costs)
+        repeated = papers.repeated[setting]
+        beside = (Beside("repeated", "papers' recipes", repeated),) if repeated else ()
+        return cls(*setting, is_home, papers.published[setting], mine, pages, columns, beside, costs)
 
     @property
     def name(self) -> str:
@@ -192,6 +223,7 @@ class Start:
         """Return the tab of an axis."""
         theirs = {row.method: row for row in Ranking.of(axis, self.published, self.columns[axis]).rows}
         mine = {row.method: row for row in Ranking.of(axis, self.ours, self.columns[axis]).rows}
+        beside = [{row.method: row for row in Ranking.of(axis, one.results).rows} for one in self.beside]
         places = {method: place for place, method in enumerate([*mine, *(method for method in theirs if method not in mine)])}
         others = self._others(OTHER[axis])
         top = self.clean
@@ -203,6 +235,7 @@ class Start:
                 self._side(theirs.get(method), others, top),
                 self._side(mine.get(method), others, top),
                 places[method],
+                tuple(self._side(rows.get(method), (), top) for rows in beside),
                 self.costs.get(method),
             )
             for method in dict.fromkeys([*theirs, *mine])
@@ -213,6 +246,7 @@ class Start:
             tuple(lines),
             tuple(method.full_label for method in others),
             tuple(method.full_label for method in self.columns[axis]),
+            tuple(self.beside),
         )
 
     def _others(self, axis: Axis) -> list[Method]:
@@ -342,13 +376,13 @@ def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Sta
         return []
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
     ordered = sorted(chosen, key=lambda setting: setting != HOME)
-    published = published_results(tables)
-    return [Start.of(setting, published[setting], tables, fast, opens and setting == HOME) for setting in ordered]
+    papers = FromPapers.of(tables)
+    return [Start.of(setting, papers, fast, opens and setting == HOME) for setting in ordered]
 
 
 def home(tables: Sequence[Table], fast: Table | None) -> Start:
     """Return what papers print of the home setting, for a site that has no page of it."""
-    return Start.of(HOME, published_results(tables)[HOME], tables, fast, False)
+    return Start.of(HOME, FromPapers.of(tables), fast, False)
 
 
 def _range(low: float, high: float) -> str:

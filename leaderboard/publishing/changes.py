@@ -10,9 +10,9 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unlearnable_bench.leaderboard.formats.escaping import exact
 from unlearnable_bench.leaderboard.formats.text import FRACTION
 from unlearnable_bench.leaderboard.formats.words import inert
 from unlearnable_bench.leaderboard.publishing.reasons import reason
@@ -89,8 +89,8 @@ def _row(score: Score, point: Mapping[str, str], measure: str) -> dict[str, str]
         **{axis: inert(point[axis]) for axis in POINT},
         "measure": inert(measure),
         "metric": inert(score.request.metric),
-        "value": repr(score.mean / unit.size),
-        "std": "" if score.std is None else repr(score.std / unit.size),
+        "value": exact(score.mean / unit.size),
+        "std": "" if score.std is None else exact(score.std / unit.size),
         "n": str(score.n),
         "state": score.state,
         "oracle": inert(score.oracle),
@@ -156,8 +156,12 @@ def _kind(old: Row | None, new: Row | None) -> str:
         return APPEARED
     if new is None:
         return VANISHED
-    number = itemgetter("value", "n")
-    return MOVED if number(old) != number(new) else ""
+    return MOVED if _number(old) != _number(new) else ""
+
+
+def _number(row: Row) -> tuple[str, str]:
+    """The value of a row and the count of its seeds; earlier publications have the last bits of binary fractions too."""
+    return exact(float(row["value"])), row["n"]
 
 
 def _figures(key: Key, old: Row, new: Row) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from unlearnable_bench.leaderboard.tables.groups import known
-from unlearnable_bench.leaderboard.tables.methods import Axis, Method, method_of
+from unlearnable_bench.leaderboard.tables.methods import Axis, Method, as_printed, method_of
 from unlearnable_bench.leaderboard.tables.pairing import is_accuracy_of_training
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
@@ -64,7 +64,17 @@ def published_results(tables: Iterable[Table]) -> defaultdict[tuple[str, str], l
         if score.request.fields["ratio"] == 1:
             errata = score.printed.errata if score.printed else ()
             of_score = _result(score, table.name.partition("/")[0], table.name, score.published_percent)
-            of_setting += [replace(result, errata=errata) for result in of_score]
+            of_setting += [replace(result, defense=as_printed(result.defense), errata=errata) for result in of_score]
+    return results
+
+
+def repeated_results(tables: Iterable[Table]) -> defaultdict[tuple[str, str], list[Result]]:
+    """Return what was measured here of the same accuracies, at full size by the paper's own recipe, by dataset and network."""
+    results: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for table, score in accuracies(tables):
+        if score.is_full_size and score.is_ours_and_current and score.request.fields["ratio"] == 1:
+            source = table.name.partition("/")[0]
+            results[setting_of(score)] += _result(score, source, table.name, 100 * (score.accuracy or 0.0))
     return results
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from unlearnable_bench.leaderboard.tables.groups import group_by, without
 from unlearnable_bench.leaderboard.tables.lookup import UNREADABLE, Lookup, SeedRun
+from unlearnable_bench.leaderboard.tables.naming import name_with_fields
 from unlearnable_bench.leaderboard.tables.ranking import Labels
 from unlearnable_bench.leaderboard.tables.runs import MeasuredScore, best_member
 from unlearnable_bench.leaderboard.tables.score import POINT, Score
@@ -243,7 +244,8 @@ def _clean_first(texts: Iterable[str]) -> list[str]:
 def _title(point: Point) -> str:
     share = f", ratio {point.ratio}" if point.ratio != "1" else ""
     subset = f", {point.part} images alone" if point.part != "all" else ""
-    return f"{point.dataset}, {point.architecture}, protocol {point.protocol}{share}{subset}"
+    dataset, network = name_with_fields("dataset", point.dataset), name_with_fields("architecture", point.architecture)
+    return f"{dataset}, {network}, protocol {point.protocol}{share}{subset}"
 
 
 # Rows and columns

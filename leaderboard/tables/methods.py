@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from unlearnable_bench.leaderboard.tables.pairing import EFFORT, TRAINING
 from unlearnable_bench.registry import CATALOGS, EntryError, Paper
 from unlearnable_bench.registry.catalog import ConfiguredEntry
-from unlearnable_bench.registry.labels import display_name, label
+from unlearnable_bench.registry.labels import SELF_TRAINED, display_name, label
 from unlearnable_bench.results import Part
 
 Axis: TypeAlias = Literal["attack", "defense"]
@@ -97,6 +97,11 @@ def method_of(axis: Axis, chain: Sequence[Part]) -> Method | None:
         bool(part.entry.facts.get("members")),
         part.entry.paper,
     )
+
+
+def as_printed(method: Method) -> Method:
+    """Return a method as papers have it, with weights of their own where those of our runs are self-trained."""
+    return replace(method, label=method.label.removesuffix(SELF_TRAINED))
 
 
 def budget_of(attack: ConfiguredEntry) -> StatedBudget:

@@ -10,19 +10,35 @@ from dataclasses import dataclass
 from unlearnable_bench.leaderboard.tables.ranking import Labels, joined
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import EntryError, resolve
-from unlearnable_bench.registry.labels import labels
+from unlearnable_bench.registry.labels import SELF_TRAINED, labels
+from unlearnable_bench.registry.spec import SELFTRAINED
 
 METHODS = ("attack", "defense")
 
 
 def labels_of(axis: str, texts: Collection[str]) -> dict[str, str]:
-    """Return what readers call some specs of an axis; a spec of what is not installed here stays as it is."""
+    """Return what readers call some specs of an axis; a spec of what is not installed here stays as it is.
+
+    The spec of a paper's table is its method with the paper's weights; what we trained ourselves says so in its text.
+    """
     chains = {}
     for text in dict.fromkeys(texts):
         with contextlib.suppress(EntryError):
             chains[text] = resolve(f"{axis}s", text)
     named = dict(zip(chains, labels(list(chains.values())), strict=True))
-    return {text: named.get(text, text) for text in texts}
+    return {text: _as_written(text, named.get(text, text)) for text in texts}
+
+
+def _as_written(text: str, name: str) -> str:
+    return name if SELFTRAINED in text else name.replace(SELF_TRAINED, "")
+
+
+def name_with_fields(axis: str, text: str) -> str:
+    """Return the proper name of a spec with the fields that it gives, in words: `CIFAR-10 (per class 200)`."""
+    name, bracket, fields = text.partition("(")
+    (proper,) = labels_of(axis, [name]).values()
+    words = fields.replace("_", " ").replace("=", " ").replace(",", ", ")
+    return f"{proper} ({words}" if bracket else proper
 
 
 @dataclass(frozen=True)

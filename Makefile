@@ -1,7 +1,7 @@
 # make quick [ARGS="--seed 0"]   builds an environment, runs the quick grid on real images, prints the table and where the page is
 # make test    the fast tests, in two minutes on two cores: no trainings, no clusters, no browser; prints the slowest ten
 # make types   mypy --strict alone
-# make check   what CI runs: ruff, mypy --strict, all tests, in half an hour on two cores
+# make check   what CI runs: ruff, mypy --strict, all tests, in 25 minutes on two cores
 # make speed   prints how fast the victim engine is on this machine, as ratios of one run
 # make generators   prints how fast poisons without a surrogate are made, as ratios of one run
 # make speed-purifiers   the same for what is done to images before training

@@ -89,19 +89,17 @@ def test_the_example_is_listed_checked_run_and_shown_with_no_line_of_the_core_ch
         checks = json.loads(bench("check", entry, "--json", environment=environment)[0])["checks"]
         assert len(checks) > 3
         assert all(check["ok"] for check in checks), checks
-    grid = [
-        "--dataset",
-        "digits(per_class=60,test_per_class=10)",
-        "--attack",
-        "none,checkerboard",
-        "--defense",
-        "none,box-blur",
-    ]
-    out, _ = bench("run", *grid, "--scale", "0.5", "--executor", "inline", workspace=tmp_path, environment=environment)
+    grid = tmp_path / "mine.toml"
+    grid.write_text(
+        'title = "Mine"\nprotocol = "quick@0.5"\ndataset = "digits(per_class=60,test_per_class=10)"\nseed = 0\n'
+        'attack = ["none", "checkerboard"]\ndefense = ["none", "box-blur"]\narchitecture = "small-cnn"\n'
+        'rows = ["attack"]\ncolumns = ["defense"]\n'
+    )
+    out, _ = bench("run", "--grid", grid, "--executor", "inline", workspace=tmp_path, environment=environment)
     assert "4 of 4 cells done" in out
     records = list(Records(tmp_path / "results/records"))
     assert {r.versions.get("defense:box-blur") for r in records} == {None, "1 of bench-checkerboard 0.1.0"}
-    bench("report", workspace=tmp_path, environment=environment)
+    bench("report", "--grid", grid, workspace=tmp_path, environment=environment)
     page = (tmp_path / "leaderboard/site/index.html").read_text()
     assert "checkerboard" in page
     assert "box-blur" in page

@@ -1,6 +1,7 @@
-"""The README's first command, with one of its two seeds: real images, its table, its page, and what the numbers must show."""
+"""The README's first command, with one of two seeds and five of seven defenses: its table, its page, what numbers must show."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ from unlearnable_bench.results import Records, read_grid
 ROOT = Path(__file__).parent.parent
 
 
+PART = ["--seed", "0", "--defense", "none,jpeg*,cutout*,ortho-proj*,at*"]  # what the tests below look at
+
+
 def make_quick(workspace):
     stamp = f"{sys.prefix}/installed"  # this environment is the one to use, however it was made
     command = ["make", "--no-print-directory", "-o", stamp, "quick", f"VENV={sys.prefix}", f"WORKSPACE={workspace}"]
-    command += ["ARGS=--seed 0"]
+    command += [f"ARGS={shlex.join(PART)}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -35,7 +39,9 @@ def quick(tmp_path_factory):
 def accuracy(quick):
     """Mean accuracy in percent by the names of attack and defense."""
     made = grid_table(read_grid("quick"), Records(quick[0] / "results/records"), "quick", resolve)
-    return {(name(score, "attack"), name(score, "defense")): 100 * score.mean for score in made.in_order}
+    return {
+        (name(score, "attack"), name(score, "defense")): 100 * score.mean for score in made.in_order if score.mean is not None
+    }
 
 
 def name(score, axis):
@@ -46,11 +52,11 @@ def name(score, axis):
 def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
     """What the README promises a newcomer."""
     workspace, out = quick
-    assert "42 of 42 cells done; ran 42 cells" in out
+    assert "30 of 30 cells done; ran 30 cells" in out
     page = workspace / "leaderboard/site/index.html"
     assert f"page: {page}" in out
     assert "Quick look on handwritten digits" in page.read_text()
-    for name in ("random-noise", "lsp", "ops", "ar", "em", "grayscale", "jpeg", "bdr", "cutout", "ortho-proj"):
+    for name in ("random-noise", "lsp", "ops", "ar", "em", "jpeg", "cutout", "ortho-proj"):
         assert name in out
 
 
@@ -58,7 +64,7 @@ def test_running_it_again_trains_nothing(quick):
     """A cached result is not loaded, not trained, not rewritten."""
     workspace, _ = quick
     before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
-    assert "42 of 42 cells done; nothing to run" in bench("run", "--grid", "quick", "--seed", "0", workspace=workspace)[0]
+    assert "30 of 30 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
     assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
 
 
@@ -68,8 +74,8 @@ def test_a_deleted_record_runs_one_cell_and_comes_back_the_same(quick):
     path = sorted((workspace / "results/records").glob("*.json"))[-1]
     before = Records(path.parent).read(path.stem)
     path.unlink()
-    out, _ = bench("run", "--grid", "quick", "--seed", "0", workspace=workspace)
-    assert "42 of 42 cells done; ran 1 cells" in out
+    out, _ = bench("run", "--grid", "quick", *PART, workspace=workspace)
+    assert "30 of 30 cells done; ran 1 cells" in out
     assert Records(path.parent).read(path.stem).metrics == before.metrics
 
 

@@ -37,7 +37,7 @@ def test_eight_cells_give_the_same_records_as_locally_whatever_lies_about(one, t
         (stray / name).write_text("raise SystemExit('a stray module was imported')\n")
     (stray / "results").mkdir()
     monkeypatch.chdir(stray)
-    options = ["--executor", "slurm", "--profile", str(profile(tmp_path)), "--cells-per-job", "2", "--wait", "--json"]
+    options = ["--executor", "slurm", "--profile", str(profile(tmp_path)), "--cells-per-job", "4", "--wait", "--json"]
     counts = json.loads(bench("run", *EIGHT, *options, workspace=tmp_path / "far")[0])
     assert counts["done"] == counts["ran"] == counts["cells"] == 8
     bench("run", *EIGHT, "--executor", "inline", workspace=tmp_path / "near")

@@ -7,7 +7,7 @@ import pytest
 from unlearnable_bench.leaderboard.pages.changelog import moved_numbers
 from unlearnable_bench.leaderboard.pages.start import NEAR, Chip, Number, Start, chips
 from unlearnable_bench.leaderboard.tables.evidence import Result
-from unlearnable_bench.leaderboard.tables.methods import StatedBudget, budget_of, method_of
+from unlearnable_bench.leaderboard.tables.methods import StatedBudget, as_printed, budget_of, method_of
 from unlearnable_bench.leaderboard.tables.worst_case import PairOutcome, Ranking, is_rival
 from unlearnable_bench.registry import ATTACKS, resolve
 from unlearnable_bench.results.cells import CellMaker
@@ -26,7 +26,8 @@ def defense(spec):
 def result(one, other, value, source="paper-a", half_width=None):
     reach = half_width or 0.0
     bounds = value - reach, value + reach
-    return Result(attack(one), defense(other), source, f"{source}/table-1", value, *bounds, one, half_width is not None)
+    theirs = as_printed(defense(other)) if source else defense(other)
+    return Result(attack(one), theirs, source, f"{source}/table-1", value, *bounds, one, half_width is not None)
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if not ATTACKS.entry(name).facts.get("chained")])
@@ -146,6 +147,13 @@ def test_chips_keep_the_other_choice_where_it_is_there():
     made = chips(first, [first, second])
     assert made["Network"] == [Chip("ResNet-18", "index.html", True), Chip("ResNet-50", second.file, False)]
     assert [chip.text for chip in made["Dataset"]] == ["CIFAR-10"]
+
+
+def test_what_we_trained_ourselves_is_not_the_method_of_a_paper():
+    """AVATAR and JCDP with networks of ours are rows of their own, beside those of the papers' weights."""
+    ours, theirs = defense("avatar"), as_printed(defense("avatar"))
+    assert (ours.label, theirs.label) == ("AVATAR, self-trained", "AVATAR") and ours != theirs
+    assert as_printed(defense("jpeg")) == defense("jpeg")
 
 
 def test_with_everything_counted_an_oracle_or_a_defense_with_needs_may_be_the_worst_case():

@@ -35,7 +35,7 @@ from hypothesis import settings  # noqa: E402
 from unlearnable_bench.benchmark import cli  # noqa: E402
 from unlearnable_bench.poisons.recipe import PoisonRecipe  # noqa: E402
 from unlearnable_bench.poisons.store import Kept, Store  # noqa: E402
-from unlearnable_bench.registry import ATTACKS, ImageSet, Job, Parent, resolve  # noqa: E402
+from unlearnable_bench.registry import ATTACKS, CATALOGS, ImageSet, Job, Parent, resolve  # noqa: E402
 from unlearnable_bench.registry.data import Data, fingerprint  # noqa: E402
 from unlearnable_bench.registry.spec import write_spec  # noqa: E402
 
@@ -228,6 +228,7 @@ def bench(*arguments, code=0, workspace=None, environment=None):
     """Run `bench` in a copy of this process, check its exit code, return (standard output, standard error).
 
     The copy has imported torch, which takes a process of its own two to four seconds; what the command changes ends with it.
+    It finds the plug-ins of its `environment`, but runs no `sitecustomize` and keeps the modules that are imported here.
     """
     for module in ("torch._dynamo", "unlearnable_bench.benchmark.driver"):  # what each copy would import again
         importlib.import_module(module)
@@ -247,6 +248,12 @@ def _bench_here(command, environment, out, error):
         os.dup2(stream.fileno(), number)
     sys.stdout, sys.stderr = out, error
     os.environ.update(environment)
+    if "PYTHONPATH" in environment:
+        sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
+        importlib.invalidate_caches()
+        for kind, catalog in CATALOGS.items():
+            vars(catalog).clear()
+            catalog.__init__(kind)
     sys.argv = ["bench", *command]
     cli.main()
 

@@ -1,4 +1,4 @@
-"""The README's first command, with one of two seeds and five of seven defenses: its table, its page, what numbers must show."""
+"""The README's first command, with a fifth of its cells: its table, its page, what its numbers must show."""
 
 import os
 import shlex
@@ -16,7 +16,8 @@ from unlearnable_bench.results import Records, read_grid
 ROOT = Path(__file__).parent.parent
 
 
-PART = ["--seed", "0", "--defense", "none,jpeg*,cutout*,ortho-proj*,at*"]  # what the tests below look at
+PART = ["--seed", "0", "--defense", "none,jpeg*,ortho-proj*"]  # what the tests below look at, with MORE
+MORE = ["--seed", "0", "--defense", "cutout*,at*", "--attack", "lsp*,ops"]
 
 
 def make_quick(workspace):
@@ -38,6 +39,7 @@ def quick(tmp_path_factory):
 @pytest.fixture(scope="module")
 def accuracy(quick):
     """Mean accuracy in percent by the names of attack and defense."""
+    bench("run", "--grid", "quick", *MORE, workspace=quick[0])
     made = grid_table(read_grid("quick"), Records(quick[0] / "results/records"), "quick", resolve)
     return {
         (name(score, "attack"), name(score, "defense")): 100 * score.mean for score in made.in_order if score.mean is not None
@@ -52,11 +54,11 @@ def name(score, axis):
 def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
     """What the README promises a newcomer."""
     workspace, out = quick
-    assert "30 of 30 cells done; ran 30 cells" in out
+    assert "18 of 18 cells done; ran 18 cells" in out
     page = workspace / "leaderboard/site/index.html"
     assert f"page: {page}" in out
     assert "Quick look on handwritten digits" in page.read_text()
-    for name in ("random-noise", "lsp", "ops", "ar", "em", "jpeg", "cutout", "ortho-proj"):
+    for name in ("random-noise", "lsp", "ops", "ar", "em", "jpeg", "ortho-proj"):
         assert name in out
 
 
@@ -64,7 +66,7 @@ def test_running_it_again_trains_nothing(quick):
     """A cached result is not loaded, not trained, not rewritten."""
     workspace, _ = quick
     before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
-    assert "30 of 30 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
+    assert "18 of 18 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
     assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
 
 
@@ -75,7 +77,7 @@ def test_a_deleted_record_runs_one_cell_and_comes_back_the_same(quick):
     before = Records(path.parent).read(path.stem)
     path.unlink()
     out, _ = bench("run", "--grid", "quick", *PART, workspace=workspace)
-    assert "30 of 30 cells done; ran 1 cells" in out
+    assert "18 of 18 cells done; ran 1 cells" in out
     assert Records(path.parent).read(path.stem).metrics == before.metrics
 
 
@@ -116,7 +118,7 @@ def test_adversarial_training_repairs_lsp_and_fails_on_ops(accuracy):
     assert accuracy["ops", "at"] <= 45
 
 
-@pytest.mark.parametrize("attack", POISONS)
+@pytest.mark.parametrize("attack", ["lsp", "ops"])
 def test_cutout_helps_nobody(accuracy, attack):
     """A shortcut that is everywhere survives a hole."""
     assert accuracy[attack, "cutout"] <= 30

@@ -21,10 +21,9 @@ from unlearnable_bench.results.record import Failure
 TINY = ["--dataset", "digits(per_class=20,test_per_class=5)", "--scale", "0.2"]
 
 
-def run_json(*arguments, environment=None, **options):
-    """Run a grid and return its counts; a process of its own finds the plug-ins of its environment."""
-    command = bench_process if environment else bench
-    return json.loads(command("run", *arguments, "--json", environment=environment, **options)[0])
+def run_json(*arguments, **options):
+    """Run a grid and return its counts."""
+    return json.loads(bench("run", *arguments, "--json", **options)[0])
 
 
 def accuracies(workspace):

@@ -10,13 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import BENCH, plug_in
-from conftest import bench_process as bench
+from conftest import BENCH, bench, plug_in
 from test_run import accuracies, poisons, processes_of
 
 PROFILE = 'partition = "normal"\ntime = "30min"\nmemory = "600MB"\ngpus = 0\nat_once = 3\n'
 
 NAPS = '''
+import os
 import time
 from dataclasses import dataclass
 import torch
@@ -27,7 +27,7 @@ class Nap(Defense):
     """Sleeps at every batch, so that there is time for accidents and no need of a processor."""
     seconds: float = 0.5
     def augment(self, x, y):
-        time.sleep(self.seconds)
+        time.sleep(0 if "AWAKE" in os.environ else self.seconds)
         return x, y
 
 @dataclass(frozen=True)
@@ -105,17 +105,12 @@ def finish(one, command, workspace, environment, rounds=12, seconds=600):
     deadline = time.monotonic() + seconds
     for _ in range(rounds):
         while True:  # wait for what is queued, letting requeued jobs begin
-            done = subprocess.run(
-                [*BENCH, "status", *command[1:3], "--workspace", str(workspace), "--json"],
-                env={**os.environ, **environment},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            counts = json.loads(done.stdout)
-            if not counts["queued"] + counts["running"]:
-                break
-            assert time.monotonic() < deadline, counts
+            if not one.jobs():
+                status = ["status", *command[1:3], "--json"]
+                counts = json.loads(bench(*status, workspace=workspace, environment=environment)[0])
+                if not counts["queued"] + counts["running"]:
+                    break
+            assert time.monotonic() < deadline, one.jobs()
             one.hurry()
             time.sleep(1)
         if counts["done"] == counts["cells"]:

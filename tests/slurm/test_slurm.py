@@ -113,7 +113,7 @@ def test_accidents_cost_time_and_nothing_else(one, tmp_path):
     faults.cancel()
     counts = finish(one, command, harsh, environment)
     assert counts["done"] == counts["cells"] == 8
-    bench("run", "--grid", str(grid), "--workers", "2", workspace=calm, environment=environment)
+    bench("run", "--grid", str(grid), "--workers", "2", workspace=calm, environment=environment | {"AWAKE": "1"})
     assert accuracies(harsh) == accuracies(calm)
     whole = {name: checksum for name, checksum in poisons(harsh).items() if checksum and ".damaged-" not in name}
     assert whole == poisons(calm)

@@ -39,7 +39,7 @@ def calm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calm")
     grid = write_grid(folder, FORTY)
     command = [*BENCH, "run", "--grid", str(grid), "--workers", "10", "--workspace", str(folder)]
-    subprocess.run(command, env={**os.environ, **naps(folder / "site")}, check=True, capture_output=True)
+    subprocess.run(command, env={**os.environ, **naps(folder / "site"), "AWAKE": "1"}, check=True, capture_output=True)
     return folder
 
 

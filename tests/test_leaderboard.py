@@ -815,7 +815,7 @@ def test_pictures_come_from_the_store_and_show_what_was_added(tmp_path):
     for seed in (0, 1):
         Store(tmp_path).poison(recipe("ops", seed), data)
     (sample,) = gallery.samples(tmp_path)["attack.ops"]
-    assert "seed 0" in sample.note and "l0: 1 spent of 1" in sample.note
+    assert "seed 0" in sample.note and "spent ℓ0 1 pixel of 1 pixel" in sample.note
     clean, poisoned, grown, spectrum = (pixels(strip) for strip in sample.strips)
     assert clean.shape == (32, 10 * 33 - 1, 3) == spectrum.shape
     assert (clean != poisoned).any(-1).sum() == 10 and (

@@ -21,6 +21,7 @@ from unlearnable_bench.leaderboard.pages.site import Site
 from unlearnable_bench.leaderboard.pages.start import Start
 from unlearnable_bench.leaderboard.pages.take_away import COLUMNS
 from unlearnable_bench.leaderboard.tables.measured import grid_table
+from unlearnable_bench.leaderboard.tables.methods import StatedBudget
 from unlearnable_bench.leaderboard.tables.printed import printed_tables
 from unlearnable_bench.registry import lacking, resolve
 from unlearnable_bench.results import FileError, Records, read_grid
@@ -123,6 +124,21 @@ def test_results_are_what_papers_print_and_what_was_measured_here_in_percent(fil
     assert ours["value"] == 71.0 and ours["low"] < 70 and ours["high"] > 72
     assert (ours["protocol"], ours["attack"], ours["defense_label"]) == ("fast", "lsp", "JPEG 10")
     assert ours["records"] == tables[1] and ours["page"] in files
+
+
+@pytest.mark.parametrize(
+    ("norm", "allowed", "spent", "text"),
+    [
+        ("linf", 8 / 255, 7.5 / 255, "ℓ∞ 7.5/255 of 8/255"),
+        ("l2", 1.4129, 1.34, "ℓ2 1.34 of 1.41"),
+        ("l0", 1, 1, "ℓ0 1 pixel of 1 pixel"),
+        ("none", 0, 0.3, "unbounded"),
+        ("linf", 8 / 255, None, "ℓ∞ 8/255"),
+    ],
+)
+def test_what_a_poison_spends_is_written_as_its_budget_is(norm, allowed, spent, text):
+    """Pages have one way to write a budget."""
+    assert StatedBudget(norm, allowed).spent(spent) == text
 
 
 def test_the_csv_has_the_same_results(files):

@@ -62,9 +62,8 @@ class Frame:
 
     @cached_property  # every page says it
     def edition(self) -> str:
-        """Which pages these are: the name of the release or the version of the program, and the day of the latest record."""
-        name = f"release {self.imprint.release}" if self.imprint.release else f"v{version('unlearnable-bench')}"
-        return f"{name}, records until {self.date}" if self.date else name
+        """Which pages these are: the name of the release, or the version of the program."""
+        return f"release {self.imprint.release}" if self.imprint.release else f"v{version('unlearnable-bench')}"
 
     def context(self, here: str) -> dict[str, Any]:
         """What every template gets; `here` is the page that it is, or belongs to."""
@@ -76,6 +75,7 @@ class Frame:
             "citation": self.citation,
             "imprint": self.imprint,
             "edition": self.edition,
+            "until": self.date,
         }
 
     def page(self, template: str, here: str, title: str = "", **context: Any) -> str:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from unlearnable_bench.leaderboard.formats.escaping import DASH
 from unlearnable_bench.leaderboard.pages.change_sizes import ChangeSize
 from unlearnable_bench.leaderboard.pages.strips import Strip, levels, pixels, stretched, strip, thumbnail
-from unlearnable_bench.leaderboard.tables.methods import Method, method_of
+from unlearnable_bench.leaderboard.tables.methods import Method, StatedBudget, method_of
 from unlearnable_bench.registry import EntryError, MissingDataError, resolve
 from unlearnable_bench.registry import data as datasets
 from unlearnable_bench.registry.spec import is_folder, write_spec
@@ -175,9 +174,8 @@ def _lowest_seeds(stored: Iterable[StoredSet]) -> list[StoredSet]:
 def _poison(stored: StoredSet) -> Sample:
     """Clean, poisoned, what was added, its spectrum; and perturbations of two classes."""
     budget = stored.manifest["budget"]
-    allowed = DASH if budget["allowed"] is None else f"{budget['allowed']:.4g}"
-    spent = f"{budget['norm']}: {budget['spent']:.4g} spent of {allowed}"
-    note = f"{stored.dataset['name']}, seed {stored.seed}; {spent}; sha256 {stored.manifest['checksum'][:12]}"
+    spent = StatedBudget(budget["norm"], budget["allowed"] or 0.0).spent(budget["spent"])
+    note = f"{stored.dataset['name']}, seed {stored.seed}; spent {spent}; sha256 {stored.manifest['checksum'][:12]}"
     arrays = Arrays(stored)
     return Sample(
         stored.text,

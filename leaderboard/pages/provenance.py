@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unlearnable_bench.leaderboard.formats.escaping import moment
 from unlearnable_bench.leaderboard.pages.cells import was_run
 from unlearnable_bench.leaderboard.tables.lookup import SeedRun
+from unlearnable_bench.leaderboard.tables.methods import StatedBudget
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.results import Record
@@ -52,12 +53,7 @@ def poison_facts(record: Record) -> Facts:
         return {"poison": "none"}
     if not note.norm:
         return {"poison": note.checksum}
-    amounts = []
-    for name, amount in (("spent", note.spent), ("allowed", note.allowed)):
-        if amount is not None:
-            amounts.append(f"{name} {amount:.4g}")
-    budget = f"{note.norm}: {', '.join(amounts)}" if amounts else note.norm
-    return {"poison": note.checksum, "budget": budget}
+    return {"poison": note.checksum, "budget": StatedBudget(note.norm, note.allowed or 0.0).spent(note.spent)}
 
 
 def seconds(record: Record) -> str:

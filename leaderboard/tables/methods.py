@@ -42,6 +42,12 @@ class StatedBudget:
             return f"{WRITTEN['l0']} {self.epsilon:g} pixel" + ("s" if self.epsilon != 1 else "")
         return WRITTEN["none"]
 
+    def spent(self, amount: float | None) -> str:
+        """Say how much of it a poison spends, where that was measured: `ℓ2 1.34 of 1.41`."""
+        if amount is None or self.norm == "none":
+            return self.text
+        return f"{StatedBudget(self.norm, amount).text} of {self.text.partition(' ')[2]}"
+
     @property
     def group(self) -> str:
         """The class within which attacks are ranked: `ℓ∞ 8/255`, any other norm as a whole."""

@@ -89,3 +89,27 @@ AUE_AAP = Paper(
     authors="Yihan Wang, Yifan Zhu, Xiao-Shan Gao",
     year=2024,
 )
+
+ENTANGLED = Paper(
+    "Is Adversarial Training Really a Silver Bullet for Mitigating Data Poisoning?",
+    venue="ICLR 2023",
+    url="https://openreview.net/forum?id=zKvm1ETDOq",
+    authors="Rui Wen, Zhengyu Zhao, Zhuoran Liu, Michael Backes, Tianhao Wang, Yang Zhang",
+    year=2023,
+)
+
+ECLIPSE = Paper(
+    "ECLIPSE: Expunging Clean-label Indiscriminate Poisons via Sparse Diffusion Purification",
+    venue="ESORICS 2024",
+    url="https://arxiv.org/abs/2406.15093",
+    authors="Xianlong Wang, Shengshan Hu, Yechao Zhang, Ziqi Zhou, Leo Yu Zhang, Peng Xu, Wei Wan, Hai Jin",
+    year=2024,
+)
+
+BRIDGE_PURE = Paper(
+    "BridgePure: Limited Protection Leakage Can Break Black-Box Data Protection",
+    venue="NeurIPS 2025",
+    url="https://arxiv.org/abs/2412.21061",
+    authors="Yihan Wang, Yiwei Lu, Xiao-Shan Gao, Gautam Kamath, Yaoliang Yu",
+    year=2025,
+)

@@ -13,6 +13,7 @@ from typing import Any
 
 from unlearnable_bench.results.cell import NONE, Cell, Part
 from unlearnable_bench.results.record import FileError
+from unlearnable_bench.results.reference import source
 from unlearnable_bench.results.table_file import REQUESTED, ScoreRequest, TableFile
 
 KIND_OF_AXIS = {
@@ -160,6 +161,7 @@ class Expansion:
         if field and table.paper:
             return f"{noun} {name} has no field {field}"
         if not field and table.is_shipped:
-            return f"{noun} {name}"
+            why = source(table.paper).absent.get(name)
+            return f"{noun} {name}. {why.rstrip('.')}" if why else f"{noun} {name}"
         self.maker.resolve(KIND_OF_AXIS[axis], spec)  # raises with the nearest name that there is
         raise ValueError(f"unknown {noun} {name!r}")

@@ -57,6 +57,7 @@ class Source(_Strict):
     leaderboard: bool = False  # figures of a web page that no paper prints
     names: dict[str, str] = {}  # entries that the paper calls by another name, for the tidy export
     params: list[str] = []  # the order of the keys of a condition
+    absent: dict[str, str] = {}  # methods of its tables that no entry is of, and a sentence on what is missing
 
     def name_of(self, entry: str) -> str:
         """The name of an entry in the paper's transcription."""
@@ -121,7 +122,7 @@ def _number(stem: str) -> tuple[int, str]:
 class Mark(_Strict):
     """Why a printed value is not taken at face value."""
 
-    quality: Literal["ok", "inferred", "suspect"]
+    quality: Literal["ok", "inferred", "suspect", "copied"]
     note: str
 
 

@@ -32,6 +32,8 @@ COUNTS = {  # parameters for 10 and 100 classes
     "mobilenetv2-imagenet": (2_236_682, 2_351_972),
     "senet18": (11_260_354, 11_306_524),
     "googlenet": (6_166_250, 6_258_500),
+    "vgg19": (20_040_522, 20_086_692),
+    "resnet34": (21_282_122, 21_328_292),
     "vit-lfu": (6_408_586, 6_443_236),
     "vit-iss": (9_523_722, 9_569_892),
     "vit-apb": (9_622_512, 9_668_682),
@@ -48,6 +50,8 @@ COSTS = {  # side of an image, 10^9 multiply-adds of a forward pass, and half a 
     "vgg16": (32, 0.313, 0.0005),
     "vgg16-mlp": (32, 0.314, 0.0005),
     "vgg11": (32, 0.153, 0.0005),
+    "vgg19": (32, 0.398, 0.0005),
+    "resnet34": (32, 1.16, 0.005),
     "densenet121": (32, 0.888, 0.0005),
     "densenet121-imagenet": (32, 0.058, 0.0005),
     "wrn28-10": (32, 5.24, 0.005),
@@ -63,7 +67,7 @@ COSTS = {  # side of an image, 10^9 multiply-adds of a forward pass, and half a 
     "vit-apb": (32, 0.647, 0.0005),
     "cait-apb": (32, 0.478, 0.0005),  # all blocks; one fewer, as a draw of layer drop leaves it, takes 0.407
 }
-SMALLEST = {"resnet9": 9, "vgg16": 32, "vgg16-mlp": 32, "vgg11": 32, "densenet121-imagenet": 29}  # side in pixels
+SMALLEST = {"resnet9": 9, "vgg16": 32, "vgg16-mlp": 32, "vgg11": 32, "vgg19": 32, "densenet121-imagenet": 29}  # side in pixels
 TRANSFORMERS = ["vit-lfu", "vit-iss", "vit-apb", "cait-apb"]
 NORMAL = {  # drawn normally with variance 2 / fan: which fan
     "resnet18-imagenet": "out",

@@ -458,13 +458,13 @@ def test_what_two_papers_print_of_one_setting_is_compared_without_records(record
     clean = [row for row in found if row["attack"] == "none" and row["dataset"] == "cifar10" and row["defense"] == "none"]
     assert not clean  # 94 % with labels and 90 % without are no dispute
     text = comparison.comparison_text(agreement.compare_named(None, {}, records))
-    assert "17.74  cifar10, ops(seed=0) x bdr(bits=2), resnet18: d-vae/table-2 19.58; apbench/table-1 37.32" in text
+    assert "61.01  cifar10, em(seed=0) x avatar, resnet18: bridge-pure/table-1 88.46; eclipse/table-1 27.45" in text
     assert agreement.compare_named(TABLE, {}, records)["disputes"] == []
 
 
 def test_agreement_names_what_it_knows(records):
     """A grid of ours has no paper to agree with."""
-    with pytest.raises(ValueError, match="quick is not a table of a paper; papers are apbench, d-vae"):
+    with pytest.raises(ValueError, match="quick is not a table of a paper; papers are apbench, bridge-pure, cuda, d-vae"):
         agreement.compare_named("quick", {}, records)
     assert (
         agreement.compare_named("d-vae", {}, records)["overall"]["cells"]
@@ -477,14 +477,14 @@ def test_agreement_names_what_it_knows(records):
 
 
 def test_the_tidy_form_has_every_printed_value_and_nothing_else(records):
-    """2,928 rows: what an analysis of the papers' numbers starts from."""
+    """3,457 rows: what an analysis of the papers' numbers starts from."""
     rows = list(csv.DictReader(io.StringIO(build.ShownTables.of(None, {}, records, tidy=True).tidy())))
-    assert len(rows) == 2928 and all(row["value"] for row in rows)
+    assert len(rows) == 3457 and all(row["value"] for row in rows)
     assert list(rows[0]) == [*TIDY_COLUMNS, "ours", "ours_std", "n", "state", "record", "unit"]
     assert {row["unit"] for row in rows if row["metric"] == "test_acc"} <= {"percent", "fraction"}
     assert {row["unit"] for row in rows if row["metric"] == "hours"} == {"hours"}
-    assert {row["quality"] for row in rows} == {"ok", "inferred", "suspect"}
-    assert [sum(row["quality"] == q for row in rows) for q in ("ok", "inferred", "suspect")] == [2755, 84, 89]
+    assert {row["quality"] for row in rows} == {"ok", "inferred", "suspect", "copied"}
+    assert [sum(row["quality"] == q for row in rows) for q in ("ok", "inferred", "suspect", "copied")] == [3234, 84, 89, 50]
     assert not any("apbench" in row["paper"] for row in rows)
 
 
@@ -675,7 +675,7 @@ def test_the_site_has_every_table_and_its_links_lead_somewhere(published_site):
     names = {path.relative_to(published_site).as_posix() for path in published_site.rglob("*") if path.is_file()}
     assert {"index.html", "papers.html", "d-vae.table-2.html", "summary.html"} <= names
     laid_out, of_papers = {name for name in table_names() if read_table(name).has_layout}, set(read_grid("full").tables)
-    assert {f"{slug_of(name)}.html" for name in laid_out | of_papers} <= names and len(of_papers) == 59
+    assert {f"{slug_of(name)}.html" for name in laid_out | of_papers} <= names and len(of_papers) == 69
     for name in names:
         assert re.fullmatch(r"[a-z0-9._/-]+", name)
         if name.endswith(".html"):
@@ -769,7 +769,7 @@ def test_the_commands_answer_without_torch(tmp_path, records):
     assert json.loads(compared)["tables"][0]["measured"] == runnable(chosen())
     for text, start in zip(formats, ("## D-VAE, table 2", ",w/o", "% compiles", "{"), strict=True):
         assert text.startswith(start)
-    assert len(tidied.splitlines()) == 2929
+    assert len(tidied.splitlines()) == 3458
     assert len(written.split()) == 36 and (tmp_path / "out" / "d-vae.table-2.md").exists()
 
 

@@ -93,6 +93,9 @@ ROWS = {  # protocol and dataset: length, batch, schedule, weight decay, augment
     "apbench svhn": (200, 256, (100,), 5e-4, (), {"drop_last": True, "shuffle": False, "gamma": 0.5}),
     "apbench svhn-small": (200, 256, (100,), 5e-4, (), {"drop_last": True, "shuffle": False, "gamma": 0.5}),
     "apbench imagenet100": (200, 256, "cosine", 5e-4, ("flip", "jitter"), {"shuffle": True, "input_size": 224}),
+    "eclipse cifar10": (80, 128, "constant", 0.0, CROP, {"mean": (), "drop_last": False}),
+    "bridge-pure cifar10": (120, 128, (80, 100), 5e-4, CROP, {"mean": (), "drop_last": False}),
+    "entf cifar10": (100, 128, (75, 90), 5e-4, CROP, {"mean": (), "drop_last": False}),
     "toy cifar10": (16, 64, "cosine", 5e-4, (), {"mean": (), "threads": 1}),
 }
 
@@ -105,6 +108,7 @@ ADVERSARIAL = {  # card D02: as above, under adversarial training
     "dvae imagenet100": (100, 128, (75, 90), 5e-4, IMAGENET, {"clip": 5.0}),
     "lfu cifar10": (100, 128, (75, 90), 5e-4, CROP, {}),
     "apbench cifar10": (200, 256, (100,), 5e-4, CROP, {"gamma": 0.5, "shuffle": False, "drop_last": True}),
+    "entf cifar10": (100, 128, (75, 90), 5e-4, CROP, {}),
 }
 
 
@@ -172,7 +176,10 @@ def test_a_paper_stands_beside_each_published_recipe():
     urls = {name: paper.url.rpartition("/")[2] for name, paper in papers.items() if paper}
     assert urls == {
         "apbench": "2308.03258",
+        "bridge-pure": "2412.21061",
         "dvae": "2405.01460",
+        "eclipse": "2406.15093",
+        "entf": "forum?id=zKvm1ETDOq",
         "lfu": "2305.19254",
         "sem": "2311.13091",
         "st": "2306.02064",

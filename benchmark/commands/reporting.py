@@ -194,3 +194,33 @@ def _deliver(texts: dict[str, str], output: Path | None, as_json: bool) -> None:
 
     paths = text.write_tables([], output, (), more=texts)
     print_json([str(path) for path in paths]) if as_json else print("\n".join(map(str, paths)))
+
+
+def paste(
+    file: Annotated[str, typer.Argument(help="A file with the copied table, or - for standard input.")],
+    paper: Annotated[str, typer.Option(metavar="NAME", help="Name of the paper's folder, such as d-vae.")],
+    table: Annotated[str, typer.Option(metavar="LABEL", help="Label that the paper prints: 2, II.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the two files; default: results/papers/NAME here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a first version of a paper's table, a TOML and a CSV file, from a copied one: HTML, Markdown, LaTeX, CSV or tabs.
+
+    Labels and digits are taken over; what entry a label means is guessed, and ? stands where no guess was found. Finish the
+    TOML file by hand and compare every value with the paper.
+
+    Example: `bench paste copied.md --paper d-vae --table 2`
+    """
+    from unlearnable_bench.benchmark.paste import PastedTable, skeleton
+    from unlearnable_bench.results.record import FileError
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot read {file}: {error}") from None
+    made = skeleton(PastedTable.read(text), paper, table)
+    paths = made.write(out or Path("results/papers") / paper)
+    if as_json:
+        return print_json({"files": [str(path) for path in paths], "unknown": list(made.unknown)})
+    print("\n".join(map(str, paths)))
+    if made.unknown:
+        print(f"no entry was found for: {', '.join(made.unknown)}")

@@ -54,7 +54,7 @@ OF_TABLES = {  # keys of table files whose source has no comment
     "base": "the label that `difference` and `ratio` start from",
     "to": "the label, on the axis `of`, that is compared with `base`",
     "at": "axis -> labels: the rows and columns that change",
-    "quality": "`ok`, `inferred` or `suspect`; a verdict rests on `ok` values alone",
+    "quality": "`ok`, `inferred`, `suspect`, or `copied` from another paper; a verdict rests on `ok` values alone",
     "short": "the name of the paper on pages",
     "authors": "as printed",
     "venue": "where it was published",

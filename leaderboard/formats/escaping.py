@@ -89,6 +89,7 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#_%"} | {
 _LATEX |= {chr(0x2080 + digit): f"$_{digit}$" for digit in range(10)}
 _LATEX |= {"\u1d58": "$^{u}$", "\u02b3": "$^{r}$", "\u1d43": "$^{a}$"}
 _LATEX |= {chr(code): rf"$\{name}$" for code, name in ((0x3B4, "delta"), (0x3B5, "epsilon"), (0x3B8, "theta"), (0x3C1, "rho"))}
+_LATEX |= {"ℓ": r"$\ell$", "∞": r"$\infty$"}
 
 
 def escape_latex(text: str) -> str:

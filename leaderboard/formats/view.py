@@ -196,6 +196,8 @@ def _legend(table: Table) -> list[str]:
         "An empty place: the table has none there.": len(table.scores) < len(table.rows) * len(table.columns),
         f"A {DASH} in italics: the paper prints a dash.": "-" in texts,
         f"Not legible in our source, and nothing is judged by it: {illegible_kinds}.": bool(illegible_kinds),
+        "What a mark calls copied is a number of another paper, and counts nowhere as one of this paper.": "copied"
+        in qualities,
     }
     return _that_hold(sentences)
 

@@ -26,7 +26,7 @@ from unlearnable_bench.results.cells import CellMaker
 from unlearnable_bench.results.table_file import ScoreRequest
 
 FAST, OUR_NETWORK = "fast", "resnet9"  # protocol and architecture of our side
-RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench")  # of papers, training with labels
+RECIPES = ("dvae", "st", "sem", "lfu", "tue", "apbench", "entf", "eclipse", "bridge-pure")  # of papers, training with labels
 DATASET, NETWORK = "cifar10", "resnet18"  # of the papers' side
 THEIR_SIDE = {"dataset": DATASET, "architecture": NETWORK, "ratio": 1}
 WHOLE = {"part": "all", "measure": "accuracy"}

@@ -9,6 +9,7 @@ WITHIN, DEVIATES, INCONSISTENT, UNMEASURED = "within tolerance", "deviates", "pa
 UNJUDGED, ALIKE = "one seed, no tolerance", "all seeds alike, no tolerance"
 REDUCED, BY_OTHERS = "reduced, not judged", "by others, not judged"
 ILLEGIBLE = "printed value not legible, not compared"
+COPIED = "taken over from another paper, not compared"
 INCOMPARABLE = "on images that are JPEGs already, not compared"
 
 
@@ -21,7 +22,7 @@ def verdict_on(difference: float, tolerance: float | None, seeds: int) -> str:
 
 def doubt(quality: str) -> str:
     """Return the verdict on a published value of this quality, that nothing may rest on; '' where it is beyond doubt."""
-    verdicts = {"ok": "", "suspect": INCONSISTENT}
+    verdicts = {"ok": "", "suspect": INCONSISTENT, "copied": COPIED}
     return verdicts.get(quality, ILLEGIBLE)
 
 

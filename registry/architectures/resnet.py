@@ -38,13 +38,23 @@ def _stock_stem(name: str, num_classes: int, in_channels: int) -> Network:
 def resnet18(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
     """ResNet-18 with the CIFAR stem (3x3 convolution of stride 1, no pooling), 11,173,962 parameters for ten classes.
 
-    Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. He et al., CVPR 2016. All five papers use it
+    Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. He et al., CVPR 2016. Every paper uses it
     on CIFAR and SVHN, the stable-error-minimizing paper on ImageNet too. The last normalisation of a block starts at one and
     weights are drawn as torch draws them, unlike timm's defaults, as in the authors' code of em, rem, sem and sep. Attacks
     whose code initializes convolutions by fan-out do so: tap, hypo, ucl, tue, em(variant=apb). At 224x224
     it costs fifteen times `resnet18-imagenet`.
     """
     return _small_stem("resnet18", num_classes, in_channels)
+
+
+@ARCHITECTURES.register("resnet34", display_name="ResNet-34")
+def resnet34(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
+    """ResNet-34 with the CIFAR stem (3x3 convolution of stride 1, no pooling), 21,282,122 parameters for ten classes.
+
+    Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 8. He et al., CVPR 2016. Used by the EntF paper.
+    Drawn as `resnet18`.
+    """
+    return _small_stem("resnet34", num_classes, in_channels)
 
 
 @ARCHITECTURES.register("resnet50", display_name="ResNet-50")

@@ -6,6 +6,7 @@ from unlearnable_bench.registry import ARCHITECTURES
 from unlearnable_bench.registry.architectures._network import GlobalPool, Network, draw_as_he, need_side, normalised
 
 ELEVEN = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+NINETEEN = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 SIXTEEN = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
@@ -58,3 +59,14 @@ def vgg11(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Mo
     """
     need_side("vgg11", 32, image_size)
     return Network(_body(ELEVEN, in_channels), nn.Linear(512, num_classes))
+
+
+@ARCHITECTURES.register("vgg19", display_name="VGG-19")
+def vgg19(num_classes: int, in_channels: int = 3, image_size: int = 32) -> nn.Module:
+    """VGG-19 with batch normalisation and one linear layer as its head, 20,040,522 parameters for ten classes.
+
+    Maps float32 (B, in_channels, H, W) to logits (B, num_classes); H, W >= 32. Simonyan and Zisserman, ICLR 2015, in the form
+    of the CIFAR code bases, among them those of the ECLIPSE and EntF papers. Weights are drawn as torch draws them.
+    """
+    need_side("vgg19", 32, image_size)
+    return Network(_body(NINETEEN, in_channels), nn.Linear(512, num_classes))

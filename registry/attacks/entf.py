@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable, Paper
+from unlearnable_bench.registry import ATTACKS, Attack, Budget, DataInfo, EntryError, ImageSet, Job, NotApplicable
 from unlearnable_bench.registry._adversaries import Adversary
 from unlearnable_bench.registry._crafting import Crafting, mixed
 from unlearnable_bench.registry._frozen_networks import Descent, Pull, frozen
 from unlearnable_bench.registry._noise import in_slices
+from unlearnable_bench.registry._papers import ENTANGLED
 from unlearnable_bench.registry._steps import still
 from unlearnable_bench.registry._surrogates import SurrogateRecipe, fit_surrogate, surrogate
 from unlearnable_bench.registry._views import View
@@ -55,13 +56,7 @@ class EntangledFeatures(Attack):
         "train_attack_steps": 2,
         "steps": 5,
     }
-    paper = Paper(
-        "Is Adversarial Training Really a Silver Bullet for Mitigating Data Poisoning?",
-        venue="ICLR 2023",
-        url="https://openreview.net/forum?id=zKvm1ETDOq",
-        authors="Rui Wen, Zhengyu Zhao, Zhuoran Liu, Michael Backes, Tianhao Wang, Yang Zhang",
-        year=2023,
-    )
+    paper = ENTANGLED
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.steps) < 1:

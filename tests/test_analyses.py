@@ -308,6 +308,21 @@ def test_a_victim_is_judged_on_the_poison_at_the_left_of_a_tool():
     assert ANALYSES["reevaluation"]().measure(given) == {"test_acc(clean-train)": 0.25, "test_acc(poison)": 0.75}
 
 
+def test_who_learned_the_noise_of_classes_follows_it_to_other_images():
+    """Right with the noise of the class, wrong with that of the next, whatever the images show."""
+    clean = tiny(8)
+    level = 10 * (1 + clean.labels.view(-1, 1, 1, 1))
+    clean = dataclasses.replace(clean, images=torch.full_like(clean.images, 100))
+    poison = dataclasses.replace(clean, images=(clean.images + level).to(torch.uint8))
+
+    def logits(data):
+        return torch.nn.functional.one_hot((data.images[:, 0, 0, 0].long() - 100) // 10 - 1, 4).float()
+
+    given = context(clean, victim=FakeVictim(logits))
+    given.poison, given.test = poison, clean
+    assert ANALYSES["poisoned-test"]().measure(given) == {"test_acc(own-noise)": 1.0, "test_acc(next-noise)": 0.0}
+
+
 def test_time_is_split_where_the_purifier_says_how_long_it_trained():
     """Table 16 of D-VAE: fitting, inference, training; the parts are the whole."""
     given = context(tiny(4), purify_log={"seconds": 90.0, "fit_seconds": 60.0}, seconds=30.0)

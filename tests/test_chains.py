@@ -17,6 +17,7 @@ from unlearnable_bench.poisons.lease import leased
 from unlearnable_bench.poisons.store import BusyError, Store, promise
 from unlearnable_bench.registry import ATTACKS, Budget, EntryError, Job, NotApplicable, Parent, resolve
 from unlearnable_bench.registry.attacks.transfer import Transfer
+from unlearnable_bench.registry.contract import DataInfo
 from unlearnable_bench.results import Grid, Records, TableFile
 
 
@@ -159,7 +160,19 @@ def test_a_chain_waits_for_its_parent_or_is_told(store, data):
     assert not store.poison(recipe("lsp+swap"), data, wait=False).cached
 
 
-@pytest.mark.parametrize("item", ["lsp+swap", "ar+swap(mode=inter)", "lsp+transfer", "ops+transfer", "random-noise+swap"])
+def test_only_the_first_classes_keep_their_noise(store, data):
+    """And those have all of it."""
+    whole, part = (store.poison(recipe(item), data).images for item in ("lsp", "lsp+classes(count=2)"))
+    poisoned = data.train.labels < 2
+    assert 0 < poisoned.sum() < len(poisoned)
+    assert torch.equal(part[poisoned], whole[poisoned]) and torch.equal(part[~poisoned], data.train.images[~poisoned])
+    with pytest.raises(NotApplicable, match="200 classes are to be poisoned, the dataset has 4"):
+        ATTACKS["classes"](count=200).applies(DataInfo(64, 4, 3, 32))
+
+
+@pytest.mark.parametrize(
+    "item", ["lsp+swap", "ar+swap(mode=inter)", "lsp+transfer", "lsp+classes(count=2)", "ops+transfer", "random-noise+swap"]
+)
 def test_a_tool_keeps_the_budget_of_the_poison_at_its_left(store, data, item):
     """Clipping and mixing only shrink; the store checks what was published all the same."""
     budget, left = promise(recipe(item)), promise(recipe(item.partition("+")[0]))

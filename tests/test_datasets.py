@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ from PIL import Image
 
 from unlearnable_bench.benchmark.commands import data as commands
 from unlearnable_bench.registry import DATASETS, EntryError, ImageSet, MissingDataError, data, resolve
+from unlearnable_bench.registry.datasets import cifar
 
 
 @pytest.fixture(autouse=True)
@@ -433,20 +435,40 @@ def test_a_data_set_that_is_not_there_says_how_to_get_it(name):
         data.load(part)
 
 
-def test_cifar100_has_its_fine_labels(home, monkeypatch):
-    """The papers' CIFAR-100 has a hundred classes, not the twenty coarse ones."""
+@pytest.fixture
+def cifar100(home, monkeypatch):
+    """Two training and two test images with the names that the archive has."""
     DATASETS["cifar100"]
     from torchvision.datasets import CIFAR100
 
     folder = home / "data" / "cifar100" / CIFAR100.base_folder
-    sums = {name: batch(folder / name, [99, 0], "fine_labels", i)[1] for i, name in enumerate(("train", "test"))}
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"fine-{k}" for k in range(100)]}))
+    sums = {name: batch(folder / name, [98, 4], "fine_labels", i)[1] for i, name in enumerate(("train", "test"))}
+    names = sorted(itertools.chain(*(names.split() for names in cifar.SUPERCLASSES.values())))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
     meta = hashlib.md5((folder / "meta").read_bytes()).hexdigest()  # noqa: S324
     monkeypatch.setattr(CIFAR100, "train_list", [["train", sums["train"]]])
     monkeypatch.setattr(CIFAR100, "test_list", [["test", sums["test"]]])
     monkeypatch.setattr(CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": meta})
+
+
+def test_cifar100_has_its_fine_labels(home, cifar100):
+    """The papers' CIFAR-100 has a hundred classes, not the twenty coarse ones."""
     found = load("cifar100")
-    assert found.train.num_classes == 100 and found.train.labels.tolist() == [99, 0] and found.train.classes[99] == "fine-99"
+    assert found.train.num_classes == 100 and found.train.labels.tolist() == [98, 4] and found.train.classes[98] == "woman"
+
+
+def test_superclasses_are_other_labels_on_the_same_images(home, cifar100):
+    """Twenty groups of five; the ids of sets with fine labels stay as they were."""
+    fine, coarse = load("cifar100"), load("cifar100(labels=superclass)")
+    assert torch.equal(fine.train.images, coarse.train.images) and coarse.train.num_classes == 20
+    named = dict(zip(fine.train.classes, range(100), strict=True))
+    assert fine.train.labels.tolist() == [named["woman"], named["beaver"]]
+    assert [coarse.train.classes[label] for label in coarse.train.labels] == ["people", "aquatic_mammals"]
+    groups = [names.split() for names in cifar.SUPERCLASSES.values()]
+    assert {len(names) for names in groups} == {5} and len(set(itertools.chain(*groups))) == 100
+    assert "labels" not in resolve("datasets", "cifar100")[0].fields
+    with pytest.raises(EntryError, match="labels=coarse is none of fine, superclass"):
+        load("cifar100(labels=coarse)")
 
 
 def test_svhn_calls_the_digit_ten_zero(home, monkeypatch):

@@ -244,6 +244,54 @@ def test_svhn_small_says_when_the_files_of_svhn_are_not_whole(svhn):
     assert re.search(r"svhn is not whole at .*; run `bench data get svhn`", complaint("svhn-small"))
 
 
+# tiny-imagenet: two classes, three training images and two of validation each
+
+
+@pytest.fixture
+def tiny_imagenet(home, monkeypatch) -> Path:
+    from unlearnable_bench.registry.datasets import tiny_imagenet
+
+    monkeypatch.setattr(tiny_imagenet, "CLASSES", 2)
+    monkeypatch.setattr(tiny_imagenet, "PER_CLASS", {"train": 3, "test": 2})
+    root = root_of("tiny-imagenet")
+    lines = []
+    for k, name in enumerate(SYNSETS[:2]):
+        for i in range(3):
+            picture(root / "train" / name / "images" / f"{name}_{i}.JPEG", 40 * k + i, (64, 64))
+        for i in range(2):
+            picture(root / "val" / "images" / f"val_{2 * i + k}.JPEG", 100 + 40 * k + i, (64, 64))
+            lines.append(f"val_{2 * i + k}.JPEG\t{name}\t0\t0\t62\t62\n")
+        (root / "train" / name / f"{name}_boxes.txt").write_text("not an image")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    return root
+
+
+def test_tiny_imagenet_is_read_as_it_is_unpacked(tiny_imagenet):
+    """Labels of the validation images stand in a file; the test images of the archive have none."""
+    found = load("tiny-imagenet")
+    assert found.train.images.shape == (6, 3, 64, 64) and found.train.classes == tuple(SYNSETS[:2])
+    assert found.train.labels.tolist() == [0, 0, 0, 1, 1, 1] and found.test.labels.tolist() == [0, 0, 1, 1]
+    assert found.test.images[:, 0, 5, 5].tolist() == pytest.approx([100, 101, 140, 141], abs=1)  # JPEG
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (lambda root: shutil.rmtree(root / "train"), "no folder .*/train, expected .*/train/<synset>/images"),
+        (lambda root: shutil.rmtree(root / "train" / SYNSETS[0]), f"line 1 names 'val_0.JPEG' of '{SYNSETS[0]}'"),
+        (lambda root: shutil.rmtree(root / "train" / SYNSETS[0] / "images"), "expected 3 images in it"),
+        (lambda root: (root / "val" / "val_annotations.txt").unlink(), "no file .*val_annotations.txt"),
+        (lambda root: next((root / "train" / SYNSETS[1] / "images").iterdir()).unlink(), "has 2 train images, expected 3"),
+        (lambda root: (root / "val" / "images" / "val_0.JPEG").unlink(), "line 1 names 'val_0.JPEG'"),
+    ],
+)
+def test_a_tiny_imagenet_that_is_not_whole_is_named(tiny_imagenet, break_it, told):
+    """Half an archive would give another dataset under its name."""
+    break_it(tiny_imagenet)
+    sentence = complaint("tiny-imagenet")
+    assert re.search(told, sentence) and "`bench data get tiny-imagenet` says how" in sentence
+
+
 # facescrub: three people of ten images, two of them for testing
 
 PEOPLE = ["Ada", "Bo", "Cy"]

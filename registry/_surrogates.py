@@ -1,7 +1,7 @@
 """Surrogates: how a network is made for a crafting, trained on clean images, and trained in stages as a defense would.
 
-`surrogate` makes a network, `fit_surrogate` trains it on clean images by a `SurrogateRecipe`, `Watched` takes epochs of its
-training back.
+`surrogate` makes a network, `fit_surrogate` trains it on clean images by a `SurrogateRecipe`, `checkpoints_of` keeps
+several states of one training, `Watched` takes epochs back.
 """
 
 from __future__ import annotations
@@ -188,6 +188,21 @@ def train_step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: T
 
 def snapshot(net: nn.Module, optimizer: torch.optim.Optimizer, **rest: Any) -> dict[str, Any]:
     return {"net": net.state_dict(), "optimizer": optimizer.state_dict(), **rest}
+
+
+def checkpoints_of(run: Crafting, name: str, recipe: SurrogateRecipe, count: int) -> list[nn.Module]:
+    """Train a surrogate; return its checkpoints, evenly spaced over the epochs, the last epoch's among them."""
+    wanted = [round(recipe.epochs * (k + 1) / count) for k in range(min(count, recipe.epochs))]
+    made = [surrogate(run, name, "standard") for _ in wanted]
+    net = surrogate(run, name, "standard")
+
+    def keep(epoch: int) -> None:
+        for place, kept in zip(wanted, made, strict=True):
+            if place == epoch:
+                kept.load_state_dict(net.state_dict())
+
+    fit_surrogate(run, net, recipe, keep, made)
+    return made
 
 
 class Watched:

@@ -1,21 +1,21 @@
-"""AUE, AAP, GUE and EntF, attacks since 2023. Their steps are compared with the authors' in `tests/reference`."""
+"""AUE, AAP, GUE, EntF and DUNE, attacks since 2023. Their steps are compared with the authors' in `tests/reference`."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import craft, tiny
+from conftest import craft, small, tiny
 from test_attacks_surrogate import digits, killed_and_resumed, published
 from torch.nn import functional as F
 
-from unlearnable_bench.registry import ATTACKS, EntryError, Job
+from unlearnable_bench.registry import ATTACKS, DataInfo, EntryError, Job, NotApplicable, _crafting
 from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._persistent_noise import persistent
 from unlearnable_bench.registry._steps import still
 from unlearnable_bench.registry._surrogates import SurrogateRecipe, cosine_rate, draw_view, fit_surrogate, hits, surrogate
 from unlearnable_bench.registry._views import contrastive_look, contrastive_view
-from unlearnable_bench.registry.attacks import entf, gue
+from unlearnable_bench.registry.attacks import dune, entf, gue
 
 
 @pytest.fixture(autouse=True)
@@ -146,10 +146,86 @@ def test_the_players_of_gue_move_as_the_rule_says():
     assert all(torch.allclose(p, q, atol=1e-3) for p, q in zip(painted, painter.parameters(), strict=True))
 
 
+def test_noise_and_color_of_dune_each_look_like_the_label_three_places_on():
+    """Both branches do what they are for; a color is one shift for all images of a class, and what lowers the price."""
+    clean = first(digits()[0], 128)
+    fields = {"psnr": 0.0, "ssim": 0.0, "step_size": 4 / 255, "radius": 32 / 255, "steps": 10, "particles": 4, "iterations": 3}
+    run, attack = Crafting(clean, Job()), ATTACKS["dune"](variant="best", **fields)
+    net, goal = surrogate(run, "small-cnn"), (clean.labels + 3) % 10
+    fit_surrogate(run, net, SurrogateRecipe(8, batch=16, lr=0.05, view="none"))
+    noise = replace(attack, iterations=0).poison(run, [net])
+    assert noise.abs().max() <= 32
+    assert hits(run, net, published(clean, noise.float() / 255), goal) > hits(run, net, clean.images, goal) + 0.5
+    colors = dune.Colors(clean)
+    attack.find_colors(run, [net], colors)
+    classes = [(clean.labels == label).nonzero().flatten() for label in range(10)]
+    with still(net):
+        prices = [
+            attack.price(run, [net], rows, color) - attack.price(run, [net], rows, 0 * color)
+            for rows, color in zip(classes, colors.of_class, strict=True)
+        ]
+    assert sum(prices) < -2
+    gray = torch.full((20, 3, 8, 8), 0.5)
+    color = replace(attack, steps=0).moved(run, [net], colors, gray, torch.arange(20) % 10)[0]
+    assert torch.allclose(color, colors.of_class.repeat(2, 1).float()[:, :, None, None].expand_as(gray), atol=1e-6)
+
+
+def test_what_a_color_lacks_of_the_floors_is_its_price():
+    """A shift of 0.1 has 20 dB; of 0.2 six less, each of which costs 1. Structure costs what it is below its floor."""
+    attack, x = ATTACKS["dune"](), torch.rand(3, 3, 16, 16) * 0.5
+    assert attack.lacking(x + 0.099, x).tolist() == [0, 0, 0]
+    assert attack.lacking(x + 0.2, x).tolist() == pytest.approx([20 * math.log10(2)] * 3, abs=1e-3)
+    assert dune.structure(x, x).tolist() == pytest.approx([1, 1, 1])
+    faint = replace(attack, psnr=0.0).lacking(0.25 + 0.2 * (x - 0.25), x)
+    assert (faint > 0.1).all() and (faint < 0.8).all()
+
+
+@pytest.mark.parametrize("leader_moves", [True, False])
+def test_a_swarm_ends_at_the_lowest_price_or_where_its_leader_has_gone(leader_moves):
+    """Against particles one by one, as they are written down; where the best place stays, its price is the lowest."""
+    places, moves = (torch.rand(6, 3, generator=dice(k), dtype=torch.float64) - 0.5 for k in (1, 2))
+    seen: list[tuple[float, torch.Tensor]] = []
+
+    def price(place):
+        seen.append((float((place - 0.3).square().sum()), place.clone()))
+        return seen[-1][0]
+
+    found, lowest = dune.swarm(price, places, moves, 8, leader_moves)
+    assert len(seen) == 48 and lowest == min(value for value, _ in seen)
+    places, moves = places.numpy().copy(), moves.numpy().copy()
+    for turn in range(8):
+        values = [[float(((seen[6 * t + j][1] - 0.3) ** 2).sum()) for t in range(turn + 1)] for j in range(6)]
+        leader = min(range(6), key=lambda j: min(values[j]))
+        own = [seen[6 * values[j].index(min(values[j])) + j][1].numpy() for j in range(6)]
+        goal = places[leader].copy() if leader_moves else own[leader]
+        for j in range(6):
+            moves[j] = 0.5 * moves[j] + 0.3 * (own[j] - places[j]) + 0.3 * (goal - places[j])
+        places += moves
+    assert found.numpy() == pytest.approx(places[leader] if leader_moves else own[leader])
+
+
+def test_dune_is_refused_where_the_label_or_the_images_cannot_bear_it():
+    """Three places on from the own label of three classes is the own label; SSIM has windows of 7 pixels."""
+    attack = ATTACKS["dune"]()
+    for info in (DataInfo((3, 32, 32), 3, 9), DataInfo((1, 6, 6), 10, 9)):
+        with pytest.raises(NotApplicable):
+            attack.applies(info)
+    attack.applies(DataInfo((1, 7, 7), 2, 9))
+    assert attack.budget.norm == "none"
+
+
 @pytest.mark.parametrize(("name", "after"), [("aue", 2), ("aap", 4), ("entf", 5), ("gue", 4)])
 def test_killed_and_resumed_is_undisturbed(name, after, tmp_path, monkeypatch):
     """At full size they take hours on a CPU; the rate of a resumed run is that of its epoch."""
     attack, clean = ATTACKS[name](**ATTACKS[name].small | {"epochs": 3}), tiny(40)
+    assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, after), craft(attack, clean))
+
+
+@pytest.mark.parametrize("after", [8, 12])
+def test_dune_killed_among_colors_or_noise_is_dune_undisturbed(after, tmp_path, monkeypatch):
+    """Six steps of training, four colors, three chunks of noise; a checkpoint of the noise has the colors."""
+    monkeypatch.setattr(_crafting, "PIXELS", 16 * 1024)
+    attack, clean = small(ATTACKS["dune"], epochs=3), tiny(40)
     assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, after), craft(attack, clean))
 
 
@@ -163,6 +239,8 @@ def test_killed_and_resumed_is_undisturbed(name, after, tmp_path, monkeypatch):
         ("entf", {"epochs": 0}, "must be 1 or more"),
         ("gue", {"eta": 0.0}, "eta must be above 0"),
         ("gue", {"batch": 1}, "must be 1 or more, batch 2"),
+        ("dune", {"checkpoints": 0}, "must be 1 or more"),
+        ("dune", {"step_size": -1.0}, "cannot be negative"),
         ("entf", {"train_epsilon": -1.0}, "cannot be negative"),
     ],
 )

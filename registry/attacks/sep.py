@@ -17,7 +17,7 @@ from unlearnable_bench.registry._crafting import Crafting, mixed
 from unlearnable_bench.registry._frozen_networks import Descent, Pull, frozen, toward
 from unlearnable_bench.registry._noise import in_slices
 from unlearnable_bench.registry._steps import still
-from unlearnable_bench.registry._surrogates import Normalised, SurrogateRecipe, fit_surrogate, surrogate
+from unlearnable_bench.registry._surrogates import Normalised, SurrogateRecipe, checkpoints_of
 from unlearnable_bench.registry._views import View, identity
 
 
@@ -81,18 +81,8 @@ class SelfEnsembleProtection(Attack):
     def ensemble(self, run: Crafting) -> list[Normalised]:
         """Train the surrogate; return its checkpoints."""
         count = self.checkpoints or (15 if self.variant.startswith("fa-vr") else 30)
-        wanted = [round(self.epochs * (k + 1) / count) for k in range(min(count, self.epochs))]
-        made = [surrogate(run, self.surrogate, "standard") for _ in wanted]
-        net = surrogate(run, self.surrogate, "standard")
-
-        def keep(epoch: int) -> None:
-            for place, kept in zip(wanted, made, strict=True):
-                if place == epoch:
-                    kept.load_state_dict(net.state_dict())
-
         recipe = SurrogateRecipe(self.epochs, batch=self.batch, drops=(75 / 120, 90 / 120), warmup=1)
-        fit_surrogate(run, net, recipe, keep, made)
-        return made  # type: ignore[return-value]
+        return checkpoints_of(run, self.surrogate, recipe, count)  # type: ignore[return-value]
 
     def poison(self, run: Crafting, nets: list[Normalised]) -> Tensor:
         """Return 8-bit levels of noise against trained checkpoints."""

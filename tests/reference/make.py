@@ -3,8 +3,8 @@
     python tests/reference/make.py attack.em --checkout ~/Unlearnable-Examples
 
 The folder is a git checkout of the repository that the recipe names (`tests/reference/recipes/`); its commit is recorded.
-What its code imports is either installed or stood in for by the recipe; `attack.ntga` alone needs packages that ours does not:
-jax 0.4 and neural-tangents 0.6.5.
+What its code imports is either installed or stood in for by the recipe. Two need packages that ours does not: `attack.ntga`
+jax 0.4 and neural-tangents 0.6.5, `attack.dune` scikit-image 0.26.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""The objectives of contrastive learning: SimCLR, MoCo and SimSiam around an encoder, with their projections and losses.
+"""The objectives of contrastive learning: SimCLR, MoCo, SimSiam and BYOL around an encoder, with their projections and losses.
 
-Each has two losses of two views: that of training, and `easy`, what noise lowers that is to make training easy.
+Each has a loss of two views, that of training; those for which noise is made have another, `easy`, which noise lowers that is
+to make training easy.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from itertools import chain
 
 import torch
@@ -96,7 +98,7 @@ class MoCoObjective(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         queries = self._split(first, self.encoder, self.project)
         with torch.no_grad():
-            self._follow()
+            move_after(self.slow, [self.encoder, self.project], self.momentum)
             draw = torch.randperm if self.shuffled else torch.arange
             order = draw(len(second), device=second.device)
             encoder, project = self.slow
@@ -108,7 +110,7 @@ class MoCoObjective(nn.Module):
     def easy(self, first: Tensor, second: Tensor, follow: bool = False) -> Tensor:
         """Return the loss with gradients through keys too; they are queued, the slow copy moves if it is to `follow`."""
         if follow:
-            self._follow()
+            move_after(self.slow, [self.encoder, self.project], self.momentum)
         encoder, project = self.slow
         queries, keys = self._split(first, self.encoder, self.project), self._split(second, encoder, project)
         loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
@@ -127,13 +129,6 @@ class MoCoObjective(nn.Module):
                 total += value / parts
         _set(statistics, moved)
         return torch.cat(found)
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the slow copy a little towards the encoder."""
-        here = [*self.encoder.parameters(), *self.project.parameters()]
-        for slow, fast in zip(self.slow.parameters(), here, strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
@@ -175,6 +170,40 @@ class SimSiamObjective(nn.Module):
         """Return the loss with gradients through what is predicted too: noise cannot make a frozen encoder collapse."""
         a, b = (self.project(self.encoder.features(x)) for x in (first, second))  # type: ignore[operator]
         return -0.5 * (_cosine(self.predict(a), b) + _cosine(self.predict(b), a))
+
+
+class ByolObjective(nn.Module):
+    """Encoder with a projection D-2048-128, a slow copy of both, and a predictor: each view predicts the other's of the copy.
+
+    The slow copy moves before a step; its normalization takes the statistics of the batch, and both views are one batch.
+    """
+
+    def __init__(self, encoder: nn.Module, momentum: float) -> None:
+        super().__init__()
+        self.encoder, self.momentum = encoder, momentum
+        self.project, self.predict = _two_layers(width(encoder)), _two_layers(128)
+        self.slow = copy.deepcopy(nn.ModuleList([encoder, self.project])).requires_grad_(False)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        views = torch.cat([first, second])
+        predicted = self.predict(self.project(self.encoder.features(views)))  # type: ignore[operator]
+        with torch.no_grad():
+            move_after(self.slow, [self.encoder, self.project], self.momentum)
+            encoder, project = self.slow
+            seen = project(encoder.features(views))  # type: ignore[operator]
+        return 4 - 4 * _cosine(predicted, seen.roll(len(first), 0))
+
+
+def _two_layers(wide: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(wide, 2048), nn.BatchNorm1d(2048), nn.ReLU(inplace=True), nn.Linear(2048, 128))
+
+
+@torch.no_grad()
+def move_after(slow: nn.Module, fast: Iterable[nn.Module], momentum: float) -> None:
+    """Move the weights of a slow copy a little towards those of the networks that it is a copy of."""
+    here = chain.from_iterable(network.parameters() for network in fast)
+    for behind, ahead in zip(slow.parameters(), here, strict=True):
+        behind.lerp_(ahead, 1 - momentum)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

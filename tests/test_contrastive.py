@@ -15,7 +15,14 @@ from unlearnable_bench.benchmark.contrastive import Views, pretrain_and_probe
 from unlearnable_bench.benchmark.train import Checkpoint
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS, Contrastive
-from unlearnable_bench.registry._contrastive import MoCoObjective, SimClrObjective, SimSiamObjective, info_nce, nt_xent
+from unlearnable_bench.registry._contrastive import (
+    ByolObjective,
+    MoCoObjective,
+    SimClrObjective,
+    SimSiamObjective,
+    info_nce,
+    nt_xent,
+)
 from unlearnable_bench.registry._views import contrasted
 from unlearnable_bench.results import Records, Workspace
 
@@ -95,6 +102,24 @@ def test_simsiam_stops_the_gradient_of_the_view_that_is_predicted():
     flowing = -0.5 * (F.cosine_similarity(net.predict(a), b).mean() + F.cosine_similarity(net.predict(b), a).mean())
     flowing.backward()
     assert any(not torch.allclose(p.grad, g) for p, g in zip(net.project.parameters(), whole, strict=True))
+
+
+def test_byol_predicts_the_other_view_of_a_slow_copy_that_no_gradient_reaches():
+    """Pair by pair; the copy goes a tenth of the way before it looks, and each view is told what the other looks like to it."""
+    net = ByolObjective(encoder(), 0.9)
+    with torch.no_grad():
+        for parameter in net.slow.parameters():
+            parameter += 0.01
+    ahead = [p.detach() for part in (net.encoder, net.project) for p in part.parameters()]
+    expected = [0.9 * old + 0.1 * new for old, new in zip(net.slow.parameters(), ahead, strict=True)]
+    first, second = torch.rand(2, 4, 3, 32, 32)
+    loss = net(first, second)
+    loss.backward()
+    assert all(torch.allclose(p, e, atol=1e-6) and p.grad is None for p, e in zip(net.slow.parameters(), expected, strict=True))
+    views, (slow, project) = torch.cat([first, second]), net.slow
+    said, seen = net.predict(net.project(net.encoder.features(views))), project(slow.features(views))
+    total = sum((F.normalize(said[i], dim=0) - F.normalize(seen[(i + 4) % 8], dim=0)).square().sum() for i in range(8))
+    assert float(loss.detach()) == pytest.approx(float(total.detach()) / 4, rel=1e-4)
 
 
 def test_an_objective_sees_every_image_twice_and_falls_when_trained():

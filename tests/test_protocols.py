@@ -140,9 +140,9 @@ def test_adversarial_training_has_the_length_and_the_stairs_of_the_papers(row):
 
 
 def test_only_the_papers_that_step_once_per_epoch_do():
-    """D-VAE, TUE (T_max 200) and ST state it; LfU and APBench's ImageNet follow; our own recipe goes by steps."""
+    """D-VAE, TUE (T_max 200) and ST state it; LfU and APBench's ImageNet follow; so does BYOL; our own goes by steps."""
     by_epoch = {name for name in PROTOCOLS if recipe(name).schedule == "cosine-epoch"}
-    assert by_epoch == {"st", "dvae", "lfu", "tue"}
+    assert by_epoch == {"byol", "st", "dvae", "lfu", "tue"}
     assert recipe("apbench", "imagenet100").schedule == "cosine-epoch"
 
 
@@ -184,6 +184,7 @@ def test_a_paper_stands_beside_each_published_recipe():
         "sem": "2311.13091",
         "st": "2306.02064",
         "tue": "2210.10114",
+        "byol": "2006.07733",
         "moco": "1911.05722",
         "simclr": "2002.05709",
         "simsiam": "2011.10566",

@@ -315,12 +315,17 @@ def test_who_learned_the_noise_of_classes_follows_it_to_other_images():
     clean = dataclasses.replace(clean, images=torch.full_like(clean.images, 100))
     poison = dataclasses.replace(clean, images=(clean.images + level).to(torch.uint8))
 
-    def logits(data):
-        return torch.nn.functional.one_hot((data.images[:, 0, 0, 0].long() - 100) // 10 - 1, 4).float()
+    def answers(shift):
+        def logits(data):
+            level = (data.images[:, 0, 0, 0].long() - 100) // 10
+            return torch.nn.functional.one_hot((level - 1 - shift) % 4, 4).float()
 
-    given = context(clean, victim=FakeVictim(logits))
-    given.poison, given.test = poison, clean
-    assert ANALYSES["poisoned-test"]().measure(given) == {"test_acc(own-noise)": 1.0, "test_acc(next-noise)": 0.0}
+        given = context(clean, victim=FakeVictim(logits))
+        given.poison, given.test = poison, clean
+        return ANALYSES["poisoned-test"]().measure(given)
+
+    assert answers(0) == {"test_acc(own-noise)": 1.0, "test_acc(next-noise)": 0.0}
+    assert answers(1) == {"test_acc(own-noise)": 0.0, "test_acc(next-noise)": 1.0}  # class k has the noise of k + 1
 
 
 def test_time_is_split_where_the_purifier_says_how_long_it_trained():

@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unlearnable_bench.benchmark.commands import data as commands
+from unlearnable_bench.poisons.imports import import_poison
+from unlearnable_bench.poisons.options import ImportOptions
+from unlearnable_bench.poisons.store import Store
 from unlearnable_bench.registry import DATASETS, EntryError, ImageSet, MissingDataError, data, resolve
 from unlearnable_bench.registry.datasets import cifar
 
@@ -469,6 +472,15 @@ def test_superclasses_are_other_labels_on_the_same_images(home, cifar100):
     assert "labels" not in resolve("datasets", "cifar100")[0].fields
     with pytest.raises(EntryError, match="labels=coarse is none of fine, superclass"):
         load("cifar100(labels=coarse)")
+
+
+def test_a_poison_of_fine_labels_is_imported_for_superclasses(home, cifar100):
+    """The images are the same and in the same order, so that a file without labels fits both."""
+    poisoned = load("cifar100").train.images ^ 1
+    np.save(home / "images.npy", poisoned.numpy())
+    item, coarse = resolve("datasets", "cifar100(labels=superclass)")[0], load("cifar100(labels=superclass)")
+    kept = import_poison(Store(home / "poisons"), home / "images.npy", item, coarse, ImportOptions())
+    assert torch.equal(kept.images, poisoned) and torch.equal(kept.labels, coarse.train.labels)
 
 
 def test_svhn_calls_the_digit_ten_zero(home, monkeypatch):

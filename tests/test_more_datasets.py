@@ -274,15 +274,30 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tiny_imagenet):
     assert found.test.images[:, 0, 5, 5].tolist() == pytest.approx([100, 101, 140, 141], abs=1)  # JPEG
 
 
+def test_a_part_of_tiny_imagenet_is_drawn_from_a_whole_one(tiny_imagenet):
+    """Counts are those of the archive, whatever part of it is asked for."""
+    part = load("tiny-imagenet(per_class=2,test_per_class=1)")
+    assert part.train.labels.tolist() == [0, 0, 1, 1] and part.test.labels.tolist() == [0, 1]
+
+
+def say_twice(root: Path) -> None:
+    """An image that counts twice would hide that another is not named."""
+    path = root / "val" / "val_annotations.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:-1], lines[-2]]))
+
+
 @pytest.mark.parametrize(
     ("break_it", "told"),
     [
+        (say_twice, "line 4 names 'val_1.JPEG' again"),
         (lambda root: shutil.rmtree(root / "train"), "no folder .*/train, expected .*/train/<synset>/images"),
         (lambda root: shutil.rmtree(root / "train" / SYNSETS[0]), f"line 1 names 'val_0.JPEG' of '{SYNSETS[0]}'"),
         (lambda root: shutil.rmtree(root / "train" / SYNSETS[0] / "images"), "expected 3 images in it"),
         (lambda root: (root / "val" / "val_annotations.txt").unlink(), "no file .*val_annotations.txt"),
         (lambda root: next((root / "train" / SYNSETS[1] / "images").iterdir()).unlink(), "has 2 train images, expected 3"),
         (lambda root: (root / "val" / "images" / "val_0.JPEG").unlink(), "line 1 names 'val_0.JPEG'"),
+        (lambda root: (root / "val" / "val_annotations.txt").write_bytes(b"\xff\n"), "line 1 names"),
     ],
 )
 def test_a_tiny_imagenet_that_is_not_whole_is_named(tiny_imagenet, break_it, told):

@@ -62,7 +62,9 @@ def cifar100(
 
     50,000 training and 10,000 test images of 3x32x32, 100 classes. `bench data get cifar100` downloads the archive of the
     University of Toronto (169 MB). With `labels=superclass` the images are the same, in the same order: whoever relabels
-    what others protected class by class has such a set.
+    what others protected class by class has such a set. A poison belongs to the labels that it was crafted for. To judge it
+    with the others, import the `images.npy` of its folder in the store, or the noise alone, for the other labels:
+    `bench poisons import images.npy --dataset "cifar100(labels=superclass)"`.
     """
     from torchvision.datasets import CIFAR100
 

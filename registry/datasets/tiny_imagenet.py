@@ -54,12 +54,16 @@ def _validation(folder: Path, synsets: set[str]) -> dict[str, list[Path]]:
     if not path.is_file():
         raise _wrong(f"no file {path}, expected a line of it for every image of {folder / 'images'}")
     found: dict[str, list[Path]] = defaultdict(list)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    seen: set[Path] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         name, _, rest = line.partition("\t")
         synset = rest.partition("\t")[0]
         image = folder / "images" / Path(name).name
         if synset not in synsets or not image.is_file():
             raise _wrong(f"{path}, line {number} names {name!r} of {synset!r}, expected an image and a synset that are there")
+        if image in seen:
+            raise _wrong(f"{path}, line {number} names {name!r} again, expected every image once")
+        seen.add(image)
         found[synset].append(image)
     return {synset: sorted(found[synset]) for synset in sorted(found)}
 

@@ -6,7 +6,7 @@
 # make generators   prints how fast poisons without a surrogate are made, as ratios of one run
 # make speed-purifiers   the same for what is done to images before training
 # make smoke   every protocol with every architecture, one epoch on a few images of CIFAR-10 (`bench data get cifar10`)
-# make smoke-attacks, make smoke-defenses, make smoke-contrastive   every attack, every defense, training without labels on 2,000 of them
+# make smoke-attacks, make smoke-defenses, make smoke-contrastive, make smoke-analyses   every attack, every defense, training without labels, new analyses on 2,000 of them
 # make toy-attacks, make toy-defenses   the same as frozen tables of $BENCH_DATA/cifar10-jpeg75, see docs/results/toy.md
 # make toy-blocks   a defense that wants residual blocks, see docs/results/toy.md
 # make toy-contrastive   which poison stops training with labels, which without, see docs/results/toy.md
@@ -29,7 +29,7 @@ BIN := $(VENV)/bin
 # two processes, whole files in their order, the slowest first: see tests/conftest.py
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
+.PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive smoke-analyses toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick $(ARGS) --workspace $(WORKSPACE)
@@ -64,7 +64,7 @@ speed-purifiers: $(VENV)/installed
 smoke: $(VENV)/installed
 	$(BIN)/bench run --grid tests/smoke.toml --workspace smoke-run
 
-smoke-attacks smoke-defenses smoke-contrastive: $(VENV)/installed
+smoke-attacks smoke-defenses smoke-contrastive smoke-analyses: $(VENV)/installed
 	@$(BIN)/bench run --grid $@ --workspace smoke-run
 
 toy-attacks toy-defenses toy-blocks toy-contrastive: $(VENV)/installed

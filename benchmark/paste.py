@@ -186,15 +186,18 @@ class Skeleton:
     unknown: tuple[str, ...]  # labels that no entry was found for
 
     def write(self, folder: Path) -> list[Path]:
-        """Write both files into a folder. FileError where one of them is there."""
+        """Write both files into a folder. FileError where one of them is there, or the folder cannot be written to."""
         stem = f"table-{self.table.lower()}"
         paths = [folder / f"{stem}.toml", folder / f"{stem}.csv"]
         for path in paths:
             if path.exists():
                 raise FileError(f"{path} is there already; name another --out, or move it away")
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, (self.toml, self.csv), strict=True):
-            path.write_text(text, encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, text in zip(paths, (self.toml, self.csv), strict=True):
+                path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"cannot write to {folder}: {error.strerror}; name another --out") from None
         return paths
 
 
@@ -239,7 +242,11 @@ columns = ["{columns}"]
 
 
 def skeleton(pasted: PastedTable, paper: str, table: str) -> Skeleton:
-    """Return the files of a table as it was pasted, with a guess at every attack and defense."""
+    """Return the files of a table as it was pasted, with a guess at every attack and defense. FileError: names of no file."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", paper):
+        raise FileError(f"paper {paper!r} cannot name a folder; expected lower-case letters, digits and hyphens, as in d-vae")
+    if not re.fullmatch(r"[A-Za-z0-9]+", table):
+        raise FileError(f"table {table!r} cannot name a file; expected letters and digits as the paper prints them: 2, II")
     names = ("defense", "attack") if pasted.turned else ("attack", "defense")
     rows, columns = _Axis(names[0], pasted.labels), _Axis(names[1], pasted.columns)
     attack, defense = sorted((rows, columns), key=attrgetter("name"))

@@ -67,6 +67,22 @@ def test_the_command_writes_two_files_that_need_only_what_no_table_says(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--paper", "../up", "--table", "2"), "paper '../up' cannot name a folder; expected lower-case letters"),
+        (("--paper", "x", "--table", "../../2"), "table '../../2' cannot name a file; expected letters and digits"),
+        (("--paper", "x", "--table", "2", "--out", "copied.md/below"), "cannot write to copied.md/below: Not a directory"),
+    ],
+)
+def test_nothing_is_written_outside_of_the_folder(options, sentence, monkeypatch, tmp_path):
+    """A name with a path in it would go anywhere; a folder that cannot be made is named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "copied.md").write_text(FORMS["markdown"])
+    _, error = call_bench("paste", "copied.md", *options, code=2)
+    assert sentence in error and [path.name for path in tmp_path.iterdir()] == ["copied.md"]
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [("hello", "there is no table in it"), (",EM\nw/o,1\nJPEG,1,2\n", "line 3 of the table has 3 cells, expected 2")],
 )

@@ -26,10 +26,10 @@ WORKSPACE ?= quick-run
 MINUTES ?= 9
 DEVICE ?= cuda
 BIN := $(VENV)/bin
-# two processes, whole files in their order, the slowest first: see tests/conftest.py
-PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# three processes, since clusters and killed processes are waited for; whole files in their order, the slowest first: see tests/conftest.py
+PYTEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: quick test check types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive smoke-analyses toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
+.PHONY: quick test check all-tests types speed generators speed-purifiers smoke smoke-attacks smoke-defenses smoke-contrastive smoke-analyses toy-attacks toy-defenses toy-blocks toy-contrastive toy-analyses scale site-speed wheel reliability gpu slurm-full docs site-docs clean
 
 quick: $(VENV)/installed
 	@$(BIN)/bench run --grid quick $(ARGS) --workspace $(WORKSPACE)
@@ -41,8 +41,10 @@ test: $(VENV)/installed
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory types
 	$(BIN)/python tests/density.py
+	@$(MAKE) --no-print-directory --jobs=2 types all-tests
+
+all-tests: $(VENV)/installed
 	$(PYTEST) -rs --durations=10
 
 # mypy reads no build settings: it sees the five folders as the packages that they become through links

@@ -36,6 +36,12 @@ class Node:
             node = node.parent
         return node
 
+    @property
+    def place(self):
+        """Where the element is, in words."""
+        section = getattr(self.above("section"), "attributes", "")
+        return f"<{self.name} {self.attributes}> in {section}: {self.text.strip()[:60]!r}"
+
     def says(self, *attributes):
         """Whether one of these attributes, here or inside, has words."""
         return any(SAYS.search(node.attributes.get(name) or "") for node in (self, *self.all()) for name in attributes)
@@ -71,29 +77,26 @@ def blanks(root):
     for node in root.all():
         if node.above("dialog") or node.name == "dialog":
             continue  # filled by the script
-        where = (
-            f"<{node.name} {node.attributes}> in {getattr(node.above('section'), 'attributes', '')}: {node.text.strip()[:60]!r}"
-        )
         if node.name in CELLS and not SAYS.search(node.text) and not any(True for _ in node.all(*SHAPES)):
             table = node.above("table")
             caption = " ".join(one.text for one in table.all("caption")) if table else ""
             legend = "the paper prints a dash" if node.text.strip() else "An empty place: "
             if legend not in caption and not node.says("title", "aria-label"):
-                yield f"nothing in {where}"
+                yield f"nothing in {node.place}"
         elif node.name == "section":
             said = "".join(part.text for part in node.all("p", "td", "li", "dd", "summary"))
             if not SAYS.search(said) and not any(True for _ in node.all("svg", "img")):
-                yield f"an empty section {where}"
+                yield f"an empty section {node.place}"
         elif node.name == "img" and not node.says("alt"):
-            yield f"a picture without words {where}"
+            yield f"a picture without words {node.place}"
         elif node.name == "svg" and not (node.says("aria-label") or "aria-hidden" in node.attributes):
-            yield f"a drawing without words {where}"
+            yield f"a drawing without words {node.place}"
         elif node.name in ("a", "button") and not (SAYS.search(node.text) or node.says("aria-label", "alt")):
-            yield f"a link or button without words {where}"
+            yield f"a link or button without words {node.place}"
         elif node.name in ("input", "select", "textarea", "meter", "output"):
             label = node.above("label")
             if not (label and SAYS.search(label.text)) and not node.says("aria-label") and node.name in ("input", "select"):
-                yield f"a control without a label {where}"
+                yield f"a control without a label {node.place}"
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import bench_process as bench
-from conftest import in_process
+from conftest import bench, in_process
 
 from unlearnable_bench.results import Records
 

@@ -1,4 +1,4 @@
-"""The README's first command, with a fifth of its cells: its table, its page, what its numbers must show."""
+"""The README's first command, with a sixth of its cells: its table, its page, what its numbers must show."""
 
 import os
 import shlex
@@ -16,8 +16,9 @@ from unlearnable_bench.results import Records, read_grid
 ROOT = Path(__file__).parent.parent
 
 
-PART = ["--seed", "0", "--defense", "none,jpeg*,ortho-proj*"]  # what the tests below look at, with MORE
-MORE = ["--seed", "0", "--defense", "cutout*,at*", "--attack", "lsp*,ops"]
+# what the tests look at
+PART = ["--seed", "0", "--attack", "none,lsp*,ops,ar*", "--defense", "none,jpeg*,ortho-proj*"]
+MORE = ["--seed", "0", "--attack", "lsp*,ops", "--defense", "at*"]
 
 
 def make_quick(workspace):
@@ -54,11 +55,11 @@ def name(score, axis):
 def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
     """What the README promises a newcomer."""
     workspace, out = quick
-    assert "18 of 18 cells done; ran 18 cells" in out
+    assert "12 of 12 cells done; ran 12 cells" in out
     page = workspace / "leaderboard/site/index.html"
     assert f"page: {page}" in out
     assert "Quick look on handwritten digits" in page.read_text()
-    for name in ("random-noise", "lsp", "ops", "ar", "em", "jpeg", "ortho-proj"):
+    for name in ("lsp", "ops", "ar", "jpeg", "ortho-proj"):
         assert name in out
 
 
@@ -66,7 +67,7 @@ def test_running_it_again_trains_nothing(quick):
     """A cached result is not loaded, not trained, not rewritten."""
     workspace, _ = quick
     before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
-    assert "18 of 18 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
+    assert "12 of 12 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
     assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
 
 
@@ -77,11 +78,8 @@ def test_a_deleted_record_runs_one_cell_and_comes_back_the_same(quick):
     before = Records(path.parent).read(path.stem)
     path.unlink()
     out, _ = bench("run", "--grid", "quick", *PART, workspace=workspace)
-    assert "18 of 18 cells done; ran 1 cells" in out
+    assert "12 of 12 cells done; ran 1 cells" in out
     assert Records(path.parent).read(path.stem).metrics == before.metrics
-
-
-POISONS = ("random-noise", "lsp", "ops", "ar", "em")
 
 
 def test_clean_training_learns(accuracy):
@@ -89,19 +87,19 @@ def test_clean_training_learns(accuracy):
     assert accuracy["none", "none"] >= 95
 
 
-@pytest.mark.parametrize("attack", POISONS)
+@pytest.mark.parametrize("attack", ["lsp", "ops", "ar"])
 def test_every_poison_breaks_plain_training(accuracy, attack):
     """As in every published table."""
     assert accuracy[attack, "none"] <= 45
 
 
-@pytest.mark.parametrize("attack", ["random-noise", "ops", "ar", "em"])
+@pytest.mark.parametrize("attack", ["ops", "ar"])
 def test_jpeg_repairs_most_poisons(accuracy, attack):
     """As image shortcut squeezing reports; it weakens on strong lsp."""
     assert accuracy[attack, "jpeg"] >= 70
 
 
-@pytest.mark.parametrize("attack", ["none", "random-noise", "lsp", "ops"])
+@pytest.mark.parametrize("attack", ["none", "lsp", "ops"])
 def test_projection_repairs_what_is_linear(accuracy, attack):
     """As Sandoval-Segura et al. report, and it must not cost clean training its accuracy."""
     assert accuracy[attack, "ortho-proj"] >= 90
@@ -116,9 +114,3 @@ def test_adversarial_training_repairs_lsp_and_fails_on_ops(accuracy):
     """A pixel outside the ball stays a shortcut inside it."""
     assert accuracy["lsp", "at"] >= 75
     assert accuracy["ops", "at"] <= 45
-
-
-@pytest.mark.parametrize("attack", ["lsp", "ops"])
-def test_cutout_helps_nobody(accuracy, attack):
-    """A shortcut that is everywhere survives a hole."""
-    assert accuracy[attack, "cutout"] <= 30

@@ -51,7 +51,7 @@ def test_every_protocol_runs(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_runs(name, tmp_path, monkeypatch):
     """Each network takes a step and is judged, whatever its size."""
-    record = run_cell(tmp_path, monkeypatch, "dvae(epochs=1,batch=10)", name, per_class=1)
+    record = run_cell(tmp_path, monkeypatch, "dvae(steps=1,batch=2)", name, per_class=1)
     assert len(record.metrics.curve.test_acc) == 1
 
 

@@ -159,6 +159,7 @@ class Faults:
         while time.monotonic() < deadline:
             if ready():
                 return
+            self.one.hurry()
             time.sleep(0.3)
         raise AssertionError("waited in vain")
 

@@ -30,12 +30,20 @@ _LOADED: dict[str, Data] = {}
 
 def load_dataset(task: Task) -> Data:
     """Return the dataset of a task; the last two stay in memory."""
-    key = f"{task.dataset.name} {sorted(task.dataset.fields.items())}"
-    if key not in _LOADED:
-        while len(_LOADED) > 1:
-            _LOADED.pop(next(iter(_LOADED)))
-        _LOADED[key] = data.load(task.dataset)
-    return _LOADED[key]
+    if _key(task) not in _LOADED:
+        hold(task, data.load(task.dataset))
+    return _LOADED[_key(task)]
+
+
+def hold(task: Task, whole: Data) -> None:
+    """Have these images as the dataset of a task: those that no folder has."""
+    while len(_LOADED) > 1:
+        _LOADED.pop(next(iter(_LOADED)))
+    _LOADED[_key(task)] = whole
+
+
+def _key(task: Task) -> str:
+    return f"{task.dataset.name} {sorted(task.dataset.fields.items())}"
 
 
 def open_store(root: Path, device: str, progress: Progress) -> Store:
@@ -48,7 +56,7 @@ def craft_poison(task: Task, store: Store, wait: bool) -> Kept:
     return store.poison(task.poison, load_dataset(task), wait)
 
 
-def purify(task: Task, store: Store, wait: bool) -> Kept:
+def purify_set(task: Task, store: Store, wait: bool) -> Kept:
     """Make the purified training set of a task if it is not there. BusyError unless told to `wait`."""
     assert task.purified is not None, "only cells with a purifier are purified"
     return store.purified(task.purified, load_dataset(task), wait)
@@ -73,7 +81,7 @@ def run_cell(task: Task, store: Store, report: Report | None = None, checkpoints
         )
     purified, mixes = task.purified, task.needs_poison or cell.part == "clean"
     if purified is not None:
-        kept = purify(task, store, wait=True)
+        kept = purify_set(task, store, wait=True)
         spent["purify"] = kept.spent
         training = ImageSet(kept.images, kept.labels, whole.train.num_classes, whole.train.classes)
     elif mixes:

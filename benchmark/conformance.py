@@ -15,7 +15,7 @@ import torch
 
 from unlearnable_bench.benchmark.contrastive import pretrain_and_probe
 from unlearnable_bench.benchmark.measure import Looked
-from unlearnable_bench.benchmark.train import Training, evaluate, train
+from unlearnable_bench.benchmark.train import Training, judge_network, train
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.poisons.recipe import PoisonRecipe
 from unlearnable_bench.poisons.store import Kept, Store
@@ -249,7 +249,7 @@ def _protocol(entry: Entry) -> str:
             pretrain_and_probe(net, clean, clean, clean, dataclasses.replace(short, probe_epochs=1))
         else:
             train(net, clean, clean, short)
-            evaluate(net, clean)
+            judge_network(net, clean)
     return f"{protocol.length(50_000)[0]} steps for 50,000 images, batch {protocol.batch}, {protocol.optimizer} {protocol.lr}"
 
 

@@ -50,7 +50,7 @@ class EpochFigures:
     test_acc: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
     objective: list[float] = field(default_factory=list)  # of a contrastive protocol, before its probe
-    shifts: list[float] = field(default_factory=list)  # of the last epoch alone, see `evaluate`
+    shifts: list[float] = field(default_factory=list)  # of the last epoch alone, see `judge_network`
     epochs: list[int] = field(default_factory=list)  # that were judged, from 1, where not all were
 
 
@@ -411,7 +411,7 @@ class Training:
             self._tell(self.epoch - 1, images / len(test))
 
         with self._eager():
-            accuracy, loss, shifts = evaluate(self.model, test, self.device, self.size, self.bf16, tell)
+            accuracy, loss, shifts = judge_network(self.model, test, self.device, self.size, self.bf16, tell)
         if not math.isfinite(loss):
             raise DivergedError(f"the test loss was {loss} after epoch {self.epoch}")
         if self.judge_every > 1:
@@ -526,7 +526,7 @@ def smoothed(y: Tensor, classes: int, part: float) -> Tensor:
     return rows * (1 - part) + part / classes
 
 
-def evaluate(
+def judge_network(
     model: nn.Module,
     test: ImageSet,
     device: str = "cpu",

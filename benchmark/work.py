@@ -198,7 +198,7 @@ class _Worker:
 
         if isinstance(recipe, PoisonRecipe):
             return self._make("craft", recipe, cell.craft_poison, task, tasks)
-        return self._make("purify", recipe, cell.purify, task, tasks)
+        return self._make("purify", recipe, cell.purify_set, task, tasks)
 
     def _train_alone(self, task: Task) -> bool:
         """Train a cell unless somebody else does or did."""

@@ -63,6 +63,7 @@ SLOW = {
     "test_golden_pages.py",
     "test_gpu.py",
     "test_gpu_script.py",
+    "test_interface.py",
     "test_oracles.py",
     "test_own.py",
     "test_prediction.py",

@@ -16,7 +16,7 @@ from conftest import craft, drawn_as_torch, recipe, tiny, whole
 from test_attacks_surrogate_free import softmax
 from torch.nn import functional as F
 
-from unlearnable_bench.benchmark.train import evaluate, train
+from unlearnable_bench.benchmark.train import judge_network, train
 from unlearnable_bench.poisons.store import Store
 from unlearnable_bench.registry import (
     ARCHITECTURES,
@@ -75,7 +75,7 @@ def victim(train_set: ImageSet, test_set: ImageSet, **fields) -> tuple[torch.nn.
     torch.manual_seed(7)
     net = ARCHITECTURES["small-cnn"](train_set.num_classes, *train_set.info.shape[:2])
     train(net, train_set, test_set, Protocol(**{"epochs": 8, "batch": 64, "lr": 0.05, **fields}))
-    return net, evaluate(net, test_set)[0]
+    return net, judge_network(net, test_set)[0]
 
 
 @cache
@@ -240,7 +240,7 @@ def test_a_victim_of_em_learns_its_training_set_and_nothing_else():
     train_set, test_set = digits()
     poisoned = replace(train_set, images=published(train_set, em_of_digits()))
     net, accuracy = victim(poisoned, test_set)
-    assert evaluate(net, poisoned)[0] >= 0.99 and accuracy <= 0.25
+    assert judge_network(net, poisoned)[0] >= 0.99 and accuracy <= 0.25
     assert clean_victim()[1] >= 0.6
 
 

@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import pytest
 from conftest import in_process, plug_in
 
 import unlearnable_bench
@@ -11,10 +12,20 @@ from unlearnable_bench import registry
 EXAMPLE = Path(__file__).parent.parent / "examples/bench-checkerboard/src/bench_checkerboard.py"
 
 
+SCRIPTS = {"PoisonedSet", "TrainingScore", "craft", "evaluate", "load", "purify"}  # what plug-ins have no use for
+
+
 def test_every_public_name_is_the_one_of_the_registry():
     """Two classes of one name would make a plug-in's entry no entry."""
-    assert unlearnable_bench.__all__
-    assert all(getattr(unlearnable_bench, name) is getattr(registry, name) for name in unlearnable_bench.__all__)
+    names = set(unlearnable_bench.__all__)
+    assert names > SCRIPTS
+    assert all(getattr(unlearnable_bench, name) is getattr(registry, name) for name in names - SCRIPTS)
+    assert all(getattr(unlearnable_bench, name).__module__ == "unlearnable_bench.benchmark.interface" for name in SCRIPTS)
+
+
+def test_a_name_that_is_not_there_is_an_error_as_of_any_module():
+    with pytest.raises(AttributeError, match="has no attribute 'poison'"):
+        _ = unlearnable_bench.poison
 
 
 def test_importing_it_imports_no_torch():

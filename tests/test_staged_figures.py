@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from unlearnable_bench.benchmark import grid
 from unlearnable_bench.benchmark.measure import Looked
-from unlearnable_bench.benchmark.train import Checkpoint, Training, evaluate
+from unlearnable_bench.benchmark.train import Checkpoint, Training, judge_network
 from unlearnable_bench.leaderboard.formats import curves
 from unlearnable_bench.leaderboard.pages import printed
 from unlearnable_bench.leaderboard.pages.sketches import sketches
@@ -247,7 +247,7 @@ def test_what_looks_at_parts_also_sees_those_of_a_compiled_network():
     plain = context(run, data)
     ANALYSES["channel-means"](images=8).measure(plain)
     run.model.net.compile(backend="eager", dynamic=False)
-    evaluate(run.model, data)  # as after an epoch, before the analysis
+    judge_network(run.model, data)  # as after an epoch, before the analysis
     compiled = context(run, data)
     ANALYSES["channel-means"](images=8).measure(compiled)
     assert compiled.curves == plain.curves and len(plain.curves) == 6

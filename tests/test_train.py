@@ -9,7 +9,7 @@ from torch import nn
 
 from unlearnable_bench.benchmark.augment import AUGMENTATIONS, Batch, crop, flip, flip_alternating, floats, shift
 from unlearnable_bench.benchmark.conformance import tiny
-from unlearnable_bench.benchmark.train import SHAPES, Checkpoint, DivergedError, Training, evaluate, train
+from unlearnable_bench.benchmark.train import SHAPES, Checkpoint, DivergedError, Training, judge_network, train
 from unlearnable_bench.poisons.numerics import Numerics, can_compile, seeded
 from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Defense, EntryError, Hooks, Protocol
 
@@ -46,7 +46,7 @@ def test_training_learns_and_reports_every_step_and_epoch():
     assert [now.judged for now in seen if now.judged is not None] == [1.0] * 30, "64 images are one batch"
     assert all(now.images_per_second > 0 for now in seen)
     assert trained[-1].loss == pytest.approx(curve.train_loss[-1])
-    assert curve.test_acc[-1] == seen[-1].accuracy == evaluate(net, data)[0]
+    assert curve.test_acc[-1] == seen[-1].accuracy == judge_network(net, data)[0]
 
 
 def test_shifts_say_how_far_from_its_class_a_test_image_is_put():
@@ -58,7 +58,7 @@ def test_shifts_say_how_far_from_its_class_a_test_image_is_put():
             return torch.nn.functional.one_hot((next(labels) - 1) % 4, 4).float()
 
     labels = iter([data.labels])
-    assert evaluate(Before(), data)[2] == [0.0, 0.0, 0.0, 1.0]
+    assert judge_network(Before(), data)[2] == [0.0, 0.0, 0.0, 1.0]
     curve = fit()
     assert curve.shifts[0] == curve.test_acc[-1] and sum(curve.shifts) == pytest.approx(1)
 

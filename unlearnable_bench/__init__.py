@@ -1,10 +1,12 @@
-"""Unlearnable Bench: what a plug-in needs, by name. Importing this imports no torch.
+"""Unlearnable Bench: what a plug-in needs, and what scripts and notebooks call, by name. Importing this imports no torch.
 
 The five packages lie inside this one when it is installed from a wheel, and beside its folder in a checkout:
 `unlearnable_bench.registry`, `.poisons`, `.benchmark`, `.results` and `.leaderboard`.
 """
 
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPED
+from typing import Any as _Any
 
 _FOLDER = _Path(__file__).parent
 if not (_FOLDER / "registry").is_dir():
@@ -37,6 +39,18 @@ from unlearnable_bench.registry import (  # noqa: E402  (they are found by the l
     TrainingRun,
 )
 
+if _TYPED:
+    from unlearnable_bench.benchmark.interface import PoisonedSet, TrainingScore, craft, evaluate, load, purify
+
+_FOR_SCRIPTS = (
+    "PoisonedSet",
+    "TrainingScore",
+    "craft",
+    "evaluate",
+    "load",
+    "purify",
+)  # they import torch, when first asked for
+
 __all__ = [
     "ANALYSES",
     "ARCHITECTURES",
@@ -59,7 +73,22 @@ __all__ = [
     "NotApplicable",
     "Paper",
     "Parent",
+    "PoisonedSet",
     "Protocol",
     "TrainedVictim",
     "TrainingRun",
+    "TrainingScore",
+    "craft",
+    "evaluate",
+    "load",
+    "purify",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """Import what scripts call when it is asked for. AttributeError for what is not there."""
+    if name not in _FOR_SCRIPTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from unlearnable_bench.benchmark import interface
+
+    return getattr(interface, name)

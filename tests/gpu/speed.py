@@ -12,7 +12,7 @@ from speed.engine import images, matrix_peak, timed
 from torch.nn import functional as F
 
 from gpu import Figures, Notes, Setting
-from unlearnable_bench.benchmark.train import Training, evaluate
+from unlearnable_bench.benchmark.train import Training, judge_network
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.registry import ARCHITECTURES, DEFENSES, Defense, Protocol
 
@@ -148,7 +148,7 @@ def _adversarial(setting: Setting, case: Case, numerics: Numerics) -> Work:
 def _judging(setting: Setting, case: Case, numerics: Numerics) -> Work:
     net = ARCHITECTURES[case.network](10).to(setting.device, memory_format=torch.channels_last)
     test = images(16 if setting.tiny else 10_000)
-    return len(test), lambda: evaluate(net, test, setting.device, 0, numerics.dtype == "bf16"), 1
+    return len(test), lambda: judge_network(net, test, setting.device, 0, numerics.dtype == "bf16"), 1
 
 
 MEASURED: dict[str, Callable[[Setting, Case, Numerics], Work]] = {

@@ -28,7 +28,7 @@ from unlearnable_bench.benchmark import provenance
 from unlearnable_bench.benchmark.augment import Batch, crop, flip, floats
 from unlearnable_bench.benchmark.contrastive import Views
 from unlearnable_bench.benchmark.schedule import WORKER_ENVIRONMENT
-from unlearnable_bench.benchmark.train import Training, evaluate
+from unlearnable_bench.benchmark.train import Training, judge_network
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.registry import ARCHITECTURES, DATASETS, DEFENSES, PROTOCOLS, ImageSet, Protocol
 from unlearnable_bench.registry._views import contrasted
@@ -226,7 +226,10 @@ def measure(count: int, rounds: int, device: str) -> list[Row]:
     rows += contrastive(data, rounds, device, numerics, best)
     last, test = torch.channels_last, images(1000)
     judged = (resnet(10).to(device), resnet(10).to(device, memory_format=last))
-    slow, fast = (lambda: _judge_plainly(judged[0], test, device)), (lambda: evaluate(judged[1], test, device, 0, ours.bf16))
+    slow, fast = (
+        (lambda: _judge_plainly(judged[0], test, device)),
+        (lambda: judge_network(judged[1], test, device, 0, ours.bf16)),
+    )
     rows.append(ratios("evaluation, against fp32 in NCHW order", slow, fast, device, rounds, 1000))
 
     flops = 3 * 2 * 0.555e9 * (count // 128) * 128  # three passes of forward multiply-adds

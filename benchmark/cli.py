@@ -26,7 +26,9 @@ app = typer.Typer(
     "Begin with `bench run --grid quick`. Add -v to any command to see tracebacks.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="List, download and check datasets.")
-poisons_app = typer.Typer(no_args_is_help=True, help="List, check, draw, remove, import and export poisons and purified sets.")
+poisons_app = typer.Typer(
+    no_args_is_help=True, help="List, check, draw, remove, import, convert, export poisons and purified sets."
+)
 app.add_typer(data_app, name="data")
 app.add_typer(poisons_app, name="poisons")
 
@@ -57,6 +59,7 @@ poisons_app.command("verify")(poisons.verify)
 poisons_app.command("tsne")(poisons.tsne)
 poisons_app.command("prune")(poisons.prune)
 poisons_app.command("import")(poisons.import_)
+poisons_app.command("convert")(poisons.convert)
 poisons_app.command("export")(poisons.export)
 
 

@@ -1,4 +1,4 @@
-"""Hands poisons of ours out: `bench poisons export`."""
+"""Hands poisons out: `bench poisons export`, `bench poisons convert`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlearnable_bench.poisons.arrays import Contents
 from unlearnable_bench.poisons.store import Kept
 from unlearnable_bench.registry import EntryError, ImageSet
 
@@ -43,6 +44,21 @@ def hand_out(kept: Kept, train: ImageSet, to: Path, kind: str) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
         else:
             scratch.unlink(missing_ok=True)
+
+
+def write_npz(contents: Contents, to: Path) -> None:
+    """Write the arrays of a file of others to an .npz, whole or not at all."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    scratch = to.with_name(f".{to.name}.making")
+    try:
+        with scratch.open("wb") as file:
+            if contents.labels is None:
+                np.savez(file, images=contents.array)
+            else:
+                np.savez(file, images=contents.array, labels=contents.labels)
+        scratch.rename(to)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _write_npz(kept: Kept, manifest: str, path: Path) -> None:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from unlearnable_bench.poisons.arrays import Contents, read_npy, read_npz, read_parts
+from unlearnable_bench.poisons.pickles import read_pickle
 from unlearnable_bench.poisons.pictures import largest_picture, members, numbered, read_png
 from unlearnable_bench.poisons.store import first_line
 from unlearnable_bench.poisons.torch_files import read_torch
@@ -48,7 +49,7 @@ def _read(path: Path, clean: ImageSet) -> Contents:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return read_png(members(archive, path, clean), clean, path)
-    raise EntryError(f"{path}: expected .npy, .npz, .pt, .pth, a folder of <index>.png or of .npy parts, or a zip of PNG")
+    raise EntryError(f"{path}: expected .npy, .npz, .pt, .pth, .pkl, a folder of <index>.png or of .npy parts, or a zip of PNG")
 
 
 def _read_folder(path: Path, clean: ImageSet) -> Contents:
@@ -68,16 +69,11 @@ def _read_npy(path: Path, most: int) -> Contents:
     return Contents(read_npy(path, most), "npy")
 
 
-def _refuse_pickle(path: Path, most: int) -> Contents:
-    text = "a pickle can run code when it is opened, so it is not read here"
-    raise EntryError(f"{path}: {text}; if you trust it, save its array with numpy.save and import the .npy file")
-
-
 READERS = {
     ".npy": _read_npy,
     ".npz": read_npz,
     ".pt": read_torch,
     ".pth": read_torch,
-    ".pkl": _refuse_pickle,
-    ".pickle": _refuse_pickle,
+    ".pkl": read_pickle,
+    ".pickle": read_pickle,
 }

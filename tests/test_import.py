@@ -347,7 +347,10 @@ def test_nothing_in_a_file_is_run(store, whole, tmp_path):
     np.savez(tmp_path / "object.npz", images=np.array([Bomb(tmp_path / "ran")], object))
     torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
     torch.save({"noise": Bomb(tmp_path / "ran")}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    told = {"rem-def-noise.pkl": "save its array with numpy.save", "object.npy": "without unpickling"}
+    told = {
+        "rem-def-noise.pkl": r"holds more than arrays, numbers, lists and dictionaries: 'posix.mkdir'",
+        "object.npy": "without unpickling",
+    }
     told |= {"object.npz": "without unpickling", "bomb.pt": "holds more than tensors", "old.pt": "holds more than tensors"}
     for name, text in told.items():
         with pytest.raises(EntryError, match=text):

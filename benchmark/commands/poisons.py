@@ -1,4 +1,4 @@
-"""Poisons and their store: `craft`, `poisons ls`, `verify`, `tsne`, `prune`, `import`, `export`."""
+"""Poisons and their store: `craft`, `poisons ls`, `verify`, `tsne`, `prune`, `import`, `convert`, `export`."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def import_(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="A .npy, .npz, .pt or .pth file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG files.",
+            help="A .npy, .npz, .pt, .pth or .pkl file, a folder of 0.png, 1.png, ... or of .npy parts, or a zip of PNG files.",
         ),
     ],
     dataset: Annotated[str, typer.Option(help="Dataset that it poisons.")],
@@ -255,6 +255,40 @@ def import_(
     print(f"attack    {answer['attack']}\npath      {kept.path}\nchecksum  {kept.checksum}")
     print(f"covers    {source.get('covers', len(kept.images)):,} of {len(kept.images):,} images")
     print(f"budget    {budget['norm']}: spent {budget['spent']:.4g} (pixel units)")
+
+
+def convert(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A pickle, as many authors publish their poisons.")],
+    to: Annotated[Path, typer.Option(help=".npz file to write; it must not exist.")],
+    as_json: Json = False,
+) -> None:
+    """Write the arrays of a pickle to an .npz file. Nothing in the pickle is executed.
+
+    Arrays of numpy, tensors of torch, lists of them or of (image, label), and dictionaries of them are read; a pickle that
+    holds anything else is refused with the name of what it wants to call. `bench poisons import` reads the same files.
+
+    Example: `bench poisons convert perturbation.pkl --to perturbation.npz`
+    """
+    if to.suffix != ".npz":
+        raise usage(f"--to {to}: expected a name that ends in .npz")
+    if to.exists():
+        raise usage(f"{to} exists; choose another name")
+    from unlearnable_bench.poisons.exports import write_npz
+    from unlearnable_bench.poisons.pickles import read_pickle
+    from unlearnable_bench.registry import EntryError
+
+    if not path.is_file():
+        raise EntryError(f"there is no file {path}")
+    contents = read_pickle(path, 2 * path.stat().st_size)
+    contents.check(path)
+    write_npz(contents, to)
+    arrays = {"images": contents.array} | ({} if contents.labels is None else {"labels": contents.labels})
+    shown = {name: {"shape": list(array.shape), "type": str(array.dtype)} for name, array in arrays.items()}
+    if as_json:
+        return print_json({"path": str(to), "format": contents.format, "arrays": shown})
+    for name, one in shown.items():
+        print(f"{name:9} {one['type']} {tuple(one['shape'])}")
+    print(f"path      {to}")
 
 
 def export(

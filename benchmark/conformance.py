@@ -162,7 +162,7 @@ def _purifies(entry: Entry) -> str:
     results = []
     for _ in range(2):
         with seeded(0, Numerics()):
-            results.append(_part(entry).build().purify(clean, Job(seed=0)))
+            results.append(_part(entry).build().purify(clean, Job(seed=0, unpoisoned=clean)))
     first, second = results
     _must(torch.equal(clean.images, before.images), "purify changed the set it was given; write into a new tensor")
     _must(first.images.shape == clean.images.shape, f"purify returned {tuple(first.images.shape)}")
@@ -189,7 +189,7 @@ def _trains(entry: Entry) -> str:
     protocol = Protocol(epochs=2, batch=16, lr=0.05)
     with seeded(0, Numerics()):
         start = time.perf_counter()
-        purified = defense.purify(clean, Job())
+        purified = defense.purify(clean, Job(unpoisoned=clean))
 
         def begun(network: str) -> Training:
             return Training(ARCHITECTURES[network](4), purified, protocol, [defense], "cpu", Numerics(), clean)

@@ -32,6 +32,7 @@ from unlearnable_bench.poisons.recipe import PoisonRecipe, PurifiedRecipe, Recip
 from unlearnable_bench.registry import Attack, Budget, Defense, ImageSet, Job, NotApplicable, Parent, _paths
 from unlearnable_bench.registry._paths import empty_array, put_in_place, reserve
 from unlearnable_bench.registry._spent import Spent
+from unlearnable_bench.registry.catalog import ConfiguredEntry
 from unlearnable_bench.registry.contract import LEFT_OUT, SLACK, blocks
 from unlearnable_bench.registry.data import Data, load, open_array
 
@@ -275,6 +276,7 @@ class Store:
             for job.part, part in enumerate(recipe.purifiers):
                 defense: Defense = part.build()
                 defense.applies(after.info)
+                job.unpoisoned = self._clean_data(part, recipe, data, wait)
                 large = after.images.nbytes >= _paths.MAP_FROM
                 after = _piecewise(defense, after, job) if large and defense.per_image else defense.purify(after, job)
                 if after.images.shape != before.images.shape or after.images.dtype not in (torch.uint8, torch.float32):
@@ -286,6 +288,12 @@ class Store:
         np.save(scratch / "labels.npy", after.labels.numpy())
         _keep(job, scratch)
         return self._manifest(recipe, data, scratch, numerics, job)
+
+    def _clean_data(self, part: ConfiguredEntry, recipe: PurifiedRecipe, data: Data, wait: bool) -> ImageSet | None:
+        """Return the images before they were poisoned, for a purifier that says it needs some of them; None for all others."""
+        if "clean-data" not in part.needs:
+            return None
+        return self.unpoisoned(recipe.poison, data, recipe.ratio, recipe.part, wait)
 
     def _manifest(self, recipe: Recipe, data: Data, scratch: Path, numerics: Numerics, job: Job) -> dict[str, Any]:
         return {

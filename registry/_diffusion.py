@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,23 @@ def purified(defense: Any, train: ImageSet, job: Job, model: Model, calls: int, 
             _fit(small, train, model, run, f"{defense} trains", lambda done: job.progress(done, learnt + calls))
         else:
             small.load_state_dict(state["net"])
-    net = net.eval().requires_grad_(False)
+    net.eval().requires_grad_(False)
+    return walked(net, train, run, Way(f"{defense} walks", partial(walk, net), calls, learnt), state)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How every image is purified once there is a network, and how that came to be."""
+
+    stage: str  # of checkpoints
+    walk: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]  # as `Walk`, of a network that is known
+    calls: int  # passes of the network per image
+    learnt: int = 0  # passes per image that its training took; 0: it was loaded
+
+
+def walked(net: nn.Module, train: ImageSet, run: Crafting, way: Way, state: dict[str, Any] | None) -> Tensor:
+    """Return every image at the end of its way, uint8 (N, C, H, W); `state` is what `run` resumes from."""
+    job, total = run.job, way.learnt + way.calls
     result = job.empty(train.images.shape, torch.uint8)
     done = 0
     if state is not None:
@@ -139,18 +156,19 @@ def purified(defense: Any, train: ImageSet, job: Job, model: Model, calls: int, 
     with torch.no_grad():
         for start in range(done, len(train), size):
             where = slice(start, min(start + size, len(train)))
-            x = walk(net, train.pixels(where, run.device) * 2 - 1, noise)
+            x = way.walk(train.pixels(where, run.device) * 2 - 1, noise)
             result[where] = ((x + 1) * 127.5).round_().clamp_(0, 255).byte().cpu()
-            run.count(calls, where.stop - where.start)
-            job.progress(learnt + calls * where.stop // len(train), learnt + calls)
+            run.count(way.calls, where.stop - where.start)
+            job.progress(way.learnt + way.calls * where.stop // len(train), total)
             if run.due:
-                parts = {"net": net.state_dict()} if learnt else {}
-                run.keep(f"{defense} walks", {"done": where.stop, "images": result[: where.stop], **parts})
+                parts = {"net": net.state_dict()} if way.learnt else {}
+                run.keep(way.stage, {"done": where.stop, "images": result[: where.stop], **parts})
     run.close()
     return result
 
 
-def _diffusers(owner: str) -> Any:
+def diffusers_library(owner: str) -> Any:
+    """Return the library, which is optional. EntryError if it is missing."""
     _vision.prepare()
     try:
         import diffusers
@@ -167,7 +185,7 @@ def _diffusers(owner: str) -> Any:
 def _untrained(model: Model, train: ImageSet) -> Small:
     channels, height, width = train.info.shape
     patch = 2 if height % 4 == 0 and width % 4 == 0 else 1
-    unet = _diffusers(model.owner).UNet2DModel(
+    unet = diffusers_library(model.owner).UNet2DModel(
         sample_size=(height // patch, width // patch),
         in_channels=channels * patch**2,
         out_channels=channels * patch**2,
@@ -216,7 +234,7 @@ def _fit(net: Small, train: ImageSet, model: Model, run: Crafting, stage: str, p
 
 def loaded(owner: str, folder: Path, train: ImageSet, device: torch.device) -> Denoiser:
     """Read a UNet2DModel of diffusers, safetensors only. EntryError if it does not fit the images or the levels above."""
-    diffusers = _diffusers(owner)
+    diffusers = diffusers_library(owner)
     home = folder / "unet" if (folder / "unet").is_dir() else folder
     plan = next((p for p in (folder / "scheduler/scheduler_config.json", folder / "scheduler_config.json") if p.exists()), None)
     told = json.loads(plan.read_text(encoding="utf-8")) if plan else {}

@@ -199,9 +199,14 @@ class Job:
         folder: Path | None = None,
         parents: tuple[Parent, ...] = (),
         numerics: str = "",
+        unpoisoned: ImageSet | None = None,
     ) -> None:
-        """`numerics` names the precision and threads that an entry computes with; only the same go on from a checkpoint."""
+        """`numerics` names the precision and threads that an entry computes with; only the same go on from a checkpoint.
+
+        `unpoisoned` is what `clean` chooses from: the training set before it was poisoned.
+        """
         self.parents = parents
+        self.unpoisoned = unpoisoned
         self._computed = numerics or device.partition(":")[0]
         self._device, self._seed, self._on_progress, self._folder = device, seed, on_progress, folder
         self.notes: dict[str, float] = {}
@@ -226,6 +231,19 @@ class Job:
         import torch
 
         return torch.Generator().manual_seed(self._seed)
+
+    def clean(self, count: int) -> ImageSet:
+        """Return some seeded images of the training set as they were before they were poisoned, for a purifier.
+
+        EntryError unless the defense says that it needs clean data, and where the set has fewer images.
+        """
+        import torch
+
+        if self.unpoisoned is None:
+            raise EntryError('a purifier asks for clean images; one that does declares needs = ("clean-data",)')
+        if not 0 <= count <= len(self.unpoisoned):
+            raise EntryError(f"a purifier asks for {count} clean images, there are {len(self.unpoisoned)}")
+        return self.unpoisoned.rows(torch.randperm(len(self.unpoisoned), generator=self.generator)[:count])
 
     def progress(self, done: int, total: int) -> None:
         """Report that `done` of `total` steps are over."""

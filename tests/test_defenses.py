@@ -42,7 +42,7 @@ def purify(defense: Defense, train: ImageSet, seed: int = 0) -> ImageSet:
     """Purify as the store does: torch's global generator seeded too."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return defense.purify(train, Job(seed=seed))
+        return defense.purify(train, Job(seed=seed, unpoisoned=train))
 
 
 @functools.cache
@@ -107,7 +107,7 @@ def test_a_purifier_of_a_whole_set_fills_room_that_a_large_set_has_in_a_file(nam
         "unlearnable_bench.registry.contract.empty_array", lambda *a, of=_paths.empty_array: filled.append(of(*a)) or filled[-1]
     )
     with torch.random.fork_rng():
-        result = small(DEFENSES[name]).purify(train, Job(seed=0, folder=tmp_path)).images.numpy()
+        result = small(DEFENSES[name]).purify(train, Job(seed=0, folder=tmp_path, unpoisoned=train)).images.numpy()
     assert any(np.shares_memory(result, array) for array in filled) and all(type(array) is np.memmap for array in filled)
 
 

@@ -44,7 +44,7 @@ FEW_ATTACKS = ("em", "lsp")
 LARGE = ("wrn28-10", "wrn28-10-preact", "wrn34-10", "wrn34-10-preact")  # a CPU takes seconds for a few images
 SMALL_MAPS = ("imagenet",)  # of whose last layers batch normalization sees a pixel per image: more images tame it
 LEFT = ("imported", "none")  # attacks that make nothing
-NETWORKS = ("surrogate", "epochs", "detector")  # fields that tell that a method trains one
+NETWORKS = ("surrogate", "epochs", "detector", "ema")  # fields that tell that a method trains one
 PLAIN = Protocol(epochs=1, batch=16, lr=0.05, schedule="constant")
 
 
@@ -117,7 +117,7 @@ def _small(entry: Entry) -> ConfiguredEntry:
 
 def _purified(setting: Setting, entry: Entry) -> Figures:
     clean, defense = pictures(64), _built(entry)
-    here, there = on_both(setting.device, lambda device: defense.purify(clean, Job(device)).images.cpu())
+    here, there = on_both(setting.device, lambda device: defense.purify(clean, Job(device, unpoisoned=clean)).images.cpu())
     if _trains(entry):
         error = relative(here, there)
         must(error <= IMAGES, f"the images differ by {error:.1%} of their length; expected {IMAGES:.0%}")

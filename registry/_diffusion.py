@@ -58,6 +58,17 @@ def stairs(top: int, steps: int) -> list[int]:
     return sorted({round(top * (step / steps) ** 2) for step in range(steps + 1)}, reverse=True)
 
 
+def ddpm_mean(x: Tensor, noise: Tensor, above: float, below: float) -> Tensor:
+    """Return the mean of x at a lower level, if this is its noise: Ho et al. (2020), equation 7, the image clipped.
+
+    `above` and `below` are the parts of the signal's variance that are left at the level of x and at the lower one.
+    """
+    between = above / below
+    image = ((x - (1 - above) ** 0.5 * noise) / above**0.5).clamp(-1, 1)
+    mean: Tensor = below**0.5 * (1 - between) / (1 - above) * image + between**0.5 * (1 - below) / (1 - above) * x
+    return mean
+
+
 class Denoiser(nn.Module):
     """A UNet of diffusers behind one question: which noise is in x, float32 (B, C, H, W) around [-1, 1], at a level?"""
 

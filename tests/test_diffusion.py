@@ -1,4 +1,4 @@
-"""Purifying by diffusion (`avatar`, `le`): the way down, networks of the user and of the set at hand, their names."""
+"""Purifying by diffusion (`avatar`, `le`, `puregen-ddpm`): the way down, networks of the user and of the set, their names."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ from unlearnable_bench.registry.contract import DataInfo
 from unlearnable_bench.registry.spec import parse
 from unlearnable_bench.results import Records, read_grid
 
-BOTH = ("avatar", "le")
+PURIFIERS = ("avatar", "le", "puregen-ddpm")
 
 
 def purify(defense, train, job=None):
@@ -103,6 +103,26 @@ def test_avatar_at_level_zero_changes_nothing(exact):
     """No noise, no way back: the identity."""
     train = exact[0]
     assert torch.equal(purify(DEFENSES["avatar"](level=0), train), train.images)
+
+
+@pytest.mark.parametrize(("steps", "off"), [(0, 0.05), (75, 0.02)])
+def test_puregen_keeps_the_distribution_where_the_noise_is_exact(exact, steps, off):
+    """Neither smoothed nor left noisy; in 20 steps the smaller variance, which is that of one known image, costs a little."""
+    train, images = exact
+    after = purify(DEFENSES["puregen-ddpm"](steps=steps), type(train)(images, train.labels, 4))
+    before, x = (found.float() / 127.5 - 1 for found in (images, after))
+    assert float(x.mean()) == pytest.approx(float(before.mean()), abs=0.01)
+    assert float(x.std()) == pytest.approx(float(before.std()), rel=off) and not torch.equal(after, images)
+
+
+def test_puregen_learns_no_level_above_its_own(monkeypatch):
+    """250 levels in the paper, which found more to purify worse; and a start above them is refused."""
+    models = []
+    monkeypatch.setattr(_diffusion, "purified", lambda *given: models.append(given[3]) or given[1].images)
+    DEFENSES["puregen-ddpm"]().purify(tiny(), Job())
+    assert models[0].top == 250
+    with pytest.raises(EntryError, match="top above it"):
+        DEFENSES["puregen-ddpm"](level=250)
 
 
 def test_the_guidance_of_le_has_the_published_scale():
@@ -188,7 +208,7 @@ def test_a_network_of_the_set_at_hand_learns_to_find_noise():
     assert off() < 0.75 * before and told == [3 * n for n in range(1, 16)]
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", PURIFIERS)
 def test_a_process_that_dies_goes_on_to_the_same_images(name, tmp_path, monkeypatch):
     """Purifying takes hours at full scale; what a killed process had done must not be lost, nor change the result."""
     train = tiny(160)
@@ -248,7 +268,7 @@ def with_weights(name, **fields):
     return small(DEFENSES[name], weights="mine", checksum=checksum, **fields)
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", PURIFIERS)
 def test_weights_of_the_user_are_read_and_their_checksum_is_told(name, folder, monkeypatch):
     """Two people who say the same item must mean the same weights; the sentence that refuses says what to write."""
     defense, train = with_weights(name, level=4), tiny(16)
@@ -297,7 +317,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(folder):
 # How they are named
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", PURIFIERS)
 def test_what_was_trained_here_is_called_so_wherever_it_is_shown(name):
     """Nobody may take a network of a minute for the paper's: the text of the item, and so records and pages, say it."""
     (part,) = resolve("defenses", name)

@@ -74,7 +74,7 @@ class LearnableExamples(Defense):
         return float((1 - left) ** 0.5 / left**0.5 * 3 * self.guide / (2 * self.radius))
 
     def purify(self, train: ImageSet, job: Job) -> ImageSet:
-        from unlearnable_bench.registry._diffusion import Model, Perceptual, kept, purified, stairs
+        from unlearnable_bench.registry._diffusion import Model, Perceptual, ddpm_mean, kept, purified, stairs
 
         own = self.weights == SELFTRAINED
         model = Model("le", self.weights, self.checksum, self.level, self.width, self.epochs)
@@ -95,9 +95,7 @@ class LearnableExamples(Defense):
                 for high, low in itertools.pairwise(levels):
                     above, below = float(left[high]), float(left[low])
                     kept_here = above / below
-                    clean = ((x - (1 - above) ** 0.5 * net(x, high)) / above**0.5).clamp(-1, 1)
-                    mean = below**0.5 * (1 - kept_here) / (1 - above) * clean
-                    mean = mean + kept_here**0.5 * (1 - below) / (1 - above) * x
+                    mean = ddpm_mean(x, net(x, high), above, below)
                     if self.guide:
                         reference = at(poisoned, above, noise)
                         with torch.enable_grad():

@@ -196,6 +196,7 @@ def purify(
     if origin is not None:
         return _again(train, replace(origin, defense=_chained(origin.defense, defense)), device, quiet)
     content = _content(train)
+    _check_needs(purifiers)
     clean = PoisonRecipe(_part(content), resolve("attacks", "none"), seed)
     with _nowhere(device, defense, quiet) as store:
         return PoisonedSet(_in_memory(_trained(store, clean, purifiers, 1.0, _data(content))))
@@ -333,6 +334,13 @@ def _content(given: PoisonedSet | Arrays) -> ImageSet:
     return ImageSet(images, labels.long(), int(labels.max()) + 1)
 
 
+def _check_needs(defense: tuple[ConfiguredEntry, ...]) -> None:
+    """Refuse a defense that is given clean images: of arrays nobody says what they were before a poison. EntryError."""
+    for part in defense:
+        if "clean-data" in part.needs:
+            raise EntryError(f"{part.text} needs images that are known to be clean, which arrays do not have; use load")
+
+
 def _part(content: ImageSet) -> ConfiguredEntry:
     """The dataset that arrays stand for: seeds follow from what they hold."""
     entry = Entry("datasets", ARRAYS, "built-in", "", "")
@@ -371,6 +379,7 @@ def _judged(train: ImageSet, test: ImageSet, specs: tuple[str, str, str], seed: 
         wanted = f"{tuple(train.images.shape[1:])} of at most {train.num_classes}, as the training set has"
         raise EntryError(f"found {found}; expected {wanted}")
     task = _task(_part(train), specs, seed)
+    _check_needs(task.defense)
     for part in task.defense:
         part.build().applies(train.info)
     cells.hold(task, _data(train, test))

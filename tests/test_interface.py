@@ -136,6 +136,8 @@ def test_arrays_are_crafted_purified_and_judged_and_nothing_is_written(workspace
         (lambda: craft((arrays()[0], arrays()[1][:3]), "ops"), EntryError, r"labels torch.int64 \(3,\); expected"),
         (lambda: craft((arrays(side=3)[0], arrays()[1]), "ops"), EntryError, "whose channels cannot be told"),
         (lambda: craft(arrays(), "deepconfuse"), EntryError, "vgg11 needs images of 32x32 or larger, not 16x16"),
+        (lambda: purify(arrays(), "jpeg+eclipse"), EntryError, "eclipse needs images that are known to be clean"),
+        (lambda: evaluate(arrays(), test=arrays(), defense="frozen-blocks"), EntryError, "frozen-blocks needs images that are"),
         (lambda: evaluate(arrays()), EntryError, "test is missing"),
         (lambda: evaluate(arrays(), test=arrays(side=8)), EntryError, r"found test images \(3, 8, 8\)"),
         (lambda: evaluate(load(DIGITS, quiet=True), test=arrays()), EntryError, "has a test set of its own"),

@@ -703,6 +703,17 @@ def test_what_was_measured_by_a_papers_own_recipe_has_columns_of_its_own_on_the_
     assert "papers' recipes" not in unescape(without)
 
 
+def test_the_start_page_names_the_papers_of_its_published_numbers_with_their_year(records):
+    """A number of 2024 is no news of 2026; papers without a result of this dataset and network are not named."""
+    none = Records(records.folder / "none")
+    others = [read_grid(name) for name in ("cuda/table-2", "apbench/table-4")]
+    tables = [table for grid in others for table in printed_tables(grid, none, resolve, lacking)]
+    (page,) = starts([*bare_tables(records), *tables], None, opens=True)
+    assert [(paper.short, paper.year) for paper in page.cited] == [("CUDA", 2023), ("D-VAE", 2024)]
+    text = Site(bare_tables(records)).files()["index.html"]
+    assert 'Published by <a href="papers.html#p-d-vae">D-VAE</a> (2024)</p>' in text
+
+
 def bare_tables(records):
     return printed_tables(read_grid(TABLE), Records(records.folder / "none"), resolve, lacking)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.pages.coverage import in_plain_trainings
@@ -28,6 +28,8 @@ from unlearnable_bench.registry.labels import label
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from unlearnable_bench.results.reference import Source
 
 HOME = ("cifar10", "resnet18")
 LEAST = 30  # published results of a dataset and network that are shown on a page of their own
@@ -160,6 +162,18 @@ Setting = tuple[str, str]
 """A dataset and a network, as specs name them."""
 
 
+class CitedPaper(NamedTuple):
+    """A paper whose results count among the published ones."""
+
+    year: int
+    short: str
+    folder: str
+
+    @classmethod
+    def of(cls, table: Table, source: Source) -> CitedPaper:
+        return cls(source.year, source.short, table.paper)
+
+
 @dataclass(frozen=True)
 class FromPapers:
     """What papers' tables say, by dataset and network, and what was measured here by the same recipes."""
@@ -167,11 +181,18 @@ class FromPapers:
     published: Mapping[Setting, Sequence[Result]]
     repeated: Mapping[Setting, Sequence[Result]]
     pages: Mapping[str, tuple[str, str]]  # of tables: the short name of their paper, and their page
+    cited: Sequence[CitedPaper]  # the oldest first
 
     @classmethod
     def of(cls, tables: Sequence[Table]) -> FromPapers:
         pages = {table.name: (table.source.short, f"{table.slug}.html") for table in tables if table.source}
-        return cls(published_results(tables), repeated_results(tables), pages)
+        cited = {CitedPaper.of(table, table.source) for table in tables if table.source}
+        return cls(published_results(tables), repeated_results(tables), pages, sorted(cited))
+
+    def cited_for(self, setting: Setting) -> list[CitedPaper]:
+        """The papers that print results of a dataset and network."""
+        sources = {result.source for result in self.published[setting]}
+        return [paper for paper in self.cited if paper.folder in sources]
 
 
 @dataclass(frozen=True)
@@ -187,6 +208,7 @@ class Start:
     columns: Mapping[Axis, Sequence[Method]]  # of the other axis, over which the rows of an axis are ranked
     beside: Sequence[Beside] = ()
     costs: Mapping[Method, float] = field(default_factory=dict)  # in plain trainings
+    cited: Sequence[CitedPaper] = ()  # the oldest first
 
     @classmethod
     def of(cls, setting: Setting, papers: FromPapers, fast: Table | None, is_home: bool) -> Start:
@@ -199,7 +221,8 @@ class Start:
         costs = in_plain_trainings(fast) if mine and fast is not None else {}
         repeated = papers.repeated[setting]
         beside = (Beside("repeated", "papers' recipes", repeated),) if repeated else ()
-        return cls(*setting, is_home, papers.published[setting], mine, pages, columns, beside, costs)
+        published, cited = papers.published[setting], papers.cited_for(setting)
+        return cls(*setting, is_home, published, mine, pages, columns, beside, costs, cited)
 
     @property
     def name(self) -> str:

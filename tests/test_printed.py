@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from statistics import fmean, stdev
@@ -23,8 +24,9 @@ from unlearnable_bench.leaderboard.formats.view import view
 from unlearnable_bench.leaderboard.formats.words import measured_value
 from unlearnable_bench.leaderboard.pages import build, printed
 from unlearnable_bench.leaderboard.pages.site import Site
-from unlearnable_bench.leaderboard.pages.start import starts
+from unlearnable_bench.leaderboard.pages.start import OwnTables, starts
 from unlearnable_bench.leaderboard.tables import agreement
+from unlearnable_bench.leaderboard.tables.measured import grid_table
 from unlearnable_bench.leaderboard.tables.printed import printed_tables, tidy_rows
 from unlearnable_bench.leaderboard.tables.table import Table, slug_of
 from unlearnable_bench.leaderboard.tables.verdict import (
@@ -688,8 +690,8 @@ def test_what_was_measured_by_a_papers_own_recipe_has_columns_of_its_own_on_the_
     """Beside the published numbers, never among them: at full size alone, with the recipe's paper named."""
     measure(records, chosen(attack="OPS"), off=0.5)
     made = printed_tables(read_grid(TABLE), records, resolve, lacking)
-    (page,) = starts(made, None, opens=True)
-    (bare,) = starts(bare_tables(records), None, opens=True)
+    (page,) = starts(made, OwnTables(), opens=True)
+    (bare,) = starts(bare_tables(records), OwnTables(), opens=True)
     lines = {line.method.name: line for line in page.view("attack").lines}
     side = lines["ops"].beside[0]
     assert side.plain.value == pytest.approx(22.53) and side.worst.value == pytest.approx(86.96) and side.against == "LfU"
@@ -700,7 +702,28 @@ def test_what_was_measured_by_a_papers_own_recipe_has_columns_of_its_own_on_the_
     assert bare.view("attack").beside == () and page.ours == bare.ours == []
     shown, without = (Site(tables).files()["index.html"] for tables in (made, bare_tables(records)))
     assert "undefended, ours by papers' recipes" in unescape(shown) and 'class="num repeated"' in shown
-    assert "papers' recipes" not in unescape(without)
+    assert "papers' recipes" not in unescape(without) and "fine-tuned" not in without
+
+
+def test_a_network_that_began_with_weights_has_columns_of_its_own_on_the_start_page_and_no_rank(records):
+    """Never taken for a victim from scratch: its control has no column, nor what is empty, nor another dataset."""
+    papers = bare_tables(records)
+    cells = read_grid("finetune").cells(resolve, lacking)
+    for cell in [cell for cell in cells if "frozen" not in cell.protocol.fields]:
+        records.write(record(cell, 0.3 if cell.architecture.fields else 0.9))
+    table = grid_table(read_grid("finetune"), records, "finetune", resolve)
+    (page,) = starts(papers, OwnTables(finetune=table), opens=True)
+    (bare,) = starts(papers, OwnTables(), opens=True)
+    attacks, defenses = page.view("attack"), page.view("defense")
+    assert [(one.key, one.has_worst) for one in attacks.beside] == [("tuned", False)] and defenses.beside == ()
+    shown = {line.method.name: line.beside[0] for line in attacks.lines}
+    assert shown["ops"].plain.value == pytest.approx(30.0) and shown["ops"].worst is None and shown["ntga"] is None
+    assert [line.published for line in attacks.lines] == [line.published for line in bare.view("attack").lines]
+    elsewhere = replace(table, fixed={**table.fixed, "dataset": "cifar100"})
+    assert starts(papers, OwnTables(finetune=elsewhere), opens=True)[0].beside == ()
+    shown_page = Site([table, *papers]).files()[page.file.replace("index", "start.cifar10.resnet18")]
+    assert 'data-label="undefended, ours, fine-tuned">undefended, ours<small>fine-tuned</small>' in shown_page
+    assert "best defense, ours, fine-tuned" not in shown_page
 
 
 def test_the_start_page_names_the_papers_of_its_published_numbers_with_their_year(records):
@@ -708,7 +731,7 @@ def test_the_start_page_names_the_papers_of_its_published_numbers_with_their_yea
     none = Records(records.folder / "none")
     others = [read_grid(name) for name in ("cuda/table-2", "apbench/table-4")]
     tables = [table for grid in others for table in printed_tables(grid, none, resolve, lacking)]
-    (page,) = starts([*bare_tables(records), *tables], None, opens=True)
+    (page,) = starts([*bare_tables(records), *tables], OwnTables(), opens=True)
     assert [(paper.short, paper.year) for paper in page.cited] == [("CUDA", 2023), ("D-VAE", 2024)]
     text = Site(bare_tables(records)).files()["index.html"]
     assert 'Published by <a href="papers.html#p-d-vae">D-VAE</a> (2024)</p>' in text

@@ -36,7 +36,7 @@ from unlearnable_bench.leaderboard.pages.prediction import Prediction
 from unlearnable_bench.leaderboard.pages.provenance import data
 from unlearnable_bench.leaderboard.pages.references import References
 from unlearnable_bench.leaderboard.pages.sources_page import sources
-from unlearnable_bench.leaderboard.pages.start import Start, chips, home, starts
+from unlearnable_bench.leaderboard.pages.start import OwnTables, Start, chips, home, starts
 from unlearnable_bench.leaderboard.pages.take_away import TakeAway
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import CATALOGS
@@ -45,6 +45,7 @@ from unlearnable_bench.registry.spec import write_value
 
 FILES = {"csv": "CSV", "json": "JSON", "markdown": "Markdown", "latex": "LaTeX"}
 DRAWN = ("svg", "pdf")
+FINETUNE = "finetune"  # the table of victims that begin with weights
 PLAIN = "none"  # clean images, and no defense: every table has results of them
 PUBLISHED_AXES = ("attack", "defense", "architecture", "dataset", "ratio")
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -85,8 +86,8 @@ class Site:
         self.index = CellIndex(self.measured_tables)
         self.frame = Frame(bibtex.leaderboard(self._date, self.imprint), self.history is not None, self.imprint, self._date)
         self.noises = _noises(self.samples)
-        self.starts = starts(self.printed_tables, self._fast, opens=not self._opens_with_own)
-        self.home = self.starts[0] if self.starts else home(self.printed_tables, self._fast)
+        self.starts = starts(self.printed_tables, self._own, opens=not self._opens_with_own)
+        self.home = self.starts[0] if self.starts else home(self.printed_tables, self._own)
         self.comparison = Comparison.of(self.home)
         self.published = published_index(self.printed_tables)
 
@@ -174,7 +175,13 @@ class Site:
     @property
     def _fast(self) -> Table | None:
         """The table of the fast recipe, where it is shown."""
-        return next((table for table in self.measured_tables if table.slug == prediction.GRID), None)
+        return self._own.fast
+
+    @cached_property
+    def _own(self) -> OwnTables:
+        """The tables of ours that have columns on start pages, where they are shown."""
+        by_slug = {table.slug: table for table in self.measured_tables}
+        return OwnTables(by_slug.get(prediction.GRID), by_slug.get(FINETUNE))
 
     @property
     def links(self) -> dict[str, str]:

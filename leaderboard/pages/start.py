@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,14 +12,17 @@ from unlearnable_bench.leaderboard.formats import figures
 from unlearnable_bench.leaderboard.pages.coverage import in_plain_trainings
 from unlearnable_bench.leaderboard.tables.evidence import (
     OTHER,
+    FineTuned,
     Result,
     accuracies,
+    fine_tuned,
     measured,
     published_results,
     ranked_columns,
     repeated_results,
     setting_of,
 )
+from unlearnable_bench.leaderboard.tables.groups import known
 from unlearnable_bench.leaderboard.tables.methods import Axis, Method
 from unlearnable_bench.leaderboard.tables.table import Table, slugged
 from unlearnable_bench.leaderboard.tables.worst_case import MethodOutcomes, PairOutcome, Ranking, is_rival
@@ -110,7 +113,46 @@ class Beside:
 
     key: str
     heading: str
-    results: Sequence[Result]
+    whose: str  # as boxes and labels say it
+    note: str  # sentences that say what the columns are
+    results: Sequence[Result] = ()
+
+    @property
+    def has_worst(self) -> bool:
+        """Whether something of it is an attack under a defense."""
+        return not all(result.attack.is_plain or result.defense.is_plain for result in self.results)
+
+
+REPEATED = Beside(
+    "repeated",
+    "papers' recipes",
+    "ours by papers' recipes",
+    "Ours by papers' recipes: measured here at full size, as each paper trains; never ranked.",
+)
+FINE_TUNED: Mapping[int, Beside] = {
+    0: Beside(
+        "tuned",
+        "fine-tuned",
+        "ours, fine-tuned",
+        "Ours, fine-tuned: the victim is a ResNet-9 that was trained on other images before; protocol finetune trains all its "
+        "layers on the poison. The table finetune says which images these were, and has the same network from scratch. "
+        "Never ranked.",
+    ),
+    2: Beside(
+        "frozen",
+        "fine-tuned, two layers frozen",
+        "ours, fine-tuned with two layers frozen",
+        "With two layers frozen: the same, but the first two layers stay as the other images left them. Never ranked.",
+    ),
+}
+"""The columns of networks that began with weights, by how many of their first layers are frozen."""
+
+
+def _beside(repeated: Sequence[Result], tuned: Sequence[FineTuned]) -> tuple[Beside, ...]:
+    """The columns beside ours that have results."""
+    shown = [replace(REPEATED, results=repeated)] if repeated else []
+    shown += [replace(FINE_TUNED[one.frozen], results=one.results) for one in tuned if one.frozen in FINE_TUNED]
+    return tuple(shown)
 
 
 @dataclass(frozen=True)
@@ -196,6 +238,24 @@ class FromPapers:
 
 
 @dataclass(frozen=True)
+class OwnTables:
+    """The tables of ours that have columns on start pages."""
+
+    fast: Table | None = None  # of the fast recipe
+    finetune: Table | None = None  # of networks that began with weights
+
+    @property
+    def pages(self) -> dict[str, tuple[str, str]]:
+        """Whose their numbers are, and their page."""
+        return {table.slug: ("measured here", f"{table.slug}.html") for table in known((self.fast, self.finetune))}
+
+    def tuned_on(self, dataset: str) -> list[FineTuned]:
+        """What is measured of networks with weights on a dataset."""
+        table = self.finetune
+        return fine_tuned(table) if table is not None and table.fixed.get("dataset") == dataset else []
+
+
+@dataclass(frozen=True)
 class Start:
     """Everything that the start page of one dataset and network is made from. `ours` is the table of the fast recipe."""
 
@@ -211,16 +271,14 @@ class Start:
     cited: Sequence[CitedPaper] = ()  # the oldest first
 
     @classmethod
-    def of(cls, setting: Setting, papers: FromPapers, fast: Table | None, is_home: bool) -> Start:
-        """Gather what is published of a dataset and network, and what the fast recipe measured on that dataset."""
-        pages = dict(papers.pages)
+    def of(cls, setting: Setting, papers: FromPapers, own: OwnTables, is_home: bool) -> Start:
+        """Gather what is published of a dataset and network, and what we measured on that dataset."""
+        fast = own.fast
+        pages = {**papers.pages, **own.pages}
         mine = measured(fast) if fast is not None and fast.fixed.get("dataset") == setting[0] else []
-        if fast is not None:
-            pages[fast.slug] = ("measured here", f"{fast.slug}.html")
         columns: dict[Axis, list[Method]] = {"attack": [], "defense": []} if fast is None else ranked_columns(fast)
         costs = in_plain_trainings(fast) if mine and fast is not None else {}
-        repeated = papers.repeated[setting]
-        beside = (Beside("repeated", "papers' recipes", repeated),) if repeated else ()
+        beside = _beside(papers.repeated[setting], own.tuned_on(setting[0]))
         published, cited = papers.published[setting], papers.cited_for(setting)
         return cls(*setting, is_home, published, mine, pages, columns, beside, costs, cited)
 
@@ -246,7 +304,8 @@ class Start:
         """Return the tab of an axis."""
         theirs = {row.method: row for row in Ranking.of(axis, self.published, self.columns[axis]).rows}
         mine = {row.method: row for row in Ranking.of(axis, self.ours, self.columns[axis]).rows}
-        beside = [{row.method: row for row in Ranking.of(axis, one.results).rows} for one in self.beside]
+        columns = self._beside_on(axis)
+        beside = [{row.method: row for row in Ranking.of(axis, one.results).rows} for one in columns]
         places = {method: place for place, method in enumerate([*mine, *(method for method in theirs if method not in mine)])}
         others = self._others(OTHER[axis])
         top = self.clean
@@ -269,8 +328,12 @@ class Start:
             tuple(lines),
             tuple(method.full_label for method in others),
             tuple(method.full_label for method in self.columns[axis]),
-            tuple(self.beside),
+            tuple(columns),
         )
+
+    def _beside_on(self, axis: Axis) -> list[Beside]:
+        """The columns that say something of the methods of an axis."""
+        return [one for one in self.beside if Ranking.of(axis, one.results).rows]
 
     def _others(self, axis: Axis) -> list[Method]:
         """The methods of an axis, those with most results first; the plain one leads."""
@@ -389,7 +452,7 @@ def chips(here: Start, pages: Sequence[Start]) -> dict[str, list[Chip]]:
     }
 
 
-def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Start]:
+def starts(tables: Sequence[Table], own: OwnTables, opens: bool) -> list[Start]:
     """Return a page for each dataset and network that papers print much of; none of a smaller site.
 
     CIFAR-10 with ResNet-18 comes first, and is the page that the site `opens` with unless that is a table of its own.
@@ -400,12 +463,12 @@ def starts(tables: Sequence[Table], fast: Table | None, opens: bool) -> list[Sta
     chosen = [setting for setting, count in counts.most_common() if count >= LEAST]
     ordered = sorted(chosen, key=lambda setting: setting != HOME)
     papers = FromPapers.of(tables)
-    return [Start.of(setting, papers, fast, opens and setting == HOME) for setting in ordered]
+    return [Start.of(setting, papers, own, opens and setting == HOME) for setting in ordered]
 
 
-def home(tables: Sequence[Table], fast: Table | None) -> Start:
+def home(tables: Sequence[Table], own: OwnTables) -> Start:
     """Return what papers print of the home setting, for a site that has no page of it."""
-    return Start.of(HOME, FromPapers.of(tables), fast, False)
+    return Start.of(HOME, FromPapers.of(tables), own, False)
 
 
 def _range(low: float, high: float) -> str:

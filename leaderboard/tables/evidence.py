@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unlearnable_bench.leaderboard.tables.groups import known
@@ -12,6 +12,7 @@ from unlearnable_bench.leaderboard.tables.pairing import is_accuracy_of_training
 from unlearnable_bench.leaderboard.tables.score import Score
 from unlearnable_bench.leaderboard.tables.table import Table
 from unlearnable_bench.registry import resolve
+from unlearnable_bench.results.cell import Cell
 from unlearnable_bench.results.cells import CellMaker
 from unlearnable_bench.results.spread import Spread
 
@@ -102,6 +103,35 @@ def measured(table: Table) -> list[Result]:
         of_score = _result(score, "", table.slug, 100 * (score.measured_here or 0.0), spread)
         results += [replace(result, errata=score.errata) for result in of_score]
     return results
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What was measured of a network that began with weights, so many of whose first layers stood still."""
+
+    frozen: int
+    results: Sequence[Result]
+
+
+def fine_tuned(table: Table) -> list[FineTuned]:
+    """Return what was measured of each network with weights, column by column; columns without are its controls."""
+    columns = [replace(table, columns=(column,)) for column in table.columns]
+    several = known(_fine_tuned(column) for column in columns)
+    return [one for one in several if one.results]
+
+
+def _fine_tuned(column: Table) -> FineTuned | None:
+    """What is known of a column; None where its network has no weights."""
+    cell = column.in_order[0].runs[0].cell
+    if not cell.architecture.fields.get("weights"):
+        return None
+    return FineTuned(_frozen(cell), measured(column))
+
+
+def _frozen(cell: Cell) -> int:
+    """How many layers of its network stand still."""
+    count = cell.protocol.fields.get("frozen", 0)
+    return count if isinstance(count, int) else 0
 
 
 def _result(score: Score, source: str, table: str, value: float, spread: Spread | None = None) -> list[Result]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import save
 
 from unlearnable_bench.benchmark.cell import network
 from unlearnable_bench.benchmark.train import Report, Training
 from unlearnable_bench.poisons.numerics import Numerics, seeded
 from unlearnable_bench.registry import Contrastive, EntryError, Protocol, data
-from unlearnable_bench.registry._paths import put_in_place
-from unlearnable_bench.registry._weights import check_name, fingerprint_of_weights, weights_root
+from unlearnable_bench.registry._weights import check_name, fingerprint_of_weights, keep_weights, weights_root
 from unlearnable_bench.registry.architectures._network import body_state
 from unlearnable_bench.registry.catalog import ConfiguredEntry
 
@@ -64,20 +58,8 @@ class Pretraining:
             "numerics": asdict(numerics),
             "test_acc": curve.test_acc[-1],
         }
-        self._write(state, told)
+        keep_weights(self.folder, state, told)
         return curve.test_acc[-1]
-
-    def _write(self, state: dict[str, Any], told: dict[str, Any]) -> None:
-        scratch = self.folder.with_name(f".{self.name}.new")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        try:
-            (scratch / "model.safetensors").write_bytes(save(state))
-            (scratch / "manifest.json").write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            if not put_in_place(scratch, self.folder):
-                raise EntryError(f"{self.folder} was made by somebody else in the meantime")
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
     @property
     def spec(self) -> str:

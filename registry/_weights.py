@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unlearnable_bench.registry._paths import data_root
+from unlearnable_bench.registry._paths import data_root, put_in_place
 from unlearnable_bench.registry.contract import EntryError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILES = ("*.safetensors", "*.json")  # all that is read of such a folder
 
@@ -66,3 +71,19 @@ def check_weights(owner: str, fields: Mapping[str, Any]) -> None:
         verified_folder(owner, weights, checksum)
     elif checksum:
         raise EntryError(f"{owner}: checksum={checksum} belongs to weights, and none are named")
+
+
+def keep_weights(folder: Path, state: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+    """Write a new folder of weights, whole or not at all: `model.safetensors` and `manifest.json`. EntryError, OSError."""
+    from safetensors.torch import save
+
+    scratch = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        (scratch / "model.safetensors").write_bytes(save(dict(state)))
+        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        if not put_in_place(scratch, folder):
+            raise EntryError(f"{folder} was made by somebody else in the meantime")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,8 +1,13 @@
 """Victims that begin with weights: what is loaded, what is frozen, what is refused, and how weights are made."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from unlearnable_bench.benchmark.cell import network
 from unlearnable_bench.benchmark.train import Training
 from unlearnable_bench.poisons.numerics import Numerics
 from unlearnable_bench.registry import ARCHITECTURES, PROTOCOLS, DataInfo, EntryError
+from unlearnable_bench.registry._public_weights import PUBLIC, PublicWeights
 from unlearnable_bench.registry._weights import fingerprint_of_weights, weights_root
 from unlearnable_bench.registry.architectures._network import body_state
 from unlearnable_bench.registry.entry import Entry, Field
@@ -177,3 +183,92 @@ def test_the_layers_of_a_network_of_timm_hold_every_weight_once(name):
     held = [id(p) for layer in net.layers() for p in layer.parameters()]
     assert sorted(held) == sorted(id(p) for p in net.parameters())
     assert net.layers()[-1] is net.head
+
+
+# Weights that others publish
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A stand-in for a publisher: a small network of timm as torch saves it, without counters, on a server of this test."""
+    state = made("timm(name=resnet10t)").state_dict()
+    bare = {key.removeprefix("net."): value for key, value in state.items() if "num_batches" not in key}
+    folder = tmp_path / "publisher"
+    folder.mkdir()
+    file = folder / "resnet10t.pth"
+    torch.save(bare, file)
+    handler = partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/resnet10t.pth"
+        yield publish(monkeypatch, file, url)
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def publish(monkeypatch, file, url):
+    """Put a file among the public weights, by the checksum that it has now."""
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    weights = PublicWeights("stand-in", url, sha256, file.stat().st_size, "resnet10t", "none", "this test")
+    monkeypatch.setitem(PUBLIC, "stand-in", weights)
+    return file
+
+
+def test_public_weights_are_downloaded_verified_and_kept_as_what_a_spec_names(published, data):
+    """The printed spec is the one that works; a copy of the file gives the same checksum; a second call downloads nothing."""
+    spec = json.loads(call_bench("data", "get", "weights:stand-in", "--json", workspace=None)[0])["spec"]
+    net = made(spec)
+    bare = torch.load(published, weights_only=True)
+    assert all(
+        torch.equal(value, bare[key.removeprefix("net.")]) for key, value in body_state(net).items() if "batches" not in key
+    )
+    assert json.loads((data / "weights/stand-in/manifest.json").read_text())["sha256"] == PUBLIC["stand-in"].sha256
+    copy = published.rename(data / "under another name")
+    again, _ = call_bench("data", "get", "weights:stand-in", workspace=None)
+    shutil.rmtree(data / "weights")
+    _, error = call_bench("data", "get", "weights:stand-in", workspace=None, code=2)
+    assert "cannot get weights stand-in from http://127.0.0.1" in error and "File not found; try again, or give a copy" in error
+    given, _ = call_bench("data", "get", "weights:stand-in", "--from", str(copy), workspace=None)
+    assert again.splitlines()[0] == given.splitlines()[0] == spec
+
+
+class Trap:
+    """A pickle that would run a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_file_with_another_checksum_is_never_opened(published, data, monkeypatch):
+    """Nothing of it is unpickled, nor kept; not even what is longer by a byte."""
+    monkeypatch.setattr(torch, "load", None)
+    published.write_bytes(published.read_bytes() + b"0")
+    _, error = call_bench("data", "get", "weights:stand-in", workspace=None, code=2)
+    assert re.search(r"has the sha256 \w{64}, expected \w{64} of [\d,]+ bytes; nothing was kept", error)
+    assert not (data / "weights").exists()
+
+
+@pytest.mark.parametrize("content", ["trap", "list"])
+def test_a_verified_file_that_is_no_weights_is_a_sentence_and_runs_nothing(content, published, data, tmp_path, monkeypatch):
+    """The checksum says whose file it is; that its pickle is harmless is another question."""
+    torch.save({"trap": Trap(tmp_path / "sprung"), "list": [1]}[content], published)
+    publish(monkeypatch, published, PUBLIC["stand-in"].url)
+    _, error = call_bench("data", "get", "weights:stand-in", workspace=None, code=2)
+    assert "cannot be read as weights" in error or "holds list, expected tensors by name" in error
+    assert not (tmp_path / "sprung").exists() and not (data / "weights/stand-in").exists()
+
+
+def test_every_public_file_has_the_checksum_that_its_name_begins():
+    """Torchvision writes the first eight digits of the sha256 into the name of the file."""
+    for name, weights in PUBLIC.items():
+        assert weights.sha256.startswith(weights.url.rpartition("-")[2].removesuffix(".pth")) and len(weights.sha256) == 64
+        assert ARCHITECTURES.resolve(f"timm(name={weights.network},weights={name},checksum=sha-1)")
+    _, error = call_bench("data", "get", "weights:resnet18-imagenet", workspace=None, code=2)
+    assert "unknown public weights 'resnet18-imagenet'; did you mean 'resnet18-imagenet1k-v1'?" in error

@@ -1,10 +1,10 @@
-"""Datasets: `data ls`, `data get`, `data verify`."""
+"""Datasets, and public weights: `data ls`, `data get`, `data verify`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from unlearnable_bench.benchmark.commands.common import Json, print_json, print_
 
 if TYPE_CHECKING:
     from unlearnable_bench.registry._archives import Archive
+    from unlearnable_bench.registry._public_weights import PublicWeights
     from unlearnable_bench.registry.catalog import ConfiguredEntry
 
 From = Annotated[
@@ -49,16 +50,23 @@ def ls(as_json: Json = False) -> None:
 
 
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.")], files: From = None, as_json: Json = False
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the dataset, or weights:NAME for weights that others publish.")
+    ],
+    files: From = None,
+    as_json: Json = False,
 ) -> None:
-    """Download a dataset, or unpack local copies (--from), and compare its checksums.
+    """Download a dataset, or unpack local copies (--from), and compare its checksums. Public weights come in the same way.
 
     This is the only command that downloads anything.
 
     Example: `bench data get cifar10 --from cifar-10-python.tar.gz`
     """
     from unlearnable_bench.registry import DATASETS, MissingDataError
+    from unlearnable_bench.registry._public_weights import PREFIX
 
+    if name.startswith(PREFIX):
+        return _get_weights(name.removeprefix(PREFIX), files or [], as_json)
     part = DATASETS.resolve(name)[0]
     sources = _recognized(part, files) if files else {}
     try:
@@ -72,6 +80,34 @@ def get(
             raise
         row = _verified(part)
     _print_data([row], as_json)
+
+
+def _get_weights(name: str, files: list[Path], as_json: bool) -> None:
+    """Get weights that are not here yet, and print the network that begins with them."""
+    from unlearnable_bench.registry._public_weights import public_weights
+
+    weights = public_weights(name)
+    if len(files) > 1:
+        raise usage(f"weights {name} are published as one file; give --from once")
+    if not weights.is_there:
+        _keep_weights(weights, *files)
+    if as_json:
+        return print_json({"spec": weights.spec, "path": str(weights.folder), "license": weights.license})
+    print(f"{weights.spec}\npath     {weights.folder}\nlicense  {weights.license}")
+
+
+def _keep_weights(weights: PublicWeights, file: Path | None = None) -> None:
+    """Let weights download themselves, or read a copy of their file."""
+    from http.client import HTTPException
+
+    origin = str(file or weights.url)
+    with _bar(f"{weights.name}: getting", origin, weights.size) as progress:
+        try:
+            weights.get(file, progress)
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            remedy = f"try again, or give a copy of {weights.url} by --from"
+            raise usage(f"cannot get weights {weights.name} from {origin}: {reason}; {remedy}") from None
 
 
 def _download(part: ConfiguredEntry) -> None:
@@ -109,18 +145,24 @@ def _unpack(part: ConfiguredEntry, sources: dict[Archive, Path]) -> None:
             raise usage(f"cannot write dataset {part.name} to {root}: {reason}") from None
 
 
-@contextmanager
-def _counted(text: str, files: list[Path]) -> Iterator[Callable[[int], None]]:
+def _counted(text: str, files: list[Path]) -> AbstractContextManager[Callable[[int], None]]:
     """Show on a terminal how many bytes of files were read; elsewhere print one line."""
+    total = sum(file.stat().st_size for file in files if file.is_file())
+    return _bar(text, ", ".join(file.name for file in files), total)
+
+
+@contextmanager
+def _bar(text: str, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many bytes were read, of so many; elsewhere print one line."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        print(f"{text} {', '.join(file.name for file in files)}", file=sys.stderr, flush=True)
+        print(f"{text} {what}", file=sys.stderr, flush=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(text, total=sum(file.stat().st_size for file in files if file.is_file()))
+        task = bar.add_task(text, total=total)
         yield partial(bar.advance, task)
 
 

@@ -1,4 +1,4 @@
-"""The README's first command, with a sixth of its cells: its table, its page, what its numbers must show."""
+"""The README's first command, with a tenth of its cells: its table, its page, what its numbers must show."""
 
 import os
 import shlex
@@ -16,9 +16,8 @@ from unlearnable_bench.results import Records, read_grid
 ROOT = Path(__file__).parent.parent
 
 
-# what the tests look at
-PART = ["--seed", "0", "--attack", "none,lsp*,ops,ar*", "--defense", "none,jpeg*,ortho-proj*"]
-MORE = ["--seed", "0", "--attack", "lsp*,ops", "--defense", "at*"]
+# what the tests look at; `make quick` by hand shows the rest
+PART = ["--seed", "0", "--attack", "none,ops,ar*", "--defense", "none,jpeg*,ortho-proj*"]
 
 
 def make_quick(workspace):
@@ -40,7 +39,6 @@ def quick(tmp_path_factory):
 @pytest.fixture(scope="module")
 def accuracy(quick):
     """Mean accuracy in percent by the names of attack and defense."""
-    bench("run", "--grid", "quick", *MORE, workspace=quick[0])
     made = grid_table(read_grid("quick"), Records(quick[0] / "results/records"), "quick", resolve)
     return {
         (name(score, "attack"), name(score, "defense")): 100 * score.mean for score in made.in_order if score.mean is not None
@@ -55,11 +53,11 @@ def name(score, axis):
 def test_the_first_command_prints_the_table_and_leaves_a_page(quick):
     """What the README promises a newcomer."""
     workspace, out = quick
-    assert "12 of 12 cells done; ran 12 cells" in out
+    assert "9 of 9 cells done; ran 9 cells" in out
     page = workspace / "leaderboard/site/index.html"
     assert f"page: {page}" in out
     assert "Quick look on handwritten digits" in page.read_text()
-    for name in ("lsp", "ops", "ar", "jpeg", "ortho-proj"):
+    for name in ("ops", "ar", "jpeg", "ortho-proj"):
         assert name in out
 
 
@@ -67,7 +65,7 @@ def test_running_it_again_trains_nothing(quick):
     """A cached result is not loaded, not trained, not rewritten."""
     workspace, _ = quick
     before = {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
-    assert "12 of 12 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
+    assert "9 of 9 cells done; nothing to run" in bench("run", "--grid", "quick", *PART, workspace=workspace)[0]
     assert before == {path: path.stat().st_mtime_ns for path in (workspace / "results/records").glob("*.json")}
 
 
@@ -77,8 +75,8 @@ def test_a_deleted_record_runs_one_cell_and_comes_back_the_same(quick):
     path = sorted((workspace / "results/records").glob("*.json"))[-1]
     before = Records(path.parent).read(path.stem)
     path.unlink()
-    out, _ = bench("run", "--grid", "quick", *PART, workspace=workspace)
-    assert "12 of 12 cells done; ran 1 cells" in out
+    out, _ = bench("run", "--grid", "quick", *PART, "--executor", "inline", workspace=workspace)
+    assert "9 of 9 cells done; ran 1 cells" in out
     assert Records(path.parent).read(path.stem).metrics == before.metrics
 
 
@@ -87,7 +85,7 @@ def test_clean_training_learns(accuracy):
     assert accuracy["none", "none"] >= 95
 
 
-@pytest.mark.parametrize("attack", ["lsp", "ops", "ar"])
+@pytest.mark.parametrize("attack", ["ops", "ar"])
 def test_every_poison_breaks_plain_training(accuracy, attack):
     """As in every published table."""
     assert accuracy[attack, "none"] <= 45
@@ -95,11 +93,11 @@ def test_every_poison_breaks_plain_training(accuracy, attack):
 
 @pytest.mark.parametrize("attack", ["ops", "ar"])
 def test_jpeg_repairs_most_poisons(accuracy, attack):
-    """As image shortcut squeezing reports; it weakens on strong lsp."""
+    """As image shortcut squeezing reports."""
     assert accuracy[attack, "jpeg"] >= 70
 
 
-@pytest.mark.parametrize("attack", ["none", "lsp", "ops"])
+@pytest.mark.parametrize("attack", ["none", "ops"])
 def test_projection_repairs_what_is_linear(accuracy, attack):
     """As Sandoval-Segura et al. report, and it must not cost clean training its accuracy."""
     assert accuracy[attack, "ortho-proj"] >= 90
@@ -108,9 +106,3 @@ def test_projection_repairs_what_is_linear(accuracy, attack):
 def test_projection_does_not_repair_autoregressive_noise(accuracy):
     """No linear direction carries it."""
     assert accuracy["ar", "ortho-proj"] <= 45
-
-
-def test_adversarial_training_repairs_lsp_and_fails_on_ops(accuracy):
-    """A pixel outside the ball stays a shortcut inside it."""
-    assert accuracy["lsp", "at"] >= 75
-    assert accuracy["ops", "at"] <= 45

@@ -120,7 +120,7 @@ def on_a_terminal(*arguments, environment):
 
 @pytest.mark.parametrize(
     ("stage", "executor", "attack", "defense"),
-    [("craft", "inline", "crawl", "none"), ("purify", "local", "none", "sift"), ("train", "local", "none", "nap")],
+    [("craft", "inline", "crawl", "none"), ("purify", "inline", "none", "sift"), ("train", "local", "none", "nap")],
 )
 def test_every_stage_is_seen_to_move_from_everywhere(stage, executor, attack, defense, tmp_path, environment):
     """An epoch of a large set takes minutes, and so may the other stages: steps and the time left, here and elsewhere."""

@@ -7,13 +7,14 @@ That is the variance-preserving SDE of Song et al. with beta from 0.1 to 20 at t
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._weights import verified_folder
 from unlearnable_bench.registry.contract import DataInfo, EntryError, ImageSet, Job, NotApplicable
 from unlearnable_bench.registry.spec import SELFTRAINED
+
+AnyNet = TypeVar("AnyNet", bound=nn.Module)
 
 LEVELS = 1000
 BETAS = (0.1, 20.0)  # of the continuous SDE at its ends, per unit of time
@@ -238,6 +241,45 @@ def _fit(net: Small, train: ImageSet, model: Model, run: Crafting, stage: str, p
         if run.due:
             parts = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
             run.keep(stage, {"epoch": epoch + 1, **parts})
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How long a network trains and how slowly its averaged weights follow it."""
+
+    stage: str  # of checkpoints
+    steps: int
+    batch: int  # images, for the count of passes
+    ema: float  # part of the averaged weights that a step keeps
+
+
+def averaged(
+    net: AnyNet,
+    optimizer: torch.optim.Optimizer,
+    plan: Averaging,
+    loss: Callable[[], Tensor],
+    run: Crafting,
+    progress: Callable[[int], None],
+) -> AnyNet:
+    """Follow a loss, which draws a batch at every call, at a constant rate; return the network of the averaged weights."""
+    average = copy.deepcopy(net).requires_grad_(False)
+    parts: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer}
+    state = run.resume(plan.stage)
+    if state is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    for done in range(state["step"] if state else 0, plan.steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for kept, new in zip(average.parameters(), net.parameters(), strict=True):
+                kept.lerp_(new, 1 - plan.ema)
+        run.count(3, plan.batch)
+        progress(done + 1)
+        if run.due:
+            run.keep(plan.stage, {"step": done + 1, **{name: part.state_dict() for name, part in parts.items()}})
+    return average
 
 
 # Weights of the user

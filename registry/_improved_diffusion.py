@@ -6,18 +6,16 @@ A network returns twice the channels of x: the noise, and where between its boun
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unlearnable_bench.registry import ImageSet
 from unlearnable_bench.registry._crafting import Crafting
-from unlearnable_bench.registry._diffusion import diffusers_library
+from unlearnable_bench.registry._diffusion import Averaging, averaged, diffusers_library
 
 LEVELS = 4000
 CLOCK = 1000  # what a network is told of the last step, however many there are
@@ -186,27 +184,13 @@ def trained(
 ) -> NoiseAndVariance:
     """Train it on images drawn anew at every step; return the network of its averaged weights."""
     schedule, generator = CosineSchedule.on(run.device), run.job.generator
-    average = copy.deepcopy(net).requires_grad_(False)
-    optimizer = torch.optim.Adam(net.train().parameters(), recipe.lr)
-    parts: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer}
-    state = run.resume("diffusion trains")
-    if state is not None:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-    for done in range(state["step"] if state else 0, recipe.steps):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(clean), (recipe.batch,), generator=generator)
         image = clean.pixels(rows, run.device) * 2 - 1
         noise = torch.randn(image.shape, generator=generator).to(run.device)
         step = torch.randint(recipe.top, (recipe.batch,), generator=generator).to(run.device)
-        loss = hybrid_loss(net, schedule, image, noise, step).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            for kept, new in zip(average.parameters(), net.parameters(), strict=True):
-                kept.lerp_(new, 1 - recipe.ema)
-        run.count(3, recipe.batch)
-        progress(done + 1)
-        if run.due:
-            run.keep("diffusion trains", {"step": done + 1, **{name: part.state_dict() for name, part in parts.items()}})
-    return average
+        return hybrid_loss(net, schedule, image, noise, step).mean()
+
+    average = Averaging("diffusion trains", recipe.steps, recipe.batch, recipe.ema)
+    return averaged(net, torch.optim.Adam(net.train().parameters(), recipe.lr), average, loss, run, progress)

@@ -237,13 +237,22 @@ class Job:
 
         EntryError unless the defense says that it needs clean data, and where the set has fewer images.
         """
+        unpoisoned, rows = self._seen_clean(count)
+        return unpoisoned.rows(rows)
+
+    def pairs(self, train: ImageSet, count: int) -> tuple[ImageSet, ImageSet]:
+        """Return some seeded images as `clean` does, and what the set that is purified holds in their places."""
+        unpoisoned, rows = self._seen_clean(count)
+        return unpoisoned.rows(rows), train.rows(rows)
+
+    def _seen_clean(self, count: int) -> tuple[ImageSet, Tensor]:
         import torch
 
         if self.unpoisoned is None:
             raise EntryError('a purifier asks for clean images; one that does declares needs = ("clean-data",)')
         if not 0 <= count <= len(self.unpoisoned):
             raise EntryError(f"a purifier asks for {count} clean images, there are {len(self.unpoisoned)}")
-        return self.unpoisoned.rows(torch.randperm(len(self.unpoisoned), generator=self.generator)[:count])
+        return self.unpoisoned, torch.randperm(len(self.unpoisoned), generator=self.generator)[:count]
 
     def progress(self, done: int, total: int) -> None:
         """Report that `done` of `total` steps are over."""
@@ -385,7 +394,7 @@ class Defense:
     display_name: ClassVar[str] = ""  # as pages write it: `Adversarial training`; its name where it has none
     label: ClassVar[str] = ""  # short, with fields in braces: `AT {epsilon}`; the display name where it has none
     paper: ClassVar[Paper | None] = None
-    needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, weights, attack: shown beside its numbers
+    needs: ClassVar[tuple[str, ...]] = ()  # of clean-data, pairs, weights, attack: shown beside its numbers
     brings: ClassVar[Mapping[str, str]] = {}  # a need -> the field that brings it along, unless it stands at its default
     members: ClassVar[tuple[str, ...]] = ()  # specs that are run in its place; reports show the best, an oracle's choice
     per_image: ClassVar[bool] = False  # True: `purify` treats images one by one and may be given any part of a set

@@ -20,7 +20,7 @@ FIRST, LAST = 0.002, 80.0
 SHORT_OF_LAST = 1e-4  # the way back begins so much before it, where its drift is finite
 STEEPNESS = 7  # rho of Karras et al. (2022): times are closer together the smaller they are
 TINY = 1e-44  # beside a time of 0
-ATTENTION_SIDES = (32, 16, 8)  # pixels; in larger images, their sides divided by 1, 2 and 4 of 32
+ATTENTION_SIDES = (32, 16, 8)  # pixels
 WIDTHS = (1, 2, 3, 4)  # channels at each scale, in parts of the first
 HEAD = 64  # channels of a head of an attention
 
@@ -126,7 +126,7 @@ class BesideProtected(nn.Module):
 def bridge_network(owner: str, shape: tuple[int, int, int], width: int, blocks: int, dropout: float) -> BesideProtected:
     """Return a network for images of this shape. Its residual branches and its last layer start at zero."""
     channels, height, across = shape
-    attends = [height >> scale in [height * side // 32 for side in ATTENTION_SIDES] for scale in range(len(WIDTHS))]
+    attends = [height >> scale in ATTENTION_SIDES for scale in range(len(WIDTHS))]
     unet = diffusers_library(owner).UNet2DModel(
         sample_size=(height, across),
         in_channels=2 * channels,

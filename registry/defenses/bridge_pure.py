@@ -27,10 +27,10 @@ class PurifyingBridge(Defense):
     be asked to protect more, so pairs are of the training set, whose images the victim trains on as they are purified.
     The bridge has seen 1 % of the set clean.
 
-    Checked at small scale only: 100,000 steps of this network are about two days of one GPU, anew for every poison and seed.
-    A shorter run needs a smaller `ema`. Changed: full precision for fp16; batches are drawn with repeats; purified images are
-    rounded to 8 bits, not cut off, and noise of `beta` is not rounded. Images with sides other than 32 have the network of
-    those with 32; the authors widen it otherwise.
+    Checked at small scale only: 100,000 steps of this network are about two days of one GPU by estimate, anew for every poison
+    and seed. A shorter run needs a smaller `ema`. Changed: full precision for fp16; batches are drawn with repeats; purified
+    images are rounded to 8 bits, not cut off, and noise of `beta` is not rounded. The network has four scales whatever the
+    side of the images; the authors' has more from 112 pixels on.
     """
 
     pairs: int = 500

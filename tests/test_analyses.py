@@ -328,6 +328,39 @@ def test_who_learned_the_noise_of_classes_follows_it_to_other_images():
     assert answers(1) == {"test_acc(own-noise)": 0.0, "test_acc(next-noise)": 1.0}  # class k has the noise of k + 1
 
 
+@pytest.mark.parametrize("detector", ["two-layer", "linear"])
+def test_a_set_whose_noise_tells_its_classes_is_taken_for_poisoned(detector):
+    """Random images say nothing of a held-out image; with noise of their class the network is right on those too."""
+    clean = tiny(160, shape=(3, 8, 8))
+    noise = torch.randint(-60, 61, (4, 3, 1, 1), generator=torch.Generator().manual_seed(3)).expand(4, 3, 8, 8)
+    sets = clean, noised(clean, noise[clean.labels])
+    analysis = ANALYSES["set-detection"](detector=detector, epochs=40, batch=16, width=64, lr=0.02)
+    unlike, alike = (analysis.measure(context(clean, images)) for images in sets)
+    assert unlike["holdout_acc"] < 0.6 and unlike["taken_for_poisoned"] == 0
+    assert alike["holdout_acc"] > 0.7 and alike["taken_for_poisoned"] == 1
+
+
+def test_the_bias_is_added_to_what_is_trained_on_alone(monkeypatch):
+    """Held-out images are judged as they are, a fifth of the set; the rest is seen darker by half of the range."""
+    seen = []
+
+    class Answers(torch.nn.Linear):
+        def forward(self, x):
+            seen.append((self.training, len(x), float(x.min()), float(x.max())))
+            return super().forward(x.flatten(1))
+
+    monkeypatch.setattr("unlearnable_bench.registry._surrogates.surrogate", lambda run, name: Answers(192, 4))
+    analysis = ANALYSES["set-detection"](detector="bias", epochs=1, batch=16)
+    found = analysis.measure(context(tiny(40, shape=(3, 8, 8))))
+    assert set(found) == {"holdout_acc", "fit_acc", "taken_for_poisoned"}
+    trained = [one for one in seen if one[0]]
+    assert [size for _, size, *_ in trained] == [16, 16] and all(
+        -0.5 <= low < -0.4 and 0.4 < high <= 0.5 for *_, low, high in trained
+    )
+    (held_out,) = [one for one in seen if one[1] == 8]
+    assert not held_out[0] and held_out[2] >= 0 and held_out[3] > 0.9
+
+
 def test_time_is_split_where_the_purifier_says_how_long_it_trained():
     """Table 16 of D-VAE: fitting, inference, training; the parts are the whole."""
     given = context(tiny(4), purify_log={"seconds": 90.0, "fit_seconds": 60.0}, seconds=30.0)

@@ -113,3 +113,11 @@ BRIDGE_PURE = Paper(
     authors="Yihan Wang, Yiwei Lu, Xiao-Shan Gao, Gautam Kamath, Yaoliang Yu",
     year=2025,
 )
+
+TRUE_UNLEARNABILITY = Paper(
+    "How Far Are We from True Unlearnability?",
+    venue="ICLR 2025",
+    url="https://arxiv.org/abs/2509.08058",
+    authors="Kai Ye, Liangcai Su, Chenxiong Qian",
+    year=2025,
+)

@@ -361,6 +361,33 @@ def test_the_bias_is_added_to_what_is_trained_on_alone(monkeypatch):
     assert not held_out[0] and held_out[2] >= 0 and held_out[3] > 0.9
 
 
+def test_the_distance_is_the_quotient_of_layers_above_the_clean_networks_threshold(monkeypatch):
+    """By hand: clusters around 1 and 9 in both epochs, the middle is 5; two layers of the clean network are above it."""
+    rows = {"clean": [[1.0, 1, 9, 9], [9, 1, 1, 9]], "poison": [[1.0, 1, 1, 6], [4, 1, 1, 7]]}
+    tables = iter(torch.tensor(values, dtype=torch.float64) for values in rows.values())
+    analysis = ANALYSES["unlearnable-distance"]
+    monkeypatch.setattr(analysis, "_learnabilities", lambda *_: next(tables))
+    found = analysis().measure(context(tiny(8)))
+    expected = {"unlearnable_distance": 0.5, "learnable_layers": 1.0, "learnable_layers(clean)": 2.0, "threshold": 5.0}
+    assert found == expected
+
+
+def test_learnability_leaves_the_network_and_grows_with_the_radius():
+    """The weights that are moved come back; a layer may move further in a larger ball."""
+    train = tiny(16, shape=(3, 16, 16))
+    torch.manual_seed(0)
+    net = ARCHITECTURES["small-cnn"](4).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    batches = [(train.pixels(where), train.labels[where]) for where in train.batches(8)]
+    near, far = (
+        ANALYSES["unlearnable-distance"](radius=radius, iterations=3).learnability(net, net.head.weight, batches)
+        for radius in (1e-5, 0.05)
+    )
+    assert 0 < near < far
+    assert net.training and all(value.requires_grad for value in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 def test_time_is_split_where_the_purifier_says_how_long_it_trained():
     """Table 16 of D-VAE: fitting, inference, training; the parts are the whole."""
     given = context(tiny(4), purify_log={"seconds": 90.0, "fit_seconds": 60.0}, seconds=30.0)

@@ -1,5 +1,6 @@
 """BridgePure: a diffusion bridge, learned from a few pairs of a clean and a protected image, leads protected images back."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -98,7 +99,7 @@ class PurifyingBridge(Defense):
         """Return protected images in [-1, 1] with the noise of `beta`."""
         if self.beta == 0:
             return protected
-        return ((1 - self.beta) ** 0.5 * protected + self.beta**0.5 * noise(protected)).clamp(-1, 1)
+        return (math.sqrt(1 - self.beta) * protected + math.sqrt(self.beta) * noise(protected)).clamp(-1, 1)
 
     def led_back(self, net: Any, protected: Tensor, noise: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the clean images that the bridge leads to, in [-1, 1]."""
@@ -119,7 +120,7 @@ class PurifyingBridge(Defense):
             rows = torch.randint(self.pairs, (self.batch,), generator=job.generator).to(job.device)
             flipped = (torch.rand(self.batch, 1, 1, 1, generator=job.generator) < 0.5).to(job.device)
             time = torch.rand(self.batch, 1, 1, 1, generator=job.generator).to(job.device) * (LAST - FIRST) + FIRST
-            both = (torch.where(flipped, x.flip(3), x) for x in (clean[rows], protected[rows]))
-            return bridge_loss(net, *both, time, drawn(clean[rows])).mean()
+            before, after = (torch.where(flipped, x.flip(3), x) for x in (clean[rows], protected[rows]))
+            return bridge_loss(net, before, after, time, drawn(before)).mean()
 
         return loss

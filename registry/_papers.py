@@ -121,3 +121,11 @@ TRUE_UNLEARNABILITY = Paper(
     authors="Kai Ye, Liangcai Su, Chenxiong Qian",
     year=2025,
 )
+
+PUE = Paper(
+    "Provably Unlearnable Data Examples",
+    venue="NDSS 2025",
+    url="https://arxiv.org/abs/2405.03316",
+    authors="Derui Wang, Minhui Xue, Bo Li, Seyit Camtepe, Liming Zhu",
+    year=2025,
+)

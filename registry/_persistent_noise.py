@@ -40,6 +40,15 @@ class Rounds:
     is_valid: bool = False  # noise is cut to valid pixels
     warm: Adversary = field(default=Adversary("none", 0.0))  # climbs from where it was before each pass, if its radius is > 0
 
+    @property
+    def passes(self) -> int:
+        """Through the surrogate, forward and back, that `lower` takes for an image."""
+        return 2 * self.noise_steps
+
+    def after(self, error: float) -> Rounds:
+        """The plan of the next round, told the part of the images that the surrogate gets wrong."""
+        return self
+
     def lower(self, run: Crafting, net: nn.Module, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """Return the noise of a batch after the descent of one pass, within epsilon, not cut to valid pixels."""
         z = (x + noise).clamp(0, 1)
@@ -152,6 +161,7 @@ def class_wise(run: Crafting, net: nn.Module, plan: Rounds, part: float) -> Tens
                 if len(rows) == searched:
                     move_classes(run, net, plan, rows, noise)
         error = 1 - _class_hits(run, net, chosen, noise)
+        plan = plan.after(error)
         run.write(surrogate_loss=sum(losses) / len(losses), surrogate_error=error)
         run.job.progress(number + 1, plan.max_rounds)
         if error <= plan.stop_error:
@@ -168,7 +178,7 @@ def move_classes(run: Crafting, net: nn.Module, plan: Rounds, rows: Tensor, nois
     mean = (members.T @ own.flatten(1)).view_as(noise) / count.clamp(min=1).view(-1, 1, 1, 1)
     there = count > 0
     noise[there] = mean[there].clamp(-plan.epsilon, plan.epsilon)
-    run.count(2 * plan.noise_steps, len(y))
+    run.count(plan.passes, len(y))
 
 
 def _class_hits(run: Crafting, net: nn.Module, chosen: Tensor, noise: Tensor) -> float:

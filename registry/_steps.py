@@ -51,17 +51,18 @@ def full_precision(x: Tensor) -> AbstractContextManager[None]:
 
 def sign_of_gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     """Return the sign of the gradient of the cross-entropy with respect to x, in {-1, 0, 1}; the model must be `still`."""
-    return _gradient(model, x, y).sign_()
+    return slope(model, x, y).sign_()
 
 
 def direction_of_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of the cross-entropy with respect to x, of length 1 per image; the model must be `still`."""
-    gradient = _gradient(model, x, y)
+    gradient = slope(model, x, y)
     length: Tensor = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
     return gradient / (length + 1e-10)
 
 
-def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+def slope(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Return the gradient of the summed cross-entropy with respect to x; the model must be `still`."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         loss = F.cross_entropy(model(x).float(), y, reduction="sum")

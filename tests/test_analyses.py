@@ -388,6 +388,14 @@ def test_learnability_leaves_the_network_and_grows_with_the_radius():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+def test_a_certificate_is_an_order_statistic_and_says_nothing_of_too_few_draws():
+    """Of 100 draws the largest bounds nine tenths nearby; of 20 none does (the vector has the authors' bounds)."""
+    analysis = ANALYSES["certified-learnability"](distance=0.1)
+    assert analysis.bound([0.001 * n for n in range(100)]) == pytest.approx(0.099)
+    assert analysis.bound([0.1] * 20) == 1.0
+    assert ANALYSES["certified-learnability"](distance=0.0).bound([0.001 * n for n in range(1000)]) < 0.93
+
+
 def test_time_is_split_where_the_purifier_says_how_long_it_trained():
     """Table 16 of D-VAE: fitting, inference, training; the parts are the whole."""
     given = context(tiny(4), purify_log={"seconds": 90.0, "fit_seconds": 60.0}, seconds=30.0)

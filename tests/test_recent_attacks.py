@@ -9,12 +9,13 @@ from conftest import craft, small, tiny
 from test_attacks_surrogate import digits, killed_and_resumed, published
 from torch.nn import functional as F
 
-from unlearnable_bench.registry import ATTACKS, DataInfo, EntryError, Job, NotApplicable, _crafting
+from unlearnable_bench.registry import ARCHITECTURES, ATTACKS, DataInfo, EntryError, Job, NotApplicable, _crafting
 from unlearnable_bench.registry._crafting import Crafting
 from unlearnable_bench.registry._persistent_noise import persistent
 from unlearnable_bench.registry._steps import still
 from unlearnable_bench.registry._surrogates import SurrogateRecipe, cosine_rate, draw_view, fit_surrogate, hits, surrogate
 from unlearnable_bench.registry._views import contrastive_look, contrastive_view
+from unlearnable_bench.registry._weight_noise import BlurredRounds, blurred
 from unlearnable_bench.registry.attacks import dune, entf, gue
 
 
@@ -221,6 +222,22 @@ def test_killed_and_resumed_is_undisturbed(name, after, tmp_path, monkeypatch):
     assert torch.equal(killed_and_resumed(attack, clean, tmp_path, monkeypatch, after), craft(attack, clean))
 
 
+def test_pue_takes_its_steps_under_noise_once_half_is_right_and_gives_weights_back():
+    """The plan of a round that is told of an error; at a deviation of 0 nothing is drawn, and weights are as they were."""
+    plan = BlurredRounds(8 / 255, 1, 8, 1, 1 / 255, 0.1, 0.0, 0.1, 3, deviations=(0.0, 0.1), draws=2, noise_draws=4)
+    assert plan.after(0.6) == plan and plan.passes == 2
+    assert plan.after(0.4).after(0.9).is_blurred and plan.after(0.4).passes == 2 * (1 + 4)
+    net, generator = ARCHITECTURES["small-cnn"](4), torch.Generator().manual_seed(0)
+    before, dice = [p.clone() for p in net.parameters()], generator.get_state()
+    with blurred(net, 0.0, generator):
+        assert torch.equal(generator.get_state(), dice)
+    with blurred(net, 0.3, generator):
+        moved = torch.cat([(p.detach() - q.detach()).flatten() for p, q in zip(net.parameters(), before, strict=True)])
+    assert 0.28 < float(moved.std()) < 0.32
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    assert ATTACKS["pue"]().deviations == pytest.approx((0, 0.05, 0.1, 0.15, 0.2, 0.25))
+
+
 @pytest.mark.parametrize("after", [8, 12])
 def test_dune_killed_among_colors_or_noise_is_dune_undisturbed(after, tmp_path, monkeypatch):
     """Six steps of training, four colors, three chunks of noise; a checkpoint of the noise has the colors."""
@@ -239,6 +256,8 @@ def test_dune_killed_among_colors_or_noise_is_dune_undisturbed(after, tmp_path, 
         ("entf", {"epochs": 0}, "must be 1 or more"),
         ("gue", {"eta": 0.0}, "eta must be above 0"),
         ("gue", {"batch": 1}, "must be 1 or more, batch 2"),
+        ("pue", {"draws": 0}, "must be 1 or more"),
+        ("pue", {"deviation_step": 0.0}, "deviation_step above 0"),
         ("dune", {"checkpoints": 0}, "must be 1 or more"),
         ("dune", {"step_size": -1.0}, "cannot be negative"),
         ("entf", {"train_epsilon": -1.0}, "cannot be negative"),

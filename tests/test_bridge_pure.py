@@ -93,7 +93,7 @@ def test_noise_before_all_else_has_its_variance(dice):
 @pytest.mark.slow
 def test_a_process_that_dies_goes_on_to_the_same_images(tmp_path, monkeypatch):
     """The bridge trains for days; what a killed process had done must not be lost, nor change the result."""
-    train = tiny(130)
+    train = tiny(130, shape=(3, 16, 16))
     defense = small(DEFENSES["bridge-pure"], steps=3)
 
     def purify(**job):

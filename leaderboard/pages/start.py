@@ -288,6 +288,13 @@ class Start:
         return f"{self.dataset_label} with {self.network_label}"
 
     @property
+    def cited_in(self) -> str:
+        """The years of the papers, and how many there are: `2023 to 2025: 10 papers`."""
+        first, last = self.cited[0].year, self.cited[-1].year
+        years = str(first) if first == last else f"{first} to {last}"
+        return f"{years}: {_counted(len(self.cited), 'paper')}"
+
+    @property
     def dataset_label(self) -> str:
         return label(resolve("datasets", self.dataset))
 

@@ -27,10 +27,10 @@ class CertifiedLearnability(Analysis):
     last one out; their network is the surrogate that made the poison, ours is the victim of the cell.
     """
 
-    draws: int = 1000
-    deviation: float = 0.25
-    part: float = 0.9
-    distance: float = 0.1
+    draws: int = 1000  # of the noise on the weights
+    deviation: float = 0.25  # of that noise
+    part: float = 0.9  # of the networks, for which the bound holds
+    distance: float = 0.1  # from the victim, Euclidean over all weights
 
     display_name = "Certified learnability"
     label = "Certified learnability"

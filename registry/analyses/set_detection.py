@@ -32,11 +32,11 @@ class SetDetection(Analysis):
     whose views are stronger; ours are the same everywhere.
     """
 
-    detector: Literal["two-layer", "linear", "bias"] = "two-layer"
+    detector: Literal["two-layer", "linear", "bias"] = "two-layer"  # a simple network, or a deep one on shifted pixels
     bias: float = -0.5  # added to the pixels that `bias` trains on, pixel units
     bound: float = 0.7  # above this accuracy the set is taken for poisoned
     architecture: str = "resnet18"  # of `bias`
-    epochs: int = 100
+    epochs: int = 100  # of the training of the detector
     batch: int = 128  # images
     lr: float = 0.01  # a tenth from three quarters and nine tenths of the epochs on
     width: int = 0  # hidden units of `two-layer`; 0: as many as an image has values

@@ -34,8 +34,8 @@ class UnlearnableDistance(Analysis):
     The two clusters are the best ones of a line, where k-means finds one of several.
     """
 
-    architecture: str = "resnet18"
-    epochs: int = 50
+    architecture: str = "resnet18"  # of the two networks
+    epochs: int = 50  # of their training
     batch: int = 256  # images, of the training and of the steps
     lr: float = 0.1  # of the training
     images: int = 2560  # on which learnability is measured; 0: all

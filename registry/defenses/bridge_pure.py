@@ -34,11 +34,11 @@ class PurifyingBridge(Defense):
     side of the images; the authors' has more from 112 pixels on.
     """
 
-    pairs: int = 500
+    pairs: int = 500  # of a clean and a poisoned image
     beta: float = 0.0  # 0..1 without 1
     churn: float = 0.33  # 0..1 without 1
-    guidance: float = 0.5
-    samples: int = 40
+    guidance: float = 0.5  # of the pull to the poisoned image in each step
+    samples: int = 40  # steps back from the poisoned image
     steps: int = 100_000  # of the bridge's training
     batch: int = 256  # pairs
     lr: float = 1e-4  # of RAdam

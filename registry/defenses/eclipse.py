@@ -107,4 +107,4 @@ class SparseDiffusion(Defense):
         from unlearnable_bench.registry import _photo
 
         x = _photo.chosen(_photo.some(x, self.gray), _photo.gray(x), x)
-        return (x + self.deviation * torch.randn_like(x)).clamp(0, 1), y
+        return (x + self.deviation * torch.randn(x.shape, device=x.device, dtype=x.dtype)).clamp(0, 1), y

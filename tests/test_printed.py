@@ -734,7 +734,7 @@ def test_the_start_page_names_the_papers_of_its_published_numbers_with_their_yea
     (page,) = starts([*bare_tables(records), *tables], OwnTables(), opens=True)
     assert [(paper.short, paper.year) for paper in page.cited] == [("CUDA", 2023), ("D-VAE", 2024)]
     text = Site(bare_tables(records)).files()["index.html"]
-    assert 'Published in 2024: 1 paper</summary><p><a href="papers.html#p-d-vae">D-VAE</a> (2024)</p>' in text
+    assert 'apart</summary><p><a href="papers.html#p-d-vae">D-VAE</a> (2024)</p>' in text and " of 1 paper (2024) · " in text
 
 
 def bare_tables(records):

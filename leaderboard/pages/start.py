@@ -288,11 +288,12 @@ class Start:
         return f"{self.dataset_label} with {self.network_label}"
 
     @property
-    def cited_in(self) -> str:
-        """The years of the papers, and how many there are: `2023 to 2025: 10 papers`."""
+    def years(self) -> str:
+        """When its papers are from: ` (2023 to 2025)`."""
+        if not self.cited:
+            return ""
         first, last = self.cited[0].year, self.cited[-1].year
-        years = str(first) if first == last else f"{first} to {last}"
-        return f"{years}: {_counted(len(self.cited), 'paper')}"
+        return f" ({first})" if first == last else f" ({first} to {last})"
 
     @property
     def dataset_label(self) -> str:
@@ -418,8 +419,8 @@ class Start:
         contested = sum(outcome.is_contested for _, _, outcome in self._outcomes)
         return (
             f"{_plain_left_out(attacks)} attacks × {_plain_left_out(defenses)} defenses · "  # noqa: RUF001
-            f"{len(self.published)} published results of {_counted(len(papers), 'paper')} · {len(self.ours)} measured here · "
-            f"{contested} on which papers lie more than five points apart"
+            f"{len(self.published)} published results of {_counted(len(papers), 'paper')}{self.years} · "
+            f"{len(self.ours)} measured here · {contested} on which papers lie more than five points apart"
         )
 
     @property
